@@ -1,0 +1,38 @@
+"""Which of these pre-trained models should I fine-tune on my data?
+
+jaxte computes transferability metrics (LogME, SFDA, FaCe, feature perturbation) as pure JAX
+functions and scores many models at once. Every public name is loaded on first use, so that
+``import jaxte`` (and ``jaxte --help``) stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxte import evaluate, metrics, perturb, zoo
+    from jaxte._inputs import InputError
+    from jaxte.ranking import Ranking, rank
+
+__version__ = "0.1.0"
+__all__ = ["InputError", "Ranking", "__version__", "evaluate", "metrics", "perturb", "rank", "zoo"]
+
+_HOMES = {"InputError": "jaxte._inputs", "Ranking": "jaxte.ranking", "rank": "jaxte.ranking"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxte' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    value = (
+        getattr(importlib.import_module(home), name)
+        if home
+        else importlib.import_module(f"jaxte.{name}")
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,197 @@
+"""What every kernel does to its arguments: check them outside jit, promote and mask them inside.
+
+Outside jit (concrete arrays) bad input raises `InputError` before any work. Inside jit nothing
+can raise, so the same faults poison the score with NaN instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+HIGHEST = jax.lax.Precision.HIGHEST  # a float32 product on a GPU is TF32 unless asked otherwise
+
+
+class InputError(ValueError):
+    """Input that cannot be scored; the message names what is wrong and what to do."""
+
+
+def is_traced(value: Any) -> bool:
+    """Whether ``value`` is being traced by jit, vmap or grad, so that it cannot be looked at."""
+    return isinstance(value, Tracer)
+
+
+def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``allowed``, else raise an `InputError` that lists them."""
+    if value not in allowed:
+        raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}")
+    return value
+
+
+# --- outside jit -------------------------------------------------------------------------------
+
+
+def check_features(features: ArrayLike, weights: ArrayLike | None, num_features: Any) -> int:
+    """Raise `InputError` unless features, weights and num_features fit together; return n."""
+    shape = np.shape(features)
+    if not is_traced(features) and np.asarray(features).dtype == object:
+        raise InputError("features have dtype object: give one rectangular numeric array [n, d]")
+    if len(shape) != 2:
+        raise InputError(
+            f"features must be a matrix [n, d], got shape {shape}: flatten or pool each sample "
+            "to one vector, and use jax.vmap for a batch of models"
+        )
+    n, d = shape
+    if n == 0 or d == 0:
+        raise InputError(f"features are empty (shape {shape}): at least one row and column needed")
+    if weights is not None and np.shape(weights) != (n,):
+        raise InputError(f"weights have shape {np.shape(weights)}, but features have {n} rows")
+    counted = np.ones(n, bool)
+    if weights is not None and not is_traced(weights):
+        concrete = np.asarray(weights, np.float64)
+        if not np.isfinite(concrete).all() or (concrete < 0).any():
+            row = int(np.flatnonzero(~(concrete >= 0) | np.isinf(concrete))[0])
+            raise InputError(f"weights[{row}] is {concrete[row]}: weights must be finite and >= 0")
+        counted = concrete > 0
+        if not counted.any():
+            raise InputError("all weights are 0: no sample is left to score")
+    if not (is_traced(features) or is_traced(weights)):
+        bad = ~np.isfinite(np.asarray(features, np.float64)).all(axis=1) & counted
+        if bad.any():
+            raise InputError(
+                f"features contain NaN or infinity in {bad.sum()} of {n} rows, first in row "
+                f"{int(np.flatnonzero(bad)[0])}: fix the model's output or give those rows weight 0"
+            )
+    if num_features is not None and not is_traced(num_features):
+        if not 1 <= int(num_features) <= d:
+            raise InputError(f"num_features is {int(num_features)}, outside 1..{d} (the columns)")
+        if not is_traced(features) and np.any(np.asarray(features)[:, int(num_features) :]):
+            raise InputError(
+                f"columns from {int(num_features)} on are not zero: num_features says they are "
+                "padding; cut them off or correct num_features"
+            )
+    return n
+
+
+def check_labels(
+    labels: ArrayLike, n: int, num_classes: int | None, weights: ArrayLike | None
+) -> int:
+    """Raise `InputError` unless labels are classes 0..C-1 of n rows; return C."""
+    shape = np.shape(labels)
+    if shape != (n,):
+        raise InputError(f"labels have shape {shape}, but features have {n} rows: one label each")
+    dtype = jnp.result_type(labels) if is_traced(labels) else np.asarray(labels).dtype
+    if not (np.issubdtype(dtype, np.integer) or dtype == bool):
+        raise InputError(
+            f"labels have dtype {dtype}: classes must be integers 0..C-1 (labels.astype(int)); "
+            "only logme takes float targets, for regression"
+        )
+    if num_classes is not None and (is_traced(num_classes) or int(num_classes) < 1):
+        raise InputError("num_classes must be a positive Python integer (static under jit)")
+    if is_traced(labels):
+        if num_classes is None:
+            raise InputError("num_classes is required under jit, vmap over labels, and grad")
+        return int(num_classes)
+    concrete = np.asarray(labels)
+    if weights is not None and not is_traced(weights):
+        concrete = concrete[np.asarray(weights) > 0]
+    low, high = int(concrete.min()), int(concrete.max())
+    if low < 0:
+        raise InputError(f"labels contain {low}: classes are 0..C-1 (give padding rows weight 0)")
+    if num_classes is not None and high >= num_classes:
+        raise InputError(f"labels contain {high}, but num_classes is {num_classes} (0..C-1)")
+    if low == high:
+        raise InputError(f"all labels are {low}: a score needs at least two classes")
+    return high + 1 if num_classes is None else int(num_classes)
+
+
+def check_targets(targets: ArrayLike, n: int) -> None:
+    """Raise `InputError` unless targets are finite floats [n] or [n, k] for regression."""
+    shape = np.shape(targets)
+    if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
+        raise InputError(f"targets have shape {shape}, but features have {n} rows: use [n] or [n, k]")
+    if not is_traced(targets):
+        concrete = np.asarray(targets, np.float64).reshape(n, -1)
+        if not np.isfinite(concrete).all():
+            row = int(np.flatnonzero(~np.isfinite(concrete).all(axis=1))[0])
+            raise InputError(f"targets contain NaN or infinity, first in row {row}")
+        if not concrete.any(axis=0).all():
+            column = int(np.flatnonzero(~concrete.any(axis=0))[0])
+            raise InputError(f"target column {column} is all zero: there is nothing to predict")
+
+
+def is_classification(targets: ArrayLike) -> bool:
+    """Whether targets are class labels (integers or booleans) rather than regression targets."""
+    dtype = jnp.result_type(targets) if is_traced(targets) else np.asarray(targets).dtype
+    if dtype == object:
+        raise InputError("targets have dtype object: give integer classes or float targets")
+    return bool(np.issubdtype(dtype, np.integer) or dtype == bool)
+
+
+# --- inside jit --------------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype."""
+
+    features: Array
+    weights: Array
+    total: Array
+    width: Array
+
+
+class Classes(NamedTuple):
+    """One-hot labels [n, C], weighted counts [C], which classes occur [C], how many they are."""
+
+    one_hot: Array
+    counts: Array
+    present: Array
+    number: Array
+
+
+def promote(features: ArrayLike) -> Array:
+    """Features as a floating array; half precisions and integers become the default float."""
+    array = jnp.asarray(features)
+    if array.dtype in (jnp.float32, jnp.float64):
+        return array
+    return array.astype(jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else float)
+
+
+def rows(features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike | None) -> Rows:
+    """Promote features and weights; a non-finite entry of a row of weight 0 counts as 0."""
+    x = promote(features)
+    n, d = x.shape
+    width = jnp.asarray(d if num_features is None else num_features).astype(x.dtype)
+    if weights is None:
+        w = jnp.ones(n, x.dtype)
+    else:
+        w = jnp.asarray(weights).astype(x.dtype)
+        x = jnp.where((w == 0)[:, None] & ~jnp.isfinite(x), jnp.zeros((), x.dtype), x)
+    return Rows(x, w, w.sum(), width)
+
+
+def classes(labels: ArrayLike, num_classes: int, row: Rows) -> Classes:
+    """One-hot labels; a label outside 0..C-1 on a row that counts turns the score into NaN."""
+    y = jnp.asarray(labels).astype(jnp.int32)
+    one_hot = jax.nn.one_hot(y, num_classes, dtype=row.features.dtype)
+    valid = jnp.all((row.weights == 0) | ((y >= 0) & (y < num_classes)))
+    counts = jnp.where(valid, row.weights @ one_hot, jnp.nan)
+    present = ~(counts <= 0)  # NaN counts stay "present", so that they reach the score
+    return Classes(one_hot, counts, present, present.sum().astype(one_hot.dtype))
+
+
+def class_means(features: Array, weights: Array, group: Classes) -> Array:
+    """Weighted mean of each class [C, d]; 0 where a class does not occur."""
+    sums = jnp.matmul((group.one_hot * weights[:, None]).T, features, precision=HIGHEST)
+    return sums / jnp.where(group.present, group.counts, 1)[:, None]
+
+
+def of_row(per_class: Array, group: Classes) -> Array:
+    """Spread a per-class array [C, ...] to the rows [n, ...] by label."""
+    return jnp.matmul(group.one_hot, per_class, precision=HIGHEST)
