@@ -1,0 +1,322 @@
+"""A ranking as text, rich table, Markdown, HTML, CSV or JSON, all from one table of cells."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import math
+import textwrap
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.text import Text
+
+    from jaxte.ranking import Ranking
+
+__all__ = [
+    "Cell",
+    "Table",
+    "csv_text",
+    "failure_records",
+    "json_text",
+    "table",
+    "to_csv",
+    "to_html",
+    "to_json",
+    "to_markdown",
+    "to_rich",
+    "to_text",
+]
+
+_ABSENT = "–"
+_GAP = "  "
+
+
+class Cell(NamedTuple):
+    """One cell as it is shown; `best` marks the winner of a metric, `faint` what failed."""
+
+    text: str
+    best: bool = False
+    faint: bool = False
+
+
+class Table(NamedTuple):
+    """What every form shows: columns, rows of cells, and the sentences under them.
+
+    The first column names the model and stands left; all others stand right. `blocks` says which
+    columns belong together (a score and its rank), so that a narrow page breaks between them.
+    """
+
+    columns: tuple[str, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    footer: tuple[str, ...]
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def table(
+    ranking: Ranking,
+    *,
+    order: Sequence[str] | None = None,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+    footer: tuple[str, Mapping[str, float]] | None = None,
+    problems: Mapping[str, str] | None = None,
+) -> Table:
+    """Lay a ranking out: one row per model, a score and a rank per metric.
+
+    Args:
+        ranking: what `jaxte.rank` returned.
+        order: the models from top to bottom; by default as the first metric orders them.
+        columns: further columns after the model's name, heading -> model -> text.
+        footer: a closing row: its heading, and metric -> number.
+        problems: models that never reached the ranking, with the reason.
+
+    Returns:
+        A `Table`, which every `to_...` function here accepts in place of a ranking.
+    """
+    columns, problems = columns or {}, problems or {}
+    ranks = {(r["model"], r["metric"]): r["rank"] for r in ranking.to_records()}
+
+    def scored(model: str, metric: str) -> bool:
+        return model not in problems and ranking.status(model, metric) == "ok"
+
+    def line(model: str) -> tuple[Cell, ...]:
+        row = [Cell(model, faint=not any(scored(model, metric) for metric in ranking.metrics))]
+        row += [Cell(texts.get(model, _ABSENT)) for texts in columns.values()]
+        for metric in ranking.metrics:
+            if scored(model, metric):
+                rank = ranks[model, metric]
+                score = _number(ranking.score(model, metric))
+                row += [Cell(score, best=rank == 1), Cell(str(rank), best=rank == 1)]
+            else:
+                row += [Cell(_ABSENT, faint=True), Cell("")]
+        return tuple(row)
+
+    top = list(ranking.order(ranking.metrics[0]) if order is None else order)
+    models = [*top, *(m for m in ranking.models if m not in top), *problems]
+    names = 1 + len(columns)
+    pairs = range(names, names + 2 * len(ranking.metrics), 2)
+    closing: list[str] = []
+    if footer is not None:
+        closing = [footer[0], *[""] * len(columns)]
+        for metric in ranking.metrics:
+            value = footer[1].get(metric, math.nan)
+            closing += [f"{value:.3f}" if math.isfinite(value) else _ABSENT, ""]
+    return Table(
+        columns=("model", *columns, *(text for m in ranking.metrics for text in (m, "#"))),
+        blocks=(tuple(range(names)), *((i, i + 1) for i in pairs)),
+        rows=tuple(line(model) for model in models),
+        footer=tuple(closing),
+        failures=tuple(_failures(ranking, problems)),
+        notes=tuple(ranking.notes),
+    )
+
+
+def _number(score: float) -> str:
+    """Four decimals where they say something, four digits where they do not."""
+    size = abs(score)
+    if not math.isfinite(score) or size >= 1000:
+        return f"{score:.4g}"
+    return f"{score:.1e}" if 0 < size < 5e-4 else f"{score:.4f}"
+
+
+def _failures(ranking: Ranking, problems: Mapping[str, str]) -> Iterable[str]:
+    """One sentence per model and reason, naming the metrics only where some did succeed."""
+    for model in ranking.models:
+        reasons: dict[str, list[str]] = {}
+        for metric in ranking.metrics:
+            status = ranking.status(model, metric)
+            if status != "ok":
+                reasons.setdefault(status, []).append(metric)
+        for reason, metrics in reasons.items():
+            where = "" if len(metrics) == len(ranking.metrics) else f" ({', '.join(metrics)})"
+            yield f"{model}{where}: {reason}"
+    yield from (f"{model}: {reason}" for model, reason in problems.items())
+
+
+def _table_of(source: Ranking | Table) -> Table:
+    return source if isinstance(source, Table) else table(source)
+
+
+def _sections(content: Table) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The sentences under the table by heading and its style; empty ones left out."""
+    both = (("not scored", "red", content.failures), ("notes", "yellow", content.notes))
+    return [section for section in both if section[2]]
+
+
+def to_text(source: Ranking | Table, *, width: int = 80) -> str:
+    """The table in plain characters, `*` marking the best score of each metric.
+
+    Metrics that do not fit in `width` columns follow below, again with the names of the models.
+    """
+    return "".join(text for text, _ in _spans(_table_of(source), width))
+
+
+def to_rich(source: Ranking | Table, *, width: int = 80) -> Text:
+    """The same characters as `to_text`, in colour; `rich` is imported here and not before."""
+    from rich.text import Text
+
+    return Text.assemble(*_spans(_table_of(source), width), no_wrap=True, overflow="ignore")
+
+
+def _spans(content: Table, width: int) -> Iterator[tuple[str, str]]:
+    """The page as pieces of text, each with its style."""
+    grid = [[(text, "bold") for text in content.columns]]
+    grid += [[(_marked(cell), _style(cell)) for cell in row] for row in content.rows]
+    if content.footer:
+        grid.append([(text, "bold") for text in content.footer])
+    widths = [max(len(line[i][0]) for line in grid) for i in range(len(content.columns))]
+    for number, shown in enumerate(_pages(content.blocks, widths, width)):
+        rule = "-" * (sum(widths[i] + len(_GAP) for i in shown) - len(_GAP))
+        if number:
+            yield "\n", ""
+        for at, line in enumerate(grid):
+            if at == 1 or (content.footer and at == len(grid) - 1):
+                yield f"{rule}\n", "dim"
+            last = max(i for i in shown if line[i][0])  # nothing to align after it
+            for i in shown[: shown.index(last) + 1]:
+                text, style = line[i]
+                pad = " " * (widths[i] - len(text))
+                yield _GAP + pad if i else "", ""
+                yield text, style
+                yield "" if i or not last else pad, ""
+            yield "\n", ""
+    for heading, style, sentences in _sections(content):
+        yield f"\n{heading}:\n", style
+        for sentence in sentences:
+            yield textwrap.indent(textwrap.fill(sentence, width - 4), "    ")[2:] + "\n", ""
+
+
+def _marked(cell: Cell) -> str:
+    return f"*{cell.text}" if cell.best and not cell.text.isdigit() else cell.text
+
+
+def _style(cell: Cell) -> str:
+    return "bold green" if cell.best else "dim" if cell.faint else ""
+
+
+def _pages(
+    blocks: tuple[tuple[int, ...], ...], widths: list[int], width: int
+) -> Iterator[list[int]]:
+    """Which columns stand on each page: the names, and as many blocks as fit beside them."""
+    names, *metrics = blocks
+    page = list(names)
+    for block in metrics:
+        needed = sum(widths[i] + len(_GAP) for i in [*page, *block]) - len(_GAP)
+        if len(page) > len(names) and needed > width:
+            yield page
+            page = [names[0]]
+        page += block
+    yield page
+
+
+def to_markdown(source: Ranking | Table) -> str:
+    """The table in Markdown, the best score of each metric in bold, notes as a list under it."""
+    content = _table_of(source)
+
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    lines = [line(map(_markdown_cell, content.columns))]
+    lines.append(line(":--" if i == 0 else "--:" for i in range(len(content.columns))))
+    for row in content.rows:
+        texts = ((_markdown_cell(cell.text), cell.best) for cell in row)
+        lines.append(line(f"**{text}**" if best else text for text, best in texts))
+    if content.footer:
+        lines.append(line(map(_markdown_cell, content.footer)))
+    for heading, _, sentences in _sections(content):
+        lines += ["", f"{heading.capitalize()}:", "", *(f"- {s}" for s in sentences)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def to_html(source: Ranking | Table) -> str:
+    """The table in HTML for notebooks; names and reasons are escaped."""
+    content = _table_of(source)
+
+    def line(cells: Iterable[tuple[str, str]], tag: str) -> str:
+        inner = "".join(
+            f'<{tag} style="text-align:{"left" if i == 0 else "right"};{style}">'
+            f"{html.escape(text)}</{tag}>"
+            for i, (text, style) in enumerate(cells)
+        )
+        return f"<tr>{inner}</tr>"
+
+    body = [line(((cell.text, _css(cell)) for cell in row), "td") for row in content.rows]
+    head = line(((text, "") for text in content.columns), "th")
+    foot = line(((text, "") for text in content.footer), "th") if content.footer else ""
+    parts = [f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody>"]
+    parts.append(f"<tfoot>{foot}</tfoot></table>" if foot else "</table>")
+    for heading, _, sentences in _sections(content):
+        items = "".join(f"<li>{html.escape(s)}</li>" for s in sentences)
+        parts.append(f'<p style="margin-bottom:0">{heading}</p><ul>{items}</ul>')
+    return "".join(parts)
+
+
+def _css(cell: Cell) -> str:
+    return "font-weight:bold" if cell.best else "opacity:0.55" if cell.faint else ""
+
+
+def failure_records(problems: Mapping[str, str], metrics: Iterable[str]) -> list[dict[str, Any]]:
+    """Records, as of `Ranking.to_records`, for models that never reached the ranking."""
+    return [
+        {"model": model, "metric": metric, "score": math.nan, "rank": None, "status": reason}
+        for model, reason in problems.items()
+        for metric in metrics
+    ]
+
+
+def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records as CSV: a column for every key that occurs, an empty field where there is none."""
+    fields = dict.fromkeys(key for record in records for key in record)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _plain(v) for k, v in record.items()} for record in records)
+    return stream.getvalue()
+
+
+def json_text(content: Any) -> str:
+    """Strict JSON: what is not finite becomes null, arrays become lists."""
+    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """The value in Python's own types; NaN and infinity as None."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if hasattr(value, "items"):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value)
+
+
+def to_csv(ranking: Ranking) -> str:
+    """One line per model and metric: `model,metric,score,rank,status` and the metric's terms."""
+    return csv_text(ranking.to_records())
+
+
+def to_json(ranking: Ranking) -> str:
+    """An object with `models`, `metrics`, `notes`, `meta` and the `records` of the CSV form."""
+    return json_text(
+        {
+            "models": ranking.models,
+            "metrics": ranking.metrics,
+            "notes": ranking.notes,
+            "meta": ranking.meta,
+            "records": ranking.to_records(),
+        }
+    )
