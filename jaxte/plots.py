@@ -1,0 +1,206 @@
+"""Pictures of rankings. Importing this module needs Matplotlib; nothing in it touches pyplot."""
+
+from __future__ import annotations
+
+import io
+import math
+import string
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxte import evaluate
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+except ImportError as error:
+    raise ImportError('plots need Matplotlib: pip install "jaxte[plot]"') from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
+
+    from matplotlib.axes import Axes
+
+    from jaxte.ranking import Ranking
+    from jaxte.zoo import Accuracy
+
+__all__ = ["Chart", "plot_agreement", "plot_ranking"]
+
+# Two colours of the Okabe-Ito palette, told apart under every common colour blindness.
+_BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#767676"
+
+
+class Chart(Figure):
+    """A figure that shows itself in a notebook, whatever backend is chosen there."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
+        FigureCanvasAgg(self)
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png", dpi=110)
+        return stream.getvalue()
+
+
+def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> Chart:
+    """Draw every score: a row per model, a panel per metric, the rank written at each point.
+
+    Models stand in the order of the first metric. The best of each metric is an orange diamond;
+    a model that could not be scored is named in grey. Notes are written under the panels.
+
+    Args:
+        ranking: what `jaxte.rank` returned.
+        path: where to save it too; the ending chooses the format (png, svg, pdf).
+
+    Returns:
+        The figure; a notebook shows it.
+    """
+    top = ranking.order(ranking.metrics[0])
+    models = [*top, *(model for model in ranking.models if model not in top)]
+    notes = [textwrap.fill(note, 40 * (1 + len(ranking.metrics))) for note in ranking.notes]
+    lines = sum(note.count("\n") + 1 for note in notes)
+    names = 0.085 * max(map(len, models))
+    height = 1.1 + 0.3 * len(models) + 0.18 * lines
+    chart = Chart(names + 0.4 + 2.5 * len(ranking.metrics), height)
+    panels = chart.subplots(1, len(ranking.metrics), sharey=True, squeeze=False)[0]
+    for panel, metric in zip(panels, ranking.metrics, strict=True):
+        _ranking_panel(panel, ranking, metric, models)
+    panels[0].set_yticks(range(len(models)), models)
+    panels[0].set_ylim(len(models) - 0.4, -0.6)
+    if notes:
+        chart.supxlabel("\n".join(notes), fontsize=8, color=_GREY, x=0.01, ha="left")
+    return _saved(chart, path)
+
+
+def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[str]) -> None:
+    order = ranking.order(metric)
+    panel.set_title(metric, fontsize=11)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(axis="y", length=0)
+    panel.tick_params(axis="x", labelsize=8)
+    panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    panel.set_axisbelow(True)
+    scores = np.array([ranking.score(model, metric) for model in order])
+    _fit_axis(panel, scores)
+    for row, model in enumerate(models):
+        if model not in order:
+            panel.text(
+                0.5, row, "not scored", color=_GREY, fontsize=8, ha="center", va="center",
+                transform=panel.get_yaxis_transform(),
+            )  # fmt: skip
+            continue
+        rank = order.index(model)
+        best = rank == 0
+        panel.plot(
+            scores[rank],
+            row,
+            "D" if best else "o",
+            color=_VERMILION if best else _BLUE,
+            markersize=8 if best else 7,
+        )
+        panel.annotate(
+            str(rank + 1), (float(scores[rank]), row), (7, 0), textcoords="offset points",
+            fontsize=8, va="center", color=_VERMILION if best else "black",
+        )  # fmt: skip
+
+
+def _fit_axis(panel: Axes, scores: np.ndarray) -> None:
+    """Room for the rank beside each point; a logarithmic axis where one score dwarfs the rest."""
+    finite = scores[np.isfinite(scores)]
+    if finite.size == 0:
+        panel.set_xticks([])
+        return
+    low, high = float(finite.min()), float(finite.max())
+    quarter, three = np.quantile(finite, [0.25, 0.75])
+    if high - low > 50 * (three - quarter) > 0:
+        linear = 10.0 ** math.ceil(math.log10(max(abs(quarter), abs(three))))
+        panel.set_xscale("symlog", linthresh=linear)
+        decades = linear * 10.0 ** np.arange(0, 12, 2)
+        ticks = np.concatenate([-decades[::-1], [0.0], decades])
+        panel.set_xticks(ticks[(ticks >= 2 * min(low, -linear)) & (ticks <= 2 * max(high, linear))])
+        panel.minorticks_off()
+        return
+    span = high - low or max(abs(high), 1.0)
+    panel.set_xlim(low - 0.1 * span, high + 0.22 * span)
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+
+
+def plot_agreement(
+    rankings: Mapping[str, Ranking],
+    accuracies: Mapping[str, Mapping[str, Accuracy]],
+    path: str | PathLike[str] | None = None,
+) -> Chart:
+    """Draw scores against measured fine-tuned accuracy: a row per target, a panel per metric.
+
+    Every model is a letter, read off the key at the right; the vertical bar is one standard
+    deviation of its accuracy over seeds. The title of a panel gives the weighted Kendall tau.
+
+    Args:
+        rankings: target -> what `jaxte.rank` returned for it.
+        accuracies: target -> model -> its `jaxte.zoo.Accuracy`.
+        path: where to save it too; the ending chooses the format (png, svg, pdf).
+
+    Returns:
+        The figure; a notebook shows it.
+    """
+    models = list(dict.fromkeys(m for ranking in rankings.values() for m in ranking.models))
+    letters = dict(zip(models, string.ascii_letters, strict=False))
+    metrics = list(dict.fromkeys(m for ranking in rankings.values() for m in ranking.metrics))
+    chart = Chart(3.0 * len(metrics) + 2.6, 0.3 + 2.9 * len(rankings))
+    grid = chart.subplots(len(rankings), len(metrics), squeeze=False)
+    for line, (target, ranking) in zip(grid, rankings.items(), strict=True):
+        measured = accuracies[target]
+        for panel, metric in zip(line, metrics, strict=True):
+            _agreement_panel(panel, ranking, metric, measured, letters)
+        line[0].set_ylabel(f"{target}: fine-tuned accuracy")
+    for panel, metric in zip(grid[-1], metrics, strict=True):
+        panel.set_xlabel(f"{metric} score")
+    key = [f"{letters.get(model, '?')}  {model}" for model in models]
+    chart.legend(
+        [chart.add_artist(_invisible()) for _ in key], key, loc="outside right center",
+        handlelength=0, handletextpad=0, frameon=False, fontsize=9,
+    )  # fmt: skip
+    return _saved(chart, path)
+
+
+def _invisible() -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none")
+
+
+def _agreement_panel(
+    panel: Axes,
+    ranking: Ranking,
+    metric: str,
+    measured: Mapping[str, Accuracy],
+    letters: Mapping[str, str],
+) -> None:
+    models = [m for m in ranking.order(metric) if m in measured]
+    scores = np.array([ranking.score(model, metric) for model in models])
+    means = np.array([measured[model].finetune_mean for model in models])
+    spread = np.array([measured[model].finetune_std for model in models])
+    tau = evaluate.weighted_tau(scores, means) if len(models) > 1 else math.nan
+    panel.set_title(f"{metric}: weighted tau {round(tau, 2) + 0.0:.2f}", fontsize=10)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=8)
+    panel.errorbar(
+        scores, means, yerr=spread, fmt="o", color=_BLUE, ecolor=_GREY, markersize=4.5, capsize=2
+    )
+    for model, x, y in zip(models, scores, means, strict=True):
+        panel.annotate(
+            letters.get(model, "?"), (float(x), float(y)), (4, 3), textcoords="offset points"
+        )
+    _fit_axis(panel, scores)
+    panel.margins(y=0.12)
+
+
+def _saved(chart: Chart, path: str | PathLike[str] | None) -> Chart:
+    if path is not None:
+        chart.savefig(path, dpi=150)
+    return chart
