@@ -21,8 +21,8 @@ __all__ = [
     "Cell",
     "Table",
     "csv_text",
-    "failure_records",
     "json_text",
+    "plain_table",
     "table",
     "to_csv",
     "to_html",
@@ -47,11 +47,12 @@ class Cell(NamedTuple):
 class Table(NamedTuple):
     """What every form shows: columns, rows of cells, and the sentences under them.
 
-    The first column names the model and stands left; all others stand right. `blocks` says which
-    columns belong together (a score and its rank), so that a narrow page breaks between them.
+    `align` has a `<` or `>` for each column. `blocks` says which columns belong together (a score
+    and its rank), so that a narrow page breaks between them; the first block names the rows.
     """
 
     columns: tuple[str, ...]
+    align: str
     blocks: tuple[tuple[int, ...], ...]
     rows: tuple[tuple[Cell, ...], ...]
     footer: tuple[str, ...]
@@ -109,11 +110,26 @@ def table(
             closing += [f"{value:.3f}" if math.isfinite(value) else _ABSENT, ""]
     return Table(
         columns=("model", *columns, *(text for m in ranking.metrics for text in (m, "#"))),
+        align="<" + ">" * (names - 1 + 2 * len(ranking.metrics)),
         blocks=(tuple(range(names)), *((i, i + 1) for i in pairs)),
         rows=tuple(line(model) for model in models),
         footer=tuple(closing),
         failures=tuple(_failures(ranking, problems)),
         notes=tuple(ranking.notes),
+    )
+
+
+def plain_table(records: Sequence[Mapping[str, Any]], notes: Iterable[str] = ()) -> Table:
+    """A table of records that all have the same keys; numbers stand right, everything else left."""
+    columns = tuple(records[0])
+    return Table(
+        columns=columns,
+        align="".join(">" if isinstance(records[0][key], int | float) else "<" for key in columns),
+        blocks=tuple((i,) for i in range(len(columns))),
+        rows=tuple(tuple(Cell(str(r[key])) for key in columns) for r in records),
+        footer=(),
+        failures=(),
+        notes=tuple(notes),
     )
 
 
@@ -182,9 +198,10 @@ def _spans(content: Table, width: int) -> Iterator[tuple[str, str]]:
             for i in shown[: shown.index(last) + 1]:
                 text, style = line[i]
                 pad = " " * (widths[i] - len(text))
-                yield _GAP + pad if i else "", ""
+                right = content.align[i] == ">"
+                yield (_GAP if i else "") + (pad if right else ""), ""
                 yield text, style
-                yield "" if i or not last else pad, ""
+                yield "" if right or i == last else pad, ""
             yield "\n", ""
     for heading, style, sentences in _sections(content):
         yield f"\n{heading}:\n", style
@@ -223,7 +240,7 @@ def to_markdown(source: Ranking | Table) -> str:
         return "| " + " | ".join(cells) + " |"
 
     lines = [line(map(_markdown_cell, content.columns))]
-    lines.append(line(":--" if i == 0 else "--:" for i in range(len(content.columns))))
+    lines.append(line(":--" if side == "<" else "--:" for side in content.align))
     for row in content.rows:
         texts = ((_markdown_cell(cell.text), cell.best) for cell in row)
         lines.append(line(f"**{text}**" if best else text for text, best in texts))
@@ -244,9 +261,9 @@ def to_html(source: Ranking | Table) -> str:
 
     def line(cells: Iterable[tuple[str, str]], tag: str) -> str:
         inner = "".join(
-            f'<{tag} style="text-align:{"left" if i == 0 else "right"};{style}">'
+            f'<{tag} style="text-align:{"left" if side == "<" else "right"};{style}">'
             f"{html.escape(text)}</{tag}>"
-            for i, (text, style) in enumerate(cells)
+            for side, (text, style) in zip(content.align, cells, strict=True)
         )
         return f"<tr>{inner}</tr>"
 
@@ -263,15 +280,6 @@ def to_html(source: Ranking | Table) -> str:
 
 def _css(cell: Cell) -> str:
     return "font-weight:bold" if cell.best else "opacity:0.55" if cell.faint else ""
-
-
-def failure_records(problems: Mapping[str, str], metrics: Iterable[str]) -> list[dict[str, Any]]:
-    """Records, as of `Ranking.to_records`, for models that never reached the ranking."""
-    return [
-        {"model": model, "metric": metric, "score": math.nan, "rank": None, "status": reason}
-        for model, reason in problems.items()
-        for metric in metrics
-    ]
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
@@ -304,19 +312,29 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def to_csv(ranking: Ranking) -> str:
+def to_csv(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:
     """One line per model and metric: `model,metric,score,rank,status` and the metric's terms."""
-    return csv_text(ranking.to_records())
+    return csv_text(_records(ranking, problems))
 
 
-def to_json(ranking: Ranking) -> str:
+def to_json(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:
     """An object with `models`, `metrics`, `notes`, `meta` and the `records` of the CSV form."""
     return json_text(
         {
-            "models": ranking.models,
+            "models": (*ranking.models, *(problems or {})),
             "metrics": ranking.metrics,
             "notes": ranking.notes,
             "meta": ranking.meta,
-            "records": ranking.to_records(),
+            "records": _records(ranking, problems),
         }
     )
+
+
+def _records(ranking: Ranking, problems: Mapping[str, str] | None) -> list[dict[str, Any]]:
+    """The ranking's records, and the like for models that never reached it."""
+    lost = [
+        {"model": model, "metric": metric, "score": math.nan, "rank": None, "status": reason}
+        for model, reason in (problems or {}).items()
+        for metric in ranking.metrics
+    ]
+    return [*ranking.to_records(), *lost]

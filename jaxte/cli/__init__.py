@@ -1,0 +1,58 @@
+"""The command line: `jaxte demo`, `jaxte rank DIR`, `jaxte metrics`, `jaxte zoo`.
+
+Each command imports what it needs when it runs, so that `jaxte --help` loads neither JAX nor rich.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from jaxte import __version__
+from jaxte.cli import demo, metrics, rank, zoo
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Which of these pre-trained models should I fine-tune on my data?",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("demo", short_help="Rank the models that ship with jaxte; compare with fine-tuning.")(
+    demo.demo
+)
+app.command("rank", short_help="Rank the models whose features lie in a directory.")(rank.rank)
+app.command("metrics", short_help="List the metrics and what is known of each.")(metrics.metrics)
+app.add_typer(zoo.app, name="zoo")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jaxte {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Which of these pre-trained models should I fine-tune on my data?"""
+
+
+def main() -> None:
+    """Run the command line (the `jaxte` console script)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show "±" shows "?"
+    app()

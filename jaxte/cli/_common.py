@@ -1,0 +1,139 @@
+"""What the commands share: output formats, one-line errors, progress."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from jaxte.report import Table
+
+# Which extra brings a module that a command may miss.
+_EXTRAS = {"flax": "zoo", "optax": "zoo", "safetensors": "zoo", "matplotlib": "plot"}
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+_ENDINGS = {".csv": Format.CSV, ".json": Format.JSON, ".md": Format.MARKDOWN}
+
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="Form of the output; by default from the ending of --out, else a table."
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Write to this file instead of standard output.")
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", help="Save a picture too (png, svg or pdf).")
+]
+
+
+def warn(message: str) -> None:
+    """One line on standard error."""
+    typer.echo(f"jaxte: {' '.join(message.split())}", err=True)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a user can mend into one line on standard error and exit code 2."""
+    from jaxte._inputs import InputError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        warn(f'this needs {error.name}: pip install "jaxte[{extra}]"')
+    except (InputError, OSError) as error:
+        warn(str(error))
+    else:
+        return
+    raise typer.Exit(2)
+
+
+def checked_format(form: Format | None, out: Path | None, plot: Path | None = None) -> Format:
+    """The format to write, after a look at both paths so that no work is lost on a bad one."""
+    from jaxte._inputs import InputError
+
+    for path in (out, plot):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a directory: create it first")
+        if path is not None and path.is_dir():
+            raise InputError(f"{path} is a directory: name a file in it")
+    if plot is not None:
+        import_module("jaxte.plots")  # says now that Matplotlib is missing, not after the work
+    if form is not None:
+        return form
+    return _ENDINGS.get(out.suffix, Format.TABLE) if out else Format.TABLE
+
+
+def write(text: str, out: Path | None) -> None:
+    """The text to a file, or to standard output."""
+    if out is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        out.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+        warn(f"wrote {out}")
+
+
+def write_page(parts: Sequence[str | Table], out: Path | None) -> None:
+    """Tables and paragraphs for people: in colour on a terminal, plain elsewhere."""
+    from jaxte import report
+
+    if out is None and sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for part in parts:
+            if isinstance(part, str):
+                console.print(part, markup=False)
+            else:
+                console.print(report.to_rich(part, width=console.width), soft_wrap=True, end="")
+            if part is not parts[-1]:
+                console.print()
+        return
+    texts = (
+        textwrap.fill(part, 100) if isinstance(part, str) else report.to_text(part, width=100)
+        for part in parts
+    )
+    write("\n\n".join(text.rstrip("\n") for text in texts), out)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on standard error, where that is a terminal, fed as `update(done, total, label)`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[label]}"),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(title, total=None, label="")
+        yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)

@@ -1,0 +1,38 @@
+"""`jaxte metrics`: the registry."""
+
+from __future__ import annotations
+
+from jaxte.cli import _common
+from jaxte.cli._common import Format, FormatOption, OutOption
+
+
+def metrics(form: FormatOption = None, out: OutOption = None) -> None:
+    """List the metrics: their papers, tasks, ranges, invariances, cost and variants."""
+    with _common.one_line_errors():
+        form = _common.checked_format(form, out)
+        from jaxte import report
+        from jaxte.metrics import REGISTRY
+
+        records = [
+            {
+                "name": metric.name,
+                "tasks": ", ".join(metric.tasks),
+                "range": f"[{metric.range[0]:g}, {metric.range[1]:g}]",
+                "invariant to": ", ".join(sorted(metric.invariances)) or "nothing more",
+                "variants": ", ".join(metric.variants),
+                "default": metric.default_variant,
+                "paper": metric.paper,
+                "cost": metric.cost,
+            }
+            for metric in REGISTRY.values()
+        ]
+        if form is Format.CSV:
+            _common.write(report.csv_text(records), out)
+        elif form is Format.JSON:
+            _common.write(report.json_text(records), out)
+        elif form is Format.MARKDOWN:
+            _common.write(report.to_markdown(report.plain_table(records)), out)
+        else:
+            short = [{k: r[k] for k in r if k not in ("paper", "cost")} for r in records]
+            notes = [f"{r['name']}: {r['paper']}. Cost: {r['cost']}." for r in records]
+            _common.write_page([report.plain_table(short, notes)], out)
