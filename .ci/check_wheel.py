@@ -17,6 +17,6 @@ needed = {"jaxte/py.typed"} - held
 if needed:
     sys.exit(f"{wheel}: missing {sorted(needed)}")
 size = Path(wheel).stat().st_size
-print(f"{len(held)} files, {size / 1e6:.1f} MB")  # noqa: T201
+print(f"{len(held)} files, {size / 1e6:.1f} MB")
 if size > 12e6:
     sys.exit(f"{wheel} has grown to {size} bytes")
