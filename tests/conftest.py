@@ -1,0 +1,31 @@
+"""Settings every test of the kernels runs under: strict rank promotion, both precisions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Arrays of different rank must not broadcast silently in the kernels (Flax models may)."""
+    mode = "raise" if request.path.parent == HERE else "allow"
+    with jax.numpy_rank_promotion(mode):
+        yield
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Run the test with 64-bit JAX types."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once in float32 and once in float64."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param

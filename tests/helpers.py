@@ -1,0 +1,187 @@
+"""Problems, cases and counters shared by the test files."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxte import perturb
+from jaxte.metrics import REGISTRY
+
+Array = NDArray[Any]
+GOLDEN_DIR = Path(__file__).parent / "golden"
+GOLDEN: dict[str, dict[str, Any]] = json.loads((GOLDEN_DIR / "golden.json").read_text())
+CLASSIFICATION = [name for name, case in GOLDEN.items() if case["meta"]["task"] == "classification"]
+
+
+class Problem(NamedTuple):
+    """Features and targets of one made-up or stored data set."""
+
+    features: Array
+    targets: Array
+
+    @property
+    def num_classes(self) -> int | None:
+        """One more than the largest label; None for real targets."""
+        return int(self.targets.max()) + 1 if self.targets.dtype.kind == "i" else None
+
+
+@cache
+def golden_set(name: str) -> Problem:
+    """A stored feature set, labels as int32, read-only."""
+    with np.load(GOLDEN_DIR / f"{name}.npz") as data:
+        features, targets = data["features"], data["labels"]
+    targets = targets.astype(np.int32) if targets.dtype.kind == "i" else targets
+    features.setflags(write=False)
+    return Problem(features, targets)
+
+
+def blobs(
+    n: int, d: int, *, classes: int = 4, separation: float = 2.0, offset: float = 0.3, seed: int = 0
+) -> Problem:
+    """Gaussian classes of unequal size and unequal shape, float64."""
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    rng.shuffle(labels)
+    means = separation * rng.normal(size=(classes, d)) / np.sqrt(d)
+    scales = rng.uniform(0.3, 1.2, size=(classes, d)) / np.sqrt(d)
+    features = offset + means[labels] + scales[labels] * rng.normal(size=(n, d))
+    return Problem(features, labels.astype(np.int32))
+
+
+def regression(n: int, d: int, *, outputs: int = 0, noise: float = 0.3, seed: int = 0) -> Problem:
+    """Linear targets with noise, 1-D when ``outputs`` is 0."""
+    rng = np.random.default_rng(seed)
+    features = 0.3 + rng.normal(size=(n, d)) * np.linspace(1.5, 0.2, d)
+    targets = features @ rng.normal(size=(d, max(outputs, 1))) / np.sqrt(d)
+    targets += noise * rng.normal(size=targets.shape)
+    return Problem(features, targets if outputs else targets[:, 0])
+
+
+class Case(NamedTuple):
+    """A registered kernel, its options, and maybe a perturbation before it."""
+
+    metric: str
+    options: Mapping[str, Any] = {}
+    perturbation: str | None = None
+    perturb_options: Mapping[str, Any] = {}
+
+    @property
+    def label(self) -> str:
+        """Readable test id."""
+        parts = [self.metric, *map(str, self.options.values())]
+        if self.perturbation:
+            parts += [self.perturbation, *map(str, self.perturb_options.values())]
+        return "-".join(parts)
+
+    @property
+    def function(self) -> Callable[..., jax.Array]:
+        """The kernel with its options bound."""
+        metric = REGISTRY[self.metric]
+        if self.perturbation:
+            metric = perturb.with_perturbation(
+                metric, getattr(perturb, self.perturbation), **self.perturb_options
+            )
+        return partial(metric.function, **self.options)
+
+    def invariant(self, name: str) -> bool:
+        """Whether the kernel claims this invariance, as it does for its default options only.
+
+        Perturbations keep a rotation or a shift, but the force of a spread has a scale.
+        """
+        metric = REGISTRY[self.metric]
+        default = all(v == metric.default_variant for v in self.options.values())
+        return (
+            default and name in metric.invariances and not (self.perturbation and name == "scale")
+        )
+
+
+PLAIN_CASES = [
+    *(Case(name, {"variant": v}) for name in REGISTRY for v in REGISTRY[name].variants),
+    *(Case(name) for name in REGISTRY if not REGISTRY[name].variants),
+    Case("face", {"covariance": "diagonal"}),
+    Case("face", {"covariance": "full", "variance_floor": 1e-3}),
+    Case("sfda", {"shrinkage": 0.1, "shrink_target": "identity"}),
+]
+PERTURBATIONS: list[tuple[str, dict[str, Any]]] = [
+    ("spread", {}),
+    ("attract", {"alpha": 0.05}),
+    ("attract", {"alpha": 0.05, "variant": "released"}),
+    ("pca", {"num_components": 5}),
+    ("spread_attract", {"num_components": 5}),
+    ("spread_attract", {"num_components": 5, "variant": "released", "gate": False}),
+]
+PERTURBED_CASES = [Case(name, {}, p, options) for name in REGISTRY for p, options in PERTURBATIONS]
+
+
+@cache
+def _compiled(label: str, num_classes: int | None) -> Callable[..., jax.Array]:
+    case = next(c for c in PLAIN_CASES + PERTURBED_CASES if c.label == label)
+
+    def call(
+        features: jax.Array, targets: jax.Array, weights: jax.Array, num_features: jax.Array
+    ) -> jax.Array:
+        classes = {} if num_classes is None else {"num_classes": num_classes}
+        return case.function(
+            features, targets, weights=weights, num_features=num_features, **classes
+        )
+
+    return jax.jit(call)
+
+
+def compiled(case: Case, num_classes: int | None) -> Callable[..., jax.Array]:
+    """The case under jit, the same object every time so that tests share its compilations."""
+    return _compiled(case.label, num_classes)
+
+
+def score(
+    case: Case,
+    problem: Problem,
+    *,
+    weights: Array | None = None,
+    width: int | None = None,
+    rows: int | None = None,
+    classes: int | None = None,
+) -> float:
+    """Score under jit, padded to ``rows`` (garbage of weight 0) and ``width`` (zeros)."""
+    x, y = problem.features, problem.targets
+    n, d = x.shape
+    rows, width = rows or n, width or d
+    w = np.ones(n) if weights is None else np.asarray(weights, float)
+    x = np.pad(x, ((0, 0), (0, width - d)))
+    x = np.concatenate([x, np.full((rows - n, width), np.nan)])
+    filler = -7 if y.dtype.kind == "i" else np.nan
+    y = np.concatenate([y, np.full((rows - n, *y.shape[1:]), filler, y.dtype)])
+    w = np.concatenate([w, np.zeros(rows - n)])
+    dtype = jnp.result_type(float)
+    return float(
+        compiled(case, classes or problem.num_classes)(
+            jnp.asarray(x, dtype),
+            jnp.asarray(y, jnp.int32 if y.dtype.kind == "i" else dtype),
+            jnp.asarray(w, dtype),
+            jnp.asarray(d, jnp.int32),
+        )
+    )
+
+
+@contextmanager
+def counted_compilations() -> Iterator[list[str]]:
+    """Names of the functions that the backend compiled inside the block."""
+    names: list[str] = []
+
+    def listen(event: str, duration: float, **details: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

@@ -1,0 +1,178 @@
+"""SFDA, FaCe and the perturbations against released implementations and against the oracles."""
+
+from functools import cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import CLASSIFICATION, GOLDEN, blobs, golden_set
+
+import jaxte
+from jaxte import perturb
+from jaxte.metrics import REGISTRY, face, face_terms, logme, sfda
+
+SCORE = {"float32": {"rtol": 0, "atol": 1e-3}, "float64": {"rtol": 1e-6, "atol": 0}}
+VALUE = {"float32": {"rtol": 1e-3, "atol": 1e-4}, "float64": {"rtol": 1e-6, "atol": 0}}
+WITH_PCA = [n for n in CLASSIFICATION if "forced_exact_pca" in GOLDEN[n]["spread_attract"]]
+GATED = [n for n in CLASSIFICATION if "official_as_released" in GOLDEN[n]["spread_attract"]]
+SFDA_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"variant": "paper"},
+    {"double_softmax": False},
+    {"log_score": True},
+    {"variant": "paper", "double_softmax": True},
+    {"variant": "paper", "log_score": False, "shrink_target": "identity"},
+    {"shrinkage": 0.3},
+    {"shrinkage": 0.05, "shrink_target": "identity"},
+]
+
+
+def arrays(name: str, precision: str) -> tuple[jnp.ndarray, jnp.ndarray]:
+    x, y = golden_set(name)
+    return jnp.asarray(x, precision), jnp.asarray(y)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_sfda_released(name: str, precision: str) -> None:
+    golden, (x, y) = GOLDEN[name], arrays(name, precision)
+    np.testing.assert_allclose(sfda(x, y), golden["sfda"], **SCORE[precision])
+    given = sfda(x, y, shrinkage=golden["sfda_shrinkage"])
+    np.testing.assert_allclose(given, golden["sfda"], **SCORE[precision])
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+@pytest.mark.parametrize("covariance", ["spherical", "diagonal"])
+def test_face(name: str, covariance: str, precision: str) -> None:
+    golden, (x, y) = GOLDEN[name], arrays(name, precision)
+    terms = face_terms(x, y, covariance=covariance)
+    expected = golden["face"][covariance]
+    collapse, fairness = -golden["nc1"]["class_balanced"], expected["F_m"]
+    np.testing.assert_allclose(terms.variance_collapse, collapse, **VALUE[precision])
+    fair = VALUE[precision] | {"atol": VALUE[precision]["atol"] or 1e-12}
+    np.testing.assert_allclose(terms.class_fairness, fairness, **fair)
+    np.testing.assert_allclose(
+        face(x, y, covariance=covariance), expected["sum_C_F"], **VALUE[precision]
+    )
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+def test_scores_through_rank(name: str, precision: str) -> None:
+    golden, (x, y) = GOLDEN[name], golden_set(name)
+    ranking = jaxte.rank({name: x}, y, metrics=("sfda", "face"), precision=precision)
+    np.testing.assert_allclose(ranking.score(name, "sfda"), golden["sfda"], **SCORE[precision])
+    expected = golden["face"]["spherical"]
+    np.testing.assert_allclose(ranking.score(name, "face"), expected["sum_C_F"], **VALUE[precision])
+    terms = ranking.terms(name, "face")
+    np.testing.assert_allclose(
+        terms["class_fairness"], expected["F_m"], **(VALUE[precision] | {"atol": 1e-9})
+    )
+
+
+@pytest.mark.parametrize("options", SFDA_OPTIONS, ids=lambda o: "-".join(map(str, o)) or "default")
+@pytest.mark.parametrize(("n", "d"), [(60, 9), (15, 40)])
+@pytest.mark.usefixtures("x64")
+def test_sfda_options(options: dict[str, Any], n: int, d: int) -> None:
+    x, y = blobs(n, d, separation=1.0)
+    np.testing.assert_allclose(
+        sfda(jnp.asarray(x), jnp.asarray(y), **options), oracles.sfda(x, y, **options), rtol=1e-8
+    )
+
+
+@pytest.mark.parametrize("covariance", ["spherical", "diagonal", "full"])
+@pytest.mark.parametrize(("n", "d"), [(60, 9), (15, 40)])
+@pytest.mark.usefixtures("x64")
+def test_face_options(covariance: str, n: int, d: int) -> None:
+    x, y = blobs(n, d, separation=0.5)
+    options = {"covariance": covariance, "temperature": 0.2, "variance_floor": 0.01}
+    terms = face_terms(jnp.asarray(x), jnp.asarray(y), **options)
+    np.testing.assert_allclose(terms, oracles.face_terms(x, y, **options), rtol=1e-8)
+
+
+def statistics(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    means = np.stack([features[labels == c].mean(axis=0) for c in np.unique(labels)])
+    pairs = np.triu_indices(len(means), 1)
+    distances = np.linalg.norm(means[pairs[0]] - means[pairs[1]], axis=1)
+    return {
+        "mean": features.mean(),
+        "std": features.std(),
+        "fro": np.linalg.norm(features),
+        "row0_first5": features[0, :5],
+        "mean_centroid_distance": distances.mean(),
+    }
+
+
+@cache
+def moved(name: str, how: str, precision: str) -> np.ndarray:
+    x, y = arrays(name, precision)
+    if "spread" in how:
+        x = perturb.spread(x, y)
+    if "attract" in how:
+        x = perturb.attract(x, y, variant="released")
+    return np.asarray(x)
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+@pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
+def test_moved_features(name: str, how: str, precision: str) -> None:
+    """Entries are compared to their spread: an offset of 50, or a column of 4000, costs digits."""
+    golden, labels = GOLDEN[name]["spread_attract"][how], golden_set(name).targets
+    found = statistics(moved(name, how, precision).astype(np.float64), labels)
+    for key, expected in golden["features"].items():
+        scale = golden["features"]["std"]
+        np.testing.assert_allclose(
+            found[key],
+            expected,
+            rtol=VALUE[precision]["rtol"],
+            atol=(1e-4 if precision == "float32" else 1e-9) * scale,
+            err_msg=key,
+        )
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION)
+@pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
+def test_scores_of_moved_features(name: str, how: str, precision: str) -> None:
+    golden, x = GOLDEN[name]["spread_attract"][how], jnp.asarray(moved(name, how, precision))
+    y = jnp.asarray(golden_set(name).targets)
+    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[precision])
+    np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[precision])
+
+
+def released(metric: str, **options: Any) -> Any:
+    """The metric after the released perturbation; its own released variant where there is one."""
+    wrapped = perturb.with_perturbation(
+        REGISTRY[metric], perturb.spread_attract, variant="released", **options
+    )
+    return wrapped.function
+
+
+@pytest.mark.parametrize("name", WITH_PCA)
+def test_released_spread_attract_with_its_gate_open(name: str, precision: str) -> None:
+    golden, (x, y) = GOLDEN[name]["spread_attract"]["forced_exact_pca"], arrays(name, precision)
+    np.testing.assert_allclose(
+        released("logme", gate=False)(x, y, variant="released"), golden["LOGME"], **VALUE[precision]
+    )
+    np.testing.assert_allclose(
+        released("sfda", gate=False)(x, y), golden["SFDA"], **SCORE[precision]
+    )
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_released_spread_attract_with_its_gate_closed(name: str, precision: str) -> None:
+    golden, (x, y) = GOLDEN[name]["spread_attract"], arrays(name, precision)
+    assert not golden["gate"]["check_sa"]
+    expected = golden["official_as_released"]
+    np.testing.assert_allclose(
+        released("logme")(x, y, variant="released"), expected["LOGME"], **VALUE[precision]
+    )
+    np.testing.assert_allclose(released("sfda")(x, y), expected["SFDA"], **SCORE[precision])
+
+
+@pytest.mark.usefixtures("x64")
+def test_released_spread_attract_on_a_narrow_set_whose_gate_is_open() -> None:
+    """The released code fails here (64 components of 30 columns); all 30 are what is meant."""
+    x, y = arrays("breast_cancer_raw", "float64")
+    features = oracles.attract(oracles.pca(np.asarray(x)), y, variant="released")
+    np.testing.assert_allclose(released("logme")(x, y), oracles.logme(features, y), rtol=1e-6)
+    np.testing.assert_allclose(released("sfda")(x, y), oracles.sfda(features, y), rtol=1e-6)

@@ -1,0 +1,140 @@
+"""LogME against the values of its released implementations and against the true maximum."""
+
+from functools import cache
+
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import GOLDEN, golden_set, regression
+
+import jaxte
+from jaxte.metrics import logme, logme_fit
+
+# The evidence is a difference of terms of order one per sample, so zero is no special value:
+# float32 is held to 1e-3 of the value or 1e-4 nats per sample, whichever is larger.
+TOLERANCE = {"float32": {"rtol": 1e-3, "atol": 1e-4}, "float64": {"rtol": 1e-6, "atol": 0}}
+
+
+@cache
+def oracle_columns(name: str) -> list[oracles.Evidence]:
+    return oracles.logme_columns(*golden_set(name))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_released_columns(name: str, precision: str) -> None:
+    expected = GOLDEN[name]["logme_fixed_point"]
+    x, y = golden_set(name)
+    fit = logme_fit(jnp.asarray(x, precision), jnp.asarray(y), variant="released")
+    assert fit.score.dtype == precision
+    np.testing.assert_allclose(fit.score, expected["score"], **TOLERANCE[precision])
+    np.testing.assert_allclose(fit.evidence, expected["evidences"], **TOLERANCE[precision])
+    np.testing.assert_allclose(fit.alpha, expected["alphas"], **TOLERANCE[precision])
+    np.testing.assert_allclose(fit.beta, expected["betas"], **TOLERANCE[precision])
+    assert np.all((np.asarray(fit.steps) >= 1) & (np.asarray(fit.steps) <= 11))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_released_through_rank(name: str, precision: str) -> None:
+    x, y = golden_set(name)
+    ranking = jaxte.rank(
+        {name: x},
+        y,
+        metrics=("logme",),
+        precision=precision,
+        options={"logme": {"variant": "released"}},
+    )
+    assert ranking.status(name, "logme") == "ok"
+    np.testing.assert_allclose(
+        ranking.score(name, "logme"),
+        GOLDEN[name]["logme_fixed_point"]["score"],
+        **TOLERANCE[precision],
+    )
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_paper_is_the_true_maximum(name: str, precision: str) -> None:
+    x, y = golden_set(name)
+    expected = np.array([e.value for e in oracle_columns(name)])
+    fit = logme_fit(jnp.asarray(x, precision), jnp.asarray(y))
+    tolerance = TOLERANCE[precision] | ({"rtol": 1e-8} if precision == "float64" else {})
+    np.testing.assert_allclose(fit.evidence, expected, **tolerance)
+    np.testing.assert_allclose(fit.score, expected.mean(), **tolerance)
+    np.testing.assert_allclose(logme(jnp.asarray(x, precision), jnp.asarray(y)), fit.score)
+    assert np.all(np.asarray(fit.converged))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+@pytest.mark.usefixtures("x64")
+def test_paper_is_at_least_the_unconstrained_fixed_point(name: str) -> None:
+    """That implementation has the full log-determinant and no constants in its denominators.
+
+    It stops once alpha/beta moves by less than 1e-2 of itself, so it is short of the maximum by the
+    square of such a step: never above, and below by less than 1e-4.
+    """
+    x, y = golden_set(name)
+    gain = float(logme(jnp.asarray(x, float), jnp.asarray(y))) - GOLDEN[name]["logme_tllib"]
+    assert -1e-9 < gain < 1e-4
+
+
+@pytest.mark.usefixtures("x64")
+def test_variants_part_where_the_released_one_forgets_the_null_space() -> None:
+    """On d > n the released score has (d - n)/(2n) ln(alpha) too much; without it, both agree."""
+    x, y = golden_set("synthetic_wide")
+    paper = float(logme(jnp.asarray(x, float), jnp.asarray(y)))
+    released = logme_fit(jnp.asarray(x, float), jnp.asarray(y), variant="released")
+    n, d = x.shape
+    missing = (d - n) / (2 * n) * np.log(np.asarray(released.alpha))
+    corrected = float(np.mean(np.asarray(released.evidence) - missing))
+    assert float(released.score) > paper + 5
+    golden = GOLDEN["synthetic_wide"]["logme_fixed_point"]["rank_corrected_score"]
+    assert corrected == pytest.approx(golden, rel=1e-6)
+    assert corrected == pytest.approx(paper, abs=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (20, 33)])
+@pytest.mark.usefixtures("x64")
+def test_multi_output_regression(variant: str, n: int, d: int) -> None:
+    x, y = regression(n, d, outputs=3)
+    expected = oracles.logme_columns(x, y, variant=variant)
+    fit = logme_fit(jnp.asarray(x), jnp.asarray(y), variant=variant)
+    np.testing.assert_allclose(fit.evidence, [e.value for e in expected], rtol=1e-8)
+    np.testing.assert_allclose(fit.alpha, [e.alpha for e in expected], rtol=1e-4)
+    np.testing.assert_allclose(fit.beta, [e.beta for e in expected], rtol=1e-4)
+    assert fit.mean.shape == (d, 3)
+    singles = [float(logme(jnp.asarray(x), jnp.asarray(c), variant=variant)) for c in y.T]
+    assert float(fit.score) == pytest.approx(np.mean(singles), rel=1e-10)
+    column = float(logme(jnp.asarray(x), jnp.asarray(y[:, :1]), variant=variant))
+    assert column == pytest.approx(singles[0], rel=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_posterior_mean_solves_the_ridge_problem() -> None:
+    x, y = regression(60, 8, outputs=2)
+    fit = logme_fit(jnp.asarray(x), jnp.asarray(y))
+    for k in range(2):
+        t = float(fit.alpha[k] / fit.beta[k])
+        ridge = np.linalg.solve(x.T @ x + t * np.eye(8), x.T @ y[:, k])
+        np.testing.assert_allclose(fit.mean[:, k], ridge, rtol=1e-8)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_hand_worked_evidence() -> None:
+    """A column of ones and y = (3, 2, 2, 1): X^T X = 4, X^T y = 8, y^T y = 18.
+
+    With t = alpha/beta and q = 18 - 64/(4 + t) the evidence is
+    -1/2 ln(1 + 4/t) - 2 ln(q/4) - 2 ln(2 pi) - 2, largest between the grid points.
+    """
+    t = np.exp(np.linspace(-8, 12, 400_001))
+    profile = -0.5 * np.log1p(4 / t) - 2 * np.log((18 - 64 / (4 + t)) / 4)
+    score = float(logme(jnp.ones((4, 1)), jnp.array([3.0, 2.0, 2.0, 1.0])))
+    expected = (profile.max() - 2 * np.log(2 * np.pi) - 2) / 4
+    assert score == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_features_that_explain_nothing_leave_the_null_model() -> None:
+    """y = (2, 0.5, 0.5, -1) has more noise than mean, so alpha -> infinity: N(y; 0, 5.5/4)."""
+    score = float(logme(jnp.ones((4, 1)), jnp.array([2.0, 0.5, 0.5, -1.0])))
+    assert score == pytest.approx(-0.5 * (np.log(2 * np.pi * 5.5 / 4) + 1), rel=1e-6)
