@@ -1,0 +1,177 @@
+"""Reading feature directories: every layout, and every file that cannot be used."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from jaxte import InputError
+from jaxte.store import read_features
+
+X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+Y = np.arange(12) % 3
+
+
+def test_npz_with_features_and_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", features=X, labels=Y)
+    np.savez_compressed(tmp_path / "b.npz", features=X[:7, :2], labels=Y[:7])
+    found = read_features(tmp_path)
+    assert list(found.features) == ["a", "b"]
+    np.testing.assert_array_equal(found.features["b"], X[:7, :2])
+    np.testing.assert_array_equal(found.labels["b"], Y[:7])
+    assert found.problems == {}
+
+
+def test_npy_beside_labels_is_mapped_and_other_files_are_ignored(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    np.savez(tmp_path / "b.npz", features=2 * X)
+    np.save(tmp_path / "labels.npy", Y)
+    (tmp_path / "probe_accuracy.csv").write_text("model,accuracy\na,0.5\n")
+    (tmp_path / ".hidden.npy").write_bytes(b"")
+    (tmp_path / "folder.npy").mkdir()
+    found = read_features(str(tmp_path))
+    assert list(found.features) == ["a", "b"]
+    assert isinstance(found.features["a"], np.memmap)
+    np.testing.assert_array_equal(found.features["b"], 2 * X)
+    np.testing.assert_array_equal(found.labels["b"], Y)
+
+
+def sfda_family(directory: Path, *stems: str) -> None:
+    for stem in stems:
+        np.save(directory / f"{stem}_feature.npy", X)
+        np.save(directory / f"{stem}_label.npy", Y)
+        np.save(directory / f"{stem}_output.npy", X)
+
+
+def test_sfda_family_layout(tmp_path: Path) -> None:
+    sfda_family(tmp_path, "resnet50_cifar10", "inception_v3_cifar10", "plain")
+    found = read_features(tmp_path)
+    assert list(found.features) == ["inception_v3", "plain", "resnet50"]
+    np.testing.assert_array_equal(found.labels["inception_v3"], Y)
+
+
+def test_sfda_family_layout_with_several_data_sets_needs_a_choice(tmp_path: Path) -> None:
+    sfda_family(tmp_path, "a_cifar10", "b_cifar10", "a_dtd", "b_my_own")
+    with pytest.raises(InputError, match=r"cifar10, dtd, own.*--dataset"):
+        read_features(tmp_path)
+    assert list(read_features(tmp_path, dataset="cifar10").features) == ["a", "b"]
+    assert list(read_features(tmp_path, dataset="my_own").features) == ["b"]
+    with pytest.raises(InputError, match=r"_flowers_feature\.npy"):
+        read_features(tmp_path, dataset="flowers")
+
+
+def test_bfloat16_is_recognised(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X.astype(ml_dtypes.bfloat16))
+    np.save(tmp_path / "labels.npy", Y)
+    features = read_features(tmp_path).features["a"]
+    assert features.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(features.astype(np.float32), X.astype(ml_dtypes.bfloat16))
+
+
+def written(path: Path, **arrays: np.ndarray) -> bytes:
+    """What NumPy writes for these arrays: an archive, or an .npy for the single name `npy`."""
+    with path.open("wb") as stream:
+        if "npy" in arrays:
+            np.save(stream, arrays["npy"])
+        else:
+            np.savez_compressed(stream, **arrays)
+    return path.read_bytes()
+
+
+def shortened(path: Path, keep: int, **arrays: np.ndarray) -> None:
+    path.write_bytes(written(path, **arrays)[:keep])
+
+
+def damaged(path: Path, **arrays: np.ndarray) -> None:
+    content = bytearray(written(path, **arrays))
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+
+
+OBJECTS = np.array([{"a": 1}, None], dtype=object)
+PICKLED = "holds pickled objects, which are refused"
+CUT = "is truncated or no NumPy file"
+BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "npy cut in the data": ("bad.npy", lambda p: shortened(p, 150, npy=X), CUT),
+    "npy cut in the header": ("bad.npy", lambda p: shortened(p, 20, npy=X), CUT),
+    "empty file": ("bad.npy", lambda p: p.write_bytes(b""), CUT),
+    "npz cut short": ("bad.npz", lambda p: shortened(p, 200, features=X, labels=Y), CUT),
+    "npz damaged inside": ("bad.npz", lambda p: damaged(p, features=X, labels=Y), CUT),
+    "npy of objects": ("bad.npy", lambda p: written(p, npy=OBJECTS), PICKLED),
+    "npz of objects": ("bad.npz", lambda p: written(p, features=OBJECTS, labels=Y), PICKLED),
+    "pickle": ("bad.npy", lambda p: p.write_bytes(pickle.dumps([X, Y])), PICKLED),
+    "npz under the name npy": ("bad.npy", lambda p: written(p, features=X), "rename it to .npz"),
+    "npy under the name npz": ("bad.npz", lambda p: written(p, npy=X), "rename it to .npy"),
+    "other keys": (
+        "bad.npz",
+        lambda p: written(p, X=X, y=Y),
+        "holds X, y: it needs features and labels",
+    ),
+    "images": ("bad.npy", lambda p: written(p, npy=X[:, None]), "of shape [12, 1, 5], not [n, d]"),
+    "too few rows": (
+        "bad.npy",
+        lambda p: written(p, npy=X[:9]),
+        "has 9 rows but labels.npy 12 labels",
+    ),
+    "no columns": ("bad.npy", lambda p: written(p, npy=X[:, :0]), "is empty, of shape [12, 0]"),
+    "text": ("bad.npy", lambda p: written(p, npy=X.astype(str)), "holds features of type <U"),
+    "text labels": (
+        "bad.npz",
+        lambda p: written(p, features=X, labels=Y.astype(str)),
+        "holds labels of type <U",
+    ),
+    "labels of rank 3": (
+        "bad.npz",
+        lambda p: written(p, features=X, labels=Y[:, None, None]),
+        "holds labels of shape [12, 1, 1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_bad_file_is_named_and_stops_nothing(case: str, tmp_path: Path) -> None:
+    name, write, message = BROKEN[case]
+    written(tmp_path / "good.npy", npy=X)
+    written(tmp_path / "labels.npy", npy=Y)
+    write(tmp_path / name)
+    found = read_features(tmp_path)
+    assert list(found.features) == list(found.labels) == ["good"]
+    assert list(found.problems) == ["bad"]
+    assert found.problems["bad"].startswith(name)
+    assert message in found.problems["bad"]
+    assert "\n" not in found.problems["bad"]
+
+
+def test_a_model_stored_twice_is_refused(tmp_path: Path) -> None:
+    written(tmp_path / "a.npy", npy=X)
+    written(tmp_path / "a.npz", features=X, labels=Y)
+    written(tmp_path / "b.npz", features=X, labels=Y)
+    written(tmp_path / "labels.npy", npy=Y)
+    found = read_features(tmp_path)
+    assert list(found.features) == ["b"]
+    assert found.problems == {"a": "stored more than once (a.npy, a.npz): keep one of them"}
+
+
+def test_missing_labels_are_named(tmp_path: Path) -> None:
+    written(tmp_path / "a.npy", npy=X)
+    written(tmp_path / "b.npy", npy=X)
+    with pytest.raises(InputError, match=r"none of its 2 models.* a: no labels\.npy beside a\.npy"):
+        read_features(tmp_path)
+    written(tmp_path / "c_cifar10_feature.npy", npy=X)
+    written(tmp_path / "d.npz", features=X, labels=Y)
+    found = read_features(tmp_path)
+    assert list(found.features) == ["d"]
+    assert found.problems["c"].startswith("no c_cifar10_label.npy beside c_cifar10_feature.npy")
+
+
+def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        read_features(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=f"{tmp_path.name} holds no features"):
+        read_features(tmp_path)
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(InputError, match=r"notes\.txt is not a directory"):
+        read_features(tmp_path / "notes.txt")
