@@ -21,7 +21,6 @@ _FEATURE, _LABEL = "_feature.npy", "_label.npy"
 _SHARED_LABELS = "labels.npy"
 # What NumPy raises on files that are cut short, damaged or something else altogether.
 _READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
-_NOT_A_MODEL = (_FEATURE, _LABEL, "_output.npy", _SHARED_LABELS)
 
 
 class FeatureSet(NamedTuple):
@@ -54,7 +53,7 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
     - `<model>.npz` with the arrays `features` and `labels`;
     - `<model>.npy` (or an `.npz` without `labels`) beside one `labels.npy`;
     - `<model>_<dataset>_feature.npy` beside `<model>_<dataset>_label.npy`, as the scripts of the
-      SFDA family write them (`_output.npy` files, the source logits, are passed over).
+      SFDA family write them (what else they write there, as `_output.npy`, is passed over).
 
     A file that cannot be used (truncated, pickled, not numeric, of another shape or length)
     becomes an entry of `problems` and does not stop the others. Pickled arrays are never loaded.
@@ -130,10 +129,13 @@ def _sources(directory: Path, dataset: str | None) -> Iterator[_Source]:
         yield _Source(model, file, file.with_name(stem + _LABEL))
     if dataset is not None:
         return
+    kin = tuple(f"{stem}_" for stem in stems.values())  # labels, logits and the like of the above
     for file in files:
         if file.suffix == ".npz":
             yield _Source(file.stem, file, None)
-        elif file.suffix == ".npy" and not file.name.endswith(_NOT_A_MODEL):
+        elif (
+            file.suffix == ".npy" and file.name != _SHARED_LABELS and not file.name.startswith(kin)
+        ):
             yield _Source(file.stem, file, file.with_name(_SHARED_LABELS))
 
 

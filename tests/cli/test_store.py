@@ -77,7 +77,7 @@ def written(path: Path, **arrays: np.ndarray) -> bytes:
         if "npy" in arrays:
             np.save(stream, arrays["npy"])
         else:
-            np.savez_compressed(stream, **arrays)
+            np.savez_compressed(stream, allow_pickle=True, **arrays)
     return path.read_bytes()
 
 
