@@ -16,9 +16,8 @@ try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
-except ModuleNotFoundError as error:
-    hint = 'plots need Matplotlib: pip install "jaxte[plot]"'
-    raise ModuleNotFoundError(hint, name=error.name) from error
+except ImportError as error:
+    raise ImportError('plots need Matplotlib: pip install "jaxte[plot]"') from error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

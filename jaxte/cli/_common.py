@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from jaxte.report import Table
 
-# Which extra brings a module that a command may miss.
-_EXTRAS = {"flax": "zoo", "optax": "zoo", "safetensors": "zoo", "matplotlib": "plot"}
-
 
 class Format(StrEnum):
     """How results are written."""
@@ -46,6 +43,11 @@ PlotOption = Annotated[
 ]
 
 
+def names(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def warn(message: str) -> None:
     """One line on standard error."""
     typer.echo(f"jaxte: {' '.join(message.split())}", err=True)
@@ -58,11 +60,10 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+    except ImportError as error:
+        if "pip install" not in str(error):  # not an extra that is missing, but a fault
             raise
-        warn(f'this needs {error.name}: pip install "jaxte[{extra}]"')
+        warn(str(error))
     except (InputError, OSError) as error:
         warn(str(error))
     else:

@@ -73,7 +73,7 @@ def _run(
 
     targets = [zoo.load_target(name) for name in dict.fromkeys(names or zoo.targets())]
     begun = time.perf_counter()
-    features = zoo.extract_all({t.name: t.train_images for t in targets}, progress=progress)
+    features = zoo.extract_all([target.name for target in targets], progress=progress)
     extracted = time.perf_counter()
     results = []
     for target in targets:

@@ -54,7 +54,7 @@ def rank(
         from jaxte.store import read_features
 
         form = _common.checked_format(form, out, plot)
-        names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+        names = _common.names(metrics)
         options = _parse_settings(settings or [])
         for name in (*names, *options):
             jaxte.metrics.get_metric(name)

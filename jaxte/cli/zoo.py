@@ -2,11 +2,104 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from jaxte.cli import _common
+from jaxte.cli._common import Format, FormatOption, OutOption
 
 app = typer.Typer(
     help="The models and target sets that ship with jaxte.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.command("list", short_help="List the models and target sets.")
+def list_(form: FormatOption = None, out: OutOption = None) -> None:
+    """List the models and the target sets: what they are, what they come from, their sizes."""
+    with _common.one_line_errors():
+        form = _common.checked_format(form, out)
+        from jaxte import report, zoo
+
+        models = [
+            {
+                "model": name,
+                "family": card["architecture"],
+                "width": card["width"],
+                "parameters": card["parameters"],
+                "pre-trained on": ", ".join(card["source"]) or "nothing",
+                "steps": card["steps"],
+            }
+            for name, card in ((name, zoo.load(name).card) for name in zoo.names())
+        ]
+        targets = [
+            {
+                "target": target.name,
+                "train": len(target.train_labels),
+                "test": len(target.test_labels),
+                "classes": len(target.class_names),
+                "source": target.source,
+                "licence": target.licence,
+            }
+            for target in map(zoo.load_target, zoo.targets())
+        ]
+        if form is Format.JSON:
+            _common.write(report.json_text({"models": models, "targets": targets}), out)
+        elif form is Format.CSV:
+            _common.write(report.csv_text([*models, *targets]), out)
+        else:
+            tables = [report.plain_table(models), report.plain_table(targets)]
+            if form is Format.MARKDOWN:
+                _common.write("\n".join(map(report.to_markdown, tables)), out)
+            else:
+                _common.write_page(tables, out)
+
+
+@app.command("build", short_help="Make weights and accuracies from the original data.")
+def build(
+    data: Annotated[
+        Path | None, typer.Option(help="Directory of the original files (see jaxte.zoo.sources).")
+    ] = None,
+    tfds: Annotated[
+        bool, typer.Option("--tfds", help="Read the data by tensorflow-datasets instead.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("jaxte-zoo"),
+    models: Annotated[
+        str | None, typer.Option(help="Comma-separated names; all by default.")
+    ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            help="Of pretrain, targets, finetune, probe; comma-separated, all by default."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds per measured accuracy.")] = 3,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make everything anew, finished pieces too.")
+    ] = False,
+) -> None:
+    """Make weights, target sets and fine-tuned accuracies from the original data.
+
+    This takes hours on a CPU. What is finished is kept, so that an interrupted build goes on where
+    it stopped.
+    """
+    with _common.one_line_errors():
+        from jaxte import InputError
+        from jaxte.zoo.build import STAGES
+        from jaxte.zoo.build import build as build_zoo
+
+        if data is None and not tfds:
+            raise InputError("say where the original data is: --data DIR, or --tfds")
+        build_zoo(
+            data,
+            out=out,
+            models=_common.names(models) if models else None,
+            stages=_common.names(stages) if stages else STAGES,
+            tfds=tfds,
+            seeds=seeds,
+            progress=typer.echo,
+            resume=not fresh,
+        )
