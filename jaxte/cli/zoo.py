@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jaxte.cli import _common
 from jaxte.cli._common import Format, FormatOption, OutOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 app = typer.Typer(
     help="The models and target sets that ship with jaxte.",
@@ -23,17 +26,19 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
     with _common.one_line_errors():
         form = _common.checked_format(form, out)
         from jaxte import report, zoo
+        from jaxte.zoo.catalog import PACKAGE, read_json
 
+        cards = [read_json(PACKAGE / "cards" / f"{name}.json") for name in zoo.names()]
         models = [
             {
-                "model": name,
+                "model": card["name"],
                 "family": card["architecture"],
                 "width": card["width"],
                 "parameters": card["parameters"],
-                "pre-trained on": ", ".join(card["source"]) or "nothing",
+                "pre-trained on": _training(card),
                 "steps": card["steps"],
             }
-            for name, card in ((name, zoo.load(name).card) for name in zoo.names())
+            for card in cards
         ]
         targets = [
             {
@@ -58,6 +63,12 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
                 _common.write_page(tables, out)
 
 
+def _training(card: Mapping[str, Any]) -> str:
+    if not card["source"]:
+        return "nothing (random)"
+    return " + ".join(card["source"]) + (" (shuffled)" if card["labels"] == "shuffled" else "")
+
+
 @app.command("build", short_help="Make weights and accuracies from the original data.")
 def build(
     data: Annotated[
@@ -72,9 +83,7 @@ def build(
     ] = None,
     stages: Annotated[
         str | None,
-        typer.Option(
-            help="Of pretrain, targets, finetune, probe; comma-separated, all by default."
-        ),
+        typer.Option(help="Of pretrain, targets, finetune, probe; all by default."),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Seeds per measured accuracy.")] = 3,
     fresh: Annotated[
