@@ -56,7 +56,11 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
         elif form is Format.CSV:
             _common.write(report.csv_text([*models, *targets]), out)
         else:
-            tables = [report.plain_table(models), report.plain_table(targets)]
+            notes = [
+                f"{target['target']}: {target['source']}; {target['licence']}" for target in targets
+            ]
+            short = [{k: t[k] for k in t if k not in ("source", "licence")} for t in targets]
+            tables = [report.plain_table(models), report.plain_table(short, notes)]
             if form is Format.MARKDOWN:
                 _common.write("\n".join(map(report.to_markdown, tables)), out)
             else:

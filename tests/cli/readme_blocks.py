@@ -7,17 +7,22 @@ from pathlib import Path
 README = Path(__file__).parents[2] / "README.md"
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+def blocks() -> list[tuple[str, str]]:
+    """Language and code of every block, in order."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+
+
+def installs(language: str, code: str) -> bool:
+    """Whether a block sets up an environment, so that only `.ci/run` runs it."""
+    return language == "bash" and "pip install" in code
 
 
 def main(directory: str) -> None:
-    installing = [block for block in blocks("bash") if "pip install" in block]
-    if len(installing) != 2:
-        sys.exit(f"README.md has {len(installing)} bash blocks that install, expected 2")
-    for number, block in enumerate(installing, 1):
-        Path(directory, f"block-{number}.sh").write_text(block, encoding="utf-8")
+    setting_up = [code for language, code in blocks() if installs(language, code)]
+    if len(setting_up) != 2:
+        sys.exit(f"README.md has {len(setting_up)} bash blocks that install, expected 2")
+    for number, code in enumerate(setting_up, 1):
+        Path(directory, f"block-{number}.sh").write_text(code, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Tests of the command line and of everything a user reads or stores."""

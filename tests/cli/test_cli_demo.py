@@ -1,0 +1,101 @@
+"""`jaxte demo`, `jaxte metrics`, `jaxte zoo`: what ships, shown."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from scipy.stats import weightedtau
+
+from jaxte import zoo
+from jaxte.metrics import REGISTRY
+
+from .conftest import Run
+
+
+def test_metrics_lists_the_registry(run: Run) -> None:
+    text = run("metrics").stdout
+    records = json.loads(run("metrics", "--format", "json").stdout)
+    assert [record["name"] for record in records] == list(REGISTRY)
+    for record in records:
+        metric = REGISTRY[record["name"]]
+        assert record["default"] in record["variants"].split(", ") or not metric.variants
+        assert metric.paper in " ".join(text.split())
+        assert f"\n{record['name']} " in text
+    names = [
+        row["name"] for row in csv.DictReader(io.StringIO(run("metrics", "--format", "csv").stdout))
+    ]
+    assert names == list(REGISTRY)
+    assert run("metrics", "--format", "markdown").stdout.startswith("| name | tasks |")
+
+
+def test_zoo_lists_models_and_targets(run: Run) -> None:
+    text = run("zoo", "list").stdout
+    content = json.loads(run("zoo", "list", "--format", "json").stdout)
+    assert [record["model"] for record in content["models"]] == list(zoo.names())
+    assert [record["target"] for record in content["targets"]] == list(zoo.targets())
+    for name in (*zoo.names(), *zoo.targets()):
+        assert f"\n{name} " in f"\n{text}"
+
+
+def test_zoo_build_says_what_it_needs(run: Run, tmp_path: Path) -> None:
+    for arguments, said in (
+        ([], "--data DIR"),
+        (["--data", tmp_path, "--models", "alexnet"], "alexnet"),
+        (["--data", tmp_path, "--stages", "train"], "train"),
+        (["--data", tmp_path, "--models", "mlp-mnist"], "mnist"),
+    ):
+        result = run("zoo", "build", "--out", tmp_path / "out", *arguments)
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert said in result.stderr
+
+
+def test_an_unknown_target_is_an_error(run: Run) -> None:
+    result = run("demo", "--target", "digit")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "'digit'" in result.stderr
+    assert "digits" in result.stderr
+
+
+def test_demo_data_agree_with_what_ships(run: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "agreement.png"
+    result = run("demo", "--target", "digits", "--format", "json", "--plot", picture)
+    assert result.exit_code == 0, result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    content = json.loads(result.stdout)["targets"]
+    assert list(content) == ["digits"]
+    measured = zoo.accuracies("digits")
+    for metric in ("logme", "sfda", "face"):
+        records = [r for r in content["digits"]["records"] if r["metric"] == metric]
+        assert {r["model"] for r in records} == set(zoo.names())
+        for record in records:
+            assert record["status"] == "ok"
+            assert record["finetune_mean"] == measured[record["model"]].finetune_mean
+        pairs = [(r["score"], r["finetune_mean"]) for r in records]
+        expected = weightedtau(*zip(*pairs, strict=True)).statistic
+        assert content["digits"]["weighted_tau"][metric] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_demo_prints_a_table_per_target(run: Run) -> None:
+    result = run("demo")
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.stdout
+    blocks = result.stdout.split("\n\n")
+    for target in zoo.targets():
+        assert any(block.startswith(f"{target}: ") for block in blocks)
+    tables = [block.splitlines() for block in blocks if block.startswith("model ")]
+    assert len(tables) == len(zoo.targets())
+    for table, target in zip(tables, zoo.targets(), strict=True):
+        measured = zoo.accuracies(target)
+        shown = [line.split() for line in table[2:-2]]
+        assert {row[0] for row in shown} == set(zoo.names())
+        means = [measured[row[0]].finetune_mean for row in shown]
+        assert means == sorted(means, reverse=True)
+        assert [float(row[1]) for row in shown] == pytest.approx(means, abs=6e-4)
+        assert table[-1].startswith("weighted tau")
+    assert "models, " in blocks[-1]

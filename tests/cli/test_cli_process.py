@@ -1,0 +1,83 @@
+"""The command line as a process: what it imports, what it prints where, how it is stopped."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jaxte
+
+
+def process(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jaxte", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def test_help_and_version_load_neither_jax_nor_rich() -> None:
+    code = (
+        "import sys; from jaxte.cli import app; app({arguments}, standalone_mode=False); "
+        "heavy = {{'jax', 'numpy', 'rich', 'flax', 'matplotlib'}} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    for arguments in (["--help"], ["rank", "--help"], ["demo", "-h"], ["zoo", "-h"], ["--version"]):
+        command = [sys.executable, "-c", code.format(arguments=arguments)]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stderr
+        assert found.stdout
+
+
+def test_version_and_help_text() -> None:
+    assert process("--version").stdout == f"jaxte {jaxte.__version__}\n"
+    text = process("--help").stdout
+    for command in ("demo", "rank", "metrics", "zoo"):
+        assert f"\n  {command} " in text
+    assert process().stdout == text or process().stderr == text
+
+
+def test_an_unknown_command_is_an_error_without_a_traceback() -> None:
+    for arguments in (["rnak"], ["rank", "--colour"], ["rank"]):
+        found = process(*arguments)
+        assert found.returncode == 2
+        assert found.stdout == ""
+        assert "Traceback" not in found.stderr
+
+
+def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    found = process("rank", tmp_path / "nowhere")
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.splitlines() == [
+        f"jaxte: {tmp_path / 'nowhere'} does not exist: name a directory with <model>.npz or "
+        ".npy files"
+    ]
+
+
+def test_a_piped_table_has_no_control_codes_and_survives_a_narrow_encoding(stored: Path) -> None:
+    found = process("rank", stored, "--metrics", "logme", PYTHONIOENCODING="ascii", TERM="xterm")
+    assert found.returncode == 0, found.stderr
+    assert "\x1b" not in found.stdout + found.stderr
+    assert "\r" not in found.stdout + found.stderr
+    assert found.stdout.isascii()
+
+
+def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, jaxte.store, jaxte.cli;"
+        "jaxte.store.read_features = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT);"
+        "jaxte.cli.main()"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script, "rank", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode not in (0, 1, 2)
+    assert "Traceback" not in found.stderr

@@ -1,0 +1,179 @@
+"""`jaxte rank`: formats, options, models that fail, input that cannot be used."""
+
+import csv
+import io
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxte
+
+from .conftest import Run
+
+SCORED = {"good", "worse", "noise"}
+
+
+def test_table_names_the_best_and_the_failed(run: Run, stored: Path) -> None:
+    result = run("rank", stored)
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
+    assert rows["model"] == ["model", "logme", "#", "sfda", "#", "face", "#"]
+    assert rows["good"][1].startswith("*")
+    assert rows["good"][2] == "1"
+    assert "short: short.npy is truncated" in result.stdout
+    assert "17" in rows["holed:"] or "17," in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "jaxte: short: short.npy is truncated" in result.stderr
+
+
+def test_csv_is_the_ranking_and_nothing_else(run: Run, stored: Path) -> None:
+    result = run("rank", stored, "--format", "csv", "--metrics", "logme,face")
+    assert result.exit_code == 0, result.output
+    records = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert {r["model"] for r in records} == SCORED | {"holed", "short"}
+    features = {
+        "good": np.load(stored / "good.npy"),
+        "worse": np.load(stored / "worse.npy"),
+        "noise": np.load(stored / "noise.npz")["features"],
+    }
+    ranking = jaxte.rank(features, np.load(stored / "labels.npy"), metrics=("logme", "face"))
+    for record in records:
+        if record["model"] in SCORED:
+            expected = ranking.score(record["model"], record["metric"])
+            assert float(record["score"]) == pytest.approx(expected, rel=1e-9)
+            assert record["status"] == "ok"
+            order = ranking.order(record["metric"])
+            assert order[int(record["rank"]) - 1] == record["model"]
+        else:
+            assert record["score"] == record["rank"] == ""
+            assert record["status"] != "ok"
+
+
+def test_json_is_strict_and_markdown_is_a_table(run: Run, stored: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads(run("rank", stored, "--format", "json").stdout, parse_constant=refuse)
+    assert set(content["models"]) == SCORED | {"holed", "short"}
+    assert content["metrics"] == ["logme", "sfda", "face"]
+    by_key = {(r["model"], r["metric"]): r for r in content["records"]}
+    assert len(by_key) == len(content["records"]) == 15
+    assert by_key["short", "sfda"]["score"] is None
+    assert by_key["good", "face"]["variance_collapse"] < 0
+    lines = run("rank", stored, "--format", "markdown").stdout.splitlines()
+    assert lines[0] == "| model | logme | # | sfda | # | face | # |"
+    assert lines[2].startswith("| good | **")
+
+
+def test_out_takes_its_form_from_the_ending(run: Run, stored: Path, tmp_path: Path) -> None:
+    for name, start in (("r.csv", "model,"), ("r.json", "{"), ("r.md", "| model"), ("r", "model ")):
+        result = run("rank", stored, "--metrics", "sfda", "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == ""
+        assert (tmp_path / name).read_text("utf-8").startswith(start)
+    result = run("rank", stored, "--out", tmp_path / "s.csv", "--format", "json")
+    assert json.loads((tmp_path / "s.csv").read_text("utf-8"))["metrics"][0] == "logme"
+
+
+def test_options_reach_the_metrics(run: Run, stored: Path) -> None:
+    def scores(*options: str) -> dict[str, float]:
+        result = run("rank", stored, "--format", "csv", *options)
+        assert result.exit_code == 0, result.output
+        records = csv.DictReader(io.StringIO(result.stdout))
+        return {r["model"]: float(r["score"]) for r in records if r["score"]}
+
+    plain = scores("--metrics", "sfda")
+    paper = scores("--metrics", "sfda", "--set", "sfda.variant=paper")
+    assert all(0 < plain[m] <= 1 and paper[m] < 0 for m in SCORED)
+    mild = scores("--metrics", "sfda", "--set", "sfda.shrinkage=0.5")
+    assert mild != plain
+    assert scores("--metrics", "sfda", "--perturb", "spread") != plain
+    half = scores("--metrics", "sfda", "--precision", "float32")
+    assert half == pytest.approx(plain, abs=1e-3)
+
+
+def test_a_choice_among_data_sets(run: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for dataset in ("pets", "food"):
+        for model in ("resnet_50", "vgg"):
+            np.save(tmp_path / f"{model}_{dataset}_feature.npy", random.normal(size=(20, 4)))
+            np.save(tmp_path / f"{model}_{dataset}_label.npy", np.arange(20) % 2)
+    result = run("rank", tmp_path)
+    assert result.exit_code == 2
+    assert "food, pets" in result.stderr
+    result = run("rank", tmp_path, "--dataset", "pets", "--format", "csv", "--metrics", "sfda")
+    assert result.exit_code == 0, result.output
+    assert [line.split(",")[0] for line in result.stdout.splitlines()[1:]] == ["resnet_50", "vgg"]
+
+
+def test_plot_is_saved(run: Run, stored: Path, tmp_path: Path) -> None:
+    result = run("rank", stored, "--metrics", "logme", "--plot", tmp_path / "p.png")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metrics", "logme,logmee"], ["logmee", "sfda"]),
+        (["--metrics", ""], ["metric"]),
+        (["--precision", "float63"], ["float63", "float64"]),
+        (["--normalize", "max"], ["'max'", "minmax"]),
+        (["--perturb", "shake"], ["shake", "spread"]),
+        (["--set", "sfda.variant=papre"], ["papre", "paper"]),
+        (["--set", "sfda.colour=blue"], ["colour"]),
+        (["--set", "variant=paper"], ["METRIC.OPTION=VALUE"]),
+        (["--set", "sdfa.variant=paper"], ["sdfa"]),
+        (["--out", "nowhere/r.csv"], ["nowhere", "create"]),
+        (["--plot", "nowhere/p.png"], ["nowhere", "create"]),
+        (["--plot", "p.docx"], ["docx", "png"]),
+        (["--dataset", "pets"], ["_pets_feature.npy"]),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(
+    run: Run, stored: Path, arguments: list[str], said: list[str]
+) -> None:
+    result = run("rank", stored, *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("jaxte: ")
+    for word in said:
+        assert word in result.stderr
+
+
+def test_directories_that_cannot_be_ranked(run: Run, tmp_path: Path) -> None:
+    for directory, said in (("nowhere", "does not exist"), (".", "holds no features")):
+        result = run("rank", tmp_path / directory)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1
+        assert said in result.stderr
+
+
+def test_pickled_arrays_are_refused_and_never_loaded(run: Run, tmp_path: Path) -> None:
+    trap = tmp_path / "sprung"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (trap,)
+
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Trap()))
+    np.save(tmp_path / "boxed.npy", np.array([Trap()], dtype=object))
+    np.savez(tmp_path / "archive.npz", features=np.array([Trap()], dtype=object))
+    np.save(tmp_path / "labels.npy", np.arange(4) % 2)
+    result = run("rank", tmp_path)
+    assert result.exit_code == 2
+    assert "pickled objects, which are refused" in result.stderr
+    assert not trap.exists()
+
+
+def test_a_pool_of_which_nothing_is_left(run: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "holed.npz", features=np.full((6, 2), np.nan), labels=np.arange(6) % 2)
+    result = run("rank", tmp_path)
+    assert result.exit_code == 2
+    assert "holed" in result.stdout
+    assert "no model could be scored" in result.stderr

@@ -1,0 +1,77 @@
+"""Pictures: what they show, and that they can be saved without a display."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import plots
+from jaxte.zoo import Accuracy
+
+LABELS = np.arange(30) % 3
+
+
+def ranked() -> jaxte.Ranking:
+    random = np.random.default_rng(1)
+    features = {
+        name: random.normal(size=(30, 4)) + shift * np.eye(3, 4)[LABELS]
+        for name, shift in (("strong", 4), ("middle", 2), ("weak", 0.5), ("holed", 1))
+    }
+    features["holed"][0, 0] = np.inf
+    return jaxte.rank(features, LABELS)
+
+
+def accuracy(mean: float) -> Accuracy:
+    return Accuracy(mean, 0.01, mean, 0.01, (0, 1), (mean, mean), (mean, mean))
+
+
+def texts(figure: plots.Chart) -> list[str]:
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+def test_a_ranking_shows_every_model_and_rank(tmp_path: Path) -> None:
+    ranking = ranked()
+    figure = plots.plot_ranking(ranking, tmp_path / "ranking.svg")
+    assert [ax.get_title() for ax in figure.axes] == list(ranking.metrics)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == [*ranking.order("logme"), "holed"]
+    for ax, metric in zip(figure.axes, ranking.metrics, strict=True):
+        shown = [text.get_text() for text in ax.texts]
+        assert sorted(shown) == ["1", "2", "3", "not scored"]
+        points = {round(float(line.get_xdata()[0]), 9) for line in ax.lines}
+        assert points == {round(ranking.score(m, metric), 9) for m in ranking.order(metric)}
+    assert (tmp_path / "ranking.svg").read_text("utf-8").startswith("<?xml")
+
+
+def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
+    ranking = ranked()
+    measured = {"strong": accuracy(0.9), "middle": accuracy(0.8), "weak": accuracy(0.6)}
+    figure = plots.plot_agreement(
+        {"one": ranking, "two": ranking}, {"one": measured, "two": measured}
+    )
+    assert len(figure.axes) == 6
+    logme = figure.axes[0]
+    assert logme.get_title() == "logme: weighted tau 1.00"
+    assert sorted(text.get_text() for text in logme.texts) == ["a", "b", "c"]
+    assert len(logme.containers) == 1
+    figure.savefig(tmp_path / "agreement.pdf")
+    assert (tmp_path / "agreement.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_pictures_show_themselves_and_leave_pyplot_alone() -> None:
+    before = plt.get_fignums()
+    figure = ranked().plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert plt.get_fignums() == before
+
+
+@pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0], [], [0.1, 0.2, 0.3, 0.25, -5e3]])
+def test_axes_are_finite_for_ties_gaps_and_nothing(scores: list[float]) -> None:
+    figure = plots.Chart(3, 3)
+    panel = figure.subplots()
+    plots._fit_axis(panel, np.array(scores))
+    low, high = panel.get_xlim()
+    assert np.isfinite([low, high]).all()
+    assert low < high

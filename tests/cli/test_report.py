@@ -1,0 +1,134 @@
+"""A ranking in every form: the same cells, best marked, failures named, markup escaped."""
+
+import csv
+import io
+import json
+import math
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import report
+
+LABELS = np.arange(40) % 4
+NAMES = ("a|b", "<i>c</i>", "wide", "holed")
+
+
+@pytest.fixture(scope="module")
+def ranking() -> jaxte.Ranking:
+    random = np.random.default_rng(0)
+    features = {
+        name: random.normal(size=(40, width)) + np.outer(LABELS == 1, np.ones(width)) * shift
+        for name, width, shift in zip(NAMES, (5, 5, 60, 5), (0, 3, 1, 1), strict=True)
+    }
+    features["holed"][3, 1] = math.nan
+    return jaxte.rank(features, LABELS)
+
+
+def test_text_fits_the_width_and_marks_the_best(ranking: jaxte.Ranking) -> None:
+    text = report.to_text(ranking, width=80)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["model", "logme", "#", "sfda", "#", "face", "#"]
+    rows = [line.split() for line in lines[2:6]]
+    assert [row[0] for row in rows] == [*ranking.order("logme"), "holed"]
+    assert rows[0][1] == f"*{ranking.score(rows[0][0], 'logme'):.4f}"
+    assert rows[0][2] == "1"
+    assert rows[3][1:] == ["–", "–", "–"]
+    assert "not scored:" in text
+    assert f"holed: {ranking.status('holed', 'logme')}" in " ".join(text.split())
+
+
+def test_metrics_that_do_not_fit_follow_below(ranking: jaxte.Ranking) -> None:
+    text = report.to_text(ranking, width=30)
+    head = [line.split() for line in text.splitlines() if line.startswith("model")]
+    assert head == [["model", metric, "#"] for metric in ("logme", "sfda", "face")]
+    assert text.count("wide") >= 3
+
+
+def test_rich_shows_the_characters_of_the_text(ranking: jaxte.Ranking) -> None:
+    for width in (30, 80, 120):
+        assert report.to_rich(ranking, width=width).plain == report.to_text(ranking, width=width)
+
+
+def test_markdown_keeps_its_columns(ranking: jaxte.Ranking) -> None:
+    lines = report.to_markdown(ranking).splitlines()
+    assert lines[0] == "| model | logme | # | sfda | # | face | # |"
+    for line in lines[:6]:
+        assert line.replace("\\|", "").count("|") == 8
+    assert any(line.startswith("| a\\|b |") for line in lines)
+    assert sum("**" in line for line in lines[2:5]) >= 1
+
+
+class Cells(HTMLParser):
+    """The texts of a page's table cells; fails on a tag that the report does not write."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.tags == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        assert tag in {"table", "thead", "tbody", "tfoot", "tr", "th", "td", "p", "ul", "li"}
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.tags.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_html_is_well_formed_and_escaped(ranking: jaxte.Ranking) -> None:
+    cells = Cells(report.to_html(ranking)).texts
+    for name in NAMES:
+        assert name in cells
+    assert "font-weight:bold" in report.to_html(ranking)
+
+
+def test_csv_and_json_hold_the_records(ranking: jaxte.Ranking) -> None:
+    rows = list(csv.DictReader(io.StringIO(report.to_csv(ranking, problems={"x": 'why, "so"'}))))
+    assert len(rows) == 15
+    assert rows[-1]["model"] == "x"
+    assert rows[-1]["status"] == 'why, "so"'
+    content = json.loads(report.to_json(ranking, problems={"x": "why"}))
+    assert content["models"] == [*NAMES, "x"]
+    assert content["notes"] == list(ranking.notes)
+    for row, record in zip(rows, content["records"], strict=True):
+        assert row["model"] == record["model"]
+        if record["score"] is None:
+            assert row["score"] == ""
+        else:
+            assert float(row["score"]) == record["score"]
+            assert record["score"] == ranking.score(record["model"], record["metric"])
+
+
+def test_extra_columns_a_footer_and_lost_models(ranking: jaxte.Ranking) -> None:
+    table = report.table(
+        ranking,
+        order=["wide", "a|b", "<i>c</i>"],
+        columns={"measured": {"wide": "0.9"}},
+        footer=("tau", {"logme": 0.25, "face": math.nan}),
+        problems={"lost": "no file"},
+    )
+    lines = report.to_text(table).splitlines()
+    assert [line.split()[0] for line in lines[2:7]] == ["wide", "a|b", "<i>c</i>", "holed", "lost"]
+    assert lines[2].split()[1] == "0.9"
+    assert lines[3].split()[1] == "–"
+    assert lines[8].split() == ["tau", "0.250", "–", "–"]
+    assert "lost: no file" in report.to_text(table)
+    assert "| tau |  | 0.250 |" in report.to_markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"),
+    [(0.0, "0.0000"), (-0.25, "-0.2500"), (3.2e-5, "3.2e-05"), (-54321.0, "-5.432e+04")],
+)
+def test_numbers_are_shown_with_four_figures(score: float, shown: str) -> None:
+    assert report._number(score) == shown
