@@ -27,6 +27,7 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
 
 
+_PICTURES = (".png", ".svg", ".pdf")
 _ENDINGS = {".csv": Format.CSV, ".json": Format.JSON, ".md": Format.MARKDOWN}
 
 FormatOption = Annotated[
@@ -82,6 +83,8 @@ def checked_format(form: Format | None, out: Path | None, plot: Path | None = No
             raise InputError(f"{path} is a directory: name a file in it")
     if plot is not None:
         import_module("jaxte.plots")  # says now that Matplotlib is missing, not after the work
+        if plot.suffix not in _PICTURES:
+            raise InputError(f"--plot {plot}: end the name in {', '.join(_PICTURES)}")
     if form is not None:
         return form
     return _ENDINGS.get(out.suffix, Format.TABLE) if out else Format.TABLE
