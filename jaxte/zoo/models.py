@@ -1,0 +1,344 @@
+"""Architectures of the zoo: nine small families of Flax nnx image classifiers, 32x32x3 in.
+
+Every family is batch-statistics free (group or layer normalisation, or none), so a model is its
+parameters alone, training and inference are one function, and a batch never changes a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+IMAGE_SIZE = 32
+
+
+def _conv(
+    inputs: int,
+    outputs: int,
+    rngs: nnx.Rngs,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    bias: bool = True,
+) -> nnx.Conv:
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=(stride, stride),
+        use_bias=bias,
+        kernel_init=nnx.initializers.he_normal(),
+        rngs=rngs,
+    )
+
+
+def _pool(x: jax.Array) -> jax.Array:
+    """Mean over 2x2 windows, written as a reshape: cheaper to differentiate than a window op."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+class ConvNorm(nnx.Module):
+    """Convolution, group normalisation, and a ReLU unless `act` is false."""
+
+    def __init__(
+        self, inputs: int, outputs: int, rngs: nnx.Rngs, *, stride: int = 1, act: bool = True
+    ):
+        self.conv = _conv(inputs, outputs, rngs, stride=stride, bias=False)
+        self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
+        self.act = act
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return maps [n, h, w, c] of maps."""
+        x = self.norm(self.conv(x))
+        return nnx.relu(x) if self.act else x
+
+
+class PlainCNN(nnx.Module):
+    """Four convolutions, three of them strided, and a mean over positions."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        sizes = (3, 24, 32, 64, width)
+        self.layers = nnx.List(
+            ConvNorm(sizes[i], sizes[i + 1], rngs, stride=1 if i == 1 else 2) for i in range(4)
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        for layer in self.layers:
+            x = layer(x)
+        return x.mean((1, 2))
+
+
+class Residual(nnx.Module):
+    """Two 3x3 convolutions around a skip, projected by 1x1 where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs, *, stride: int = 1):
+        self.first = ConvNorm(inputs, outputs, rngs, stride=stride)
+        self.second = ConvNorm(outputs, outputs, rngs, act=False)
+        changes = stride != 1 or inputs != outputs
+        self.skip = _conv(inputs, outputs, rngs, kernel=1, stride=stride) if changes else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return maps [n, h, w, c] of maps."""
+        skip = x if self.skip is None else self.skip(x)
+        return nnx.relu(self.second(self.first(x)) + skip)
+
+
+class ResNet(nnx.Module):
+    """A stem and three residual stages of one block each."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.stem = ConvNorm(3, 16, rngs, stride=2)
+        self.blocks = nnx.List(
+            [
+                Residual(16, 16, rngs),
+                Residual(16, 32, rngs, stride=2),
+                Residual(32, width, rngs, stride=2),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((1, 2))
+
+
+class VGG(nnx.Module):
+    """Pairs of convolutions between poolings, no normalisation, and a fully connected layer."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.pairs = nnx.List(
+            nnx.List([_conv(a, b, rngs) for a, b in pair])
+            for pair in (((3, 12),), ((12, 24), (24, 24)), ((24, 48), (48, 48)))
+        )
+        self.dense = nnx.Linear(48 * 16, width, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        for pair in self.pairs:
+            for conv in pair:
+                x = nnx.relu(conv(x))
+            x = _pool(x)
+        return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
+
+
+class Depthwise(nnx.Module):
+    """3x3 depthwise convolution, then the pointwise one.
+
+    The first is nine shifted multiply-adds: XLA fuses them, and grouped convolutions are slow on
+    CPUs.
+    """
+
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs, *, pool: bool = False):
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs)) / 3.0)
+        self.point = _conv(inputs, outputs, rngs, kernel=1, bias=False)
+        self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
+        self.pool = pool
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return maps [n, h, w, c] of maps."""
+        _, h, w, _ = x.shape
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        kernel = self.kernel[...]
+        total = sum(
+            padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(3) for j in range(3)
+        )
+        y = nnx.relu(self.norm(self.point(jnp.asarray(total))))
+        return _pool(y) if self.pool else y
+
+
+class SepConv(nnx.Module):
+    """Depthwise-separable stages after a strided stem."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.stem = ConvNorm(3, 24, rngs, stride=2)
+        self.blocks = nnx.List(
+            [
+                Depthwise(24, 48, rngs, pool=True),
+                Depthwise(48, 96, rngs, pool=True),
+                Depthwise(96, width, rngs),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((1, 2))
+
+
+class DenseNet(nnx.Module):
+    """Two dense blocks of three layers, each layer reading all earlier ones of its block."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        # the last block starts from a quarter of the width and each layer adds another quarter
+        quarter = width // 4
+        self.stem = ConvNorm(3, 16, rngs, stride=2)
+        self.first = nnx.List(ConvNorm(16 + 16 * i, 16, rngs) for i in range(2))
+        self.transition = _conv(48, quarter, rngs, kernel=1)
+        self.second = nnx.List(ConvNorm(quarter * (i + 1), quarter, rngs) for i in range(3))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = self.stem(x)
+        for layer in self.first:
+            x = jnp.concatenate([x, layer(x)], -1)
+        x = _pool(self.transition(x))
+        for layer in self.second:
+            x = jnp.concatenate([x, layer(x)], -1)
+        return x.mean((1, 2))
+
+
+class SqueezeExcite(nnx.Module):
+    """Strided convolution whose channels are gated by a small network of their means."""
+
+    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs, *, stride: int = 1):
+        self.conv = ConvNorm(inputs, outputs, rngs, stride=stride)
+        self.squeeze = nnx.Linear(outputs, outputs // 4, rngs=rngs)
+        self.excite = nnx.Linear(outputs // 4, outputs, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return maps [n, h, w, c] of maps."""
+        x = self.conv(x)
+        gate = nnx.sigmoid(self.excite(nnx.relu(self.squeeze(x.mean((1, 2))))))
+        return x * gate[:, None, None, :]
+
+
+class SENet(nnx.Module):
+    """Squeeze-and-excite stages after a strided stem."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.stem = ConvNorm(3, 24, rngs, stride=2)
+        self.blocks = nnx.List(
+            [
+                SqueezeExcite(24, 32, rngs),
+                SqueezeExcite(32, 64, rngs, stride=2),
+                SqueezeExcite(64, width, rngs, stride=2),
+            ]
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((1, 2))
+
+
+def _patches(x: jax.Array, size: int) -> jax.Array:
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // size, size, w // size, size, c).swapaxes(2, 3)
+    return x.reshape(n, (h // size) * (w // size), size * size * c)
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with a ReLU between (a GELU doubles the time of these models on a CPU)."""
+
+    def __init__(self, size: int, hidden: int, rngs: nnx.Rngs):
+        self.up = nnx.Linear(size, hidden, rngs=rngs)
+        self.down = nnx.Linear(hidden, size, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return tokens of tokens, [n, t, d]."""
+        return self.down(nnx.relu(self.up(x)))
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention of two heads, queries, keys and values from one product."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return tokens of tokens, [n, t, d]."""
+        n, t, d = x.shape
+        q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, 2, d // 2), (2, 3), (0, 2))
+        weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5)
+        return self.out((weights @ v).swapaxes(1, 2).reshape(n, t, d))
+
+
+class ViT(nnx.Module):
+    """Two pre-norm transformer blocks over 4x4 patches, mean over the tokens."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.embed = nnx.Linear(48, width, rngs=rngs)
+        self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (64, width)))
+        self.attention = nnx.List(Attention(width, rngs) for _ in range(2))
+        self.mlp = nnx.List(Mlp(width, 2 * width, rngs) for _ in range(2))
+        self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(5))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = self.embed(_patches(x, 4)) + self.position[...]
+        for i in range(2):
+            x = x + self.attention[i](self.norms[2 * i](x))
+            x = x + self.mlp[i](self.norms[2 * i + 1](x))
+        pooled: jax.Array = self.norms[4](x).mean(1)
+        return pooled
+
+
+class Mixer(nnx.Module):
+    """MLP-mixer: three blocks that mix 64 patches, then channels."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.embed = nnx.Linear(48, width, rngs=rngs)
+        self.tokens = nnx.List(Mlp(64, 64, rngs) for _ in range(3))
+        self.channels = nnx.List(Mlp(width, 2 * width, rngs) for _ in range(3))
+        self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(7))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = self.embed(_patches(x, 4))
+        for i in range(3):
+            mixed = self.tokens[i](self.norms[2 * i](x).swapaxes(1, 2))
+            x = x + mixed.swapaxes(1, 2)
+            x = x + self.channels[i](self.norms[2 * i + 1](x))
+        pooled: jax.Array = self.norms[6](x).mean(1)
+        return pooled
+
+
+class MLP(nnx.Module):
+    """Two hidden layers on the image at half resolution."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        init = nnx.initializers.he_normal()
+        self.first = nnx.Linear(16 * 16 * 3, width, kernel_init=init, rngs=rngs)
+        self.second = nnx.Linear(width, width, kernel_init=init, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features [n, width] of images [n, 32, 32, 3]."""
+        x = _pool(x).reshape(x.shape[0], -1)
+        return nnx.relu(self.second(nnx.relu(self.first(x))))
+
+
+FAMILIES: dict[str, Callable[[int, nnx.Rngs], Callable[[jax.Array], jax.Array]]] = {
+    "plain-cnn": PlainCNN,
+    "resnet": ResNet,
+    "vgg": VGG,
+    "sepconv": SepConv,
+    "densenet": DenseNet,
+    "senet": SENet,
+    "vit": ViT,
+    "mixer": Mixer,
+    "mlp": MLP,
+}
+
+
+class Classifier(nnx.Module):
+    """A backbone of one of `FAMILIES`, whose output is the penultimate feature, and a head."""
+
+    def __init__(self, family: str, width: int, num_classes: int, rngs: nnx.Rngs):
+        self.body = FAMILIES[family](width, rngs)
+        self.head = nnx.Linear(width, num_classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return logits [n, classes] of images [n, 32, 32, 3]."""
+        return self.head(self.body(x))
