@@ -1,7 +1,7 @@
 """Problems, cases and counters shared by the test files."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from jaxte import perturb
@@ -65,6 +66,32 @@ def regression(n: int, d: int, *, outputs: int = 0, noise: float = 0.3, seed: in
     return Problem(features, targets if outputs else targets[:, 0])
 
 
+# The pairs that run without `-m slow`: every kind of difficulty once, float32 where it hurts.
+QUICK = {
+    "float64": {
+        *("breast_cancer_raw", "diabetes_regression", "synthetic_collapsed", "synthetic_offset"),
+        *("synthetic_rank_deficient", "synthetic_wide", "wine_standardised"),
+    },
+    "float32": {"breast_cancer_raw", "diabetes_regression", "synthetic_offset", "synthetic_wide"},
+}
+
+
+def golden_pairs(names: Iterable[str], quick: Collection[str] = ()) -> list[Any]:
+    """Parameters (name, dtype) for every set in both precisions; the rest are marked slow."""
+    return [
+        pytest.param(
+            name,
+            dtype,
+            id=f"{name}-{dtype}",
+            marks=()
+            if name in QUICK[dtype] and name in (quick or QUICK[dtype])
+            else pytest.mark.slow,
+        )
+        for name in names
+        for dtype in QUICK
+    ]
+
+
 class Case(NamedTuple):
     """A registered kernel, its options, and maybe a perturbation before it."""
 
@@ -108,7 +135,6 @@ PLAIN_CASES = [
     *(Case(name) for name in REGISTRY if not REGISTRY[name].variants),
     Case("face", {"covariance": "diagonal"}),
     Case("face", {"covariance": "full", "variance_floor": 1e-3}),
-    Case("sfda", {"shrinkage": 0.1, "shrink_target": "identity"}),
 ]
 PERTURBATIONS: list[tuple[str, dict[str, Any]]] = [
     ("spread", {}),
@@ -146,20 +172,19 @@ def score(
     problem: Problem,
     *,
     weights: Array | None = None,
-    width: int | None = None,
-    rows: int | None = None,
+    rows: int = 0,
+    width: int = 0,
     classes: int | None = None,
 ) -> float:
     """Score under jit, padded to ``rows`` (garbage of weight 0) and ``width`` (zeros)."""
-    x, y = problem.features, problem.targets
+    x, y = problem
     n, d = x.shape
-    rows, width = rows or n, width or d
+    extra, columns = max(rows - n, 0), max(width - d, 0)
     w = np.ones(n) if weights is None else np.asarray(weights, float)
-    x = np.pad(x, ((0, 0), (0, width - d)))
-    x = np.concatenate([x, np.full((rows - n, width), np.nan)])
+    x = np.concatenate([np.pad(x, ((0, 0), (0, columns))), np.full((extra, d + columns), np.nan)])
     filler = -7 if y.dtype.kind == "i" else np.nan
-    y = np.concatenate([y, np.full((rows - n, *y.shape[1:]), filler, y.dtype)])
-    w = np.concatenate([w, np.zeros(rows - n)])
+    y = np.concatenate([y, np.full((extra, *y.shape[1:]), filler, y.dtype)])
+    w = np.concatenate([w, np.zeros(extra)])
     dtype = jnp.result_type(float)
     return float(
         compiled(case, classes or problem.num_classes)(
@@ -169,6 +194,30 @@ def score(
             jnp.asarray(d, jnp.int32),
         )
     )
+
+
+# One problem of each kind, and the one shape (rows, columns, classes) that the kind is padded to.
+SHAPES: dict[str, tuple[int, int, int | None]] = {
+    "tall": (48, 16, 6),
+    "wide": (18, 30, 6),
+    "regression": (48, 16, None),
+}
+
+
+@cache
+def problem_of(kind: str) -> Problem:
+    """The problem of this kind."""
+    if kind == "tall":
+        return blobs(36, 10, separation=1.0)
+    if kind == "wide":
+        return blobs(12, 24, classes=3, separation=1.0)
+    return regression(36, 10, outputs=2)
+
+
+def padded(case: Case, problem: Problem, kind: str, weights: Array | None = None) -> float:
+    """Score at the one shape that problems of this kind are compiled for."""
+    rows, width, classes = SHAPES[kind]
+    return score(case, problem, weights=weights, rows=rows, width=width, classes=classes)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import PLAIN_CASES, Case, Problem, score
+from helpers import Problem
 
 from jaxte.metrics import face_terms, logme, sfda
 
@@ -15,14 +15,6 @@ def noise(seed: int, n: int = 400, d: int = 4) -> Problem:
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n, dtype=np.int32) % CLASSES)
     return Problem(rng.normal(size=(n, d)) / np.sqrt(d), labels)
-
-
-@pytest.mark.parametrize("case", PLAIN_CASES, ids=lambda c: c.label)
-def test_noise_scores_below_signal(case: Case) -> None:
-    x, y = noise(0)
-    signal = x + 1.5 * np.eye(CLASSES, x.shape[1])[y]
-    others = [score(case, noise(seed)) for seed in range(5)]
-    assert max(others) < score(case, Problem(signal, y))
 
 
 def test_logme_of_noise_is_the_null_model() -> None:
@@ -39,16 +31,16 @@ def test_sfda_of_noise_is_the_probability_of_a_guess() -> None:
 
 
 def test_sfda_saturates_on_noise_once_there_are_more_columns_than_rows() -> None:
-    """A known weakness of the score, stated in its documentation; this is why ranks note it."""
+    """A known weakness of the score, stated in its documentation; this is why rankings note it."""
     x, y = noise(0, n=60, d=200)
     assert float(sfda(jnp.asarray(x), jnp.asarray(y))) > 0.99
-    held_out = noise(0, n=2000, d=4)
-    assert float(sfda(*map(jnp.asarray, held_out))) < 0.3
 
 
 def test_face_of_noise_is_far_from_collapse_and_fair() -> None:
-    """Class means of noise differ by about d/n_c, so within over between is about n_c/C."""
-    terms = [face_terms(*map(jnp.asarray, noise(seed))) for seed in range(5)]
-    assert max(float(t.variance_collapse) for t in terms) < -5
-    for t in terms:
-        assert 0.9 * np.log(CLASSES - 1) < float(t.class_fairness) <= np.log(CLASSES - 1) + 1e-12
+    """Class means of noise differ by about 1/sqrt(n_c) of the spread, each as much as any other."""
+    for seed in range(5):
+        terms = face_terms(*map(jnp.asarray, noise(seed)))
+        assert float(terms.variance_collapse) < -5
+        assert (
+            0.9 * np.log(CLASSES - 1) < float(terms.class_fairness) <= np.log(CLASSES - 1) + 1e-12
+        )

@@ -1,22 +1,25 @@
 """SFDA, FaCe and the perturbations against released implementations and against the oracles."""
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import CLASSIFICATION, GOLDEN, blobs, golden_set
+from helpers import CLASSIFICATION, GOLDEN, blobs, golden_pairs, golden_set
 
 import jaxte
 from jaxte import perturb
-from jaxte.metrics import REGISTRY, face, face_terms, logme, sfda
+from jaxte.metrics import REGISTRY, face_terms, logme, sfda
 
 SCORE = {"float32": {"rtol": 0, "atol": 1e-3}, "float64": {"rtol": 1e-6, "atol": 0}}
 VALUE = {"float32": {"rtol": 1e-3, "atol": 1e-4}, "float64": {"rtol": 1e-6, "atol": 0}}
 WITH_PCA = [n for n in CLASSIFICATION if "forced_exact_pca" in GOLDEN[n]["spread_attract"]]
 GATED = [n for n in CLASSIFICATION if "official_as_released" in GOLDEN[n]["spread_attract"]]
+each_pair = pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION))
 SFDA_OPTIONS: list[dict[str, Any]] = [
     {},
     {"variant": "paper"},
@@ -29,50 +32,62 @@ SFDA_OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def arrays(name: str, precision: str) -> tuple[jnp.ndarray, jnp.ndarray]:
+def arrays(name: str, dtype: str) -> tuple[jax.Array, jax.Array]:
     x, y = golden_set(name)
-    return jnp.asarray(x, precision), jnp.asarray(y)
+    return jnp.asarray(x, dtype), jnp.asarray(y)
 
 
-@pytest.mark.parametrize("name", CLASSIFICATION)
-def test_sfda_released(name: str, precision: str) -> None:
-    golden, (x, y) = GOLDEN[name], arrays(name, precision)
-    np.testing.assert_allclose(sfda(x, y), golden["sfda"], **SCORE[precision])
+@pytest.fixture(autouse=True)
+def _x64(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The precision is that of the golden pair; everything else runs in float64."""
+    callspec = getattr(request.node, "callspec", None)
+    dtype = callspec.params.get("dtype", "float64") if callspec else "float64"
+    with jax.enable_x64(dtype == "float64"):
+        yield
+
+
+@each_pair
+def test_sfda_released(name: str, dtype: str) -> None:
+    golden, (x, y) = GOLDEN[name], arrays(name, dtype)
+    np.testing.assert_allclose(sfda(x, y), golden["sfda"], **SCORE[dtype])
+
+
+def test_sfda_with_the_released_shrinkage_given() -> None:
+    golden, (x, y) = GOLDEN["wine_standardised"], arrays("wine_standardised", "float64")
     given = sfda(x, y, shrinkage=golden["sfda_shrinkage"])
-    np.testing.assert_allclose(given, golden["sfda"], **SCORE[precision])
+    np.testing.assert_allclose(given, golden["sfda"], rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", CLASSIFICATION)
+@each_pair
 @pytest.mark.parametrize("covariance", ["spherical", "diagonal"])
-def test_face(name: str, covariance: str, precision: str) -> None:
-    golden, (x, y) = GOLDEN[name], arrays(name, precision)
+def test_face(name: str, dtype: str, covariance: str) -> None:
+    golden, (x, y) = GOLDEN[name], arrays(name, dtype)
     terms = face_terms(x, y, covariance=covariance)
     expected = golden["face"][covariance]
     collapse, fairness = -golden["nc1"]["class_balanced"], expected["F_m"]
-    np.testing.assert_allclose(terms.variance_collapse, collapse, **VALUE[precision])
-    fair = VALUE[precision] | {"atol": VALUE[precision]["atol"] or 1e-12}
+    np.testing.assert_allclose(terms.variance_collapse, collapse, **VALUE[dtype])
+    fair = VALUE[dtype] | {"atol": VALUE[dtype]["atol"] or 1e-12}
     np.testing.assert_allclose(terms.class_fairness, fairness, **fair)
-    np.testing.assert_allclose(
-        face(x, y, covariance=covariance), expected["sum_C_F"], **VALUE[precision]
-    )
+    np.testing.assert_allclose(sum(terms), expected["sum_C_F"], **VALUE[dtype])
 
 
-@pytest.mark.parametrize("name", CLASSIFICATION)
-def test_scores_through_rank(name: str, precision: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    golden_pairs(CLASSIFICATION, quick={"breast_cancer_raw", "synthetic_wide"}),
+)
+def test_scores_through_rank(name: str, dtype: str) -> None:
     golden, (x, y) = GOLDEN[name], golden_set(name)
-    ranking = jaxte.rank({name: x}, y, metrics=("sfda", "face"), precision=precision)
-    np.testing.assert_allclose(ranking.score(name, "sfda"), golden["sfda"], **SCORE[precision])
+    ranking = jaxte.rank({name: x}, y, metrics=("sfda", "face"), precision=dtype)
+    np.testing.assert_allclose(ranking.score(name, "sfda"), golden["sfda"], **SCORE[dtype])
     expected = golden["face"]["spherical"]
-    np.testing.assert_allclose(ranking.score(name, "face"), expected["sum_C_F"], **VALUE[precision])
+    np.testing.assert_allclose(ranking.score(name, "face"), expected["sum_C_F"], **VALUE[dtype])
     terms = ranking.terms(name, "face")
-    np.testing.assert_allclose(
-        terms["class_fairness"], expected["F_m"], **(VALUE[precision] | {"atol": 1e-9})
-    )
+    fair = VALUE[dtype] | {"atol": VALUE[dtype]["atol"] or 1e-12}
+    np.testing.assert_allclose(terms["class_fairness"], expected["F_m"], **fair)
 
 
 @pytest.mark.parametrize("options", SFDA_OPTIONS, ids=lambda o: "-".join(map(str, o)) or "default")
-@pytest.mark.parametrize(("n", "d"), [(60, 9), (15, 40)])
-@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("n", "d"), [(60, 9), pytest.param(15, 40, marks=pytest.mark.slow)])
 def test_sfda_options(options: dict[str, Any], n: int, d: int) -> None:
     x, y = blobs(n, d, separation=1.0)
     np.testing.assert_allclose(
@@ -81,8 +96,7 @@ def test_sfda_options(options: dict[str, Any], n: int, d: int) -> None:
 
 
 @pytest.mark.parametrize("covariance", ["spherical", "diagonal", "full"])
-@pytest.mark.parametrize(("n", "d"), [(60, 9), (15, 40)])
-@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("n", "d"), [(60, 9), pytest.param(15, 40, marks=pytest.mark.slow)])
 def test_face_options(covariance: str, n: int, d: int) -> None:
     x, y = blobs(n, d, separation=0.5)
     options = {"covariance": covariance, "temperature": 0.2, "variance_floor": 0.01}
@@ -104,8 +118,8 @@ def statistics(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 @cache
-def moved(name: str, how: str, precision: str) -> np.ndarray:
-    x, y = arrays(name, precision)
+def moved(name: str, how: str, dtype: str) -> np.ndarray:
+    x, y = arrays(name, dtype)
     if "spread" in how:
         x = perturb.spread(x, y)
     if "attract" in how:
@@ -113,30 +127,30 @@ def moved(name: str, how: str, precision: str) -> np.ndarray:
     return np.asarray(x)
 
 
-@pytest.mark.parametrize("name", CLASSIFICATION)
+@each_pair
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
-def test_moved_features(name: str, how: str, precision: str) -> None:
+def test_moved_features(name: str, dtype: str, how: str) -> None:
     """Entries are compared to their spread: an offset of 50, or a column of 4000, costs digits."""
     golden, labels = GOLDEN[name]["spread_attract"][how], golden_set(name).targets
-    found = statistics(moved(name, how, precision).astype(np.float64), labels)
+    found = statistics(moved(name, how, dtype).astype(np.float64), labels)
     for key, expected in golden["features"].items():
         scale = golden["features"]["std"]
         np.testing.assert_allclose(
             found[key],
             expected,
-            rtol=VALUE[precision]["rtol"],
-            atol=(1e-4 if precision == "float32" else 1e-9) * scale,
+            rtol=VALUE[dtype]["rtol"],
+            atol=(1e-4 if dtype == "float32" else 1e-9) * scale,
             err_msg=key,
         )
 
 
-@pytest.mark.parametrize("name", CLASSIFICATION)
+@each_pair
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
-def test_scores_of_moved_features(name: str, how: str, precision: str) -> None:
-    golden, x = GOLDEN[name]["spread_attract"][how], jnp.asarray(moved(name, how, precision))
+def test_scores_of_moved_features(name: str, dtype: str, how: str) -> None:
+    golden, x = GOLDEN[name]["spread_attract"][how], jnp.asarray(moved(name, how, dtype))
     y = jnp.asarray(golden_set(name).targets)
-    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[precision])
-    np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[precision])
+    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[dtype])
+    np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[dtype])
 
 
 def released(metric: str, **options: Any) -> Any:
@@ -147,29 +161,28 @@ def released(metric: str, **options: Any) -> Any:
     return wrapped.function
 
 
-@pytest.mark.parametrize("name", WITH_PCA)
-def test_released_spread_attract_with_its_gate_open(name: str, precision: str) -> None:
-    golden, (x, y) = GOLDEN[name]["spread_attract"]["forced_exact_pca"], arrays(name, precision)
+@pytest.mark.parametrize(
+    ("name", "dtype"), golden_pairs(WITH_PCA, quick={"synthetic_rank_deficient", "synthetic_wide"})
+)
+def test_released_spread_attract_with_its_gate_open(name: str, dtype: str) -> None:
+    golden, (x, y) = GOLDEN[name]["spread_attract"]["forced_exact_pca"], arrays(name, dtype)
     np.testing.assert_allclose(
-        released("logme", gate=False)(x, y, variant="released"), golden["LOGME"], **VALUE[precision]
+        released("logme", gate=False)(x, y, variant="released"), golden["LOGME"], **VALUE[dtype]
     )
-    np.testing.assert_allclose(
-        released("sfda", gate=False)(x, y), golden["SFDA"], **SCORE[precision]
-    )
+    np.testing.assert_allclose(released("sfda", gate=False)(x, y), golden["SFDA"], **SCORE[dtype])
 
 
-@pytest.mark.parametrize("name", GATED)
-def test_released_spread_attract_with_its_gate_closed(name: str, precision: str) -> None:
-    golden, (x, y) = GOLDEN[name]["spread_attract"], arrays(name, precision)
+@pytest.mark.parametrize(("name", "dtype"), golden_pairs(GATED, quick={"wine_standardised"}))
+def test_released_spread_attract_with_its_gate_closed(name: str, dtype: str) -> None:
+    golden, (x, y) = GOLDEN[name]["spread_attract"], arrays(name, dtype)
     assert not golden["gate"]["check_sa"]
     expected = golden["official_as_released"]
     np.testing.assert_allclose(
-        released("logme")(x, y, variant="released"), expected["LOGME"], **VALUE[precision]
+        released("logme")(x, y, variant="released"), expected["LOGME"], **VALUE[dtype]
     )
-    np.testing.assert_allclose(released("sfda")(x, y), expected["SFDA"], **SCORE[precision])
+    np.testing.assert_allclose(released("sfda")(x, y), expected["SFDA"], **SCORE[dtype])
 
 
-@pytest.mark.usefixtures("x64")
 def test_released_spread_attract_on_a_narrow_set_whose_gate_is_open() -> None:
     """The released code fails here (64 components of 30 columns); all 30 are what is meant."""
     x, y = arrays("breast_cancer_raw", "float64")
