@@ -225,7 +225,7 @@ def counted_compilations() -> Iterator[list[str]]:
     """Names of the functions that the backend compiled inside the block."""
     names: list[str] = []
 
-    def listen(event: str, duration: float, **details: Any) -> None:
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             names.append(str(details.get("fun_name")))
 

@@ -5,7 +5,7 @@ Every oracle takes integer ``weights`` by repeating rows.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -14,12 +14,13 @@ import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 Matrix = NDArray[np.float64]
+Labels = NDArray[Any]
 GATE = np.log(1e9) / 5
 
 
 def repeat_rows(
     features: ArrayLike, targets: ArrayLike, weights: ArrayLike | None
-) -> tuple[Matrix, NDArray]:
+) -> tuple[Matrix, Labels]:
     """Write every row as often as its integer weight says; a row of weight 0 is gone."""
     x, y = np.asarray(features, np.float64), np.asarray(targets)
     if weights is not None:
@@ -29,7 +30,7 @@ def repeat_rows(
     return x, y
 
 
-def target_columns(targets: NDArray) -> Matrix:
+def target_columns(targets: Labels) -> Matrix:
     """Class labels become one 0/1 column per class that occurs; real targets become columns."""
     if np.issubdtype(targets.dtype, np.integer):
         return np.stack([(targets == c).astype(np.float64) for c in np.unique(targets)], axis=1)
@@ -44,7 +45,8 @@ def log_evidence(x: Matrix, y: Matrix, alpha: float, beta: float) -> float:
     covariance = np.eye(len(x)) / beta + x @ x.T / alpha
     sign, logdet = np.linalg.slogdet(covariance)
     assert sign > 0
-    return -0.5 * (len(x) * np.log(2 * np.pi) + logdet + y @ np.linalg.solve(covariance, y))
+    quadratic = y @ np.linalg.solve(covariance, y)
+    return float(-0.5 * (len(x) * np.log(2 * np.pi) + logdet + quadratic))
 
 
 class Evidence(NamedTuple):
@@ -161,7 +163,7 @@ class Moments(NamedTuple):
     covariance: Matrix
 
 
-def moments(x: Matrix, y: NDArray) -> Moments:
+def moments(x: Matrix, y: Labels) -> Moments:
     """Class by class, from the rows themselves."""
     groups = [x[y == c] for c in np.unique(y)]
     return Moments(
@@ -188,7 +190,8 @@ def shrunk_within(m: Moments, shrinkage: float, target: str) -> Matrix:
     within = np.einsum("c,cij->ij", m.share, m.covariance)
     d = len(within)
     scale = np.trace(within) / d if target == "trace" else 1.0
-    return (1 - shrinkage) * within + shrinkage * scale * np.eye(d)
+    shrunk: Matrix = (1 - shrinkage) * within + shrinkage * scale * np.eye(d)
+    return shrunk
 
 
 def fisher_log_probabilities(x: Matrix, m: Moments, shrinkage: float, target: str) -> Matrix:
@@ -203,7 +206,8 @@ def fisher_log_probabilities(x: Matrix, m: Moments, shrinkage: float, target: st
     projected_means = m.mean @ v
     logits = x @ v @ projected_means.T
     logits = logits - 0.5 * np.sum(projected_means**2, axis=1) + np.log(m.share)
-    return scipy.special.log_softmax(logits, axis=1)
+    log_p: Matrix = scipy.special.log_softmax(logits, axis=1)
+    return log_p
 
 
 def sfda_stage1(
@@ -213,7 +217,7 @@ def sfda_stage1(
     *,
     shrinkage: float | None = None,
     target: str = "trace",
-) -> tuple[Matrix, Matrix, NDArray, float]:
+) -> tuple[Matrix, Matrix, Labels, float]:
     """Rows, log-probabilities of every class, index of the true class, and the shrinkage used."""
     x, y = repeat_rows(features, labels, weights)
     m = moments(x, y)
@@ -276,8 +280,9 @@ def bhattacharyya_distance(m: Moments, i: int, j: int, covariance: str, floor: f
         return float(difference @ difference / (8 * v) + d / 2 * np.log(v / np.sqrt(a * b)))
     if covariance == "diagonal":
         va, vb = (np.maximum(np.diag(m.covariance[c]), floor) for c in (i, j))
-        v = (va + vb) / 2
-        return float(np.sum(difference**2 / (8 * v)) + 0.5 * np.sum(np.log(v / np.sqrt(va * vb))))
+        pooled = (va + vb) / 2
+        logs = np.log(pooled / np.sqrt(va * vb))
+        return float(np.sum(difference**2 / (8 * pooled)) + 0.5 * np.sum(logs))
     sa, sb = (m.covariance[c] + floor * np.eye(d) for c in (i, j))
     mean = (sa + sb) / 2
     logdets = [np.linalg.slogdet(s)[1] for s in (mean, sa, sb)]
@@ -314,7 +319,7 @@ def face_terms(
 
 
 def face(
-    features: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, **options
+    features: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, **options: Any
 ) -> float:
     """Sum of the two terms."""
     return sum(face_terms(features, labels, weights, **options))
@@ -367,7 +372,8 @@ def pca(features: ArrayLike, num_components: int = 64) -> Matrix:
     centred = x - x.mean(axis=0)
     axes = scipy.linalg.svd(centred, full_matrices=False)[2][:num_components]
     signs = np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])
-    return centred @ (axes * signs[:, None]).T
+    projections: Matrix = centred @ (axes * signs[:, None]).T
+    return projections
 
 
 def gate_value(features: ArrayLike) -> float:

@@ -15,8 +15,14 @@ import jaxte
 from jaxte import perturb
 from jaxte.metrics import REGISTRY, face_terms, logme, sfda
 
-SCORE = {"float32": {"rtol": 0, "atol": 1e-3}, "float64": {"rtol": 1e-6, "atol": 0}}
-VALUE = {"float32": {"rtol": 1e-3, "atol": 1e-4}, "float64": {"rtol": 1e-6, "atol": 0}}
+SCORE: dict[str, dict[str, Any]] = {
+    "float32": {"rtol": 0, "atol": 1e-3},
+    "float64": {"rtol": 1e-6, "atol": 0},
+}
+VALUE: dict[str, dict[str, Any]] = {
+    "float32": {"rtol": 1e-3, "atol": 1e-4},
+    "float64": {"rtol": 1e-6, "atol": 0},
+}
 WITH_PCA = [n for n in CLASSIFICATION if "forced_exact_pca" in GOLDEN[n]["spread_attract"]]
 GATED = [n for n in CLASSIFICATION if "official_as_released" in GOLDEN[n]["spread_attract"]]
 each_pair = pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION))

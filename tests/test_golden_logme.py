@@ -1,6 +1,7 @@
 """LogME against the values of its released implementations and against the true maximum."""
 
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,10 @@ from jaxte.metrics import LogMEFit, logme, logme_fit
 
 # The evidence is a difference of terms of order one per sample, so zero is no special value:
 # float32 is held to 1e-3 of the value or 1e-4 nats per sample, whichever is larger.
-TOLERANCE = {"float32": {"rtol": 1e-3, "atol": 1e-4}, "float64": {"rtol": 1e-6, "atol": 0}}
+TOLERANCE: dict[str, dict[str, Any]] = {
+    "float32": {"rtol": 1e-3, "atol": 1e-4},
+    "float64": {"rtol": 1e-6, "atol": 0},
+}
 each_pair = pytest.mark.parametrize(("name", "dtype"), golden_pairs(GOLDEN))
 
 
@@ -75,7 +79,9 @@ def test_released_through_rank(name: str, dtype: str) -> None:
 def test_paper_is_the_true_maximum(name: str, dtype: str) -> None:
     expected = np.array([e.value for e in oracle_columns(name)])
     fit = fitted(name, dtype, "paper")
-    tolerance = {"rtol": 1e-8, "atol": 0} if dtype == "float64" else TOLERANCE[dtype]
+    tolerance: dict[str, Any] = (
+        {"rtol": 1e-8, "atol": 0} if dtype == "float64" else TOLERANCE[dtype]
+    )
     np.testing.assert_allclose(fit.evidence, expected, **tolerance)
     np.testing.assert_allclose(fit.score, expected.mean(), **tolerance)
     assert np.all(np.asarray(fit.converged))

@@ -57,11 +57,10 @@ def test_gradients_are_central_differences(case: Case, kind: str) -> None:
     assert np.all(np.asarray(by_features[n:]) == 0)
     rng = np.random.default_rng(0)
     for _ in range(3):
-        v = np.zeros(x.shape)
+        v, u = np.zeros(x.shape), np.zeros(len(w))
         v[:n, : int(d)] = rng.normal(size=(n, int(d)))
-        u = np.zeros(len(w))
         u[:n] = rng.normal(size=n)
-        v, u = jnp.asarray(v / np.linalg.norm(v)), jnp.asarray(u / np.linalg.norm(u))
+        v, u = v / np.linalg.norm(v), u / np.linalg.norm(u)
         forward, backward = (call(x + s * v, y, w, d) for s in (STEP, -STEP))
         numeric = float(forward - backward) / (2 * STEP)
         assert float(jnp.sum(by_features * v)) == pytest.approx(numeric, rel=1e-5, abs=1e-7)

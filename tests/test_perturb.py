@@ -49,7 +49,8 @@ ROWS, COLUMNS, CLASSES = 33, 11, 6
 @cache
 def compiled_move(name: str) -> Move:
     def call(x: jax.Array, y: jax.Array, w: jax.Array, d: jax.Array) -> jax.Array:
-        return MOVES[name][0](x, y, weights=w, num_features=d, num_classes=CLASSES)
+        moved: jax.Array = MOVES[name][0](x, y, weights=w, num_features=d, num_classes=CLASSES)
+        return moved
 
     return jax.jit(call)
 
