@@ -62,7 +62,12 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
         InputError: if it is not one, or is cut short.
     """
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    raw = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path} cannot be unpacked ({error}): fetch it again") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise InputError(f"{path} is not an idx file of unsigned bytes: fetch the original again")
     rank = raw[3]
@@ -102,11 +107,14 @@ def _cifar_bin(path: Path) -> Part:
 
 def _cifar_png(path: Path) -> np.ndarray:
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ImportError(f"reading {path} needs Pillow: pip install pillow") from error
-    with Image.open(path) as sheet:
-        pixels = np.asarray(sheet.convert("RGB"))
+    try:
+        with Image.open(path) as sheet:
+            pixels = np.asarray(sheet.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}): fetch the original again") from error
     if pixels.shape[1] != 1024:
         raise InputError(
             f"{path} is {pixels.shape[1]} pixels wide, not 1024 (one 32x32 image a row)"
@@ -141,14 +149,22 @@ def read_cifar10(folder: Path) -> Source:
 
 def _drawings(folder: Path, name: str, count: int) -> np.ndarray:
     path = _find(folder, f"{name}.npy", f"{name}.ndjson.gz")
-    if path.suffix == ".npy":
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)[:count]
-    else:
-        with gzip.open(path, "rt") as lines:
-            parsed = [json.loads(line) for line in islice(lines, count)]
-        if any(len(row) != 784 for row in parsed):
-            raise InputError(f"{path}: a line is not 784 numbers")
-        rows = np.rint(np.asarray(parsed, np.float64) * 255).astype(np.uint8)
+    try:
+        if path.suffix == ".npy":
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)[:count]
+            bytes_like = rows.dtype == np.uint8
+        else:
+            with gzip.open(path, "rt") as lines:
+                floats = np.asarray([json.loads(line) for line in islice(lines, count)], float)
+            bytes_like = bool(((floats >= 0) & (floats <= 1)).all())
+            rows = np.rint(floats * 255)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}): fetch the original again") from error
+    if rows.ndim != 2 or rows.shape[1] != 784 or not bytes_like:
+        raise InputError(
+            f"{path} holds {rows.dtype} of shape {rows.shape}, not rows of 784 pixels "
+            "(bytes in .npy, 0 to 1 in .ndjson.gz)"
+        )
     if len(rows) < count:
         raise InputError(f"{path} has {len(rows)} drawings, {count} are needed")
     return np.asarray(rows, np.uint8).reshape(count, 28, 28)

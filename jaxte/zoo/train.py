@@ -45,7 +45,7 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 def _schedule(peak: float, steps: int, warmup: float) -> np.ndarray:
     """Linear warm-up over the first part of the steps, then half a cosine down to zero."""
-    rise = max(1, int(warmup * steps)) if warmup else 0
+    rise = min(max(1, int(warmup * steps)), steps - 1) if warmup else 0
     curve = optax.warmup_cosine_decay_schedule(0.0 if rise else peak, peak, rise, steps)
     # from the second point on: the first step of a warm-up would have rate zero
     return np.asarray(curve(np.arange(1, steps + 1) if rise else np.arange(steps)), np.float32)
