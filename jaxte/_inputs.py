@@ -37,6 +37,13 @@ def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
 # --- outside jit -------------------------------------------------------------------------------
 
 
+def _finite_rows(features: ArrayLike) -> np.ndarray:
+    """Which rows are finite throughout, looked at where the array lies."""
+    if isinstance(features, Array):
+        return np.asarray(jnp.isfinite(features).all(axis=1))
+    return np.isfinite(np.asarray(features)).all(axis=1)
+
+
 def check_features(features: ArrayLike, weights: ArrayLike | None, num_features: Any) -> int:
     """Raise `InputError` unless features, weights and num_features fit together; return n."""
     shape = np.shape(features)
@@ -62,7 +69,7 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
         if not counted.any():
             raise InputError("all weights are 0: no sample is left to score")
     if not (is_traced(features) or is_traced(weights)):
-        bad = ~np.isfinite(np.asarray(features, np.float64)).all(axis=1) & counted
+        bad = ~_finite_rows(features) & counted
         if bad.any():
             raise InputError(
                 f"features contain NaN or infinity in {bad.sum()} of {n} rows, first in row "
@@ -111,19 +118,31 @@ def check_labels(
     return high + 1 if num_classes is None else int(num_classes)
 
 
-def check_targets(targets: ArrayLike, n: int) -> None:
+def check_targets(targets: ArrayLike, n: int, weights: ArrayLike | None) -> None:
     """Raise `InputError` unless targets are finite floats [n] or [n, k] for regression."""
     shape = np.shape(targets)
     if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
         raise InputError(f"targets have shape {shape}, but features have {n} rows: use [n] or [n, k]")
     if not is_traced(targets):
         concrete = np.asarray(targets, np.float64).reshape(n, -1)
-        if not np.isfinite(concrete).all():
-            row = int(np.flatnonzero(~np.isfinite(concrete).all(axis=1))[0])
-            raise InputError(f"targets contain NaN or infinity, first in row {row}")
-        if not concrete.any(axis=0).all():
-            column = int(np.flatnonzero(~concrete.any(axis=0))[0])
-            raise InputError(f"target column {column} is all zero: there is nothing to predict")
+        counted = np.ones(n, bool)
+        if weights is not None and not is_traced(weights):
+            counted = np.asarray(weights) > 0
+        bad = ~np.isfinite(concrete).all(axis=1) & counted
+        if bad.any():
+            row = int(np.flatnonzero(bad)[0])
+            raise InputError(
+                f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
+                "them weight 0"
+            )
+        if not concrete[counted].any():
+            raise InputError("targets are all zero: there is nothing to predict")
+
+
+def check_positive(name: str, value: ArrayLike) -> None:
+    """Raise `InputError` unless an option is a positive finite number."""
+    if not is_traced(value) and not 0 < float(np.asarray(value)) < np.inf:
+        raise InputError(f"{name} is {value}: it must be a positive number")
 
 
 def is_classification(targets: ArrayLike) -> bool:
@@ -147,12 +166,16 @@ class Rows(NamedTuple):
 
 
 class Classes(NamedTuple):
-    """One-hot labels [n, C], weighted counts [C], which classes occur [C], how many they are."""
+    """One-hot labels [n, C], weighted counts [C], which classes occur [C] and how many do.
+
+    ``scorable`` is False where a label lies outside 0..C-1 or fewer than two classes occur.
+    """
 
     one_hot: Array
     counts: Array
     present: Array
     number: Array
+    scorable: Array
 
 
 def promote(features: ArrayLike) -> Array:
@@ -176,14 +199,27 @@ def rows(features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike
     return Rows(x, w, w.sum(), width)
 
 
+def centre(features: Array, row: Rows) -> tuple[Array, Array]:
+    """Features minus their weighted mean, and that mean.
+
+    Twice, because a mean far from the origin is itself rounded: the second pass takes back what
+    the first left over.
+    """
+    mean = jnp.matmul(row.weights, features, precision=HIGHEST) / row.total
+    shifted = features - mean
+    rest = jnp.matmul(row.weights, shifted, precision=HIGHEST) / row.total
+    return shifted - rest, mean + rest
+
+
 def classes(labels: ArrayLike, num_classes: int, row: Rows) -> Classes:
-    """One-hot labels; a label outside 0..C-1 on a row that counts turns the score into NaN."""
+    """One-hot labels and what is known of each class."""
     y = jnp.asarray(labels).astype(jnp.int32)
     one_hot = jax.nn.one_hot(y, num_classes, dtype=row.features.dtype)
+    counts = jnp.matmul(row.weights, one_hot, precision=HIGHEST)
+    present = counts > 0
+    number = present.sum().astype(one_hot.dtype)
     valid = jnp.all((row.weights == 0) | ((y >= 0) & (y < num_classes)))
-    counts = jnp.where(valid, row.weights @ one_hot, jnp.nan)
-    present = ~(counts <= 0)  # NaN counts stay "present", so that they reach the score
-    return Classes(one_hot, counts, present, present.sum().astype(one_hot.dtype))
+    return Classes(one_hot, counts, present, number, valid & (number >= 2))
 
 
 def class_means(features: Array, weights: Array, group: Classes) -> Array:

@@ -1,0 +1,23 @@
+"""Transferability metrics as pure functions: arrays in, one scalar out, larger is better.
+
+All share one signature, ``metric(features, labels_or_targets, *, num_classes=None, weights=None,
+num_features=None, ...)``, and compose with jit, vmap and grad.
+"""
+
+from jaxte.metrics.face import FaceTerms, face, face_terms
+from jaxte.metrics.logme import LogMEFit, logme, logme_fit
+from jaxte.metrics.registry import REGISTRY, Metric, get_metric
+from jaxte.metrics.sfda import sfda
+
+__all__ = [
+    "REGISTRY",
+    "FaceTerms",
+    "LogMEFit",
+    "Metric",
+    "face",
+    "face_terms",
+    "get_metric",
+    "logme",
+    "logme_fit",
+    "sfda",
+]
