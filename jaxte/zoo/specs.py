@@ -116,7 +116,7 @@ class FineTune:
 
     epochs: int = 30
     batch: int = 50
-    lrs: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     warmup: float = 0.1
     weight_decay: float = 1e-4
     shift: int = 2
