@@ -17,10 +17,12 @@ def metrics(form: FormatOption = None, out: OutOption = None) -> None:
             {
                 "name": metric.name,
                 "tasks": ", ".join(metric.tasks),
-                "range": f"[{metric.range[0]:g}, {metric.range[1]:g}]",
+                "range": f"{metric.range[0]:g} to {metric.range[1]:g}",
                 "invariant to": ", ".join(sorted(metric.invariances)) or "nothing more",
-                "variants": ", ".join(metric.variants),
-                "default": metric.default_variant,
+                "variants": ", ".join(
+                    f"{name} (default)" if name == metric.default_variant else name
+                    for name in metric.variants
+                ),
                 "paper": metric.paper,
                 "cost": metric.cost,
             }

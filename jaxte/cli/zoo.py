@@ -22,7 +22,10 @@ app = typer.Typer(
 
 @app.command("list", short_help="List the models and target sets.")
 def list_(form: FormatOption = None, out: OutOption = None) -> None:
-    """List the models and the target sets: what they are, what they come from, their sizes."""
+    """List the models and the target sets: what they are, what they come from, their sizes.
+
+    A model's accuracy is its own on the test images of what it was pre-trained on.
+    """
     with _common.one_line_errors():
         form = _common.checked_format(form, out)
         from jaxte import report, zoo
@@ -37,6 +40,7 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
                 "parameters": card["parameters"],
                 "pre-trained on": _training(card),
                 "steps": card["steps"],
+                "accuracy": _accuracy(card),
             }
             for card in cards
         ]
@@ -71,6 +75,12 @@ def _training(card: Mapping[str, Any]) -> str:
     if not card["source"]:
         return "nothing (random)"
     return " + ".join(card["source"]) + (" (shuffled)" if card["labels"] == "shuffled" else "")
+
+
+def _accuracy(card: Mapping[str, Any]) -> str:
+    """Top-1 on the test part of what the model was pre-trained on."""
+    accuracy = card["source_test_accuracy"]
+    return "" if accuracy is None else f"{accuracy:.3f}"
 
 
 @app.command("build", short_help="Make weights and accuracies from the original data.")
