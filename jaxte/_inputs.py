@@ -47,7 +47,7 @@ def _finite_rows(features: ArrayLike) -> np.ndarray:
 def check_features(features: ArrayLike, weights: ArrayLike | None, num_features: Any) -> int:
     """Raise `InputError` unless features, weights and num_features fit together; return n."""
     shape = np.shape(features)
-    if not is_traced(features) and np.asarray(features).dtype == object:
+    if not is_traced(features) and np.asarray(features).dtype == np.object_:
         raise InputError("features have dtype object: give one rectangular numeric array [n, d]")
     if len(shape) != 2:
         raise InputError(
@@ -94,7 +94,7 @@ def check_labels(
     if shape != (n,):
         raise InputError(f"labels have shape {shape}, but features have {n} rows: one label each")
     dtype = jnp.result_type(labels) if is_traced(labels) else np.asarray(labels).dtype
-    if not (np.issubdtype(dtype, np.integer) or dtype == bool):
+    if not (np.issubdtype(dtype, np.integer) or dtype == np.bool_):
         raise InputError(
             f"labels have dtype {dtype}: classes must be integers 0..C-1 (labels.astype(int)); "
             "only logme takes float targets, for regression"
@@ -122,7 +122,7 @@ def check_targets(targets: ArrayLike, n: int, weights: ArrayLike | None) -> None
     """Raise `InputError` unless targets are finite floats [n] or [n, k] for regression."""
     shape = np.shape(targets)
     if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
-        raise InputError(f"targets have shape {shape}, but features have {n} rows: use [n] or [n, k]")
+        raise InputError(f"targets have shape {shape}, not [n] or [n, k] with n = {n} rows")
     if not is_traced(targets):
         concrete = np.asarray(targets, np.float64).reshape(n, -1)
         counted = np.ones(n, bool)
@@ -148,9 +148,9 @@ def check_positive(name: str, value: ArrayLike) -> None:
 def is_classification(targets: ArrayLike) -> bool:
     """Whether targets are class labels (integers or booleans) rather than regression targets."""
     dtype = jnp.result_type(targets) if is_traced(targets) else np.asarray(targets).dtype
-    if dtype == object:
+    if dtype == np.object_:
         raise InputError("targets have dtype object: give integer classes or float targets")
-    return bool(np.issubdtype(dtype, np.integer) or dtype == bool)
+    return bool(np.issubdtype(dtype, np.integer) or dtype == np.bool_)
 
 
 # --- inside jit --------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def _outside(spec: Spectrum, weights: Array, y: Array, xi: Array) -> Array:
 
 
 def total_energy(p: Problem) -> Array:
-    """tr G in the units of the problem, 1 for features that are all zero."""
+    """Trace of G in the units of the problem, 1 for features that are all zero."""
     trace = p.lam.sum() + p.n * (p.mu @ p.mu + p.off_square)
     return jnp.where(trace > 0, trace, 1)
 
@@ -222,7 +222,7 @@ def posterior_mean(problem: Problem, t: Array) -> Array:
 
 
 def residuals(problem: Problem, row: Rows, y: Array, t: Array) -> Array:
-    """y - Xw at t [n, k], to relative precision also where the fit is all but exact."""
+    """Residual y - Xw at t [n, k], to relative precision also where the fit is all but exact."""
     p = problem
     found = terms(p, t)
     w = row.weights[:, None]

@@ -248,9 +248,7 @@ def _maximum_evidence_jvp(
     return fit.evidence, jax.jvp(held, primals, tangents)[1]
 
 
-def _evidence_at(
-    problem: Problem, fit: Fit, features: Array, y: Array, weights: Array
-) -> Array:
+def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights: Array) -> Array:
     """A function of (features, y, weights) with the derivative of the maximised evidence.
 
     The log determinant's derivative, tr((tI + G)^-1 dG), is taken in centred coordinates as
@@ -263,7 +261,7 @@ def _evidence_at(
     counted = weights[:, None] > 0
 
     def square(held: Array, moving: Array) -> Array:
-        """weights @ moving**2, taking the value from ``held`` and the derivative from both."""
+        """Column sums of weights * moving**2, its value and half its derivative from held."""
         cross = jnp.sum(stop_gradient(weights)[:, None] * held * moving, axis=0)
         return matmul(weights, held**2) + 2 * (cross - stop_gradient(cross))
 

@@ -1,0 +1,275 @@
+"""The single moves: spread, attract and PCA."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxte import _inputs
+from jaxte._inputs import Classes, InputError, Rows
+from jaxte.linalg import matmul, spectrum
+
+Result = Any  # features [n, d'], or (features, num_features) if asked for
+
+VARIANTS = ("paper", "released")
+
+
+def spread(
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    force: ArrayLike = 1.0,
+    num_classes: int | None = None,
+    weights: ArrayLike | None = None,
+    num_features: ArrayLike | None = None,
+    return_num_features: bool = False,
+) -> Result:
+    r"""Move every sample straight away from its class mean.
+
+    .. math:: x' = x + f \frac{x - m_y}{\lVert x - m_y \rVert}
+
+    A sample that lies on its mean stays there.
+
+    Args:
+        features: [n, d].
+        labels: [n] integer classes 0..C-1.
+        force: f, the distance moved, in feature units.
+        num_classes: C; inferred from concrete labels, required under jit.
+        weights: [n] sample weights >= 0 (they decide the class means).
+        num_features: true width when trailing columns are padding; they stay zero.
+        return_num_features: return ``(features, num_features)``.
+
+    Returns:
+        [n, d] features.
+
+    Raises:
+        InputError: outside jit, for input that cannot be perturbed.
+
+    Source: Khoba et al., WACV 2025, arXiv 2502.16471; force 1 from its released code.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 8))
+        >>> jaxte.perturb.spread(x, jax.numpy.arange(90) % 3).shape
+        (90, 8)
+    """
+    num_classes = check(features, labels, num_classes, weights, num_features)
+    inputs = (features, labels, weights, num_features)
+    moved, width = _jit_spread(inputs, force, num_classes=num_classes)
+    return (moved, width) if return_num_features else moved
+
+
+def attract(
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike = 0.005,
+    sigma: ArrayLike = 0.6,
+    variant: str = "paper",
+    num_classes: int | None = None,
+    weights: ArrayLike | None = None,
+    num_features: ArrayLike | None = None,
+    return_num_features: bool = False,
+) -> Result:
+    r"""Move whole classes along the lines between their means.
+
+    .. math::
+        x' = x + \sum_{b \ne y} \alpha\, a_{yb}\, \frac{m_b - m_y}{d_{yb}}, \quad
+        d_{ab} = \lVert m_a - m_b \rVert, \quad
+        a_{ab} = \lvert d_{ab} - \sigma (R_a + R_b) \rvert
+
+    with R the root of the trace of a class's covariance. That is ``variant="paper"``: classes
+    always move toward each other (reconstructed: the paper's equation could not be confirmed).
+    ``variant="released"`` has :math:`a_{ab} = \sigma (R_a + R_b) - d_{ab}`, signed: separated
+    classes are pushed apart. Either way the shift is a sum over C-1 classes and grows with C.
+
+    Args:
+        features: [n, d].
+        labels: [n] integer classes 0..C-1.
+        alpha: step, dimensionless.
+        sigma: radii at which a pair rests, dimensionless.
+        variant: "paper" or "released".
+        num_classes: C; inferred from concrete labels, required under jit.
+        weights: [n] sample weights >= 0.
+        num_features: true width when trailing columns are padding; they stay zero.
+        return_num_features: return ``(features, num_features)``.
+
+    Returns:
+        [n, d] features.
+
+    Raises:
+        InputError: outside jit, for input that cannot be perturbed.
+
+    Source: Khoba et al., WACV 2025, arXiv 2502.16471; constants from its released code.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 8))
+        >>> jaxte.perturb.attract(x, jax.numpy.arange(90) % 3).shape
+        (90, 8)
+    """
+    _inputs.choose("variant", variant, VARIANTS)
+    num_classes = check(features, labels, num_classes, weights, num_features)
+    inputs = (features, labels, weights, num_features)
+    signed = variant == "released"
+    moved, width = _jit_attract(inputs, alpha, sigma, num_classes=num_classes, signed=signed)
+    return (moved, width) if return_num_features else moved
+
+
+def pca(
+    features: ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    num_components: int = 64,
+    num_classes: int | None = None,
+    weights: ArrayLike | None = None,
+    num_features: ArrayLike | None = None,
+    return_num_features: bool = False,
+) -> Result:
+    r"""Scores on the leading principal axes: the control beside every perturbation that uses PCA.
+
+    .. math:: x' = V_k^\top (x - m)
+
+    Exact, not randomised. The entry of largest magnitude of each axis is positive.
+
+    Args:
+        features: [n, d].
+        labels: ignored; accepted so that all perturbations are called alike.
+        num_components: k; the output has min(k, d) columns.
+        num_classes: ignored.
+        weights: [n] sample weights >= 0.
+        num_features: true width when trailing columns are padding.
+        return_num_features: return ``(features, num_features)``.
+
+    Returns:
+        [n, min(k, d)] centred scores; columns beyond min(n, num_features) are zero.
+
+    Raises:
+        InputError: outside jit, for features that cannot be used.
+
+    Source: preprocessing of Khoba et al., WACV 2025, arXiv 2502.16471 (there randomised).
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 80))
+        >>> jaxte.perturb.pca(x).shape
+        (90, 64)
+    """
+    check_components(num_components)
+    _inputs.check_features(features, weights, num_features)
+    moved, width = _jit_pca(features, weights, num_features, num_components=num_components)
+    return (moved, width) if return_num_features else moved
+
+
+# --- outside jit -------------------------------------------------------------------------------
+
+
+def check(
+    features: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int | None,
+    weights: ArrayLike | None,
+    num_features: ArrayLike | None,
+) -> int:
+    """Raise `InputError` unless classes of these rows can be moved; return C."""
+    n = _inputs.check_features(features, weights, num_features)
+    if not _inputs.is_classification(labels):
+        raise InputError("perturbations move classes: labels must be integers 0..C-1, not floats")
+    return _inputs.check_labels(labels, n, num_classes, weights)
+
+
+def check_components(num_components: int) -> None:
+    """Raise `InputError` unless at least one component is kept."""
+    if num_components < 1:
+        raise InputError(f"num_components is {num_components}: at least 1 is needed")
+
+
+# --- inside jit --------------------------------------------------------------------------------
+
+
+def prepare(inputs: tuple[Any, ...], num_classes: int, *strengths: Any) -> tuple[Any, ...]:
+    """Rows, classes and strengths of one dtype from (features, labels, weights, num_features)."""
+    features, labels, weights, num_features = inputs
+    row = _inputs.rows(features, weights, num_features)
+    group = _inputs.classes(labels, num_classes, row)
+    return row, group, *(jnp.asarray(value).astype(row.features.dtype) for value in strengths)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _jit_spread(inputs: Any, force: Any, *, num_classes: int) -> tuple[Array, Array]:
+    row, group, force = prepare(inputs, num_classes, force)
+    return move_apart(row, group, force), row.width
+
+
+@partial(jax.jit, static_argnames=("num_classes", "signed"))
+def _jit_attract(
+    inputs: Any, alpha: Any, sigma: Any, *, num_classes: int, signed: bool
+) -> tuple[Array, Array]:
+    row, group, alpha, sigma = prepare(inputs, num_classes, alpha, sigma)
+    return move_classes(row, group, alpha, sigma, signed=signed), row.width
+
+
+@partial(jax.jit, static_argnames="num_components")
+def _jit_pca(
+    features: Any, weights: Any, num_features: Any, *, num_components: int
+) -> tuple[Array, Array]:
+    return principal_scores(_inputs.rows(features, weights, num_features), num_components)[:2]
+
+
+def move_apart(row: Rows, group: Classes, force: Array) -> Array:
+    """Every row moved by ``force`` away from its class mean."""
+    means = _inputs.class_means(row.features, row.weights, group)
+    away = row.features - _inputs.of_row(means, group)
+    return row.features + force * away / _safe_norm(away)[:, None]
+
+
+def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signed: bool) -> Array:
+    """Every class moved along the lines between the means."""
+    x, _ = _inputs.centre(row.features, row)
+    means = _inputs.class_means(x, row.weights, group)
+    square = jnp.sum((x - _inputs.of_row(means, group)) ** 2, axis=1)
+    counts = jnp.where(group.present, group.counts, 1)
+    radius = _safe_root(matmul(row.weights * square, group.one_hot) / counts)
+
+    def shift(one: tuple[Array, Array, Array]) -> Array:
+        mean, own, present = one
+        toward = means - mean
+        gap = _safe_norm(toward)
+        amount = sigma * (own + radius) - gap
+        amount = amount if signed else jnp.abs(amount)
+        counted = present & group.present & jnp.any(toward != 0, axis=1)
+        return matmul(jnp.where(counted, alpha * amount / gap, 0), toward)
+
+    shifts = lax.map(shift, (means, radius, group.present))
+    return row.features + _inputs.of_row(shifts, group)
+
+
+def principal_scores(row: Rows, num_components: int) -> tuple[Array, Array, Array]:
+    """Scores, their width, and the eigenvalues of the covariance."""
+    d = row.features.shape[1]
+    x, _ = _inputs.centre(row.features, row)
+    found = spectrum(x, row.weights)
+    axes = jnp.where(found.values > 0, found.axes, 0)[:, :num_components]
+    scores = matmul(x, axes)
+    missing = min(num_components, d) - scores.shape[1]  # n < num_components < d
+    scores = jnp.pad(scores, ((0, 0), (0, missing)))
+    width = jnp.minimum(row.width, min(num_components, d)).astype(row.width.dtype)
+    return scores, width, found.values / row.total
+
+
+def _safe_root(square: Array) -> Array:
+    """Square root with derivative 0 at 0."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def _safe_norm(rows: Array) -> Array:
+    """Lengths of rows, 1 for a row of zeros, so that it can be divided by."""
+    square = jnp.sum(rows**2, axis=1)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 1)

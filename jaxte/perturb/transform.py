@@ -1,0 +1,89 @@
+"""The transformer metric -> perturbed metric, and the perturbations by name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxte._inputs import InputError
+from jaxte.perturb.spread_attract import spread_attract
+from jaxte.perturb.steps import attract, pca, spread
+
+PERTURBATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "spread": spread,
+        "attract": attract,
+        "pca": pca,
+        "spread_attract": spread_attract,
+        "spread_attract_released": functools.partial(spread_attract, variant="released"),
+    }
+)
+
+
+def get_perturbation(name: str) -> Callable[..., Any]:
+    """Return the perturbation of that name; an `InputError` lists the known ones.
+
+    Example:
+        >>> import jaxte
+        >>> jaxte.perturb.get_perturbation("pca") is jaxte.perturb.pca
+        True
+    """
+    if name not in PERTURBATIONS:
+        known = ", ".join(PERTURBATIONS)
+        raise InputError(f"unknown perturbation {name!r}: choose from {known}")
+    return PERTURBATIONS[name]
+
+
+def with_perturbation(
+    metric: Callable[..., Any], perturb: Callable[..., Any] | str, **options: Any
+) -> Callable[..., Any]:
+    """The metric of the perturbed features, with the metric's own signature.
+
+    Args:
+        metric: any function (features, labels, *, num_classes, weights, num_features, ...).
+        perturb: a perturbation or its registered name.
+        options: handed to the perturbation at every call.
+
+    Returns:
+        A function to be called like ``metric``.
+
+    Raises:
+        InputError: for an unknown name.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 80))
+        >>> y = jax.numpy.arange(90) % 3
+        >>> control = jaxte.perturb.with_perturbation(jaxte.metrics.logme, jaxte.perturb.pca)
+        >>> control(x, y).shape
+        ()
+    """
+    change = get_perturbation(perturb) if isinstance(perturb, str) else perturb
+    knows_width = "return_num_features" in inspect.signature(change).parameters
+
+    @functools.wraps(metric)
+    def perturbed(
+        features: ArrayLike,
+        labels: ArrayLike,
+        *,
+        num_classes: int | None = None,
+        weights: ArrayLike | None = None,
+        num_features: ArrayLike | None = None,
+        **metric_options: Any,
+    ) -> Any:
+        shared: dict[str, Any] = {"num_classes": num_classes, "weights": weights}
+        asked = {"return_num_features": True} if knows_width else {}
+        moved = change(features, labels, num_features=num_features, **shared, **asked, **options)
+        if knows_width:
+            moved, num_features = moved
+        elif num_features is not None:
+            num_features = jnp.minimum(jnp.asarray(num_features), moved.shape[1])
+        return metric(moved, labels, num_features=num_features, **shared, **metric_options)
+
+    return perturbed
