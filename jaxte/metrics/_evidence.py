@@ -10,7 +10,7 @@ xi = U'y, mu = V'm, and ``off`` the part of m outside V.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -164,11 +164,11 @@ def maximise(problem: Problem) -> Fit:
     u = jnp.where(at_low, points[0], jnp.where(at_high, points[-1], u))
     tolerance = 1e-10 if u.dtype == jnp.float64 else 1e-4
 
-    def unfinished(state: tuple[Array, ...]) -> Array:
+    def unfinished(state: Any) -> Array:
         *_, moving, step = state
         return jnp.any(moving) & (step < _MAX_STEPS)
 
-    def advance(state: tuple[Array, ...]) -> tuple[Array, ...]:
+    def advance(state: Any) -> Any:
         u, lower, upper, steps, moving, step = state
         value, curvature = jax.jvp(partial(slope, p), (u,), (jnp.ones_like(u),))
         lower, upper = jnp.where(value > 0, u, lower), jnp.where(value > 0, upper, u)
@@ -234,7 +234,7 @@ def residuals(problem: Problem, row: Rows, y: Array, t: Array) -> Array:
 
 def _tiny(like: Array) -> Array:
     """The smallest normal number, where a squared length may have underflowed to 0."""
-    return jnp.finfo(like.dtype).tiny
+    return jnp.asarray(jnp.finfo(like.dtype).tiny, like.dtype)
 
 
 def _profile_on_grid(p: Problem, t: Array) -> Array:

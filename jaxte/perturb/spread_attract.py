@@ -112,9 +112,7 @@ def _spread_attract(
     d = row.features.shape[1]
     moved, width = row.features, row.width
     if num_components is not None or gate:
-        scores, reduced, values = principal_scores(
-            row, d if num_components is None else num_components
-        )
+        scores, reduced, values = principal_scores(row, num_components or d)
         if num_components is not None:
             moved, width = scores, reduced
     if not released:

@@ -1,0 +1,81 @@
+"""Sentences a user should read before trusting an order: ties, ceilings, exact fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from jaxte.metrics import Metric
+
+__all__ = ["notes"]
+
+
+def notes(
+    metric: Metric,
+    parts: Mapping[str, Mapping[str, float]],
+    scores: Mapping[str, float],
+    num_classes: int | None,
+    precision: str,
+) -> list[str]:
+    """What is wrong, or merely degenerate, with one metric's scores over a pool."""
+    finite = {name: score for name, score in scores.items() if math.isfinite(score)}
+    said = [_ties(metric, finite, 1e-9 if precision == "float64" else 1e-6)]
+    if metric.name == "logme":
+        said += [_exact(parts), _unconverged(parts)]
+    if metric.name == "face":
+        said.append(_flat_fairness(parts, num_classes))
+    return [f"{metric.name}: {sentence}" for sentence in said if sentence]
+
+
+def _ties(metric: Metric, scores: Mapping[str, float], tolerance: float) -> str:
+    if len(scores) < 2:
+        return ""
+    top = max(scores.values())
+    tied = [name for name, score in scores.items() if top - score <= tolerance * max(1, abs(top))]
+    if len(tied) < 2:
+        return ""
+    where = f"tie at {top:.6g}"
+    if top >= metric.range[1] - tolerance:
+        where += ", the metric's ceiling"
+    advice = ""
+    if metric.name == "sfda":
+        advice = " SFDA saturates when d is near or above n: use more samples, or perturb='pca'."
+    return (
+        f"{len(tied)} of {len(scores)} models {where} ({_listed(tied)}): "
+        f"no ranking among them.{advice}"
+    )
+
+
+def _exact(parts: Mapping[str, Mapping[str, float]]) -> str:
+    edge = [name for name, part in parts.items() if part["bounded"]]
+    if not edge:
+        return ""
+    return (
+        f"for {_listed(edge)} the evidence of some column has no interior maximum (an exact fit, "
+        "which d >= n allows, or features without signal): its value at the bound is shown."
+    )
+
+
+def _unconverged(parts: Mapping[str, Mapping[str, float]]) -> str:
+    lost = [name for name, part in parts.items() if part["unconverged"]]
+    return f"the iteration had not converged for {_listed(lost)}." if lost else ""
+
+
+def _flat_fairness(parts: Mapping[str, Mapping[str, float]], num_classes: int | None) -> str:
+    if num_classes == 2:
+        return "class fairness is 0 by construction with two classes; variance collapse decides."
+    fairness = [p["class_fairness"] for p in parts.values() if math.isfinite(p["class_fairness"])]
+    if num_classes is None or len(fairness) < 2:
+        return ""
+    highest = math.log(num_classes - 1)
+    if min(fairness) < 0.99 * highest:
+        return ""
+    return (
+        "class fairness is within 1 % of its maximum for every model; variance collapse decides "
+        "(a lower temperature spreads it)."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

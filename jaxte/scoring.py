@@ -1,0 +1,307 @@
+"""`rank`: score a pool of models by several metrics."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxte import _inputs, _notes, pool
+from jaxte._inputs import InputError
+from jaxte.metrics import Metric, get_metric
+from jaxte.perturb import get_perturbation, with_perturbation
+from jaxte.ranking import Ranking
+
+__all__ = ["rank"]
+
+_NORMALIZATIONS = ("sum", "minmax", "zscore")
+_GIGABYTE = 1 << 30
+_SHARED = ("features", "labels", "targets", "num_classes", "weights", "num_features")
+
+Progress = Callable[[int, int, str], None]
+
+
+def rank(
+    features: Mapping[str, ArrayLike],
+    targets: ArrayLike | Mapping[str, ArrayLike],
+    *,
+    metrics: str | Sequence[str] = ("logme", "sfda", "face"),
+    perturb: str | Callable[..., Any] | None = None,
+    precision: str = "auto",
+    progress: bool | Progress = False,
+    num_classes: int | None = None,
+    weights: ArrayLike | None = None,
+    normalize: str = "sum",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    memory_limit: int = _GIGABYTE,
+) -> Ranking:
+    r"""Score a pool of models by several metrics, compiled once per bucket of widths and metric.
+
+    .. math:: \text{score}_{m} = \text{metric}(X_m, y), \quad X_m \in \mathbb R^{n \times d_m}
+
+    A model that cannot be scored (NaN features, wrong length, too few classes) gets a status and
+    never stops the others.
+
+    Args:
+        features: model name -> features [n, d]: NumPy, JAX or anything with ``__array__``, of
+            float16, bfloat16, float32 or float64; widths may differ.
+        targets: integer classes [n], or float targets [n] or [n, k] for regression (metrics that
+            know regression only); or model name -> targets where rows differ between models.
+        metrics: names from ``jaxte.metrics.REGISTRY``.
+        perturb: perturbs every model's features first: a name from
+            ``jaxte.perturb.PERTURBATIONS`` or a function; "pca" is the control for the others.
+        precision: "auto" (float64 where it is fast), "float32" or "float64"; the global x64 flag
+            of JAX is left alone.
+        progress: True for a progress bar, or a function (done, total, label).
+        num_classes: C, if not all classes occur.
+        weights: [n] sample weights >= 0, shared by all models.
+        normalize: how the terms of a metric that is a sum (FaCe) are brought together over the
+            pool: "sum" (as they are), "minmax" or "zscore". The raw terms are always kept.
+        options: metric name -> its own keyword options.
+        memory_limit: bytes that a slice of a bucket may take.
+
+    Returns:
+        `Ranking`.
+
+    Raises:
+        InputError: if the call makes no sense, or no model at all can be scored.
+
+    Source: the metrics' own; batching is ours.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 8))
+        >>> y = jax.numpy.arange(90) % 3
+        >>> models = {"blind": x, "sighted": x.at[:, 0].add(3.0 * y)[:, :5]}
+        >>> jaxte.rank(models, y, metrics="logme").order("logme")
+        ['sighted', 'blind']
+    """
+    started = time.perf_counter()
+    if not isinstance(features, Mapping) or not features:
+        raise InputError("features must be a mapping of at least one model name to its features")
+    _inputs.choose("normalize", normalize, _NORMALIZATIONS)
+    chosen = [get_metric(name) for name in ([metrics] if isinstance(metrics, str) else metrics)]
+    if not chosen:
+        raise InputError("metrics is empty: name at least one")
+    options = _checked_options(options or {}, chosen)
+    if isinstance(perturb, str):
+        perturb = get_perturbation(perturb)
+    if memory_limit < 1:
+        raise InputError(f"memory_limit is {memory_limit} bytes: it must be positive")
+    names = tuple(str(name) for name in features)
+
+    with pool.precision_context(precision):
+        candidates, problems = _sorted_out(features, targets, weights, num_classes)
+        _check_task(candidates, chosen)
+        classes = _class_count(candidates, num_classes)
+        found = _score_all(
+            candidates, chosen, perturb, classes, options, memory_limit, _reporter(progress)
+        )
+        computed_in = str(jnp.zeros(()).dtype)
+
+    scores: dict[tuple[str, str], float] = {}
+    statuses: dict[tuple[str, str], str] = {}
+    terms: dict[tuple[str, str], Mapping[str, float]] = {}
+    notes: list[str] = []
+    for metric in chosen:
+        parts = found[metric.name]
+        combined = _combined(metric, parts, normalize)
+        for name in names:
+            key = (name, metric.name)
+            scores[key] = combined.get(name, math.nan)
+            statuses[key] = problems.get(name) or _verdict(metric, scores[key])
+            if statuses[key] == "ok" and metric.terms:
+                terms[key] = {term: parts[name][term] for term in metric.terms}
+        notes += _notes.notes(metric, parts, combined, classes, computed_in)
+    meta = {
+        "precision": computed_in,
+        "num_classes": classes,
+        "perturb": None if perturb is None else _name_of(perturb),
+        "normalize": normalize,
+        "options": {name: dict(value) for name, value in options.items()},
+        "seconds": time.perf_counter() - started,
+        "device": jax.devices()[0].device_kind,
+        "jax": jax.__version__,
+    }
+    return Ranking(
+        models=names,
+        metrics=tuple(metric.name for metric in chosen),
+        notes=tuple(notes),
+        meta=MappingProxyType(meta),
+        _scores=scores,
+        _statuses=statuses,
+        _terms=terms,
+    )
+
+
+def _sorted_out(
+    features: Mapping[str, Any], targets: Any, weights: Any, num_classes: int | None
+) -> tuple[list[pool.Candidate], dict[str, str]]:
+    """The models that can be scored, and for the others why not."""
+    candidates, problems = [], {}
+    shared = None if isinstance(targets, Mapping) else _array(targets)
+    if shared is not None:
+        _check_targets(shared, len(shared) if shared.ndim else 0, weights, num_classes)
+    weights = None if weights is None else np.asarray(weights, np.float64)
+    for name, given in features.items():
+        try:
+            if shared is None and name not in targets:
+                raise InputError("targets name no entry for this model")
+            own = _array(targets[name]) if shared is None else shared
+            array = given if isinstance(given, jax.Array) else np.asarray(given)
+            n = _inputs.check_features(array, weights, None)
+            _check_targets(own, n, weights, num_classes)
+        except (InputError, TypeError, ValueError) as error:
+            problems[str(name)] = str(error)
+        else:
+            candidates.append(pool.Candidate(str(name), array, own, weights))
+    if not candidates:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+        raise InputError(f"no model can be scored. {reasons}")
+    return candidates, problems
+
+
+def _array(targets: Any) -> np.ndarray:
+    try:
+        return np.asarray(targets)
+    except ValueError as error:
+        raise InputError(f"targets are no rectangular array: {error}") from None
+
+
+def _check_targets(targets: np.ndarray, n: int, weights: Any, num_classes: int | None) -> None:
+    if _inputs.is_classification(targets):
+        _inputs.check_labels(targets, n, num_classes, weights)
+    else:
+        _inputs.check_targets(targets, n, weights)
+
+
+def _check_task(candidates: Sequence[pool.Candidate], metrics: Sequence[Metric]) -> None:
+    if all(_inputs.is_classification(c.targets) for c in candidates):
+        return
+    unable = [metric.name for metric in metrics if "regression" not in metric.tasks]
+    if unable:
+        raise InputError(
+            f"targets are floats, which means regression, but {', '.join(unable)} needs classes: "
+            "give integer labels, or choose metrics such as logme"
+        )
+
+
+def _class_count(candidates: Sequence[pool.Candidate], num_classes: int | None) -> int | None:
+    labels = [c.targets for c in candidates if _inputs.is_classification(c.targets)]
+    if not labels:
+        return None
+    if num_classes is not None:
+        return int(num_classes)
+    weights = candidates[0].weights
+    return 1 + max(int(y.max() if weights is None else y[weights > 0].max()) for y in labels)
+
+
+def _checked_options(
+    options: Mapping[str, Mapping[str, Any]], metrics: Sequence[Metric]
+) -> Mapping[str, Mapping[str, Any]]:
+    known = {metric.name: metric for metric in metrics}
+    for name, given in options.items():
+        if name not in known:
+            raise InputError(f"options are given for {name!r}, which is not among the metrics")
+        parameters = inspect.signature(known[name].function).parameters
+        own = [p for p in parameters if p not in _SHARED]
+        for option in given:
+            if option not in own:
+                raise InputError(f"{name} has no option {option!r}: it has {', '.join(own)}")
+    return options
+
+
+@lru_cache(maxsize=64)
+def _perturbed(parts: Callable[..., Any], perturb: Callable[..., Any]) -> Callable[..., Any]:
+    """Kept, so that a perturbed metric too is compiled once."""
+    return with_perturbation(parts, perturb)
+
+
+def _score_all(
+    candidates: Sequence[pool.Candidate],
+    metrics: Sequence[Metric],
+    perturb: Callable[..., Any] | None,
+    num_classes: int | None,
+    options: Mapping[str, Mapping[str, Any]],
+    memory_limit: int,
+    report: Progress,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Metric -> model -> named parts."""
+    found: dict[str, dict[str, dict[str, float]]] = {metric.name: {} for metric in metrics}
+    done, total = 0, len(candidates) * len(metrics)
+    for bucket in pool.buckets(candidates):
+        for metric in metrics:
+            report(done, total, f"{metric.name}, width {bucket.width}")
+            run = metric.parts if perturb is None else _perturbed(metric.parts, perturb)
+            scored = pool.score_bucket(
+                run,
+                bucket,
+                num_classes=num_classes,
+                options=options.get(metric.name, {}),
+                memory_limit=memory_limit,
+            )
+            for name, parts in scored:
+                found[metric.name][name] = parts
+                done += 1
+                report(done, total, f"{metric.name}, width {bucket.width}")
+    return found
+
+
+def _combined(
+    metric: Metric, parts: Mapping[str, Mapping[str, float]], normalize: str
+) -> dict[str, float]:
+    """Scores over the pool: as computed, or the sum of terms that are normalised first."""
+    if not metric.terms or normalize == "sum":
+        return {name: values["score"] for name, values in parts.items()}
+    usable = [name for name, values in parts.items() if math.isfinite(values["score"])]
+    total = np.zeros(len(usable))
+    for term in metric.terms:
+        values = np.array([parts[name][term] for name in usable])
+        if normalize == "minmax":
+            low, width = values.min(initial=np.inf), np.ptp(values) if len(values) else 0.0
+        else:
+            low, width = (values.mean(), values.std()) if len(values) else (0.0, 0.0)
+        # a term that is the same for all says nothing
+        total += (values - low) / width if width > 0 else 0.0
+    return dict(zip(usable, total.tolist(), strict=True))
+
+
+def _verdict(metric: Metric, score: float) -> str:
+    if math.isfinite(score):
+        return "ok"
+    return f"{metric.name} has no finite value on these features (singular or degenerate)"
+
+
+def _reporter(progress: bool | Progress) -> Progress:
+    if callable(progress):
+        return progress
+    if not progress:
+        return lambda done, total, label: None
+    from rich.progress import Progress as Bar
+
+    bar = Bar(transient=True)
+    task = bar.add_task("scoring")
+    bar.start()
+
+    def report(done: int, total: int, label: str) -> None:
+        bar.update(task, completed=done, total=total, description=label)
+        if done == total:
+            bar.stop()
+
+    return report
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    inner = getattr(function, "func", function)  # of a functools.partial
+    name = getattr(inner, "__name__", type(inner).__name__)
+    keywords = getattr(function, "keywords", None) or {}
+    return name + "".join(f" {key}={value}" for key, value in keywords.items())
