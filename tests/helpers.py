@@ -111,12 +111,11 @@ class Case(NamedTuple):
     @property
     def function(self) -> Callable[..., jax.Array]:
         """The kernel with its options bound."""
-        metric = REGISTRY[self.metric]
+        function: Callable[..., jax.Array] = REGISTRY[self.metric].function
         if self.perturbation:
-            metric = perturb.with_perturbation(
-                metric, getattr(perturb, self.perturbation), **self.perturb_options
-            )
-        return partial(metric.function, **self.options)
+            move = getattr(perturb, self.perturbation)
+            function = perturb.with_perturbation(function, move, **self.perturb_options)
+        return partial(function, **self.options)
 
     def invariant(self, name: str) -> bool:
         """Whether the kernel claims this invariance, as it does for its default options only.

@@ -161,10 +161,9 @@ def test_scores_of_moved_features(name: str, dtype: str, how: str) -> None:
 
 def released(metric: str, **options: Any) -> Any:
     """The metric after the released perturbation; its own released variant where there is one."""
-    wrapped = perturb.with_perturbation(
-        REGISTRY[metric], perturb.spread_attract, variant="released", **options
+    return perturb.with_perturbation(
+        REGISTRY[metric].function, perturb.spread_attract, variant="released", **options
     )
-    return wrapped.function
 
 
 @pytest.mark.parametrize(

@@ -142,12 +142,20 @@ def test_targets_of_each_model_its_own() -> None:
         assert found.score("reordered", metric) == pytest.approx(found.score("plain", metric))
 
 
-def test_a_metric_that_does_not_fit_the_targets_has_a_status() -> None:
+def test_a_model_without_targets_has_a_status() -> None:
+    found = jaxte.rank({"a": features(9), "b": features(9)}, {"a": Y}, metrics=("face",))
+    assert found.status("a", "face") == "ok"
+    assert "targets" in found.status("b", "face")
+
+
+def test_regression() -> None:
     x, y = regression(30, 6)
-    found = jaxte.rank({"a": x, "b": x[:, :4]}, y, metrics=("logme", "sfda"))
-    assert found.status("a", "logme") == "ok"
-    assert found.score("a", "logme") > found.score("b", "logme")
-    assert "regression" in found.status("a", "sfda") or "integers" in found.status("a", "sfda")
+    found = jaxte.rank({"a": x, "b": x[:, :4]}, y, metrics="logme", precision="float64")
+    with jax.enable_x64(True):
+        assert found.score("a", "logme") == pytest.approx(float(logme(x, y)), rel=1e-9)
+    assert found.order("logme") == ["a", "b"]
+    with pytest.raises(jaxte.InputError, match=r"regression.*sfda.*classes"):
+        jaxte.rank({"a": x}, y, metrics=("logme", "sfda"))
 
 
 @pytest.mark.parametrize("weighting", ["subset", "counts"])
@@ -230,13 +238,14 @@ def test_quiet_by_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_saturated_metric_is_noted(ranking: jaxte.Ranking) -> None:
+def test_a_saturated_metric_is_noted() -> None:
     """With more columns than rows every label fits, so SFDA is 1 for all and orders nothing."""
     pool = {f"m{d}": 5 * features(d, 3.0) for d in (120, 150, 180)}
     found = jaxte.rank(pool, Y, metrics=METRICS)
     assert all(found.score(model, "sfda") == 1 for model in pool)
     assert any("sfda" in note and "tie" in note.lower() for note in found.notes), found.notes
-    assert not any("tie" in note.lower() for note in ranking.notes)
+    narrow = jaxte.rank({f"m{d}": features(d, 0.5) for d in (5, 7, 9)}, Y, metrics=("sfda",))
+    assert not any("tie" in note.lower() for note in narrow.notes), narrow.notes
 
 
 def compilations(count: int, n: int, metrics: tuple[str, ...]) -> list[str]:

@@ -173,6 +173,8 @@ def test_ties_share_the_order_they_were_given() -> None:
 
 
 def test_meta_tells_what_was_done(ranking: jaxte.Ranking) -> None:
-    assert isinstance(ranking.meta, dict)
-    json.dumps(ranking.meta)
-    assert "float64" in json.dumps(ranking.meta) or "float32" in json.dumps(ranking.meta)
+    meta = dict(ranking.meta)
+    assert json.loads(json.dumps(meta)) == meta
+    assert meta["precision"] in {"float32", "float64"}
+    assert meta["num_classes"] == 4
+    assert meta["normalize"] == "sum"
