@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Chart", "plot_agreement", "plot_ranking"]
 
+# Where a letter may stand beside its point.
+_OFFSETS = ((6.0, 5.0), (6.0, -5.0), (-6.0, 5.0), (-6.0, -5.0), (8.0, 0.0), (-8.0, 0.0))
 # Two colours of the Okabe-Ito palette, told apart under every common colour blindness.
 _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#767676"
 
@@ -86,7 +88,7 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
     panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     panel.set_axisbelow(True)
     scores = np.array([ranking.score(model, metric) for model in order])
-    _fit_axis(panel, scores)
+    drawn = _fit_axis(panel, scores)
     for row, model in enumerate(models):
         if model not in order:
             panel.text(
@@ -95,39 +97,39 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
             )  # fmt: skip
             continue
         rank = order.index(model)
-        best = rank == 0
-        panel.plot(
-            scores[rank],
-            row,
-            "D" if best else "o",
-            color=_VERMILION if best else _BLUE,
-            markersize=8 if best else 7,
-        )
+        colour, usual, size = (_VERMILION, "D", 8) if rank == 0 else (_BLUE, "o", 7)
+        at = float(drawn[rank])
+        marker, value = _marker(scores[rank], at, usual)
+        panel.plot(at, row, marker, color=colour, markersize=size)
         panel.annotate(
-            str(rank + 1), (float(scores[rank]), row), (7, 0), textcoords="offset points",
-            fontsize=8, va="center", color=_VERMILION if best else "black",
+            f"{rank + 1}{value}", (at, row), (7, 0), textcoords="offset points",
+            fontsize=8, va="center", color=_VERMILION if rank == 0 else "black",
         )  # fmt: skip
 
 
-def _fit_axis(panel: Axes, scores: np.ndarray) -> None:
-    """Room for the rank beside each point; a logarithmic axis where one score dwarfs the rest."""
-    finite = scores[np.isfinite(scores)]
-    if finite.size == 0:
+def _fit_axis(panel: Axes, scores: np.ndarray) -> np.ndarray:
+    """Set the limits of the score axis and return where each score is drawn on it.
+
+    A score so far from the others that they would fall together is drawn at the edge.
+    """
+    if scores.size == 0:
         panel.set_xticks([])
-        return
-    low, high = float(finite.min()), float(finite.max())
-    quarter, three = np.quantile(finite, [0.25, 0.75])
-    if high - low > 50 * (three - quarter) > 0:
-        linear = 10.0 ** math.ceil(math.log10(max(abs(quarter), abs(three))))
-        panel.set_xscale("symlog", linthresh=linear)
-        decades = linear * 10.0 ** np.arange(0, 12, 2)
-        ticks = np.concatenate([-decades[::-1], [0.0], decades])
-        panel.set_xticks(ticks[(ticks >= 2 * min(low, -linear)) & (ticks <= 2 * max(high, linear))])
-        panel.minorticks_off()
-        return
+        return scores
+    quarter, three = np.quantile(scores, [0.25, 0.75])
+    reach = 4 * (three - quarter) or math.inf
+    near = scores[(scores >= quarter - reach) & (scores <= three + reach)]
+    low, high = float(near.min()), float(near.max())
     span = high - low or max(abs(high), 1.0)
-    panel.set_xlim(low - 0.1 * span, high + 0.22 * span)
+    panel.set_xlim(low - 0.12 * span, high + 0.22 * span)
     panel.xaxis.set_major_locator(MaxNLocator(4))
+    return np.clip(scores, low - 0.08 * span, high + 0.08 * span)
+
+
+def _marker(score: float, drawn_at: float, usual: str) -> tuple[str, str]:
+    """The marker of a score and what to write beside it: off the axis an arrow and the value."""
+    if score == drawn_at:
+        return usual, ""
+    return "<" if score < drawn_at else ">", f" ({score:.3g})"
 
 
 def plot_agreement(
@@ -189,15 +191,35 @@ def _agreement_panel(
     panel.set_title(f"{metric}: weighted tau {round(tau, 2) + 0.0:.2f}", fontsize=10)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8)
-    panel.errorbar(
-        scores, means, yerr=spread, fmt="o", color=_BLUE, ecolor=_GREY, markersize=4.5, capsize=2
-    )
-    for model, x, y in zip(models, scores, means, strict=True):
-        panel.annotate(
-            letters.get(model, "?"), (float(x), float(y)), (4, 3), textcoords="offset points"
-        )
-    _fit_axis(panel, scores)
+    drawn = _fit_axis(panel, scores)
+    panel.errorbar(drawn, means, yerr=spread, fmt="none", ecolor=_GREY, capsize=2)
     panel.margins(y=0.12)
+    spots = _free_spots(panel, drawn, means)
+    for model, score, x, y, spot in zip(models, scores, drawn, means, spots, strict=True):
+        marker, value = _marker(score, x, "o")
+        panel.plot(x, y, marker, color=_BLUE, markersize=4.5)
+        if value:
+            spot = (8.0, 0.0)  # a longer text has room only inside
+        panel.annotate(
+            letters.get(model, "?") + value, (float(x), float(y)), spot, textcoords="offset points",
+            fontsize=9, ha="left" if spot[0] > 0 else "right", va="center",
+        )  # fmt: skip
+
+
+def _free_spots(panel: Axes, x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    """For each point the offset, in points, at which a letter is farthest from all the others."""
+    to_points = panel.transData.transform(np.column_stack([x, y])) * 72 / panel.figure.dpi
+    taken = list(to_points)
+    spots = []
+    for point in to_points:
+        others = np.array([t for t in taken if t is not point])
+        room = [
+            np.inf if others.size == 0 else np.hypot(*(others - point - offset).T).min()
+            for offset in _OFFSETS
+        ]
+        spots.append(_OFFSETS[int(np.argmax(np.minimum(room, 12)))])  # the first that is free
+        taken.append(point + spots[-1])
+    return spots
 
 
 def _saved(chart: Chart, path: str | PathLike[str] | None) -> Chart:

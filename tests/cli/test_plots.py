@@ -55,7 +55,7 @@ def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
     logme = figure.axes[0]
     assert logme.get_title() == "logme: weighted tau 1.00"
     assert sorted(text.get_text() for text in logme.texts) == ["a", "b", "c"]
-    assert len(logme.containers) == 1
+    assert len(logme.containers) == 1  # the error bars
     figure.savefig(tmp_path / "agreement.pdf")
     assert (tmp_path / "agreement.pdf").read_bytes().startswith(b"%PDF")
 
@@ -67,11 +67,16 @@ def test_pictures_show_themselves_and_leave_pyplot_alone() -> None:
     assert plt.get_fignums() == before
 
 
-@pytest.mark.parametrize("scores", [[1.0, 1.0, 1.0], [], [0.1, 0.2, 0.3, 0.25, -5e3]])
-def test_axes_are_finite_for_ties_gaps_and_nothing(scores: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("scores", "arrows"),
+    [([1.0, 1.0, 1.0], 0), ([], 0), ([0.1, 0.2, 0.3, 0.25, -5e3], 1), ([0.1, 0.2, 0.4, 5.0], 0)],
+)
+def test_a_score_far_off_stands_at_the_edge(scores: list[float], arrows: int) -> None:
     figure = plots.Chart(3, 3)
     panel = figure.subplots()
-    plots._fit_axis(panel, np.array(scores))
+    drawn = plots._fit_axis(panel, np.array(scores))
     low, high = panel.get_xlim()
-    assert np.isfinite([low, high]).all()
-    assert low < high
+    assert ((drawn > low) & (drawn < high)).all()
+    marks = [plots._marker(score, at, "o") for score, at in zip(scores, drawn, strict=True)]
+    assert sum(marker == "<" for marker, _ in marks) == arrows
+    assert [text for _, text in marks if text] == [" (-5e+03)"] * arrows
