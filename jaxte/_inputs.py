@@ -206,9 +206,9 @@ def centre(features: Array, row: Rows) -> tuple[Array, Array]:
     the first left over.
     """
     mean = jnp.matmul(row.weights, features, precision=HIGHEST) / row.total
-    shifted = features - mean
+    shifted = features - mean[None]
     rest = jnp.matmul(row.weights, shifted, precision=HIGHEST) / row.total
-    return shifted - rest, mean + rest
+    return shifted - rest[None], mean + rest
 
 
 def classes(labels: ArrayLike, num_classes: int, row: Rows) -> Classes:

@@ -52,8 +52,9 @@ def spectrum(x: Array, weights: Array) -> Spectrum:
         kept = values > max(n, d) * jnp.finfo(x.dtype).eps * values[0]
         sigma = jnp.sqrt(jnp.where(kept, values, 1))
         values = jnp.where(kept, values, 0)
-        axes = vectors if n >= d else jnp.where(kept, matmul(rows.T, vectors) / sigma, 0)
-        left = jnp.where(kept, matmul(rows, vectors) / sigma if n >= d else vectors, 0)
+        axes = vectors if n >= d else matmul(rows.T, vectors) * jnp.where(kept, 1 / sigma, 0)[None]
+        left = matmul(rows, vectors) / sigma[None] if n >= d else vectors
+        left = jnp.where(kept[None], left, 0)
     peak = jnp.take_along_axis(axes, jnp.abs(axes).argmax(axis=0)[None], axis=0)
     sign = jnp.where(peak < 0, -1, 1).astype(x.dtype)
     return Spectrum(values, axes * sign, root * left * sign)
@@ -77,7 +78,7 @@ def _spectrum_from_svd(x: Array) -> tuple[Array, Array, Array]:
         cut = d * eps * singular[0]
     kept = singular > cut
     values = jnp.where(kept, singular, 0) ** 2
-    return values, axes[jnp.argsort(order)], jnp.where(kept, left, 0)
+    return values, axes[jnp.argsort(order)], jnp.where(kept[None], left, 0)
 
 
 @spectrum.defjvp
@@ -97,10 +98,10 @@ def _spectrum_jvp(
     turn = jnp.where(tied, 0, within / jnp.where(tied, 1, gap))
     # for n < d the axes do not span the space; outside them all eigenvalues are 0
     outside = moved - matmul(axes, within)
-    d_axes = matmul(axes, turn) + jnp.where(kept, outside / safe, 0)
+    d_axes = matmul(axes, turn) + outside * jnp.where(kept, 1 / safe, 0)[None]
     d_values = jnp.where(kept, jnp.diagonal(within), 0)
-    d_dual = (dw * scores + w * (d_scores + matmul(x, d_axes))) / jnp.sqrt(safe)
-    d_dual = jnp.where(kept, d_dual - dual * d_values / (2 * safe), 0)
+    d_dual = (dw * scores + w * (d_scores + matmul(x, d_axes))) / jnp.sqrt(safe)[None]
+    d_dual = jnp.where(kept[None], d_dual - dual * (d_values / (2 * safe))[None], 0)
     return out, Spectrum(d_values, d_axes, d_dual)
 
 

@@ -106,7 +106,7 @@ def score_bucket(
         found = run(
             _stacked([m.features for m in filled], bucket.width, dtype),
             jnp.asarray(first.targets if one_target else np.stack([m.targets for m in filled])),
-            first.weights if one_weight else np.stack([m.weights for m in filled]),
+            first.weights if one_weight else np.stack([np.asarray(m.weights) for m in filled]),
             np.array([np.shape(m.features)[1] for m in filled]),
         )
         values = {name: np.asarray(value) for name, value in found.items()}

@@ -112,21 +112,21 @@ def total_energy(p: Problem) -> Array:
 def terms(problem: Problem, t: Array) -> Terms:
     """R, M, gamma and the log determinant at t [k], free of overflow for every t > 0."""
     p = problem
-    lam = p.lam[:, None]
-    mu = p.mu[:, None]
-    shrunk = t / (t + lam)
+    lam, mu, across = p.lam[:, None], p.mu[:, None], t[None]
+    shrunk = across / (across + lam)
     sigma = jnp.where(lam > 0, jnp.sqrt(jnp.where(lam > 0, lam, 1)), 0)
     leverage = jnp.sum(mu**2 * shrunk, axis=0) + p.off_square
-    predicted = jnp.sum(mu * p.xi * sigma / (t + lam), axis=0)
+    predicted = jnp.sum(mu * p.xi * sigma / (across + lam), axis=0)
     kappa = p.n * (p.y_mean - predicted) / (t + p.n * leverage)
-    coefficients = sigma * p.xi / (t + lam) + kappa * mu * shrunk
-    misfit = (p.xi - sigma * kappa * mu) * shrunk
+    coefficients = sigma * p.xi / (across + lam) + kappa[None] * mu * shrunk
+    misfit = (p.xi - sigma * kappa[None] * mu) * shrunk
     fresh = jnp.sum(mu**2 * shrunk**2, axis=0) + p.off_square
     return Terms(
         residual=p.rest + jnp.sum(misfit**2, axis=0) + (t * kappa) ** 2 / p.n,
         norm=jnp.sum(coefficients**2, axis=0) + kappa**2 * p.off_square,
-        gamma=jnp.sum(lam / (t + lam), axis=0) + fresh / (t / p.n + leverage),
-        half_logdet=0.5 * (jnp.sum(jnp.log1p(lam / t), axis=0) + jnp.log1p(p.n * leverage / t)),
+        gamma=jnp.sum(lam / (across + lam), axis=0) + fresh / (t / p.n + leverage),
+        half_logdet=0.5
+        * (jnp.sum(jnp.log1p(lam / across), axis=0) + jnp.log1p(p.n * leverage / t)),
         coefficients=coefficients,
         outside=kappa,
         misfit=misfit,
@@ -177,7 +177,7 @@ def maximise(problem: Problem) -> Fit:
         target = jnp.where(inside, newton, 0.5 * (lower + upper))
         target = jnp.where(moving, target, u)
         still = moving & ~(jnp.abs(target - u) <= tolerance)
-        return target, lower, upper, steps + moving, still, step + 1
+        return target, lower, upper, steps + moving.astype(steps.dtype), still, step + 1
 
     start = (u, lower, upper, jnp.zeros(u.shape, jnp.int32), ~bounded, 0)
     u, _, _, steps, moving, _ = lax.while_loop(unfinished, advance, start)
@@ -218,7 +218,7 @@ def posterior_mean(problem: Problem, t: Array) -> Array:
     """Posterior mean of the weights [d, k] at t, in units of the caller's features."""
     found = terms(problem, t)
     mean = matmul(problem.spec.axes, found.coefficients)
-    return (mean + problem.off[:, None] * found.outside) / problem.unit
+    return (mean + problem.off[:, None] * found.outside[None]) / problem.unit
 
 
 def residuals(problem: Problem, row: Rows, y: Array, t: Array) -> Array:
@@ -227,8 +227,9 @@ def residuals(problem: Problem, row: Rows, y: Array, t: Array) -> Array:
     found = terms(p, t)
     w = row.weights[:, None]
     safe = jnp.where(w > 0, w, 1)
-    outside = jnp.where(p.rest > 0, y - p.y_mean - matmul(p.spec.dual, p.xi) / safe, 0)
-    counted = outside + matmul(p.spec.dual, found.misfit) / safe + t * found.outside / p.n
+    outside = y - p.y_mean[None] - matmul(p.spec.dual, p.xi) / safe
+    outside = jnp.where(p.rest[None] > 0, outside, 0)
+    counted = outside + matmul(p.spec.dual, found.misfit) / safe + (t * found.outside / p.n)[None]
     return jnp.where(w > 0, counted, y - matmul(row.features, posterior_mean(p, t)))
 
 
@@ -239,13 +240,13 @@ def _tiny(like: Array) -> Array:
 
 def _profile_on_grid(p: Problem, t: Array) -> Array:
     """Log evidence up to a constant, maximised over beta, at grid points [j] -> [j, k]."""
-    shrunk = t[:, None] / (t[:, None] + p.lam)
+    shrunk = t[:, None] / (t[:, None] + p.lam[None])
     leverage = matmul(shrunk, p.mu**2) + p.off_square
     sigma = jnp.sqrt(p.lam)
-    predicted = matmul((1 - shrunk) * p.mu / jnp.where(sigma > 0, sigma, 1), p.xi)
-    quadratic = p.rest + matmul(shrunk, p.xi**2)
+    predicted = matmul((1 - shrunk) * (p.mu / jnp.where(sigma > 0, sigma, 1))[None], p.xi)
+    quadratic = p.rest[None] + matmul(shrunk, p.xi**2)
     share = t / (t + p.n * leverage)
-    quadratic += p.n * (p.y_mean - predicted) ** 2 * share[:, None]
+    quadratic += p.n * (p.y_mean[None] - predicted) ** 2 * share[:, None]
     quadratic = jnp.maximum(quadratic, _tiny(t))
     half_logdet = 0.5 * (-jnp.log(shrunk).sum(axis=1) - jnp.log(share))
     return -0.5 * p.n * jnp.log(quadratic) - half_logdet[:, None]

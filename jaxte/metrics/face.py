@@ -182,7 +182,7 @@ def _terms(
     floor = jnp.asarray(variance_floor).astype(x.dtype)
 
     centre = jnp.where(group.present[:, None], means, 0).sum(axis=0) / group.number
-    collapse = _variance_collapse(residuals, share, means - centre, group)
+    collapse = _variance_collapse(residuals, share, means - centre[None], group)
     overlap = _overlaps(residuals, share, means, group, row, floor, covariance)
     fairness = _fairness(overlap / temperature, group)
     return FaceTerms(*(jnp.where(group.scorable, term, jnp.nan) for term in (collapse, fairness)))
@@ -219,10 +219,10 @@ def _overlaps(
 
     def against_all(one: tuple[Array, Array]) -> Array:
         mean, own = one
-        pooled = 0.5 * (own + variance)
-        gap = jnp.sum((mean - means) ** 2 / pooled, axis=1)
+        pooled = 0.5 * (own[None] + variance)
+        gap = jnp.sum((mean[None] - means) ** 2 / pooled, axis=1)
         # ln(pooled / sqrt(own variance)) from the relative gap, which does not cancel
-        relative = (own - variance) ** 2 / (4 * own * variance)
+        relative = (own[None] - variance) ** 2 / (4 * own[None] * variance)
         return jnp.exp(-0.125 * gap - 0.25 * size * jnp.log1p(relative).sum(axis=1))
 
     return lax.map(against_all, (means, variance))
@@ -256,9 +256,9 @@ def _full_overlaps(
 
 def _fairness(logits: Array, group: Classes) -> Array:
     """Mean entropy of each present class's softmax over the other present classes."""
-    others = group.present[:, None] & group.present & ~jnp.eye(len(logits), dtype=bool)
+    others = group.present[:, None] & group.present[None] & ~jnp.eye(len(logits), dtype=bool)
     # a row of -inf alone would give NaN: an absent class compares with itself and is left out
-    shown = others | (jnp.eye(len(logits), dtype=bool) & ~group.present)
+    shown = others | (jnp.eye(len(logits), dtype=bool) & ~group.present[None])
     log_p = jax.nn.log_softmax(jnp.where(shown, logits, -jnp.inf), axis=1)
     entropy = -jnp.sum(jnp.exp(log_p) * jnp.where(shown, log_p, 0), axis=1)
     return jnp.where(group.present, entropy, 0).sum() / group.number

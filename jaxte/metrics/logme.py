@@ -174,7 +174,7 @@ def _columns(
         active = matmul(row.weights, y**2) > 0
         scorable = active.any()
     # any column that has an evidence will do for one that does not count
-    return row, jnp.where(active, y, 1), active, scorable
+    return row, jnp.where(active[None], y, 1), active, scorable
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -214,7 +214,7 @@ def _fit(
         evidence=jnp.where(active, fit.evidence, jnp.nan),
         alpha=jnp.where(active, fit.alpha, jnp.nan),
         beta=jnp.where(active, fit.beta, jnp.nan),
-        mean=jnp.where(active, _evidence.posterior_mean(problem, fit.ratio), jnp.nan),
+        mean=jnp.where(active[None], _evidence.posterior_mean(problem, fit.ratio), jnp.nan),
         steps=jnp.where(active, fit.steps, 0),
         converged=fit.converged | ~active,
         bounded=fit.bounded & active,
@@ -222,7 +222,9 @@ def _fit(
 
 
 def _average(evidence: Array, active: Array, scorable: Array) -> Array:
-    mean = jnp.where(active, evidence, 0).sum() / jnp.maximum(active.sum(), 1)
+    mean = jnp.where(active, evidence, 0).sum() / jnp.maximum(active.sum(), 1).astype(
+        evidence.dtype
+    )
     return jnp.where(scorable & jnp.isfinite(mean), mean, jnp.nan)
 
 
@@ -267,14 +269,14 @@ def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights:
 
     # products that are zero but for rounding are held at zero, since 1 / t may be 1e20
     scores = matmul(x, axes)
-    held = stop_gradient(jnp.where(counted & (p.lam == 0), 0, scores))
-    inverse = 1 / (t + p.lam[:, None])
+    held = stop_gradient(jnp.where(counted & (p.lam == 0)[None], 0, scores))
+    inverse = 1 / (t[None] + p.lam[:, None])
     trace = matmul(square(held, scores), inverse)
     beyond = stop_gradient(jnp.where(counted, 0, x - matmul(scores, axes.T)))
     trace += jnp.where(p.off_square > 0, weights @ jnp.sum(beyond**2, axis=1), 0) / t
 
     coefficients = p.mu[:, None] * inverse
-    direction = matmul(axes, coefficients) + p.off[:, None] / t  # D m
+    direction = matmul(axes, coefficients) + p.off[:, None] / t[None]  # D m
     along = matmul(x, direction)
     held = stop_gradient(jnp.where(counted, matmul(held, coefficients), along))
     leverage = p.mu**2 @ inverse + p.off_square / t

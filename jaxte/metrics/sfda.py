@@ -127,9 +127,9 @@ def _sfda(
     logits = _discriminant(x, residuals, means, lam, row, group, identity)
     confidence = jax.nn.softmax(logits)
     if double_softmax:
-        confidence = jax.nn.softmax(jnp.where(group.present, confidence, -jnp.inf))
+        confidence = jax.nn.softmax(jnp.where(group.present[None], confidence, -jnp.inf))
     own = jnp.sum(confidence * group.one_hot, axis=1)[:, None]
-    others = (means.sum(axis=0) - means) / jnp.maximum(group.number - 1, 1)
+    others = (means.sum(axis=0)[None] - means) / jnp.maximum(group.number - 1, 1)
     mixed = own * x + (1 - own) * _inputs.of_row(others, group)
 
     means = _inputs.class_means(mixed, row.weights, group)
@@ -171,6 +171,7 @@ def _discriminant(
     lowest = jnp.finfo(x.dtype).eps ** 2 * spread / row.width
     ridge = jnp.where(spread > 0, jnp.maximum(ridge, lowest), 1)
     directions = ridge_solve(residuals, row.weights / row.total, 1 - lam, ridge, means.T)
-    logits = matmul(x, directions) - 0.5 * jnp.sum(means.T * directions, axis=0)
+    offsets = -0.5 * jnp.sum(means.T * directions, axis=0)
     prior = jnp.log(jnp.where(group.present, group.counts / row.total, 1))
-    return jnp.where(group.present, logits + prior, -jnp.inf)
+    logits = matmul(x, directions) + (offsets + prior)[None]
+    return jnp.where(group.present[None], logits, -jnp.inf)

@@ -238,7 +238,7 @@ def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signe
 
     def shift(one: tuple[Array, Array, Array]) -> Array:
         mean, own, present = one
-        toward = means - mean
+        toward = means - mean[None]
         gap = _safe_norm(toward)
         amount = sigma * (own + radius) - gap
         amount = amount if signed else jnp.abs(amount)
@@ -254,7 +254,7 @@ def principal_scores(row: Rows, num_components: int) -> tuple[Array, Array, Arra
     d = row.features.shape[1]
     x, _ = _inputs.centre(row.features, row)
     found = spectrum(x, row.weights)
-    axes = jnp.where(found.values > 0, found.axes, 0)[:, :num_components]
+    axes = jnp.where(found.values[None] > 0, found.axes, 0)[:, :num_components]
     scores = matmul(x, axes)
     missing = min(num_components, d) - scores.shape[1]  # n < num_components < d
     scores = jnp.pad(scores, ((0, 0), (0, missing)))
