@@ -231,7 +231,9 @@ def build(
     """Make targets, weights and accuracies from the original data.
 
     What is finished and fits its specification, weights and target is kept. Read the result with
-    the `root` argument of `jaxte.zoo.load` and its neighbours.
+    the `root` argument of `jaxte.zoo.load` and its neighbours. The same files, versions and kind of
+    machine give the same result to the bit; tensorflow-datasets keeps an order of its own, so what
+    is cut from it are other images of the same sets.
 
     Args:
         data_dir: directory of original files, laid out as `jaxte.zoo.sources` says; with `tfds`,
