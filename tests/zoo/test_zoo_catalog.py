@@ -63,7 +63,7 @@ def test_features(name: str, digits: zoo.Target) -> None:
 def test_features_do_not_depend_on_the_batch(name: str, digits: zoo.Target) -> None:
     """A row is the same alone, beside others, and across the border of two batches."""
     model = zoo.load(name)
-    images = np.concatenate([digits.train_images[:260]])
+    images = digits.train_images[:260]
     whole = model.features(images)
     np.testing.assert_allclose(
         model.features(images[255:258]), whole[255:258], rtol=1e-5, atol=1e-5
@@ -157,7 +157,6 @@ def test_train_and_test_images_differ() -> None:
         target = zoo.load_target(name)
         train = {image.tobytes() for image in target.train_images}
         shared = sum(image.tobytes() in train for image in target.test_images)
-        # some quick drawings are drawn twice by the same hand of chance: a line, an empty page
         assert shared == 0, f"{name}: {shared} test images are also training images"
 
 
