@@ -78,7 +78,7 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
     if num_features is not None and not is_traced(num_features):
         if not 1 <= int(num_features) <= d:
             raise InputError(f"num_features is {int(num_features)}, outside 1..{d} (the columns)")
-        if not is_traced(features) and np.any(np.asarray(features)[:, int(num_features) :]):
+        if not is_traced(features) and np.any(np.asarray(features)[counted, int(num_features) :]):
             raise InputError(
                 f"columns from {int(num_features)} on are not zero: num_features says they are "
                 "padding; cut them off or correct num_features"
@@ -157,18 +157,23 @@ def is_classification(targets: ArrayLike) -> bool:
 
 
 class Rows(NamedTuple):
-    """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype."""
+    """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype.
+
+    ``finite``: whether every row that counts is finite, without which there is no score.
+    """
 
     features: Array
     weights: Array
     total: Array
     width: Array
+    finite: Array
 
 
 class Classes(NamedTuple):
     """One-hot labels [n, C], weighted counts [C], which classes occur [C] and how many do.
 
-    ``scorable`` is False where a label lies outside 0..C-1 or fewer than two classes occur.
+    ``scorable`` is False where a label lies outside 0..C-1, fewer than two classes occur, or a
+    feature is not finite.
     """
 
     one_hot: Array
@@ -187,7 +192,11 @@ def promote(features: ArrayLike) -> Array:
 
 
 def rows(features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike | None) -> Rows:
-    """Promote features and weights; a non-finite entry of a row of weight 0 counts as 0."""
+    """Promote features and weights, and blank what padding rows may hold.
+
+    Rows of weight 0 keep sane values, because the derivative with respect to their weight needs
+    them; entries that could overflow later (or are not finite) count as 0.
+    """
     x = promote(features)
     n, d = x.shape
     width = jnp.asarray(d if num_features is None else num_features).astype(x.dtype)
@@ -195,8 +204,10 @@ def rows(features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike
         w = jnp.ones(n, x.dtype)
     else:
         w = jnp.asarray(weights).astype(x.dtype)
-        x = jnp.where((w == 0)[:, None] & ~jnp.isfinite(x), jnp.zeros((), x.dtype), x)
-    return Rows(x, w, w.sum(), width)
+        counted = (w > 0)[:, None]
+        highest = 1e3 * jnp.abs(jnp.where(counted, x, 0)).max()
+        x = jnp.where(counted | (jnp.abs(x) <= highest), x, 0)
+    return Rows(x, w, w.sum(), width, jnp.isfinite(x).all())
 
 
 def centre(features: Array, row: Rows) -> tuple[Array, Array]:
@@ -219,7 +230,7 @@ def classes(labels: ArrayLike, num_classes: int, row: Rows) -> Classes:
     present = counts > 0
     number = present.sum().astype(one_hot.dtype)
     valid = jnp.all((row.weights == 0) | ((y >= 0) & (y < num_classes)))
-    return Classes(one_hot, counts, present, number, valid & (number >= 2))
+    return Classes(one_hot, counts, present, number, valid & (number >= 2) & row.finite)
 
 
 def class_means(features: Array, weights: Array, group: Classes) -> Array:

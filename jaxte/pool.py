@@ -20,6 +20,8 @@ __all__ = ["Bucket", "Candidate", "buckets", "precision_context", "score_bucket"
 
 # A metric holds about this many arrays of the size of its features at once.
 _COPIES = 6
+# About the arithmetic that could be done while one more shape is compiled for the metrics.
+_COMPILATION = 2e10
 # GPUs whose float64 runs at half the speed of float32; others are 32 or 64 times slower.
 _FAST_FLOAT64 = ("P100", "V100", "A30", "A100", "H100", "H200", "GH200", "B100", "B200", "GB200")
 
@@ -53,12 +55,30 @@ def width_of(d: int) -> int:
 
 
 def buckets(candidates: Sequence[Candidate]) -> list[Bucket]:
-    """Group candidates by number of rows and padded width."""
+    """Group candidates by number of rows and padded width.
+
+    A bucket joins the next wider one where the arithmetic on the extra padding costs less than
+    the compilation that it saves.
+    """
     groups: dict[tuple[int, int], list[Candidate]] = {}
     for candidate in candidates:
         n, d = np.shape(candidate.features)
         groups.setdefault((n, width_of(d)), []).append(candidate)
-    return [Bucket(n, width, tuple(members)) for (n, width), members in sorted(groups.items())]
+    found: list[Bucket] = []
+    for (n, width), members in sorted(groups.items()):
+        if found and found[-1].rows == n:
+            narrow = found[-1]
+            extra = len(narrow.members) * (_operations(n, width) - _operations(n, narrow.width))
+            if extra < _COMPILATION:
+                members = [*narrow.members, *members]
+                found.pop()
+        found.append(Bucket(n, width, tuple(members)))
+    return found
+
+
+def _operations(n: int, width: int) -> float:
+    """About how much arithmetic the metrics do on one model: Gram matrices and an eigenproblem."""
+    return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3
 
 
 def precision_context(precision: str) -> AbstractContextManager[Any]:

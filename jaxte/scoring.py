@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -103,9 +104,8 @@ def rank(
         candidates, problems = _sorted_out(features, targets, weights, num_classes)
         _check_task(candidates, chosen)
         classes = _class_count(candidates, num_classes)
-        found = _score_all(
-            candidates, chosen, perturb, classes, options, memory_limit, _reporter(progress)
-        )
+        with _reporter(progress) as report:
+            found = _score_all(candidates, chosen, perturb, classes, options, memory_limit, report)
         computed_in = str(jnp.zeros(()).dtype)
 
     scores: dict[tuple[str, str], float] = {}
@@ -281,23 +281,21 @@ def _verdict(metric: Metric, score: float) -> str:
     return f"{metric.name} has no finite value on these features (singular or degenerate)"
 
 
-def _reporter(progress: bool | Progress) -> Progress:
+@contextmanager
+def _reporter(progress: bool | Progress) -> Iterator[Progress]:
     if callable(progress):
-        return progress
-    if not progress:
-        return lambda done, total, label: None
-    from rich.progress import Progress as Bar
+        yield progress
+    elif not progress:
+        yield lambda done, total, label: None
+    else:
+        from rich.console import Console
+        from rich.progress import Progress as Bar
 
-    bar = Bar(transient=True)
-    task = bar.add_task("scoring")
-    bar.start()
-
-    def report(done: int, total: int, label: str) -> None:
-        bar.update(task, completed=done, total=total, description=label)
-        if done == total:
-            bar.stop()
-
-    return report
+        with Bar(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("scoring")
+            yield lambda done, total, label: bar.update(
+                task, completed=done, total=total, description=label
+            )
 
 
 def _name_of(function: Callable[..., Any]) -> str:

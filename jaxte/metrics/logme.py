@@ -172,7 +172,7 @@ def _columns(
         y = y[:, None] if y.ndim == 1 else y
         y = jnp.where((row.weights == 0)[:, None] & ~jnp.isfinite(y), 0, y)
         active = matmul(row.weights, y**2) > 0
-        scorable = active.any()
+        scorable = active.any() & row.finite
     # any column that has an evidence will do for one that does not count
     return row, jnp.where(active[None], y, 1), active, scorable
 
@@ -236,7 +236,7 @@ def _maximum_evidence(features: Array, y: Array, weights: Array) -> Array:
 
 def _problem(features: Array, y: Array, weights: Array) -> Problem:
     width = jnp.asarray(features.shape[1], features.dtype)
-    return _evidence.decompose(Rows(features, weights, weights.sum(), width), y)
+    return _evidence.decompose(Rows(features, weights, weights.sum(), width, jnp.array(True)), y)
 
 
 @_maximum_evidence.defjvp
@@ -257,7 +257,7 @@ def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights:
     tr(D dA) + d ln(1 + n p) with D = (tI + A)^-1 and p = m' D m, D held fixed throughout.
     """
     p, t = problem, fit.ratio
-    row = Rows(features / p.unit, weights, weights.sum(), p.n)
+    row = Rows(features / p.unit, weights, weights.sum(), p.n, jnp.array(True))
     x, mean = centre(row.features, row)
     n, axes = row.total, p.spec.axes
     counted = weights[:, None] > 0
@@ -283,7 +283,7 @@ def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights:
     change = 2 * matmul(mean, direction) - square(held, along)
     logdet = trace + (p.n * change + n * leverage) / (1 + p.n * leverage)
 
-    held = _evidence.residuals(p, Rows(features, weights, p.n, p.n), y, t)
+    held = _evidence.residuals(p, row._replace(features=features), y, t)
     residual = y - matmul(row.features, _evidence.posterior_mean(p, t) * p.unit)
     moving = n * jnp.log(fit.beta / (2 * jnp.pi)) - logdet
     moving -= fit.beta * square(stop_gradient(held), residual)

@@ -135,7 +135,8 @@ def _sfda(
     means = _inputs.class_means(mixed, row.weights, group)
     residuals = mixed - _inputs.of_row(means, group)
     logits = _discriminant(mixed, residuals, means, lam, row, group, identity)
-    log_p = jnp.sum(jnp.where(group.one_hot > 0, jax.nn.log_softmax(logits), 0), axis=1)
+    own = (group.one_hot > 0) & group.present[None]
+    log_p = jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0), axis=1)
     score = row.weights @ (log_p if log_score else jnp.exp(log_p)) / row.total
     return jnp.where(group.scorable, score, jnp.nan)
 

@@ -225,7 +225,7 @@ def move_apart(row: Rows, group: Classes, force: Array) -> Array:
     """Every row moved by ``force`` away from its class mean."""
     means = _inputs.class_means(row.features, row.weights, group)
     away = row.features - _inputs.of_row(means, group)
-    return row.features + force * away / _safe_norm(away)[:, None]
+    return row.features + force * away / _safe_norm(away, 1)[:, None]
 
 
 def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signed: bool) -> Array:
@@ -236,14 +236,18 @@ def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signe
     counts = jnp.where(group.present, group.counts, 1)
     radius = _safe_root(matmul(row.weights * square, group.one_hot) / counts)
 
+    # means that coincide but for rounding have no line between them to move along
+    spread = _safe_root((row.weights @ jnp.sum(x**2, axis=1)) / row.total)
+    coincident = lax.stop_gradient(100 * jnp.finfo(x.dtype).eps * spread)
+
     def shift(one: tuple[Array, Array, Array]) -> Array:
         mean, own, present = one
         toward = means - mean[None]
-        gap = _safe_norm(toward)
+        gap = _safe_norm(toward, 0)
         amount = sigma * (own + radius) - gap
         amount = amount if signed else jnp.abs(amount)
-        counted = present & group.present & jnp.any(toward != 0, axis=1)
-        return matmul(jnp.where(counted, alpha * amount / gap, 0), toward)
+        counted = present & group.present & (gap > coincident)
+        return matmul(jnp.where(counted, alpha * amount / jnp.where(counted, gap, 1), 0), toward)
 
     shifts = lax.map(shift, (means, radius, group.present))
     return row.features + _inputs.of_row(shifts, group)
@@ -268,8 +272,7 @@ def _safe_root(square: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
-def _safe_norm(rows: Array) -> Array:
-    """Lengths of rows, 1 for a row of zeros, so that it can be divided by."""
+def _safe_norm(rows: Array, of_zero: float) -> Array:
+    """Lengths of rows, ``of_zero`` for a row of zeros, with derivative 0 there."""
     square = jnp.sum(rows**2, axis=1)
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 1)
+    return jnp.where(square > 0, _safe_root(square), of_zero)

@@ -11,6 +11,7 @@ from scipy.stats import weightedtau
 from jaxte import zoo
 from jaxte.metrics import REGISTRY
 
+from . import readme_blocks
 from .conftest import Run
 
 
@@ -101,3 +102,16 @@ def test_demo_prints_a_table_per_target(run: Run) -> None:
         assert [float(row[1]) for row in shown] == pytest.approx(means, abs=6e-4)
         assert table[-1].startswith("weighted tau")
     assert "models, " in blocks[-1]
+    readme = next(code for language, code in readme_blocks.blocks() if language == "text")
+    assert_same_figures(readme, "\n\n".join(blocks[:-1]))
+
+
+def assert_same_figures(shown: str, printed: str) -> None:
+    """The same words; the same numbers, as far as another processor's rounding lets them be."""
+    pairs = list(zip(shown.split(), printed.split(), strict=True))
+    assert len(pairs) > 100
+    for left, right in pairs:
+        try:
+            assert float(left.lstrip("*")) == pytest.approx(float(right.lstrip("*")), abs=2e-3)
+        except ValueError:
+            assert left == right
