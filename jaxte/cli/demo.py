@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -47,6 +48,8 @@ def demo(
     the weighted Kendall tau between each metric and that accuracy.
     """
     start = time.perf_counter()
+    # Many small factorisations: BLAS threads would only wait for each other. Read at first import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _common.one_line_errors():
         form = _common.checked_format(form, out, plot)
         with _common.progress_bar("features") as progress:
