@@ -35,6 +35,7 @@ class Problem(NamedTuple):
     xi: Array  # [r, k]
     rest: Array  # [k] squared length of the targets outside the span of the centred features
     y_mean: Array  # [k]
+    gap: Array  # [k] mean of the targets that the least-squares fit on centred features misses
     n: Array
     unit: Array  # power of two by which the features were divided
 
@@ -93,7 +94,11 @@ def decompose(row: Rows, targets: Array) -> Problem:
     alone = off @ off + jnp.sum(jnp.where(kept, 0, mu) ** 2)
     real = alone > (100 * eps) ** 2 * (mean @ mean)
     off, mu = jnp.where(real, off, 0), jnp.where(kept | real, mu, 0)
-    return Problem(spec, spec.values, mu, off, off @ off, xi, rest, y_mean, row.total, unit)
+    shares = jnp.where(kept[:, None], (mu / sigma)[:, None] * xi, 0)
+    gap = y_mean - shares.sum(axis=0)
+    rounding = 100 * eps * (jnp.abs(y_mean) + jnp.abs(shares).sum(axis=0))
+    gap = jnp.where(jnp.abs(gap) <= rounding, 0, gap)
+    return Problem(spec, spec.values, mu, off, off @ off, xi, rest, y_mean, gap, row.total, unit)
 
 
 def _outside(spec: Spectrum, weights: Array, y: Array, xi: Array) -> Array:
@@ -115,15 +120,17 @@ def terms(problem: Problem, t: Array) -> Terms:
     lam, mu, across = p.lam[:, None], p.mu[:, None], t[None]
     shrunk = across / (across + lam)
     sigma = jnp.where(lam > 0, jnp.sqrt(jnp.where(lam > 0, lam, 1)), 0)
+    length = jnp.where(p.off_square > 0, jnp.sqrt(jnp.where(p.off_square > 0, p.off_square, 1)), 0)
     leverage = jnp.sum(mu**2 * shrunk, axis=0) + p.off_square
-    predicted = jnp.sum(mu * p.xi * sigma / (across + lam), axis=0)
-    kappa = p.n * (p.y_mean - predicted) / (t + p.n * leverage)
+    inverse = jnp.where(lam > 0, 1 / jnp.where(lam > 0, sigma, 1), 0)
+    gap = p.gap + jnp.sum(mu * inverse * p.xi * shrunk, axis=0)
+    kappa = p.n * gap / (t + p.n * leverage)
     coefficients = sigma * p.xi / (across + lam) + kappa[None] * mu * shrunk
     misfit = (p.xi - sigma * kappa[None] * mu) * shrunk
     fresh = jnp.sum(mu**2 * shrunk**2, axis=0) + p.off_square
     return Terms(
         residual=p.rest + jnp.sum(misfit**2, axis=0) + (t * kappa) ** 2 / p.n,
-        norm=jnp.sum(coefficients**2, axis=0) + kappa**2 * p.off_square,
+        norm=jnp.sum(coefficients**2, axis=0) + (kappa * length) ** 2,
         gamma=jnp.sum(lam / (across + lam), axis=0) + fresh / (t / p.n + leverage),
         half_logdet=0.5
         * (jnp.sum(jnp.log1p(lam / across), axis=0) + jnp.log1p(p.n * leverage / t)),
@@ -243,10 +250,11 @@ def _profile_on_grid(p: Problem, t: Array) -> Array:
     shrunk = t[:, None] / (t[:, None] + p.lam[None])
     leverage = matmul(shrunk, p.mu**2) + p.off_square
     sigma = jnp.sqrt(p.lam)
-    predicted = matmul((1 - shrunk) * (p.mu / jnp.where(sigma > 0, sigma, 1))[None], p.xi)
+    inverse = jnp.where(sigma > 0, p.mu / jnp.where(sigma > 0, sigma, 1), 0)
+    gap = p.gap[None] + matmul(shrunk * inverse[None], p.xi)
     quadratic = p.rest[None] + matmul(shrunk, p.xi**2)
     share = t / (t + p.n * leverage)
-    quadratic += p.n * (p.y_mean[None] - predicted) ** 2 * share[:, None]
+    quadratic += p.n * gap**2 * share[:, None]
     quadratic = jnp.maximum(quadratic, _tiny(t))
     half_logdet = 0.5 * (-jnp.log(shrunk).sum(axis=1) - jnp.log(share))
     return -0.5 * p.n * jnp.log(quadratic) - half_logdet[:, None]
