@@ -40,7 +40,7 @@ def test_a_ranking_shows_every_model_and_rank(tmp_path: Path) -> None:
     for ax, metric in zip(figure.axes, ranking.metrics, strict=True):
         shown = [text.get_text() for text in ax.texts]
         assert sorted(shown) == ["1", "2", "3", "not scored"]
-        points = {round(float(line.get_xdata()[0]), 9) for line in ax.lines}
+        points = {round(float(np.asarray(line.get_xdata())[0]), 9) for line in ax.lines}
         assert points == {round(ranking.score(m, metric), 9) for m in ranking.order(metric)}
     assert (tmp_path / "ranking.svg").read_text("utf-8").startswith("<?xml")
 
@@ -63,6 +63,7 @@ def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
 def test_pictures_show_themselves_and_leave_pyplot_alone() -> None:
     before = plt.get_fignums()
     figure = ranked().plot()
+    assert isinstance(figure, plots.Chart)
     assert figure._repr_png_().startswith(b"\x89PNG")
     assert plt.get_fignums() == before
 
