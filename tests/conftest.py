@@ -17,6 +17,13 @@ def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_executables() -> Iterator[None]:
+    """Drop compiled code after each file: a process can map only so many executables (Linux)."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Run the test with 64-bit JAX types."""
