@@ -61,6 +61,14 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
 
     Returns:
         The figure; a notebook shows it.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x, y = jax.random.normal(jax.random.key(0), (90, 8)), jax.numpy.arange(90) % 3
+        >>> models = {"blind": x, "sighted": x.at[:, 0].add(3.0 * y)}
+        >>> figure = plot_ranking(jaxte.rank(models, y, metrics="logme"))
+        >>> [panel.get_title() for panel in figure.axes]
+        ['logme']
     """
     top = ranking.order(ranking.metrics[0])
     models = [*top, *(model for model in ranking.models if model not in top)]
@@ -149,6 +157,16 @@ def plot_agreement(
 
     Returns:
         The figure; a notebook shows it.
+
+    Example:
+        >>> import jaxte
+        >>> names = ("mlp-mnist", "resnet-random")
+        >>> features = jaxte.zoo.extract_all(["digits"], names)["digits"]
+        >>> labels = jaxte.zoo.load_target("digits").train_labels
+        >>> ranking = jaxte.rank(features, labels, metrics="face")
+        >>> figure = plot_agreement({"digits": ranking}, {"digits": jaxte.zoo.accuracies("digits")})
+        >>> figure.axes[0].get_xlabel()
+        'face score'
     """
     models = list(dict.fromkeys(m for ranking in rankings.values() for m in ranking.models))
     letters = dict(zip(models, string.ascii_letters, strict=False))

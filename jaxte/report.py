@@ -78,7 +78,16 @@ def table(
         problems: models that never reached the ranking, with the reason.
 
     Returns:
-        A `Table`, which every `to_...` function here accepts in place of a ranking.
+        A `Table`, which `to_text`, `to_rich`, `to_markdown` and `to_html` accept as a ranking.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x, y = jax.random.normal(jax.random.key(0), (90, 8)), jax.numpy.arange(90) % 3
+        >>> models = {"blind": x, "sighted": x.at[:, 0].add(3.0 * y)}
+        >>> ranking = jaxte.rank(models, y, metrics="logme")
+        >>> shown = table(ranking, columns={"size": {"blind": "8 kB"}})
+        >>> [row[0].text for row in shown.rows], shown.columns
+        (['sighted', 'blind'], ('model', 'size', 'logme', '#'))
     """
     columns, problems = columns or {}, problems or {}
     ranks = {(r["model"], r["metric"]): r["rank"] for r in ranking.to_records()}
