@@ -70,6 +70,7 @@ def test_a_piped_table_has_no_control_codes_and_survives_a_narrow_encoding(store
 def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
     script = (
         "import os, signal, jaxte.store, jaxte.cli;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background job ignores it
         "jaxte.store.read_features = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT);"
         "jaxte.cli.main()"
     )
