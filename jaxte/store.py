@@ -205,13 +205,17 @@ def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    if any(sign in str(error) for sign in ("allow_pickle", "Python objects")):
+    if isinstance(error, PermissionError):
+        return InputError(f"{path.name} may not be read: check its permissions")
+    with path.open("rb") as stream:
+        start = stream.read(1)
+    # NumPy suspects a pickle in whatever it does not know: 0x80 begins one, \x93 and P its own.
+    suspected = any(sign in str(error) for sign in ("allow_pickle", "Python objects"))
+    if suspected and start in (b"\x80", b"\x93", b"P"):
         return InputError(
             f"{path.name} holds pickled objects, which are refused because loading them can run "
             "code: save plain numeric arrays"
         )
-    if isinstance(error, PermissionError):
-        return InputError(f"{path.name} may not be read: check its permissions")
     return InputError(f"{path.name} is truncated or no NumPy file: write it again")
 
 

@@ -97,6 +97,7 @@ CUT = "is truncated or no NumPy file"
 BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "npy cut in the data": ("bad.npy", lambda p: shortened(p, 150, npy=X), CUT),
     "npy cut in the header": ("bad.npy", lambda p: shortened(p, 20, npy=X), CUT),
+    "no array at all": ("bad.npy", lambda p: p.write_text("model,accuracy\n"), CUT),
     "empty file": ("bad.npy", lambda p: p.write_bytes(b""), CUT),
     "npz cut short": ("bad.npz", lambda p: shortened(p, 200, features=X, labels=Y), CUT),
     "npz damaged inside": ("bad.npz", lambda p: damaged(p, features=X, labels=Y), CUT),
