@@ -78,7 +78,8 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
     if num_features is not None and not is_traced(num_features):
         if not 1 <= int(num_features) <= d:
             raise InputError(f"num_features is {int(num_features)}, outside 1..{d} (the columns)")
-        if not is_traced(features) and np.any(np.asarray(features)[counted, int(num_features) :]):
+        known = not (is_traced(features) or is_traced(weights))
+        if known and np.any(np.asarray(features)[counted, int(num_features) :]):
             raise InputError(
                 f"columns from {int(num_features)} on are not zero: num_features says they are "
                 "padding; cut them off or correct num_features"

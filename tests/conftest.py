@@ -1,7 +1,12 @@
 """Settings every test of the kernels runs under: strict rank promotion, both precisions."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# BLAS threads that compete for the cores of a busy machine make small factorisations 100 times
+# slower; it is read when NumPy and JAX are first imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest

@@ -146,9 +146,12 @@ PERTURBATIONS: list[tuple[str, dict[str, Any]]] = [
 PERTURBED_CASES = [Case(name, {}, p, options) for name in REGISTRY for p, options in PERTURBATIONS]
 
 
+_BY_LABEL: dict[str, Case] = {}  # cases hold dicts, which a cache cannot hash
+
+
 @cache
 def _compiled(label: str, num_classes: int | None) -> Callable[..., jax.Array]:
-    case = next(c for c in PLAIN_CASES + PERTURBED_CASES if c.label == label)
+    case = _BY_LABEL[label]
 
     def call(
         features: jax.Array, targets: jax.Array, weights: jax.Array, num_features: jax.Array
@@ -163,6 +166,7 @@ def _compiled(label: str, num_classes: int | None) -> Callable[..., jax.Array]:
 
 def compiled(case: Case, num_classes: int | None) -> Callable[..., jax.Array]:
     """The case under jit, the same object every time so that tests share its compilations."""
+    assert _BY_LABEL.setdefault(case.label, case) == case
     return _compiled(case.label, num_classes)
 
 

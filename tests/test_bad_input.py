@@ -1,6 +1,6 @@
 """Bad input outside jit: an InputError that names the problem and says what to do."""
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +154,7 @@ def pool() -> dict[str, Any]:
         (lambda: jaxte.rank(pool(), Y, options={"sfda": {"bad": 1}}), "bad"),
         (lambda: jaxte.rank(pool(), Y, metrics=("logme",), options={"face": {}}), "face"),
         (lambda: jaxte.rank(pool(), Y, memory_limit=0), "memory_limit"),
-        (lambda: jaxte.rank([X], Y), "Mapping|mapping|dict"),
+        (lambda: jaxte.rank(cast(Any, [X]), Y), "Mapping|mapping|dict"),
     ],
 )
 def test_rank_refuses_what_no_model_could_survive(call: Any, message: str) -> None:

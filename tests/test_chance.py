@@ -33,7 +33,8 @@ def test_sfda_of_noise_is_the_probability_of_a_guess() -> None:
 def test_sfda_saturates_on_noise_once_there_are_more_columns_than_rows() -> None:
     """A known weakness of the score, stated in its documentation; this is why rankings note it."""
     x, y = noise(0, n=60, d=200)
-    assert float(sfda(jnp.asarray(x), jnp.asarray(y))) > 0.99
+    # unit variance: the released shrinkage fades with the scale, and with it all that held back
+    assert float(sfda(jnp.asarray(x / x.std()), jnp.asarray(y))) > 0.999
 
 
 def test_face_of_noise_is_far_from_collapse_and_fair() -> None:

@@ -105,9 +105,10 @@ def test_sfda_options(options: dict[str, Any], n: int, d: int) -> None:
 @pytest.mark.parametrize(("n", "d"), [(60, 9), pytest.param(15, 40, marks=pytest.mark.slow)])
 def test_face_options(covariance: str, n: int, d: int) -> None:
     x, y = blobs(n, d, separation=0.5)
-    options = {"covariance": covariance, "temperature": 0.2, "variance_floor": 0.01}
+    options: dict[str, Any] = {"covariance": covariance, "temperature": 0.2, "variance_floor": 0.01}
     terms = face_terms(jnp.asarray(x), jnp.asarray(y), **options)
-    np.testing.assert_allclose(terms, oracles.face_terms(x, y, **options), rtol=1e-8)
+    expected = np.array(oracles.face_terms(x, y, **options))
+    np.testing.assert_allclose(np.array(terms), expected, rtol=1e-8)
 
 
 def statistics(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

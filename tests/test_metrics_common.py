@@ -214,7 +214,8 @@ def test_the_three_metrics_are_registered() -> None:
 def test_terms_add_up() -> None:
     x, y = problem_of("tall")
     for metric in REGISTRY.values():
-        if metric.terms is not None:
-            terms = metric.terms(x, y)
-            total = sum(float(t) for t in terms)
-            assert total == pytest.approx(float(metric.function(x, y)))
+        parts = metric.parts(x, y)
+        assert float(parts["score"]) == pytest.approx(float(metric.function(x, y)))
+        if metric.terms:
+            total = sum(float(parts[term]) for term in metric.terms)
+            assert total == pytest.approx(float(parts["score"]))

@@ -173,8 +173,9 @@ def _columns(
         y = jnp.where((row.weights == 0)[:, None] & ~jnp.isfinite(y), 0, y)
         active = matmul(row.weights, y**2) > 0
         scorable = active.any() & row.finite
-    # any column that has an evidence will do for one that does not count
-    return row, jnp.where(active[None], y, 1), active, scorable
+    # a column that does not count must have finite derivatives all the same: copy one that does
+    copied = jnp.take(y, jnp.argmax(active), axis=1)[:, None]
+    return row, jnp.where(active[None], y, copied), active, scorable
 
 
 @partial(jax.jit, static_argnums=(4, 5))
