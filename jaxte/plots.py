@@ -104,14 +104,14 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
                 transform=panel.get_yaxis_transform(),
             )  # fmt: skip
             continue
-        rank = order.index(model)
-        colour, usual, size = (_VERMILION, "D", 8) if rank == 0 else (_BLUE, "o", 7)
-        at = float(drawn[rank])
-        marker, value = _marker(scores[rank], at, usual)
+        index, place = order.index(model), ranking.place(model, metric)
+        colour, usual, size = (_VERMILION, "D", 8) if place == 1 else (_BLUE, "o", 7)
+        at = float(drawn[index])
+        marker, value = _marker(scores[index], at, usual)
         panel.plot(at, row, marker, color=colour, markersize=size)
         panel.annotate(
-            f"{rank + 1}{value}", (at, row), (7, 0), textcoords="offset points",
-            fontsize=8, va="center", color=_VERMILION if rank == 0 else "black",
+            f"{place}{value}", (at, row), (7, 0), textcoords="offset points",
+            fontsize=8, va="center", color=_VERMILION if place == 1 else "black",
         )  # fmt: skip
 
 

@@ -52,6 +52,13 @@ class Ranking:
         """The raw terms behind a score that is a sum, {} for other metrics and failed models."""
         return dict(self._terms.get(self._key(model, metric), {}))
 
+    def place(self, model: str, metric: str) -> int | None:
+        """1 for the best score, the same for equal scores; None for a model without one."""
+        if self.status(model, metric) != "ok":
+            return None
+        score = self.score(model, metric)
+        return 1 + sum(self.score(other, metric) > score for other in self.order(metric))
+
     def best(self, metric: str) -> str:
         """Name of the model with the highest score."""
         order = self.order(metric)
@@ -62,9 +69,8 @@ class Ranking:
     def to_records(self) -> list[dict[str, Any]]:
         """One dict per model and metric: model, metric, score, rank, status, and raw terms.
 
-        ``score`` and ``rank`` (1 is best) are None for a model without a score.
+        ``score`` and ``rank`` (1 is best, equal scores share it) are None without a score.
         """
-        places = {metric: self.order(metric) for metric in self.metrics}
         records = []
         for metric in self.metrics:
             for model in self.models:
@@ -74,7 +80,7 @@ class Ranking:
                         "model": model,
                         "metric": metric,
                         "score": self.score(model, metric) if ok else None,
-                        "rank": places[metric].index(model) + 1 if ok else None,
+                        "rank": self.place(model, metric),
                         "status": self.status(model, metric),
                         **self.terms(model, metric),
                     }

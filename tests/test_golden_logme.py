@@ -151,3 +151,15 @@ def test_features_that_explain_nothing_leave_the_null_model() -> None:
     """y = (2, 0.5, 0.5, -1) has more noise than mean, so alpha -> infinity: N(y; 0, 5.5/4)."""
     score = float(logme(jnp.ones((4, 1)), jnp.array([2.0, 0.5, 0.5, -1.0])))
     assert score == pytest.approx(-0.5 * (np.log(2 * np.pi * 5.5 / 4) + 1), rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("separation", [0.0, 0.3, 3.0])
+@pytest.mark.usefixtures("x64")
+def test_more_features_than_samples_agree_with_the_svd(seed: int, separation: float) -> None:
+    """150 x 400, from no signal at all to an all but exact fit."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 5, 150)
+    x = rng.normal(size=(150, 400)) + separation * rng.normal(size=(5, 400))[y] + 0.5
+    expected = np.mean([column.value for column in oracles.logme_columns(x, y)])
+    assert float(logme(jnp.asarray(x), jnp.asarray(y))) == pytest.approx(expected, abs=1e-8)

@@ -165,11 +165,12 @@ def test_names_are_escaped_in_html() -> None:
     assert "&lt;script&gt;" in html
 
 
-def test_ties_share_the_order_they_were_given() -> None:
+def test_ties_keep_the_given_order_and_share_their_rank() -> None:
     x = pool()["weak"]
     found = jaxte.rank({"first": x, "second": x.copy()}, Y, metrics=("logme",))
     assert found.order("logme") == ["first", "second"]
     assert found.best("logme") == "first"
+    assert [record["rank"] for record in found.to_records()] == [1, 1]
 
 
 def test_meta_tells_what_was_done(ranking: jaxte.Ranking) -> None:
