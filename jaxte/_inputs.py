@@ -146,6 +146,12 @@ def check_positive(name: str, value: ArrayLike) -> None:
         raise InputError(f"{name} is {value}: it must be a positive number")
 
 
+def check_share(name: str, value: ArrayLike) -> None:
+    """Raise `InputError` unless an option lies in [0, 1]."""
+    if not is_traced(value) and not 0 <= float(np.asarray(value)) <= 1:
+        raise InputError(f"{name} is {value}, outside [0, 1]")
+
+
 def is_classification(targets: ArrayLike) -> bool:
     """Whether targets are class labels (integers or booleans) rather than regression targets."""
     dtype = jnp.result_type(targets) if is_traced(targets) else np.asarray(targets).dtype

@@ -85,8 +85,8 @@ def sfda(
     _inputs.choose("shrink_target", shrink_target, _TARGETS)
     n = _inputs.check_features(features, weights, num_features)
     num_classes = _inputs.check_labels(labels, n, num_classes, weights)
-    if shrinkage is not None and not _inputs.is_traced(shrinkage) and not 0 <= shrinkage <= 1:  # type: ignore[operator]
-        raise _inputs.InputError(f"shrinkage is {shrinkage}, outside [0, 1]")
+    if shrinkage is not None:
+        _inputs.check_share("shrinkage", shrinkage)
     return _sfda(
         features,
         labels,
