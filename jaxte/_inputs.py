@@ -119,7 +119,17 @@ def check_labels(
     return high + 1 if num_classes is None else int(num_classes)
 
 
-def check_targets(targets: ArrayLike, n: int, weights: ArrayLike | None) -> None:
+def check_targets(
+    targets: ArrayLike, n: int, num_classes: int | None, weights: ArrayLike | None
+) -> int | None:
+    """Raise `InputError` unless targets fit n rows; return C for classes, None for regression."""
+    if is_classification(targets):
+        return check_labels(targets, n, num_classes, weights)
+    _check_regression(targets, n, weights)
+    return None
+
+
+def _check_regression(targets: ArrayLike, n: int, weights: ArrayLike | None) -> None:
     """Raise `InputError` unless targets are finite floats [n] or [n, k] for regression."""
     shape = np.shape(targets)
     if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
@@ -173,7 +183,7 @@ class Rows(NamedTuple):
     weights: Array
     total: Array
     width: Array
-    finite: Array
+    finite: Array | bool = True
 
 
 class Classes(NamedTuple):

@@ -19,6 +19,12 @@ from jaxte._inputs import HIGHEST
 matmul = partial(jnp.matmul, precision=HIGHEST)
 
 
+def safe_root(square: Array) -> Array:
+    """Square root with derivative 0 at 0."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
 class Spectrum(NamedTuple):
     """Thin spectrum of A = X' diag(w) X for rows X [n, d], with r = min(n, d), largest first.
 

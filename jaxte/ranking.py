@@ -54,10 +54,8 @@ class Ranking:
 
     def place(self, model: str, metric: str) -> int | None:
         """1 for the best score, the same for equal scores; None for a model without one."""
-        if self.status(model, metric) != "ok":
-            return None
-        score = self.score(model, metric)
-        return 1 + sum(self.score(other, metric) > score for other in self.order(metric))
+        self._key(model, metric)
+        return self._places(metric).get(model)
 
     def best(self, metric: str) -> str:
         """Name of the model with the highest score."""
@@ -71,6 +69,7 @@ class Ranking:
 
         ``score`` and ``rank`` (1 is best, equal scores share it) are None without a score.
         """
+        places = {metric: self._places(metric) for metric in self.metrics}
         records = []
         for metric in self.metrics:
             for model in self.models:
@@ -80,7 +79,7 @@ class Ranking:
                         "model": model,
                         "metric": metric,
                         "score": self.score(model, metric) if ok else None,
-                        "rank": self.place(model, metric),
+                        "rank": places[metric].get(model),
                         "status": self.status(model, metric),
                         **self.terms(model, metric),
                     }
@@ -129,7 +128,20 @@ class Ranking:
 
         return report.to_html(self)
 
+    def _places(self, metric: str) -> dict[str, int]:
+        """The place of every model that has a score, from one pass over the order."""
+        places: dict[str, int] = {}
+        place, last = 0, None
+        for count, model in enumerate(self.order(metric), start=1):
+            score = self.score(model, metric)
+            if score != last:
+                place, last = count, score
+            places[model] = place
+        return places
+
     def _key(self, model: str, metric: str) -> tuple[str, str]:
+        if (model, metric) in self._scores:
+            return model, metric
         for kind, name, known in (("model", model, self.models), ("metric", metric, self.metrics)):
             if name not in known:
                 raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(known)}")

@@ -150,7 +150,8 @@ def _sorted_out(
     candidates, problems = [], {}
     shared = None if isinstance(targets, Mapping) else _array(targets)
     if shared is not None:
-        _check_targets(shared, len(shared) if shared.ndim else 0, weights, num_classes)
+        rows = len(shared) if shared.ndim else 0
+        _inputs.check_targets(shared, rows, num_classes, weights)
     weights = None if weights is None else np.asarray(weights, np.float64)
     for name, given in features.items():
         try:
@@ -159,7 +160,7 @@ def _sorted_out(
             own = _array(targets[name]) if shared is None else shared
             array = given if isinstance(given, jax.Array) else np.asarray(given)
             n = _inputs.check_features(array, weights, None)
-            _check_targets(own, n, weights, num_classes)
+            _inputs.check_targets(own, n, num_classes, weights)
         except (InputError, TypeError, ValueError) as error:
             problems[str(name)] = str(error)
         else:
@@ -175,13 +176,6 @@ def _array(targets: Any) -> np.ndarray:
         return np.asarray(targets)
     except ValueError as error:
         raise InputError(f"targets are no rectangular array: {error}") from None
-
-
-def _check_targets(targets: np.ndarray, n: int, weights: Any, num_classes: int | None) -> None:
-    if _inputs.is_classification(targets):
-        _inputs.check_labels(targets, n, num_classes, weights)
-    else:
-        _inputs.check_targets(targets, n, weights)
 
 
 def _check_task(candidates: Sequence[pool.Candidate], metrics: Sequence[Metric]) -> None:

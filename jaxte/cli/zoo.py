@@ -29,7 +29,8 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
     with _common.one_line_errors():
         form = _common.checked_format(form, out)
         from jaxte import report, zoo
-        from jaxte.zoo.catalog import PACKAGE, read_json
+        from jaxte.zoo.artefacts import read_json
+        from jaxte.zoo.catalog import PACKAGE
 
         cards = [read_json(PACKAGE / "cards" / f"{name}.json") for name in zoo.names()]
         models = [

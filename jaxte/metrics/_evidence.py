@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxte._inputs import Rows, centre
-from jaxte.linalg import Spectrum, matmul, spectrum
+from jaxte.linalg import Spectrum, matmul, safe_root, spectrum
 
 _GRID = 256  # trial values of ln t; the evidence changes on a scale of 1 or slower
 _LOWEST, _HIGHEST = -55.0, 20.0  # the range of ln t searched, relative to ln tr G
@@ -119,8 +119,7 @@ def terms(problem: Problem, t: Array) -> Terms:
     p = problem
     lam, mu, across = p.lam[:, None], p.mu[:, None], t[None]
     shrunk = across / (across + lam)
-    sigma = jnp.where(lam > 0, jnp.sqrt(jnp.where(lam > 0, lam, 1)), 0)
-    length = jnp.where(p.off_square > 0, jnp.sqrt(jnp.where(p.off_square > 0, p.off_square, 1)), 0)
+    sigma, length = safe_root(lam), safe_root(p.off_square)
     leverage = jnp.sum(mu**2 * shrunk, axis=0) + p.off_square
     inverse = jnp.where(lam > 0, 1 / jnp.where(lam > 0, sigma, 1), 0)
     gap = p.gap + jnp.sum(mu * inverse * p.xi * shrunk, axis=0)

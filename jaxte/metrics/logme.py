@@ -147,11 +147,7 @@ def _checked(
 ) -> tuple[Any, ...]:
     _inputs.choose("variant", variant, _VARIANTS)
     n = _inputs.check_features(features, weights, num_features)
-    if _inputs.is_classification(targets):
-        num_classes = _inputs.check_labels(targets, n, num_classes, weights)
-    else:
-        _inputs.check_targets(targets, n, weights)
-        num_classes = None
+    num_classes = _inputs.check_targets(targets, n, num_classes, weights)
     return features, targets, weights, num_features, num_classes, variant
 
 
@@ -237,7 +233,7 @@ def _maximum_evidence(features: Array, y: Array, weights: Array) -> Array:
 
 def _problem(features: Array, y: Array, weights: Array) -> Problem:
     width = jnp.asarray(features.shape[1], features.dtype)
-    return _evidence.decompose(Rows(features, weights, weights.sum(), width, jnp.array(True)), y)
+    return _evidence.decompose(Rows(features, weights, weights.sum(), width), y)
 
 
 @_maximum_evidence.defjvp
@@ -258,7 +254,7 @@ def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights:
     tr(D dA) + d ln(1 + n p) with D = (tI + A)^-1 and p = m' D m, D held fixed throughout.
     """
     p, t = problem, fit.ratio
-    row = Rows(features / p.unit, weights, weights.sum(), p.n, jnp.array(True))
+    row = Rows(features / p.unit, weights, weights.sum(), p.n)
     x, mean = centre(row.features, row)
     n, axes = row.total, p.spec.axes
     counted = weights[:, None] > 0

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs
 from jaxte._inputs import Classes, InputError, Rows
-from jaxte.linalg import matmul, spectrum
+from jaxte.linalg import matmul, safe_root, spectrum
 
 Result = Any  # features [n, d'], or (features, num_features) if asked for
 
@@ -234,10 +234,10 @@ def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signe
     means = _inputs.class_means(x, row.weights, group)
     square = jnp.sum((x - _inputs.of_row(means, group)) ** 2, axis=1)
     counts = jnp.where(group.present, group.counts, 1)
-    radius = _safe_root(matmul(row.weights * square, group.one_hot) / counts)
+    radius = safe_root(matmul(row.weights * square, group.one_hot) / counts)
 
     # means that coincide but for rounding have no line between them to move along
-    spread = _safe_root((row.weights @ jnp.sum(x**2, axis=1)) / row.total)
+    spread = safe_root((row.weights @ jnp.sum(x**2, axis=1)) / row.total)
     coincident = lax.stop_gradient(100 * jnp.finfo(x.dtype).eps * spread)
 
     def shift(one: tuple[Array, Array, Array]) -> Array:
@@ -266,13 +266,7 @@ def principal_scores(row: Rows, num_components: int) -> tuple[Array, Array, Arra
     return scores, width, found.values / row.total
 
 
-def _safe_root(square: Array) -> Array:
-    """Square root with derivative 0 at 0."""
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
-
-
 def _safe_norm(rows: Array, of_zero: float) -> Array:
     """Lengths of rows, ``of_zero`` for a row of zeros, with derivative 0 there."""
     square = jnp.sum(rows**2, axis=1)
-    return jnp.where(square > 0, _safe_root(square), of_zero)
+    return jnp.where(square > 0, safe_root(square), of_zero)

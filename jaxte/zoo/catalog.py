@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxte._inputs import InputError
-from jaxte.zoo.artefacts import read_json as read_json
+from jaxte.zoo.artefacts import read_json
 from jaxte.zoo.images import prepare
 
 PACKAGE = Path(__file__).parent
