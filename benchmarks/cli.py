@@ -1,0 +1,186 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import benchmarks
+from benchmarks import child, clones, extraction, growth, machine, metrics, pool, problems, store
+from benchmarks.settings import METRICS, Settings, say
+
+COMMANDS = ("metrics", "pool", "growth", "extraction")
+_QUICK: dict[str, Any] = {
+    "n": [60],
+    "d": [12, 80],
+    "classes": [3],
+    "dtypes": ["float64"],
+    "models": [3],
+    "pool_n": 60,
+    "widths": (12, 20, 80),
+    "points": {"n": (60, 120), "d": (8, 16)},
+    "base": {"n": 60, "d": 8, "classes": 3, "models": 1},
+    "images": 64,
+    "batch": 32,
+    "repeats": {"metrics": 2, "pool": 1, "growth": 2, "extraction": 2},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.command == "report":
+            store.render(Path(given.folder))
+            return 0
+        settings = Settings(
+            patience=given.patience,
+            seed=given.seed,
+            kind=given.kind,
+            clones=clones.parse(given.clone),
+            rivals=given.rivals,
+            threads=given.threads,
+            memory_cases=0 if given.no_memory else (3 if given.quick else None),
+        )
+        return _measure(given, settings)
+    except (clones.MissingError, child.FailedError, store.UnusableError) as error:
+        say(f"error: {error}")
+        return 2
+
+
+def _measure(given: argparse.Namespace, settings: Settings) -> int:
+    here = child.run("machine", settings.common())
+    folder = given.out or str(
+        machine.ROOT
+        / "benchmarks"
+        / "results"
+        / f"{machine.slug(here['device'])}-{time.strftime('%Y-%m-%d')}"
+    )
+    commands = COMMANDS if given.command == "all" else (given.command,)
+    for command in commands:
+        settings.skipped = []
+        settings.repeats = given.repeats or (_QUICK["repeats"][command] if given.quick else 5)
+        begun = time.time()
+        section = _RUNS[command](given, settings)
+        section |= {
+            "machine": here,
+            "settings": {
+                # neither where clones lie nor where results go: those are this machine's
+                **{k: v for k, v in vars(given).items() if k not in ("clone", "out") and v},
+                **settings.common(),
+                "clones": here["clones"],
+            },
+            "skipped": settings.skipped,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(begun)),
+            "seconds": time.time() - begun,
+        }
+        store.save(Path(folder), command, section)
+    store.render(Path(folder))
+    say(f"written to {folder}")
+    return store.check(Path(folder), commands) if given.quick else 0
+
+
+def _metrics(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    return metrics.run(
+        settings,
+        given.n or (_QUICK["n"] if given.quick else [1000, 5000]),
+        given.d or (_QUICK["d"] if given.quick else [256, 768, 2048]),
+        given.classes or (_QUICK["classes"] if given.quick else [10, 100]),
+        given.dtypes or (_QUICK["dtypes"] if given.quick else ["float32", "float64"]),
+        metrics.chosen(given.metrics, settings.clones),
+    )
+
+
+def _pool(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    return pool.run(
+        settings,
+        given.models or (_QUICK["models"] if given.quick else [16, 33]),
+        given.n[0] if given.n else (_QUICK["pool_n"] if given.quick else 5000),
+        given.classes or (_QUICK["classes"] if given.quick else [10, 100]),
+        given.d or (_QUICK["widths"] if given.quick else problems.WIDTHS),
+        given.precision,
+    )
+
+
+def _growth(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    points: dict[str, Any] = dict(_QUICK["points"] if given.quick else growth.POINTS)
+    own = {"n": given.n, "d": given.d, "classes": given.classes, "models": given.models}
+    points |= {axis: values for axis, values in own.items() if values}
+    return growth.run(
+        settings,
+        given.axes or [axis for axis in growth.AXES if axis in points],
+        given.metrics or (["face"] if given.quick else METRICS),
+        given.modes or growth.MODES,
+        points,
+        _QUICK["base"] if given.quick else growth.BASE,
+        given.batch or (_QUICK["batch"] if given.quick else 1000),
+        int(given.largest * 2**30),
+    )
+
+
+def _extraction(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    quick = [("mlp", 32)]
+    whole = [("resnet", 256), ("plain-cnn", 256), ("vit", 256)]
+    return extraction.run(
+        settings,
+        quick if given.quick else whole,
+        given.n[0] if given.n else (_QUICK["images"] if given.quick else 4096),
+        given.batch or (_QUICK["batch"] if given.quick else 256),
+        given.classes[0] if given.classes else 10,
+    )
+
+
+_RUNS: dict[str, Callable[[argparse.Namespace, Settings], dict[str, Any]]] = {
+    "metrics": _metrics,
+    "pool": _pool,
+    "growth": _growth,
+    "extraction": _extraction,
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    helps = {
+        "metrics": "each metric over sizes against its rivals",
+        "pool": "ranking a ragged pool, cold and warm",
+        "growth": "seconds and memory against n, d, classes and models",
+        "extraction": "forward passes with and without moments",
+        "all": "all of these",
+    }
+    for name, text in helps.items():
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("--quick", action="store_true", help="tiny sizes: does it all still run?")
+        sub.add_argument("--out", metavar="DIR", help="default: results/<device>-<date>")
+        sub.add_argument("--repeats", type=int, help="timed runs of everything (5)")
+        sub.add_argument(
+            "--patience", type=float, default=60.0, help="seconds spent on repeats of one (60)"
+        )
+        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--kind", choices=problems.KINDS, default="structured")
+        sub.add_argument("--clone", nargs="+", default=[], metavar="NAME=PATH", help=_clone_help())
+        sub.add_argument("--rivals", nargs="*", metavar="NAME", help="only rivals named so")
+        sub.add_argument("--threads", type=int, help="cores and threads each may use")
+        sub.add_argument("--no-memory", action="store_true", help="leave out memory in metrics")
+        sub.add_argument("--n", type=int, nargs="+", help="samples")
+        sub.add_argument("--d", type=int, nargs="+", help="widths")
+        sub.add_argument("--classes", type=int, nargs="+")
+        sub.add_argument("--models", type=int, nargs="+", help="sizes of the pool")
+        sub.add_argument("--metrics", nargs="+", choices=METRICS)
+        sub.add_argument("--dtypes", nargs="+", choices=("float32", "float64"))
+        sub.add_argument("--precision", default="auto", help="of rank in pool (auto)")
+        sub.add_argument("--axes", nargs="+", choices=growth.AXES)
+        sub.add_argument("--modes", nargs="+", choices=growth.MODES)
+        sub.add_argument("--batch", type=int, help="rows of a streamed batch")
+        sub.add_argument("--largest", type=float, default=2.0, help="GiB of an array (2)")
+    sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")
+    sub.add_argument("folder", metavar="DIR")
+    return parser
+
+
+def _clone_help() -> str:
+    named = ", ".join(f"{name} ({value[0]})" for name, value in clones.CLONES.items())
+    return f"released code to compare with: {named}"
