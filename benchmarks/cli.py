@@ -12,6 +12,10 @@ import benchmarks
 from benchmarks import child, clones, extraction, growth, machine, metrics, pool, problems, store
 from benchmarks.settings import METRICS, Settings, say
 
+_THREADS = (
+    "cores and threads that each may use (as many as there are); on a busy machine OpenMP threads "
+    "that wait for each other make some rivals many times slower, so compare there with 1"
+)
 COMMANDS = ("metrics", "pool", "growth", "extraction")
 _QUICK: dict[str, Any] = {
     "n": [60],
@@ -60,6 +64,7 @@ def _measure(given: argparse.Namespace, settings: Settings) -> int:
         / f"{machine.slug(here['device'])}-{time.strftime('%Y-%m-%d')}"
     )
     commands = COMMANDS if given.command == "all" else (given.command,)
+    empty = False
     for command in commands:
         settings.skipped = []
         settings.repeats = given.repeats or (_QUICK["repeats"][command] if given.quick else 5)
@@ -78,9 +83,10 @@ def _measure(given: argparse.Namespace, settings: Settings) -> int:
             "seconds": time.time() - begun,
         }
         store.save(Path(folder), command, section)
+        empty |= not section["rows"]
     store.render(Path(folder))
     say(f"written to {folder}")
-    return store.check(Path(folder), commands) if given.quick else 0
+    return store.check(Path(folder), commands) if given.quick else int(empty)
 
 
 def _metrics(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
@@ -163,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--kind", choices=problems.KINDS, default="structured")
         sub.add_argument("--clone", nargs="+", default=[], metavar="NAME=PATH", help=_clone_help())
         sub.add_argument("--rivals", nargs="*", metavar="NAME", help="only rivals named so")
-        sub.add_argument("--threads", type=int, help="cores and threads each may use")
+        sub.add_argument("--threads", type=int, help=_THREADS)
         sub.add_argument("--no-memory", action="store_true", help="leave out memory in metrics")
         sub.add_argument("--n", type=int, nargs="+", help="samples")
         sub.add_argument("--d", type=int, nargs="+", help="widths")
