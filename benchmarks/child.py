@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,11 +66,18 @@ def run(job: str, spec: Mapping[str, Any], env: Mapping[str, str] | None = None)
             check=False,
         )
         if done.returncode or not answer.is_file():
-            # 137, -9: out of memory as a rule
-            said = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise FailedError(f"{job} ended with status {done.returncode}: {said[0]}")
+            # -9 without a message: out of memory as a rule
+            said = _reason(done.stderr)
+            raise FailedError(f"{job} ended with status {done.returncode}: {said}")
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     return result
+
+
+def _reason(said: str) -> str:
+    """The exception at the end of a traceback; JAX writes more lines after it."""
+    lines = said.strip().splitlines() or ["no message"]
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return (raised or lines)[-1]
 
 
 def main() -> int:

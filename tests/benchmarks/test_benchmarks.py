@@ -162,6 +162,9 @@ def test_missing_rival_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> No
 def test_child_that_fails_says_why() -> None:
     with pytest.raises(child.FailedError, match="KeyError"):
         child.run("metric", {})
+    trailer = "Traceback\n  x()\njax.errors.Some_Error: why\n-----\nFor simplicity, JAX"
+    assert child._reason(trailer) == "jax.errors.Some_Error: why"
+    assert child._reason("") == "no message"
 
 
 @pytest.fixture
