@@ -25,7 +25,7 @@ _QUICK: dict[str, Any] = {
     "models": [3],
     "pool_n": 60,
     "widths": (12, 20, 80),
-    "points": {"n": (60, 120), "d": (8, 16)},
+    "points": {"n": (60, 120)},
     "base": {"n": 60, "d": 8, "classes": 3, "models": 1},
     "images": 64,
     "batch": 32,
