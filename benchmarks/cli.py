@@ -96,7 +96,7 @@ def _metrics(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         given.d or (_QUICK["d"] if given.quick else [256, 768, 2048]),
         given.classes or (_QUICK["classes"] if given.quick else [10, 100]),
         given.dtypes or (_QUICK["dtypes"] if given.quick else ["float32", "float64"]),
-        metrics.chosen(given.metrics, settings.clones),
+        metrics.chosen(given.metrics, {} if given.quick else settings.clones),
     )
 
 

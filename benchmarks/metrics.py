@@ -136,5 +136,8 @@ def _row(
 
 
 def chosen(metrics: Sequence[str] | None, clones: dict[str, str]) -> list[str]:
-    """The metrics to measure; NCTI only as a time to compare with, where its clone is named."""
+    """The metrics to measure; NCTI only as a time to compare with, where its clone is named.
+
+    It needs 64 samples and columns, more than a quick run has.
+    """
     return list(metrics or [*METRICS, *(["ncti"] if "ncti" in clones else [])])
