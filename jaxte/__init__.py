@@ -11,13 +11,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxte import evaluate, metrics, perturb, zoo
+    from jaxte import evaluate, metrics, moments, perturb, zoo
     from jaxte._inputs import InputError
     from jaxte.ranking import Ranking
     from jaxte.scoring import rank
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Ranking", "__version__", "evaluate", "metrics", "perturb", "rank", "zoo"]
+__all__ = [
+    "InputError",
+    "Ranking",
+    "__version__",
+    "evaluate",
+    "metrics",
+    "moments",
+    "perturb",
+    "rank",
+    "zoo",
+]
 
 _HOMES = {"InputError": "jaxte._inputs", "Ranking": "jaxte.ranking", "rank": "jaxte.scoring"}
 

@@ -88,9 +88,17 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
 
 
 def check_labels(
-    labels: ArrayLike, n: int, num_classes: int | None, weights: ArrayLike | None
+    labels: ArrayLike,
+    n: int,
+    num_classes: int | None,
+    weights: ArrayLike | None,
+    *,
+    several: bool = True,
 ) -> int:
-    """Raise `InputError` unless labels are classes 0..C-1 of n rows; return C."""
+    """Raise `InputError` unless labels are classes 0..C-1 of n rows; return C.
+
+    A batch of a larger whole may hold one class only, or none: then without ``several``.
+    """
     shape = np.shape(labels)
     if shape != (n,):
         raise InputError(f"labels have shape {shape}, but features have {n} rows: one label each")
@@ -114,7 +122,7 @@ def check_labels(
         raise InputError(f"labels contain {low}: classes are 0..C-1 (give padding rows weight 0)")
     if num_classes is not None and high >= num_classes:
         raise InputError(f"labels contain {high}, but num_classes is {num_classes} (0..C-1)")
-    if low == high:
+    if several and low == high:
         raise InputError(f"all labels are {low}: a score needs at least two classes")
     return high + 1 if num_classes is None else int(num_classes)
 
@@ -125,11 +133,13 @@ def check_targets(
     """Raise `InputError` unless targets fit n rows; return C for classes, None for regression."""
     if is_classification(targets):
         return check_labels(targets, n, num_classes, weights)
-    _check_regression(targets, n, weights)
+    check_regression(targets, n, weights)
     return None
 
 
-def _check_regression(targets: ArrayLike, n: int, weights: ArrayLike | None) -> None:
+def check_regression(
+    targets: ArrayLike, n: int, weights: ArrayLike | None, *, nonzero: bool = True
+) -> None:
     """Raise `InputError` unless targets are finite floats [n] or [n, k] for regression."""
     shape = np.shape(targets)
     if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
@@ -146,7 +156,7 @@ def _check_regression(targets: ArrayLike, n: int, weights: ArrayLike | None) -> 
                 f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
                 "them weight 0"
             )
-        if not concrete[counted].any():
+        if nonzero and not concrete[counted].any():
             raise InputError("targets are all zero: there is nothing to predict")
 
 
@@ -177,6 +187,7 @@ class Rows(NamedTuple):
     """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype.
 
     ``finite``: whether every row that counts is finite, without which there is no score.
+    ``uniform``: known while tracing: no weights were given, all are 1.
     """
 
     features: Array
@@ -184,15 +195,17 @@ class Rows(NamedTuple):
     total: Array
     width: Array
     finite: Array | bool = True
+    uniform: bool = False
 
 
 class Classes(NamedTuple):
-    """One-hot labels [n, C], weighted counts [C], which classes occur [C] and how many do.
+    """Labels [n], also one-hot [n, C], weighted counts [C], which occur [C] and how many do.
 
     ``scorable`` is False where a label lies outside 0..C-1, fewer than two classes occur, or a
     feature is not finite.
     """
 
+    labels: Array
     one_hot: Array
     counts: Array
     present: Array
@@ -224,7 +237,7 @@ def rows(features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike
         counted = (w > 0)[:, None]
         highest = 1e3 * jnp.abs(jnp.where(counted, x, 0)).max()
         x = jnp.where(counted | (jnp.abs(x) <= highest), x, 0)
-    return Rows(x, w, w.sum(), width, jnp.isfinite(x).all())
+    return Rows(x, w, w.sum(), width, jnp.isfinite(x).all(), weights is None)
 
 
 def centre(features: Array, row: Rows) -> tuple[Array, Array]:
@@ -240,22 +253,46 @@ def centre(features: Array, row: Rows) -> tuple[Array, Array]:
 
 
 def classes(labels: ArrayLike, num_classes: int, row: Rows) -> Classes:
-    """One-hot labels and what is known of each class."""
+    """Labels and one-hot labels, and what is known of each class."""
     y = jnp.asarray(labels).astype(jnp.int32)
     one_hot = jax.nn.one_hot(y, num_classes, dtype=row.features.dtype)
     counts = jnp.matmul(row.weights, one_hot, precision=HIGHEST)
     present = counts > 0
     number = present.sum().astype(one_hot.dtype)
     valid = jnp.all((row.weights == 0) | ((y >= 0) & (y < num_classes)))
-    return Classes(one_hot, counts, present, number, valid & (number >= 2) & row.finite)
+    return Classes(y, one_hot, counts, present, number, valid & (number >= 2) & row.finite)
+
+
+def class_sums(values: Array, labels: Array, num_classes: int) -> Array:
+    """Sum of the rows of each class, [n, ...] -> [C, ...]; rows of other labels are left out.
+
+    A CPU adds row to row as fast as it reads them; elsewhere a product is faster, and always
+    adds in the same order.
+    """
+
+    def as_product(values: Array, labels: Array) -> Array:
+        one_hot = jax.nn.one_hot(labels, num_classes, dtype=values.dtype)
+        return jnp.matmul(one_hot.T, values, precision=HIGHEST)
+
+    def one_by_one(values: Array, labels: Array) -> Array:
+        return jax.ops.segment_sum(values, labels, num_classes)
+
+    return jax.lax.platform_dependent(values, labels, cpu=one_by_one, default=as_product)
 
 
 def class_means(features: Array, weights: Array, group: Classes) -> Array:
     """Weighted mean of each class [C, d]; 0 where a class does not occur."""
-    sums = jnp.matmul((group.one_hot * weights[:, None]).T, features, precision=HIGHEST)
+    sums = class_sums(weights[:, None] * features, group.labels, len(group.counts))
     return sums / jnp.where(group.present, group.counts, 1)[:, None]
 
 
 def of_row(per_class: Array, group: Classes) -> Array:
     """Spread a per-class array [C, ...] to the rows [n, ...] by label."""
-    return jnp.matmul(group.one_hot, per_class, precision=HIGHEST)
+    return jnp.take(per_class, group.labels, axis=0, mode="clip")
+
+
+def target_columns(targets: ArrayLike, row: Rows) -> Array:
+    """Regression targets as columns [n, k]; what rows of weight 0 hold may not be finite."""
+    y = jnp.asarray(targets).astype(row.features.dtype)
+    y = y[:, None] if y.ndim == 1 else y
+    return jnp.where((row.weights == 0)[:, None] & ~jnp.isfinite(y), 0, y)

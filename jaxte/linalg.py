@@ -6,17 +6,23 @@ it takes an SVD or a QR of the rows themselves, which costs a few times more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.typing import ArrayLike
 
 from jaxte._inputs import HIGHEST
 
 matmul = partial(jnp.matmul, precision=HIGHEST)
+_REORDER, _HALVE = 2e9, 1e10  # multiplications in a Gram matrix that repay what each saves
+# conditions up to which a Cholesky factor loses no digit that matters: 1e-10, and 1e-6 refined
+_HARMLESS_DOUBLE, _HARMLESS = 1e5, 1e3
 
 
 def safe_root(square: Array) -> Array:
@@ -25,12 +31,56 @@ def safe_root(square: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
+@jax.custom_jvp
+def gram(x: Array, weights: Array | None = None) -> Array:
+    """X' diag(w) X [d, d] for rows X [n, d]; differentiable, also at weight 0.
+
+    On CPUs a large one is taken from the transposed rows, which the product reads in order, and
+    only on and below the diagonal: 1.8 times faster than ``x.T @ x`` at n = 5000, d = 2048.
+    """
+    if weights is not None:
+        x = x * jnp.sqrt(weights)[:, None]
+    if x.size * x.shape[1] < _REORDER:
+        return matmul(x.T, x)
+    return lax.platform_dependent(x, cpu=_gram_in_order, default=lambda x: matmul(x.T, x))
+
+
+def _gram_in_order(x: Array) -> Array:
+    d = x.shape[1]
+    columns = lax.optimization_barrier(x.T)  # or the product would read x itself, out of order
+    if x.size * d < _HALVE:
+        return matmul(columns, columns.T)
+    cuts = [d * part // 4 for part in range(5)]
+    strips = [columns[i:j] for i, j in pairwise(cuts)]
+    below = [
+        [matmul(strip, other.T) for other in strips[: row + 1]] for row, strip in enumerate(strips)
+    ]
+    whole = [
+        [below[i][j] if j <= i else below[j][i].T for j in range(len(strips))]
+        for i in range(len(strips))
+    ]
+    return jnp.block(whole)
+
+
+@gram.defjvp
+def _gram_jvp(
+    primals: tuple[Array, Array | None], tangents: tuple[Array, Array | None]
+) -> tuple[Array, Array]:
+    (x, w), (dx, dw) = primals, tangents
+    half = matmul(dx.T, x if w is None else w[:, None] * x)
+    moved = half + half.T
+    if dw is not None:
+        moved += matmul(x.T, dw[:, None] * x)
+    return gram(x, w), moved
+
+
 class Spectrum(NamedTuple):
     """Thin spectrum of A = X' diag(w) X for rows X [n, d], with r = min(n, d), largest first.
 
     ``values`` [r]: eigenvalues, exactly 0 where they are rounding error. ``axes`` [d, r]: their
     eigenvectors, the entry of largest magnitude of each positive; a full basis for n >= d.
-    ``dual`` [n, r]: diag(w) X axes / sqrt(values), 0 where the value is 0.
+    ``dual`` [n, r]: diag(w) X axes / sqrt(values), 0 where the value is 0; [0, r] where only a
+    Gram matrix was at hand.
     """
 
     values: Array
@@ -52,18 +102,34 @@ def spectrum(x: Array, weights: Array) -> Spectrum:
     if x.dtype == jnp.float32:
         values, axes, left = _spectrum_from_svd(rows)
     else:
-        small = matmul(rows.T, rows) if n >= d else matmul(rows, rows.T)
-        values, vectors = jnp.linalg.eigh(small, symmetrize_input=False)
-        values, vectors = values[::-1], vectors[:, ::-1]
-        kept = values > max(n, d) * jnp.finfo(x.dtype).eps * values[0]
+        values, vectors, kept = _positive(gram(rows if n >= d else rows.T), max(n, d))
         sigma = jnp.sqrt(jnp.where(kept, values, 1))
-        values = jnp.where(kept, values, 0)
         axes = vectors if n >= d else matmul(rows.T, vectors) * jnp.where(kept, 1 / sigma, 0)[None]
         left = matmul(rows, vectors) / sigma[None] if n >= d else vectors
         left = jnp.where(kept[None], left, 0)
-    peak = jnp.take_along_axis(axes, jnp.abs(axes).argmax(axis=0)[None], axis=0)
-    sign = jnp.where(peak < 0, -1, 1).astype(x.dtype)
+    sign = _signs(axes)
     return Spectrum(values, axes * sign, root * left * sign)
+
+
+def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
+    """As `spectrum`, from X' diag(w) X [d, d] of so many samples alone; without the dual."""
+    # sums of n products carry errors of sqrt(n) roundings; a factor n would cut signal at 1e6
+    values, axes, _ = _positive(a, jnp.maximum(jnp.sqrt(samples), a.shape[0]))
+    return Spectrum(values, axes * _signs(axes), jnp.zeros((0, len(values)), a.dtype))
+
+
+def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:
+    """Eigenvalues, largest first and 0 where rounding error, eigenvectors, and which are kept."""
+    values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = values > size * jnp.finfo(a.dtype).eps * values[0]
+    return jnp.where(kept, values, 0), vectors, kept
+
+
+def _signs(axes: Array) -> Array:
+    """What makes the entry of largest magnitude of each axis positive [1, r]."""
+    peak = jnp.take_along_axis(axes, jnp.abs(axes).argmax(axis=0)[None], axis=0)
+    return jnp.where(peak < 0, -1, 1).astype(axes.dtype)
 
 
 def _spectrum_from_svd(x: Array) -> tuple[Array, Array, Array]:
@@ -111,46 +177,105 @@ def _spectrum_jvp(
     return out, Spectrum(d_values, d_axes, d_dual)
 
 
-def ridge_solve(r: Array, weights: Array, scale: Array, ridge: Array, rhs: Array) -> Array:
+def ridge_solve(
+    r: Array, weights: Array, scale: Array, ridge: Array, rhs: Array, scatter: Array | None = None
+) -> Array:
     """Solve (scale * R' diag(weights) R + ridge * I) Z = rhs for rows R [n, d], rhs [d, k].
 
-    float64, n >= d: Cholesky of the d x d matrix; n < d: Cholesky of the n x n matrix
-    ridge * I + scale * R R' and the push-through identity; float32: QR of the rows stacked on
-    sqrt(ridge) * I, which never forms a Gram matrix. One step of iterative refinement against the
-    rows themselves takes back what the Gram matrix (or the identity's cancellation) lost.
-    Differentiable in every argument through the solution, never through the factorisation.
+    With ``scatter``, R' diag(weights) R as it is known already (for n >= d): Cholesky of the
+    d x d matrix. Without: Cholesky of the n x n matrix ridge * I + scale * R R' and the
+    push-through identity; in float32 QR of the rows stacked on sqrt(ridge) * I, which never forms
+    a Gram matrix, and which float32 also falls back on where Cholesky would lose too much. Where
+    the factor shows that digits are lost, one step of iterative refinement against the rows
+    themselves takes them back. Differentiable in every argument through the solution, never
+    through the factorisation.
     """
-    n, d = r.shape
+    d = r.shape[1]
+    single = r.dtype == jnp.float32
 
     def apply(z: Array) -> Array:
         return scale * matmul(r.T, weights[:, None] * matmul(r, z)) + ridge * z
 
     s = lax.stop_gradient(jnp.sqrt(scale * weights)[:, None] * r)
     c = lax.stop_gradient(ridge)
-    if r.dtype == jnp.float32:
+
+    def refined(solve_once: Callable[[Array], Array], b: Array) -> Array:
+        z = solve_once(b)
+        return z + solve_once(b - matmul(s.T, matmul(s, z)) - c * z)
+
+    def by_qr(b: Array) -> Array:
         stacked = jnp.concatenate([s, jnp.sqrt(c) * jnp.eye(d, dtype=r.dtype)])
         upper = jnp.linalg.qr(stacked, mode="r")
+        return refined(lambda b: solve_triangular(upper, solve_triangular(upper, b, trans="T")), b)
 
-        def solve_once(b: Array) -> Array:
-            return solve_triangular(upper, solve_triangular(upper, b, trans="T"))
-    elif n >= d:
-        lower = jnp.linalg.cholesky(
-            matmul(s.T, s) + c * jnp.eye(d, dtype=r.dtype), symmetrize_input=False
-        )
+    def by_rows(b: Array) -> Array:
+        lower = _ridge_factor(matmul(s, s.T), c)
+        return refined(lambda b: (b - matmul(s.T, cho_solve((lower, True), matmul(s, b)))) / c, b)
 
-        def solve_once(b: Array) -> Array:
-            return cho_solve((lower, True), b)
+    def by_columns(known: Array, b: Array) -> Array:
+        lower = _ridge_factor(known, c)
+        diagonal = jnp.diagonal(lower)
+        condition = (diagonal.max() / diagonal.min()) ** 2  # about; NaN where there is no factor
+        solve_once = partial(cho_solve, (lower, True))
+        harmless = condition < (_HARMLESS if single else _HARMLESS_DOUBLE)
+        if single:
+            return lax.cond(harmless, partial(refined, solve_once), by_qr, b)
+        return lax.cond(harmless, solve_once, partial(refined, solve_once), b)
+
+    if scatter is not None:
+        known = lax.stop_gradient(scale * scatter)
+
+        def solve(_: object, b: Array) -> Array:
+            return by_columns(known, b)
+    elif single:
+
+        def solve(_: object, b: Array) -> Array:
+            return by_qr(b)
     else:
-        lower = jnp.linalg.cholesky(
-            matmul(s, s.T) + c * jnp.eye(n, dtype=r.dtype), symmetrize_input=False
-        )
 
-        def solve_once(b: Array) -> Array:
-            return (b - matmul(s.T, cho_solve((lower, True), matmul(s, b)))) / c
-
-    def solve(matvec: object, b: Array) -> Array:
-        z = solve_once(b)
-        residual = b - matmul(s.T, matmul(s, z)) - c * z
-        return z + solve_once(residual)
+        def solve(_: object, b: Array) -> Array:
+            return by_rows(b)
 
     return lax.custom_linear_solve(apply, rhs, solve, symmetric=True)
+
+
+def ridge_solve_scatter(scatter: Array, scale: Array, ridge: Array, rhs: Array) -> Array:
+    """As `ridge_solve`, where the scatter matrix is all that there is."""
+    lower = _ridge_factor(scale * scatter, ridge)
+    z = cho_solve((lower, True), rhs)
+    return z + cho_solve((lower, True), rhs - scale * matmul(scatter, z) - ridge * z)
+
+
+def _ridge_factor(a: Array, ridge: Array) -> Array:
+    """Lower Cholesky factor of A + ridge * I, NaN where that is not positive definite."""
+    return jnp.linalg.cholesky(a + ridge * jnp.eye(len(a), dtype=a.dtype), symmetrize_input=False)
+
+
+def tridiagonal(a: Array, rhs: Array, block: int = 64) -> tuple[Array, Array, Array]:
+    """Reduce symmetric A = Q T Q': the diagonal of T [d], the one below it [d-1] and Q' rhs.
+
+    Costs about a third of an eigendecomposition. Q is never formed: its reflectors are applied
+    in blocks, I - V S V' with S triangular.
+    """
+    d = a.shape[0]
+    if d == 1:
+        return a[0], jnp.zeros(0, a.dtype), rhs
+    packed, diagonal, below, scales = lax.linalg.tridiagonal(a)
+    block = min(block, d)
+    count = -(-(d - 1) // block)
+    packed = jnp.pad(packed, ((0, 0), (0, max(0, count * block - d))))
+    scales = jnp.pad(scales, (0, count * block - (d - 1)))
+    height = jnp.arange(d)[:, None]
+
+    def apply(index: Array, z: Array) -> Array:
+        start = index * block
+        column = start + jnp.arange(block)[None]
+        v = lax.dynamic_slice(packed, (0, start), (d, block))
+        v = jnp.where(height == column + 1, 1, jnp.where(height > column + 1, v, 0))
+        tau = lax.dynamic_slice(scales, (start,), (block,))
+        mixed = jnp.tril(matmul(v.T, v), -1) * tau[None]
+        mixed += jnp.eye(block, dtype=a.dtype)
+        along = solve_triangular(mixed, matmul(v.T, z), lower=True, unit_diagonal=True)
+        return z - matmul(v, tau[:, None] * along)
+
+    return diagonal, below, lax.fori_loop(0, count, apply, rhs)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,26 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxte._inputs import choose
+from jaxte.metrics import Metric
+from jaxte.metrics._look import Look
+from jaxte.perturb.transform import moved_features
 
-__all__ = ["Bucket", "Candidate", "buckets", "precision_context", "score_bucket", "width_of"]
+__all__ = [
+    "Bucket",
+    "Candidate",
+    "Task",
+    "buckets",
+    "precision_context",
+    "score_bucket",
+    "width_of",
+]
 
-# A metric holds about this many arrays of the size of its features at once.
+# Metrics hold about this many arrays of the size of its features at once.
 _COPIES = 6
 # About the arithmetic that could be done while one more shape is compiled for the metrics.
 _COMPILATION = 2e10
+# The arithmetic from which one model is enough for all cores.
+_BUSY = 1e9
 # GPUs whose float64 runs at half the speed of float32; others are 32 or 64 times slower.
 _FAST_FLOAT64 = ("P100", "V100", "A30", "A100", "H100", "H200", "GH200", "B100", "B200", "GB200")
 
@@ -94,66 +107,125 @@ def precision_context(precision: str) -> AbstractContextManager[Any]:
     return jax.enable_x64(precision == "float64")
 
 
-def score_bucket(
-    parts: Callable[..., Mapping[str, Any]],
-    bucket: Bucket,
-    *,
-    num_classes: int | None,
-    options: Mapping[str, Any],
-    memory_limit: int,
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """Score every member of a bucket, yielding its name and named parts as they are ready.
+class Task(NamedTuple):
+    """What is computed of every model of a pool.
 
-    The bucket is cut into slices of equal size that fit ``memory_limit`` bytes; the last is
-    filled up with copies, so that one compilation serves all.
+    Attributes:
+        metrics: all are made from one look at the features.
+        options: metric name -> its own options.
+        num_classes: C; None for regression.
+        perturb: perturbs the features first, or None.
+    """
+
+    metrics: tuple[Metric, ...]
+    options: Mapping[str, Mapping[str, Any]]
+    num_classes: int | None
+    perturb: Callable[..., Any] | None
+
+
+Found = dict[str, dict[str, float]]  # metric -> named parts
+
+
+def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[tuple[str, Found]]:
+    """Score every member of a bucket, yielding its name and parts as they are ready.
+
+    Small models are stacked, in slices of equal size that fit ``memory_limit`` bytes (the last
+    filled up with copies), so that one compilation serves all. Models that keep a CPU busy by
+    themselves go one by one: stacking them would only take memory.
     """
     members = bucket.members
     dtype = jnp.zeros(()).dtype  # as the precision context says
     per_model = _COPIES * bucket.rows * bucket.width * dtype.itemsize
     largest = max(1, memory_limit // per_model)
+    heavy = _operations(bucket.rows, bucket.width) > _BUSY
+    if heavy and jax.default_backend() == "cpu":
+        largest = 1
     size = math.ceil(len(members) / math.ceil(len(members) / largest))
-    one_target = all(m.targets is members[0].targets for m in members)
-    one_weight = all(m.weights is members[0].weights for m in members)
-    setup = (parts, num_classes, one_target, one_weight, tuple(sorted(options.items())))
-    try:
-        run = _compiled(*setup)
-    except TypeError:  # an option that cannot be hashed, such as an array
-        run = _compiled.__wrapped__(*setup)
+    unsure: list[Candidate] = []
     for start in range(0, len(members), size):
         chosen = members[start : start + size]
         filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
-        first = filled[0]
+        for member, found in zip(
+            chosen, _run(task, filled, bucket.width, quick=True), strict=False
+        ):
+            if any(parts.get("unsure") for parts in found.values()):
+                unsure.append(member)
+            else:
+                yield member.name, found
+    for member in unsure:
+        yield member.name, _run(task, [member], bucket.width, quick=False)[0]
+
+
+def _run(task: Task, members: Sequence[Candidate], width: int, *, quick: bool) -> list[Found]:
+    """One compiled call for members of one shape."""
+    first, dtype = members[0], jnp.zeros(()).dtype
+    one_target = all(m.targets is first.targets for m in members)
+    one_weight = all(m.weights is first.weights for m in members)
+    run = _compiled_for(task, quick, len(members) > 1, one_target, one_weight)
+    features = _stacked([m.features for m in members], width, dtype)
+    widths = np.array([np.shape(m.features)[1] for m in members])
+    if len(members) == 1:
+        found = run(features[0], jnp.asarray(first.targets), first.weights, widths[0])
+        found = jax.tree.map(lambda part: np.asarray(part)[None], found)
+    else:
         found = run(
-            _stacked([m.features for m in filled], bucket.width, dtype),
-            jnp.asarray(first.targets if one_target else np.stack([m.targets for m in filled])),
-            first.weights if one_weight else np.stack([np.asarray(m.weights) for m in filled]),
-            np.array([np.shape(m.features)[1] for m in filled]),
+            features,
+            jnp.asarray(first.targets if one_target else np.stack([m.targets for m in members])),
+            first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members]),
+            widths,
         )
-        values = {name: np.asarray(value) for name, value in found.items()}
-        for index, member in enumerate(chosen):
-            yield member.name, {name: float(value[index]) for name, value in values.items()}
+        found = jax.tree.map(np.asarray, found)
+    return [
+        jax.tree.map(lambda part, index=index: float(part[index]), found)
+        for index in range(len(members))
+    ]
+
+
+def _compiled_for(task: Task, *shape: bool) -> Callable[..., Any]:
+    """The compiled function, kept, so that a second pool of the same shapes is warm."""
+    options = tuple(
+        (name, tuple(sorted(given.items()))) for name, given in sorted(task.options.items())
+    )
+    setup = (task.metrics, options, task.num_classes, task.perturb, *shape)
+    try:
+        return _compiled(*setup)
+    except TypeError:  # an option that cannot be hashed, such as an array
+        return _compiled.__wrapped__(*setup)
 
 
 @lru_cache(maxsize=256)
 def _compiled(
-    parts: Callable[..., Mapping[str, Any]],
+    metrics: tuple[Metric, ...],
+    options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...],
     num_classes: int | None,
+    perturb: Callable[..., Any] | None,
+    quick: bool,
+    several: bool,
     one_target: bool,
     one_weight: bool,
-    options: tuple[tuple[str, Any], ...],
-) -> Callable[..., Mapping[str, Any]]:
-    """One jitted function per metric, kept, so that a second pool of the same shapes is warm."""
+) -> Callable[..., Any]:
+    own = {name: dict(given) for name, given in options}
 
-    def one(features: Any, targets: Any, weights: Any, num_features: Any) -> Mapping[str, Any]:
-        return parts(
-            features,
-            targets,
-            weights=weights,
-            num_features=num_features,
-            num_classes=num_classes,
-            **dict(options),
+    def one(features: Any, targets: Any, weights: Any, num_features: Any) -> dict[str, Any]:
+        if perturb is not None:
+            features, num_features = moved_features(
+                perturb,
+                features,
+                targets,
+                num_classes=num_classes,
+                weights=weights,
+                num_features=num_features,
+            )
+        look = Look(
+            features, targets, num_classes=num_classes, weights=weights, num_features=num_features
         )
+        return {
+            m.name: ((m.quick if quick else None) or m.parts)(look, **own.get(m.name, {}))
+            for m in metrics
+        }
 
+    if not several:
+        return jax.jit(one)
     return jax.jit(
         jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
     )

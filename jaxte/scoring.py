@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxte import _inputs, _notes, pool
 from jaxte._inputs import InputError
 from jaxte.metrics import Metric, get_metric
-from jaxte.perturb import get_perturbation, with_perturbation
+from jaxte.perturb import get_perturbation
 from jaxte.ranking import Ranking
 
 __all__ = ["rank"]
@@ -105,7 +104,8 @@ def rank(
         _check_task(candidates, chosen)
         classes = _class_count(candidates, num_classes)
         with _reporter(progress) as report:
-            found = _score_all(candidates, chosen, perturb, classes, options, memory_limit, report)
+            task = pool.Task(tuple(chosen), options, classes, perturb)
+            found = _score_all(candidates, task, memory_limit, report)
         computed_in = str(jnp.zeros(()).dtype)
 
     scores: dict[tuple[str, str], float] = {}
@@ -214,39 +214,23 @@ def _checked_options(
     return options
 
 
-@lru_cache(maxsize=64)
-def _perturbed(parts: Callable[..., Any], perturb: Callable[..., Any]) -> Callable[..., Any]:
-    """Kept, so that a perturbed metric too is compiled once."""
-    return with_perturbation(parts, perturb)
-
-
 def _score_all(
     candidates: Sequence[pool.Candidate],
-    metrics: Sequence[Metric],
-    perturb: Callable[..., Any] | None,
-    num_classes: int | None,
-    options: Mapping[str, Mapping[str, Any]],
+    task: pool.Task,
     memory_limit: int,
     report: Progress,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Metric -> model -> named parts."""
-    found: dict[str, dict[str, dict[str, float]]] = {metric.name: {} for metric in metrics}
-    done, total = 0, len(candidates) * len(metrics)
+    found: dict[str, dict[str, dict[str, float]]] = {metric.name: {} for metric in task.metrics}
+    done, total = 0, len(candidates)
     for bucket in pool.buckets(candidates):
-        for metric in metrics:
-            report(done, total, f"{metric.name}, width {bucket.width}")
-            run = metric.parts if perturb is None else _perturbed(metric.parts, perturb)
-            scored = pool.score_bucket(
-                run,
-                bucket,
-                num_classes=num_classes,
-                options=options.get(metric.name, {}),
-                memory_limit=memory_limit,
-            )
-            for name, parts in scored:
-                found[metric.name][name] = parts
-                done += 1
-                report(done, total, f"{metric.name}, width {bucket.width}")
+        label = f"width {bucket.width}"
+        report(done, total, label)
+        for name, parts in pool.score_bucket(task, bucket, memory_limit=memory_limit):
+            for metric, values in parts.items():
+                found[metric][name] = values
+            done += 1
+            report(done, total, label)
     return found
 
 

@@ -10,18 +10,19 @@ xi = U'y, mu = V'm, and ``off`` the part of m outside V.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxte._inputs import Rows, centre
-from jaxte.linalg import Spectrum, matmul, safe_root, spectrum
+from jaxte.linalg import Spectrum, matmul, safe_root, spectrum, spectrum_of_gram
+from jaxte.metrics._ascent import ascend
+from jaxte.moments import Moments
 
 _GRID = 256  # trial values of ln t; the evidence changes on a scale of 1 or slower
 _LOWEST, _HIGHEST = -55.0, 20.0  # the range of ln t searched, relative to ln tr G
-_MAX_STEPS = 60
 
 
 class Problem(NamedTuple):
@@ -64,29 +65,82 @@ class Terms(NamedTuple):
     misfit: Array  # the centred residual inside the features' span [r, k]
 
 
+class Normal(NamedTuple):
+    """The normal equations of targets on centred features: what moments know about a fit."""
+
+    scatter: Array  # [d, d]
+    cross: Array  # [d, k]
+    square: Array  # [k] squared length of the centred targets
+    mean: Array  # [d]
+    y_mean: Array  # [k]
+    n: Array
+    samples: Array
+
+
+def normal_equations(state: Moments) -> Normal:
+    """Normal equations from moments; for classification of the 0/1 column of every class."""
+    mean, n = state.origin + state.relative_mean, state.total
+    if state.targets is not None:
+        t = state.targets
+        y_mean = t.origin + t.mean
+        return Normal(state.scatter, t.cross, t.square, mean, y_mean, n, state.samples)
+    share = state.counts / jnp.where(n > 0, n, 1)
+    cross = (state.counts[:, None] * state.deviations).T
+    square = state.counts * (1 - share)
+    return Normal(state.total_scatter, cross, square, mean, share, n, state.samples)
+
+
+def decompose_normal(given: Normal) -> Problem:
+    """Normal equations in the coordinates of the evidence."""
+    unit = _power_of_two(jnp.sqrt(jnp.abs(jnp.diagonal(given.scatter) / given.n).max()))
+    unit = jnp.maximum(unit, _power_of_two(jnp.abs(given.mean).max()))
+    spec = spectrum_of_gram(given.scatter / unit**2, given.samples)
+    along = matmul(spec.axes.T, given.cross / unit)
+    kept = (spec.values > 0)[:, None]
+    xi = jnp.where(kept, along / jnp.sqrt(jnp.where(kept, spec.values[:, None], 1)), 0)
+    rest = given.square - jnp.sum(xi**2, axis=0)
+    return _assemble(
+        spec, xi, rest, given.square, given.mean / unit, given.y_mean, given.n, given.samples, unit
+    )
+
+
 def decompose(row: Rows, targets: Array) -> Problem:
-    """Bring features and targets [n, k] into the coordinates of the evidence."""
+    """Features and targets [n, k] themselves in the coordinates of the evidence."""
     counted = jnp.where(row.weights[:, None] > 0, row.features, 0)
-    peak = lax.stop_gradient(jnp.abs(counted).max())
-    unit = jnp.exp2(jnp.round(jnp.log2(jnp.where(peak > 0, peak, 1))))
+    unit = _power_of_two(lax.stop_gradient(jnp.abs(counted).max()))
     x, mean = centre(row.features / unit, row)
     y, y_mean = centre(targets, row)
     spec = spectrum(x, row.weights)
     kept = spec.values > 0
-    eps = jnp.finfo(x.dtype).eps
     square = matmul(row.weights, y**2)
-    sigma = jnp.sqrt(jnp.where(kept, spec.values, 1))
     if x.dtype == jnp.float64 and x.shape[0] >= x.shape[1]:  # saves forming the dual
         along = matmul(spec.axes.T, matmul(x.T, row.weights[:, None] * y))
-        xi = jnp.where(kept[:, None], along / sigma[:, None], 0)
+        xi = jnp.where(kept[:, None], along / jnp.sqrt(jnp.where(kept, spec.values, 1))[:, None], 0)
     else:
         xi = matmul(spec.dual.T, y)
     rest = square - jnp.sum(xi**2, axis=0)
-    noise = 100 * eps
     if x.dtype == jnp.float32:  # the difference has the right derivative but not the digits
-        noise = noise**2
         rest += lax.stop_gradient(_outside(spec, row.weights, y, xi) - rest)
-    interpolated = kept.sum() >= (row.weights > 0).sum() - 1
+    samples = (row.weights > 0).sum()
+    return _assemble(spec, xi, rest, square, mean, y_mean, row.total, samples, unit)
+
+
+def _assemble(
+    spec: Spectrum,
+    xi: Array,
+    rest: Array,
+    square: Array,
+    mean: Array,
+    y_mean: Array,
+    n: Array,
+    samples: Array,
+    unit: Array,
+) -> Problem:
+    """The problem, with what is only rounding error set to exactly zero."""
+    kept, eps = spec.values > 0, jnp.finfo(xi.dtype).eps
+    # residuals of rows are known to relative precision, differences of squares are not
+    noise = (100 * eps) ** 2 if xi.dtype == jnp.float32 and len(spec.dual) else 100 * eps
+    interpolated = kept.sum() >= samples - 1
     rest = jnp.where(interpolated | (rest <= noise * square), 0, rest)
     mu = matmul(spec.axes.T, mean)
     off = mean - matmul(spec.axes, mu)
@@ -94,11 +148,17 @@ def decompose(row: Rows, targets: Array) -> Problem:
     alone = off @ off + jnp.sum(jnp.where(kept, 0, mu) ** 2)
     real = alone > (100 * eps) ** 2 * (mean @ mean)
     off, mu = jnp.where(real, off, 0), jnp.where(kept | real, mu, 0)
+    sigma = jnp.sqrt(jnp.where(kept, spec.values, 1))
     shares = jnp.where(kept[:, None], (mu / sigma)[:, None] * xi, 0)
     gap = y_mean - shares.sum(axis=0)
     rounding = 100 * eps * (jnp.abs(y_mean) + jnp.abs(shares).sum(axis=0))
     gap = jnp.where(jnp.abs(gap) <= rounding, 0, gap)
-    return Problem(spec, spec.values, mu, off, off @ off, xi, rest, y_mean, gap, row.total, unit)
+    return Problem(spec, spec.values, mu, off, off @ off, xi, rest, y_mean, gap, n, unit)
+
+
+def _power_of_two(size: Array) -> Array:
+    """The power of two nearest to a size, so that dividing by it costs no digit."""
+    return jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1))))
 
 
 def _outside(spec: Spectrum, weights: Array, y: Array, xi: Array) -> Array:
@@ -148,50 +208,23 @@ def slope(p: Problem, u: Array) -> Array:
 
 
 def maximise(problem: Problem) -> Fit:
-    """The true maximum over alpha and beta: a grid on ln t, then safeguarded Newton steps.
+    """The true maximum over alpha and beta.
 
-    The range covers every t at which the evidence still changes; where it rises without end
-    toward t = 0 (an exact fit), the value at the bound is returned and ``bounded`` says so. For
-    given t the best beta is n / (R + t M), which leaves one variable. The evidence can have
-    several local maxima in it, so the whole range is tried first; the best point's neighbours
-    then bracket a maximum, and Newton steps on the derivative (gamma - n t M / (R + t M)) / 2,
-    replaced by bisection whenever they leave the bracket, find it.
+    For given t the best beta is n / (R + t M), which leaves one variable. The range covers every
+    t at which the evidence still changes; where it rises without end toward t = 0 (an exact fit),
+    the value at the bound is returned and ``bounded`` says so.
     """
     p = problem
     origin = jnp.log(total_energy(p))
     points = origin + jnp.linspace(_LOWEST, _HIGHEST, _GRID).astype(origin.dtype)
-    profile = _profile_on_grid(p, jnp.exp(points))
-    best = jnp.argmax(profile, axis=0)
-    u, lower, upper = (points[jnp.clip(best + shift, 0, _GRID - 1)] for shift in (0, -1, 1))
-    # flat up to an end of the range: that end is the optimum, as nearly as can be told
-    flat = 4 * jnp.finfo(points.dtype).eps * (jnp.abs(profile).max(axis=0) + p.n)
-    at_low, at_high = (profile[end] >= profile.max(axis=0) - flat for end in (0, -1))
-    bounded = at_low | at_high
-    u = jnp.where(at_low, points[0], jnp.where(at_high, points[-1], u))
-    tolerance = 1e-10 if u.dtype == jnp.float64 else 1e-4
-
-    def unfinished(state: Any) -> Array:
-        *_, moving, step = state
-        return jnp.any(moving) & (step < _MAX_STEPS)
-
-    def advance(state: Any) -> Any:
-        u, lower, upper, steps, moving, step = state
-        value, curvature = jax.jvp(partial(slope, p), (u,), (jnp.ones_like(u),))
-        lower, upper = jnp.where(value > 0, u, lower), jnp.where(value > 0, upper, u)
-        newton = u - value / jnp.where(curvature < 0, curvature, -1)
-        inside = (curvature < 0) & (newton >= lower) & (newton <= upper)
-        target = jnp.where(inside, newton, 0.5 * (lower + upper))
-        target = jnp.where(moving, target, u)
-        still = moving & ~(jnp.abs(target - u) <= tolerance)
-        return target, lower, upper, steps + moving.astype(steps.dtype), still, step + 1
-
-    start = (u, lower, upper, jnp.zeros(u.shape, jnp.int32), ~bounded, 0)
-    u, _, _, steps, moving, _ = lax.while_loop(unfinished, advance, start)
+    u, steps, converged, bounded, _ = ascend(
+        points, _profile_on_grid(p, jnp.exp(points)), partial(slope, p), p.n
+    )
     t = jnp.exp(u)
     found = terms(p, t)
     beta = p.n / jnp.maximum(found.residual + t * found.norm, _tiny(t))
     evidence = 0.5 * (jnp.log(beta) - 1 - jnp.log(2 * jnp.pi)) - found.half_logdet / p.n
-    return Fit(evidence, t * beta * p.unit**2, beta, t, steps, ~moving, bounded)
+    return Fit(evidence, t * beta * p.unit**2, beta, t, steps, converged, bounded)
 
 
 def iterate_as_released(problem: Problem, width: Array) -> Fit:

@@ -7,17 +7,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
-from jaxte._inputs import Classes, Rows
+from jaxte._inputs import InputError
 from jaxte.linalg import matmul
+from jaxte.metrics._fairness import class_fairness, full_overlaps, overlaps
+from jaxte.metrics._look import Look, Parts, Pass, Passes
+from jaxte.moments import Moments
 
-__all__ = ["FaceTerms", "face", "face_terms"]
+__all__ = ["FaceTerms", "face", "face_from_moments", "face_terms"]
 
 _COVARIANCES = ("spherical", "diagonal", "full")
+_TEMPERATURE, _FLOOR = 0.05, 1e-4  # ours: no source states them
 _RANK_CUT = 1e-5  # of the singular values of the class means: 1e-10 of the eigenvalues of S_B
 
 
@@ -40,9 +43,9 @@ def face(
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
-    temperature: ArrayLike = 0.05,
+    temperature: ArrayLike = _TEMPERATURE,
     covariance: str = "spherical",
-    variance_floor: ArrayLike = 1e-4,
+    variance_floor: ArrayLike = _FLOOR,
 ) -> Array:
     r"""How far the classes have collapsed, plus how evenly they overlap: S = C + F.
 
@@ -109,9 +112,9 @@ def face_terms(
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
-    temperature: ArrayLike = 0.05,
+    temperature: ArrayLike = _TEMPERATURE,
     covariance: str = "spherical",
-    variance_floor: ArrayLike = 1e-4,
+    variance_floor: ArrayLike = _FLOOR,
 ) -> FaceTerms:
     r"""The two terms of FaCe apart, for a pool that normalises them before adding.
 
@@ -142,11 +145,9 @@ def face_terms(
         >>> bool(terms.variance_collapse < 0), bool(terms.class_fairness > 0)
         (True, True)
     """
-    _inputs.choose("covariance", covariance, _COVARIANCES)
+    _check_options(temperature, covariance, variance_floor)
     n = _inputs.check_features(features, weights, num_features)
     num_classes = _inputs.check_labels(labels, n, num_classes, weights)
-    for name, value in (("temperature", temperature), ("variance_floor", variance_floor)):
-        _inputs.check_positive(name, value)
     return _terms(
         features,
         labels,
@@ -171,94 +172,194 @@ def _terms(
     num_classes: int,
     covariance: str,
 ) -> FaceTerms:
-    row = _inputs.rows(features, weights, num_features)
-    group = _inputs.classes(labels, num_classes, row)
-    x, _ = _inputs.centre(row.features, row)
-    means = _inputs.class_means(x, row.weights, group)
-    residuals = x - _inputs.of_row(means, group)
+    look = Look(
+        features, labels, num_classes=num_classes, weights=weights, num_features=num_features
+    )
+    return _of_rows(look, temperature, variance_floor, covariance)
+
+
+def face_parts(
+    look: Look,
+    *,
+    temperature: Any = _TEMPERATURE,
+    covariance: str = "spherical",
+    variance_floor: Any = _FLOOR,
+) -> Parts:
+    """Score and terms of one model inside jit."""
+    _check_options(temperature, covariance, variance_floor)
+    return _as_parts(_of_rows(look, temperature, variance_floor, covariance))
+
+
+def _as_parts(found: FaceTerms) -> Parts:
+    return {"score": found.variance_collapse + found.class_fairness, **found._asdict()}
+
+
+def _check_options(temperature: Any, covariance: str, variance_floor: Any) -> None:
+    _inputs.choose("covariance", covariance, _COVARIANCES)
+    for name, value in (("temperature", temperature), ("variance_floor", variance_floor)):
+        _inputs.check_positive(name, value)
+
+
+def _of_rows(look: Look, temperature: Any, floor: Any, covariance: str) -> FaceTerms:
+    """Both terms, for rows in memory: projecting them is cheaper than a scatter matrix."""
+    group, state, row = look.group, look.moments, look.row
     # 1 / n_c of the row's class: every class weighs the same
     share = row.weights * _inputs.of_row(1 / jnp.where(group.present, group.counts, 1), group)
-    temperature = jnp.asarray(temperature).astype(x.dtype)
-    floor = jnp.asarray(variance_floor).astype(x.dtype)
-
-    centre = jnp.where(group.present[:, None], means, 0).sum(axis=0) / group.number
-    collapse = _variance_collapse(residuals, share, means - centre[None], group)
-    overlap = _overlaps(residuals, share, means, group, row, floor, covariance)
-    fairness = _fairness(overlap / temperature, group)
-    return FaceTerms(*(jnp.where(group.scorable, term, jnp.nan) for term in (collapse, fairness)))
-
-
-def _variance_collapse(residuals: Array, share: Array, means: Array, group: Classes) -> Array:
-    """-tr(S_W S_B^+) / C through the pseudo-inverse of the C x d means, never of a d x d matrix."""
-    means = jnp.where(group.present[:, None], means, 0)
-    inverse = jnp.linalg.pinv(means, rtol=_RANK_CUT)  # [d, C]
-    projected = matmul(residuals, inverse)
-    # S_B = M'M / C and S_W = sum share r r' / C: the 1 / C cancel in the trace
-    trace = jnp.sum(share[:, None] * projected**2)
-    return jnp.where(jnp.any(means != 0), -trace / group.number, jnp.nan)
-
-
-def _overlaps(
-    residuals: Array,
-    share: Array,
-    means: Array,
-    group: Classes,
-    row: Rows,
-    floor: Array,
-    covariance: str,
-) -> Array:
-    """Bhattacharyya coefficients between all pairs of Gaussian classes [C, C]."""
+    trace = look.everywhere(share @ _projected(look.residuals, _inverse_means(state)))
+    floor = jnp.asarray(floor).astype(share.dtype)
     if covariance == "full":
-        return _full_overlaps(residuals, share, means, group, floor)
-    membership = group.one_hot * share[:, None]
-    variance = matmul(membership.T, residuals**2)  # [C, d]
-    size = jnp.ones((), floor.dtype)
-    if covariance == "spherical":
-        variance, size = variance.sum(axis=1, keepdims=True) / row.width, row.width
-    variance = jnp.maximum(variance, floor)
-
-    def against_all(one: tuple[Array, Array]) -> Array:
-        mean, own = one
-        pooled = 0.5 * (own[None] + variance)
-        gap = jnp.sum((mean[None] - means) ** 2 / pooled, axis=1)
-        # ln(pooled / sqrt(own variance)) from the relative gap, which does not cancel
-        relative = (own[None] - variance) ** 2 / (4 * own[None] * variance)
-        return jnp.exp(-0.125 * gap - 0.25 * size * jnp.log1p(relative).sum(axis=1))
-
-    return lax.map(against_all, (means, variance))
+        means, present = state.deviations, group.present
+        overlap = full_overlaps(look.residuals, share, means, group, floor, look.everywhere)
+        fairness = class_fairness(overlap / jnp.asarray(temperature).astype(share.dtype), present)
+        return _checked(_collapse(state, trace), fairness, group.scorable)
+    return _finish(state, trace, row.width, temperature, floor, covariance)
 
 
-def _full_overlaps(
-    residuals: Array, share: Array, means: Array, group: Classes, floor: Array
+def _finish(
+    state: Moments, trace: Array, width: ArrayLike, temperature: Any, floor: Any, covariance: str
+) -> FaceTerms:
+    """Both terms, once the trace of the projected scatter is known."""
+    present, dtype = state.counts > 0, state.means.dtype
+    floor = jnp.asarray(floor).astype(dtype)
+    overlap = overlaps(state, jnp.asarray(width).astype(dtype), floor, covariance)
+    fairness = class_fairness(overlap / jnp.asarray(temperature).astype(dtype), present)
+    return _checked(_collapse(state, trace), fairness, state.valid & (present.sum() >= 2))
+
+
+def _checked(collapse: Array, fairness: Array, scorable: Array) -> FaceTerms:
+    return FaceTerms(*(jnp.where(scorable, term, jnp.nan) for term in (collapse, fairness)))
+
+
+def _balanced_means(state: Moments) -> Array:
+    """Class means from the mean of class means [C, d], 0 for classes without rows."""
+    present = state.counts > 0
+    number = jnp.maximum(present.sum(), 1).astype(state.means.dtype)
+    centre = state.deviations.sum(axis=0) / number
+    return jnp.where(present[:, None], state.deviations - centre[None], 0)
+
+
+def _inverse_means(state: Moments) -> Array:
+    """P [d, C] with S_B^+ = C P P', from the C x d means, never from a d x d matrix."""
+    return jnp.linalg.pinv(_balanced_means(state), rtol=_RANK_CUT)
+
+
+def _projected(residuals: Array, inverse: Array) -> Array:
+    """What each row adds to tr(S_W S_B^+), but for its share [n]."""
+    return jnp.sum(matmul(residuals, inverse) ** 2, axis=1)
+
+
+def _collapse(state: Moments, trace: Array) -> Array:
+    """-tr(S_W S_B^+) / C; S_B = M'M / C and S_W = sum share r r' / C: the 1 / C cancel."""
+    number = (state.counts > 0).sum().astype(trace.dtype)
+    return jnp.where(jnp.any(_balanced_means(state) != 0), -trace / number, jnp.nan)
+
+
+def face_from_moments(
+    state: Moments,
+    *,
+    temperature: ArrayLike = _TEMPERATURE,
+    covariance: str = "spherical",
+    variance_floor: ArrayLike = _FLOOR,
 ) -> Array:
-    """As `_overlaps`, with a full covariance per class, floor * I added to each."""
-    eye = jnp.eye(residuals.shape[1], dtype=residuals.dtype)
+    r"""FaCe of samples that are known by their moments only.
 
-    def covariance(members: Array) -> Array:
-        return matmul(residuals.T, (members * share)[:, None] * residuals) + floor * eye
+    .. math:: S = -\tfrac1C \mathrm{tr}(\Sigma_W \Sigma_B^{+}) + F\bigl(m_c, \sigma_c^2\bigr)
 
-    def half_logdet(lower: Array) -> Array:
-        return jnp.log(jnp.diagonal(lower)).sum()
+    Every class weighs the same in the within-class scatter, so the moments need either
+    ``class_counts`` (see `jaxte.moments.init`) or classes of one size.
 
-    scatters = lax.map(covariance, group.one_hot.T)
-    own = lax.map(lambda s: half_logdet(jnp.linalg.cholesky(s)), scatters)
+    Args:
+        state: `jaxte.moments.Moments` of labels.
+        temperature: as in `face`, as are the others.
+        covariance: "spherical" or "diagonal".
+        variance_floor: least variance.
 
-    def pair(index: Array) -> Array:
-        i, j = index
-        lower = jnp.linalg.cholesky(0.5 * (scatters[i] + scatters[j]))
-        gap = solve_triangular(lower, means[i] - means[j], lower=True)
-        return jnp.exp(-0.125 * (gap @ gap) - half_logdet(lower) + 0.5 * (own[i] + own[j]))
+    Returns:
+        Scalar, the score that `face` gives to the samples themselves.
 
-    i, j = jnp.triu_indices(means.shape[0])
-    values = lax.map(pair, jnp.stack([i, j], axis=1))
-    return jnp.zeros((means.shape[0],) * 2, means.dtype).at[i, j].set(values).at[j, i].set(values)
+    Raises:
+        InputError: for covariance="full", moments of float targets, or without class counts.
+
+    Source: as `face`.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 8))
+        >>> y = jax.numpy.arange(90) % 3
+        >>> state = jaxte.moments.init(8, num_classes=3, class_counts=[30, 30, 30])
+        >>> state = jaxte.moments.update(state, x, y)
+        >>> gap = jaxte.metrics.face_from_moments(state) - jaxte.metrics.face(x, y)
+        >>> round(abs(float(gap)), 3)
+        0.0
+    """
+    _check_options(temperature, covariance, variance_floor)
+    _no_full(covariance)
+    if state.targets is not None:
+        raise InputError("face needs moments of integer labels, not of float targets")
+    scatter = _known_balance(state)
+    if scatter is None:
+        raise InputError(
+            "face weighs all classes the same, and these moments do not: make them with "
+            "moments.init(..., class_counts=[...]), the samples of each class"
+        )
+    trace = _balanced_trace(state, scatter)
+    width = state.means.shape[1]
+    terms = _finish(state, trace, width, temperature, variance_floor, covariance)
+    return terms.variance_collapse + terms.class_fairness
 
 
-def _fairness(logits: Array, group: Classes) -> Array:
-    """Mean entropy of each present class's softmax over the other present classes."""
-    others = group.present[:, None] & group.present[None] & ~jnp.eye(len(logits), dtype=bool)
-    # a row of -inf alone would give NaN: an absent class compares with itself and is left out
-    shown = others | (jnp.eye(len(logits), dtype=bool) & ~group.present[None])
-    log_p = jax.nn.log_softmax(jnp.where(shown, logits, -jnp.inf), axis=1)
-    entropy = -jnp.sum(jnp.exp(log_p) * jnp.where(shown, log_p, 0), axis=1)
-    return jnp.where(group.present, entropy, 0).sum() / group.number
+def _no_full(covariance: str) -> None:
+    if covariance == "full":
+        raise InputError(
+            "covariance='full' needs all samples of a class at once: give arrays, or choose "
+            "'spherical' or 'diagonal'"
+        )
+
+
+def _known_balance(state: Moments) -> Array | None:
+    """The scatter in which classes weigh the same, if the moments hold it."""
+    if state.balance is not None:
+        return state.balance.scatter
+    if _inputs.is_traced(state.counts):
+        return None
+    counts = state.counts[state.counts > 0]
+    even = len(counts) > 0 and bool((counts == counts[0]).all())
+    return state.scatter / counts[0] if even else None
+
+
+@jax.jit
+def _balanced_trace(state: Moments, scatter: Array) -> Array:
+    inverse = _inverse_means(state)
+    return jnp.sum(inverse * matmul(scatter, inverse))
+
+
+def face_passes(
+    state: Moments,
+    width: ArrayLike,
+    *,
+    temperature: Any = _TEMPERATURE,
+    covariance: str = "spherical",
+    variance_floor: Any = _FLOOR,
+) -> Passes:
+    """Score and terms from moments, and one more pass where classes weigh unequally."""
+    _check_options(temperature, covariance, variance_floor)
+    _no_full(covariance)
+    scatter = _known_balance(state)
+    if scatter is not None:
+        trace = _balanced_trace(state, scatter)
+    else:
+        zero = jnp.zeros((), state.means.dtype)
+        trace = yield Pass(_add_projected, zero, (state, jax.jit(_inverse_means)(state)))
+    return _as_parts(_finish(state, trace, width, temperature, variance_floor, covariance))
+
+
+@jax.jit
+def _add_projected(
+    carry: Array, held: tuple[Any, ...], features: Array, labels: Array, weights: Array | None
+) -> Array:
+    state, inverse = held
+    row = _inputs.rows(features, weights, None)
+    group = _inputs.classes(labels, len(state.counts), row)
+    residuals = row.features - state.origin[None] - _inputs.of_row(state.means, group)
+    share = row.weights * _inputs.of_row(1 / jnp.where(state.counts > 0, state.counts, 1), group)
+    return carry + share @ _projected(residuals, inverse)

@@ -12,15 +12,16 @@ from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
-from jaxte._inputs import Rows, centre
-from jaxte.linalg import matmul
+from jaxte._inputs import Rows
 from jaxte.metrics import _evidence
-from jaxte.metrics._evidence import Fit, Problem
+from jaxte.metrics._evidence import Normal, Problem
+from jaxte.metrics._look import Look, Passes, only_active
+from jaxte.metrics._maximum import maximum_evidence, optimum
+from jaxte.moments import Moments
 
-__all__ = ["LogMEFit", "logme", "logme_fit"]
+__all__ = ["LogMEFit", "logme", "logme_fit", "logme_from_moments"]
 
-_VARIANTS = ("paper", "released")
-_SMALL = 1e-30  # keeps the logarithm of an all-zero feature matrix finite
+VARIANTS = ("paper", "released")
 
 
 class LogMEFit(NamedTuple):
@@ -145,33 +146,10 @@ def _checked(
     num_features: ArrayLike | None,
     variant: str,
 ) -> tuple[Any, ...]:
-    _inputs.choose("variant", variant, _VARIANTS)
+    _inputs.choose("variant", variant, VARIANTS)
     n = _inputs.check_features(features, weights, num_features)
     num_classes = _inputs.check_targets(targets, n, num_classes, weights)
     return features, targets, weights, num_features, num_classes, variant
-
-
-def _columns(
-    features: ArrayLike,
-    targets: ArrayLike,
-    weights: ArrayLike | None,
-    num_features: ArrayLike | None,
-    num_classes: int | None,
-) -> tuple[Rows, Array, Array, Array]:
-    """Rows, target columns [n, k], which of them count, and whether a score exists."""
-    row = _inputs.rows(features, weights, num_features)
-    if num_classes is not None:
-        group = _inputs.classes(targets, num_classes, row)
-        y, active, scorable = group.one_hot, group.present, group.scorable
-    else:
-        y = jnp.asarray(targets).astype(row.features.dtype)
-        y = y[:, None] if y.ndim == 1 else y
-        y = jnp.where((row.weights == 0)[:, None] & ~jnp.isfinite(y), 0, y)
-        active = matmul(row.weights, y**2) > 0
-        scorable = active.any() & row.finite
-    # a column that does not count must have finite derivatives all the same: copy one that does
-    copied = jnp.take(y, jnp.argmax(active), axis=1)[:, None]
-    return row, jnp.where(active[None], y, copied), active, scorable
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -183,12 +161,119 @@ def _score(
     num_classes: int | None,
     variant: str,
 ) -> Array:
-    row, y, active, scorable = _columns(features, targets, weights, num_features, num_classes)
+    look = Look(
+        features, targets, num_classes=num_classes, weights=weights, num_features=num_features
+    )
+    return logme_parts(look, variant=variant)["score"]
+
+
+def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> dict[str, Array]:
+    """The score, and whether an optimum was bounded, not converged or not to be trusted.
+
+    ``route``: "quick" may leave an optimum "unsure", "full" never does, "sure" takes the quick
+    one and where that is not enough the full one.
+    """
+    _inputs.choose("variant", variant, VARIANTS)
+    y, active, scorable = look.columns
+    normal = _normal(look)
     if variant == "paper":
-        evidence = _maximum_evidence(row.features, y, row.weights)
+        held = jax.tree.map(stop_gradient, normal)
+        evidence, flags = maximum_evidence(route, look.row.features, y, look.row.weights, held)
     else:
-        evidence = _evidence.iterate_as_released(_evidence.decompose(row, y), row.width).evidence
-    return _average(evidence, active, scorable)
+        problem = _decomposed(look.row, y, normal)
+        evidence = _evidence.iterate_as_released(problem, look.row.width).evidence
+        flags = jnp.zeros((3, 1), evidence.dtype)
+    return _parts(evidence, flags, active, scorable)
+
+
+def logme_passes(
+    state: Moments, width: ArrayLike, *, variant: str = "paper", route: str = "sure"
+) -> Passes:
+    """The score of streamed samples: their moments are enough."""
+    yield from ()
+    return _score_moments(state, width, _inputs.choose("variant", variant, VARIANTS), route)
+
+
+def _parts(evidence: Array, flags: Array, active: Array, scorable: Array) -> dict[str, Array]:
+    bounded, moving, unsure = (flags > 0).any(axis=1)
+    return {
+        "score": _average(evidence, active, scorable),
+        "bounded": bounded,
+        "unconverged": moving,
+        "unsure": unsure,
+    }
+
+
+def _normal(look: Look) -> Normal | None:
+    """The normal equations, where they keep the digits; else None: take the rows."""
+    if look.axis is None and not (look.by_columns and look.row.features.dtype == jnp.float64):
+        return None
+    return _active_normal(look.moments, look.columns[1])
+
+
+def _active_normal(state: Moments, active: Array) -> Normal:
+    given = _evidence.normal_equations(state)
+    cross, square, y_mean = (
+        only_active(part, active) for part in (given.cross, given.square, given.y_mean)
+    )
+    return given._replace(cross=cross, square=square, y_mean=y_mean)
+
+
+def _decomposed(row: Rows, y: Array, normal: Normal | None) -> Problem:
+    return _evidence.decompose(row, y) if normal is None else _evidence.decompose_normal(normal)
+
+
+def logme_from_moments(state: Moments, *, variant: str = "paper") -> Array:
+    r"""LogME of samples that are known by their moments only.
+
+    .. math:: \mathrm{LogME}\bigl(n_c,\ m_c,\ S_W\bigr) = \mathrm{LogME}(X, y)
+
+    In float32 the moments square the condition number of the features: expect four digits.
+
+    Args:
+        state: `jaxte.moments.Moments`, of labels or of float targets.
+        variant: as in `logme`.
+
+    Returns:
+        Scalar, the score that `logme` gives to the samples themselves.
+
+    Raises:
+        InputError: for an unknown variant.
+
+    Source: as `logme`.
+
+    Example:
+        >>> import jax, jaxte
+        >>> x = jax.random.normal(jax.random.key(0), (90, 8))
+        >>> y = jax.numpy.arange(90) % 3
+        >>> state = jaxte.moments.update(jaxte.moments.init(8, num_classes=3), x, y)
+        >>> round(float(jaxte.metrics.logme_from_moments(state) - jaxte.metrics.logme(x, y)), 4)
+        0.0
+    """
+    _inputs.choose("variant", variant, VARIANTS)
+    return _score_moments(state, state.means.shape[1], variant)["score"]
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _score_moments(
+    state: Moments, width: ArrayLike, variant: str, route: str = "sure"
+) -> dict[str, Array]:
+    given = _evidence.normal_equations(state)
+    if state.targets is None:
+        active = state.counts > 0
+        scorable = state.valid & (active.sum() >= 2)
+    else:
+        active = given.square + given.n * given.y_mean**2 > 0
+        scorable = state.valid & active.any()
+    normal = _active_normal(state, active)
+    if variant == "paper":
+        evidence, flags = optimum(route, normal)
+    else:
+        problem = _evidence.decompose_normal(normal)
+        width = jnp.asarray(width).astype(given.mean.dtype)
+        evidence = _evidence.iterate_as_released(problem, width).evidence
+        flags = jnp.zeros((3, 1), evidence.dtype)
+    return _parts(evidence, flags, active, scorable)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -200,12 +285,15 @@ def _fit(
     num_classes: int | None,
     variant: str,
 ) -> LogMEFit:
-    row, y, active, scorable = _columns(features, targets, weights, num_features, num_classes)
-    problem = _evidence.decompose(row, y)
+    look = Look(
+        features, targets, num_classes=num_classes, weights=weights, num_features=num_features
+    )
+    y, active, scorable = look.columns
+    problem = _decomposed(look.row, y, _normal(look))
     if variant == "paper":
         fit = _evidence.maximise(problem)
     else:
-        fit = _evidence.iterate_as_released(problem, row.width)
+        fit = _evidence.iterate_as_released(problem, look.row.width)
     return LogMEFit(
         score=_average(fit.evidence, active, scorable),
         evidence=jnp.where(active, fit.evidence, jnp.nan),
@@ -223,70 +311,3 @@ def _average(evidence: Array, active: Array, scorable: Array) -> Array:
         evidence.dtype
     )
     return jnp.where(scorable & jnp.isfinite(mean), mean, jnp.nan)
-
-
-@jax.custom_jvp
-def _maximum_evidence(features: Array, y: Array, weights: Array) -> Array:
-    """Maximum log evidence per sample of each column of y [n, k]."""
-    return _evidence.maximise(_problem(features, y, weights)).evidence
-
-
-def _problem(features: Array, y: Array, weights: Array) -> Problem:
-    width = jnp.asarray(features.shape[1], features.dtype)
-    return _evidence.decompose(Rows(features, weights, weights.sum(), width), y)
-
-
-@_maximum_evidence.defjvp
-def _maximum_evidence_jvp(
-    primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]
-) -> tuple[Array, Array]:
-    """At a maximum the precisions and the posterior mean may be held fixed (envelope theorem)."""
-    problem = _problem(*primals)
-    fit = _evidence.maximise(problem)
-    held = partial(_evidence_at, problem, fit)
-    return fit.evidence, jax.jvp(held, primals, tangents)[1]
-
-
-def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights: Array) -> Array:
-    """A function of (features, y, weights) with the derivative of the maximised evidence.
-
-    The log determinant's derivative, tr((tI + G)^-1 dG), is taken in centred coordinates as
-    tr(D dA) + d ln(1 + n p) with D = (tI + A)^-1 and p = m' D m, D held fixed throughout.
-    """
-    p, t = problem, fit.ratio
-    row = Rows(features / p.unit, weights, weights.sum(), p.n)
-    x, mean = centre(row.features, row)
-    n, axes = row.total, p.spec.axes
-    counted = weights[:, None] > 0
-
-    def square(held: Array, moving: Array) -> Array:
-        """Column sums of weights * moving**2, its value and half its derivative from held."""
-        cross = jnp.sum(stop_gradient(weights)[:, None] * held * moving, axis=0)
-        return matmul(weights, held**2) + 2 * (cross - stop_gradient(cross))
-
-    # products that are zero but for rounding are held at zero, since 1 / t may be 1e20
-    scores = matmul(x, axes)
-    held = stop_gradient(jnp.where(counted & (p.lam == 0)[None], 0, scores))
-    inverse = 1 / (t[None] + p.lam[:, None])
-    trace = matmul(square(held, scores), inverse)
-    beyond = stop_gradient(jnp.where(counted, 0, x - matmul(scores, axes.T)))
-    trace += jnp.where(p.off_square > 0, weights @ jnp.sum(beyond**2, axis=1), 0) / t
-
-    coefficients = p.mu[:, None] * inverse
-    direction = matmul(axes, coefficients) + p.off[:, None] / t[None]  # D m
-    along = matmul(x, direction)
-    held = stop_gradient(jnp.where(counted, matmul(held, coefficients), along))
-    leverage = p.mu**2 @ inverse + p.off_square / t
-    change = 2 * matmul(mean, direction) - square(held, along)
-    logdet = trace + (p.n * change + n * leverage) / (1 + p.n * leverage)
-
-    held = _evidence.residuals(p, row._replace(features=features), y, t)
-    residual = y - matmul(row.features, _evidence.posterior_mean(p, t) * p.unit)
-    moving = n * jnp.log(fit.beta / (2 * jnp.pi)) - logdet
-    moving -= fit.beta * square(stop_gradient(held), residual)
-    # at a bound the slope does not vanish, and the bound moves with tr G
-    slope = jnp.where(fit.bounded, _evidence.slope(p, jnp.log(t)), 0)
-    moving += slope * jnp.log(jnp.maximum(weights @ jnp.sum(row.features**2, axis=1), _SMALL))
-    # the part that does not move makes the value right, which d(1/n) multiplies
-    fixed = stop_gradient(2 * p.n * fit.evidence - moving)
-    return (moving + fixed) / (2 * n)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 from jax import Array
 
 from jaxte._inputs import InputError
-from jaxte.metrics.face import face, face_terms
-from jaxte.metrics.logme import logme, logme_fit
-from jaxte.metrics.sfda import sfda
+from jaxte.metrics._look import Parts, Passes
+from jaxte.metrics.face import face, face_from_moments, face_parts, face_passes
+from jaxte.metrics.logme import logme, logme_from_moments, logme_parts, logme_passes
+from jaxte.metrics.sfda import sfda, sfda_parts, sfda_passes
 
 __all__ = ["REGISTRY", "Metric", "get_metric"]
-
-Parts = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,15 @@ class Metric:
     Attributes:
         name: its name in the field.
         function: (features, targets, *, num_classes, weights, num_features, ...) -> scalar.
-        parts: the same arguments -> named scalars: "score", and what a pool wants to know besides.
+        parts: (what several metrics see of one model inside jit, ...) -> named scalars: "score",
+            and what a pool wants to know besides.
+        quick: as parts, cheaper, but an "unsure" part says where it is not to be trusted; or None.
+        passes: (moments, width, ...) -> the same, asking for more passes over streamed samples.
+        from_moments: (moments, ...) -> scalar, where moments suffice; else None.
         terms: names of the parts that add up to the score, () if it has only one.
         paper: where it was published.
         tasks: "classification", "regression".
         needs: what it reads besides the targets.
-        moments: whether class counts, class means and one Gram matrix are enough.
         invariances: which of "rotation", "shift", "scale" of the features never change a score;
             the order of samples and the numbering of classes never do.
         range: least and largest score.
@@ -42,34 +44,27 @@ class Metric:
     name: str
     function: Callable[..., Array]
     parts: Callable[..., Parts]
+    passes: Callable[..., Passes]
     paper: str
     tasks: tuple[str, ...]
     range: tuple[float, float]
     cost: str
+    quick: Callable[..., Parts] | None = None
+    from_moments: Callable[..., Array] | None = None
     needs: tuple[str, ...] = ("features",)
     terms: tuple[str, ...] = ()
-    moments: bool = False
     invariances: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
+
+    @property
+    def moments(self) -> bool:
+        """Whether class counts, means and scatter are enough, so that one pass is."""
+        return self.from_moments is not None
 
     @property
     def default_variant(self) -> str | None:
         """The variant used unless another is asked for."""
         return self.variants[0] if self.variants else None
-
-
-def _logme_parts(*args: Any, **options: Any) -> Parts:
-    fit = logme_fit(*args, **options)
-    return {"score": fit.score, "bounded": fit.bounded.any(), "unconverged": ~fit.converged.all()}
-
-
-def _sfda_parts(*args: Any, **options: Any) -> Parts:
-    return {"score": sfda(*args, **options)}
-
-
-def _face_parts(*args: Any, **options: Any) -> Parts:
-    terms = face_terms(*args, **options)
-    return {"score": terms.variance_collapse + terms.class_fairness, **terms._asdict()}
 
 
 REGISTRY: Mapping[str, Metric] = MappingProxyType(
@@ -79,19 +74,22 @@ REGISTRY: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 name="logme",
                 function=logme,
-                parts=_logme_parts,
+                parts=partial(logme_parts, route="full"),
+                quick=partial(logme_parts, route="quick"),
+                passes=logme_passes,
                 paper="You et al., ICML 2021 and JMLR 2022",
                 tasks=("classification", "regression"),
                 range=(float("-inf"), float("inf")),
                 cost="2 n d k + O(k^3)",
-                moments=True,
+                from_moments=logme_from_moments,
                 invariances=frozenset({"rotation", "scale"}),
                 variants=("paper", "released"),
             ),
             Metric(
                 name="sfda",
                 function=sfda,
-                parts=_sfda_parts,
+                parts=sfda_parts,
+                passes=sfda_passes,
                 paper="Shao et al., ECCV 2022",
                 tasks=("classification",),
                 range=(0.0, 1.0),
@@ -102,13 +100,14 @@ REGISTRY: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 name="face",
                 function=face,
-                parts=_face_parts,
+                parts=face_parts,
+                passes=face_passes,
                 paper="Ding et al., arXiv 2310.05754 (reconstructed)",
                 tasks=("classification",),
                 range=(float("-inf"), float("inf")),
                 cost="2 n d C + C^2 d",
                 terms=("variance_collapse", "class_fairness"),
-                moments=True,
+                from_moments=face_from_moments,
                 invariances=frozenset({"rotation", "shift"}),
             ),
         )

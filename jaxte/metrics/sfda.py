@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
+from jaxte import _inputs, moments
 from jaxte._inputs import Classes, Rows
-from jaxte.linalg import matmul, ridge_solve
+from jaxte.linalg import matmul, ridge_solve, ridge_solve_scatter
+from jaxte.metrics._look import Look, Parts, Pass, Passes
+from jaxte.moments import Moments, measure
 
 __all__ = ["sfda"]
 
@@ -81,27 +84,48 @@ def sfda(
         >>> bool(jaxte.metrics.sfda(better, y) > jaxte.metrics.sfda(x, y))
         True
     """
-    paper = _inputs.choose("variant", variant, _VARIANTS) == "paper"
-    _inputs.choose("shrink_target", shrink_target, _TARGETS)
+    settings = _settings(variant, shrinkage, shrink_target, double_softmax, log_score)
     n = _inputs.check_features(features, weights, num_features)
     num_classes = _inputs.check_labels(labels, n, num_classes, weights)
-    if shrinkage is not None:
-        _inputs.check_share("shrinkage", shrinkage)
-    return _sfda(
+    return _score(
         features,
         labels,
         weights,
         num_features,
         shrinkage,
         num_classes=num_classes,
+        settings=settings,
+    )
+
+
+class Settings(NamedTuple):
+    """The readings of SFDA, as they are known while tracing."""
+
+    identity: bool
+    double_softmax: bool
+    log_score: bool
+
+
+def _settings(
+    variant: str = "released",
+    shrinkage: ArrayLike | None = None,
+    shrink_target: str = "trace",
+    double_softmax: bool | None = None,
+    log_score: bool | None = None,
+) -> Settings:
+    paper = _inputs.choose("variant", variant, _VARIANTS) == "paper"
+    _inputs.choose("shrink_target", shrink_target, _TARGETS)
+    if shrinkage is not None:
+        _inputs.check_share("shrinkage", shrinkage)
+    return Settings(
         identity=shrink_target == "identity",
         double_softmax=not paper if double_softmax is None else bool(double_softmax),
         log_score=paper if log_score is None else bool(log_score),
     )
 
 
-@partial(jax.jit, static_argnames=("num_classes", "identity", "double_softmax", "log_score"))
-def _sfda(
+@partial(jax.jit, static_argnames=("num_classes", "settings"))
+def _score(
     features: ArrayLike,
     labels: ArrayLike,
     weights: ArrayLike | None,
@@ -109,70 +133,206 @@ def _sfda(
     shrinkage: ArrayLike | None,
     *,
     num_classes: int,
-    identity: bool,
-    double_softmax: bool,
-    log_score: bool,
+    settings: Settings,
 ) -> Array:
-    row = _inputs.rows(features, weights, num_features)
-    group = _inputs.classes(labels, num_classes, row)
-    # the classifier does not see a common offset, but rounding does
-    x, _ = _inputs.centre(row.features, row)
-    means = _inputs.class_means(x, row.weights, group)
-    residuals = x - _inputs.of_row(means, group)
+    look = Look(
+        features, labels, num_classes=num_classes, weights=weights, num_features=num_features
+    )
+    return _challenged(look, settings, shrinkage)
+
+
+def sfda_parts(look: Look, *, shrinkage: ArrayLike | None = None, **options: Any) -> Parts:
+    """The score of one model inside jit."""
+    return {"score": _challenged(look, _settings(shrinkage=shrinkage, **options), shrinkage)}
+
+
+def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> Array:
+    """Stage 1, ConfMix, stage 2 and the score, for rows in memory."""
+    group, row = look.group, look.row
     if shrinkage is None:
-        lam = jnp.maximum(jnp.exp(-5 * _largest_eigenvalue(residuals, row)), _FLOOR)
+        lam = _released_shrinkage(_largest_eigenvalue(look.moments, look))
     else:
-        lam = jnp.asarray(shrinkage).astype(x.dtype)
-
-    logits = _discriminant(x, residuals, means, lam, row, group, identity)
-    confidence = jax.nn.softmax(logits)
-    if double_softmax:
-        confidence = jax.nn.softmax(jnp.where(group.present[None], confidence, -jnp.inf))
-    own = jnp.sum(confidence * group.one_hot, axis=1)[:, None]
-    others = (means.sum(axis=0)[None] - means) / jnp.maximum(group.number - 1, 1)
-    mixed = own * x + (1 - own) * _inputs.of_row(others, group)
-
-    means = _inputs.class_means(mixed, row.weights, group)
-    residuals = mixed - _inputs.of_row(means, group)
-    logits = _discriminant(mixed, residuals, means, lam, row, group, identity)
-    own = (group.one_hot > 0) & group.present[None]
-    log_p = jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0), axis=1)
-    score = row.weights @ (log_p if log_score else jnp.exp(log_p)) / row.total
+        lam = jnp.asarray(shrinkage).astype(row.features.dtype)
+    logits = _logits(look.moments, look.residuals, look, lam, settings)
+    own = _confidence(logits, group, settings)[:, None]
+    mixed = _mix(own, look.moments, look.residuals, group.labels)
+    state, residuals = measure(
+        row._replace(features=mixed), group.labels, look.num_classes, axis=look.axis
+    )
+    logits = _logits(state, residuals, look, lam, settings)
+    score = look.everywhere(row.weights @ _gain(logits, group, settings)) / look.total
     return jnp.where(group.scorable, score, jnp.nan)
 
 
-def _largest_eigenvalue(residuals: Array, row: Rows) -> Array:
+def _logits(state: Moments, residuals: Array, look: Look, lam: Array, settings: Settings) -> Array:
+    """Logits [n, C] of regularised Fisher discriminant analysis fitted to the rows themselves."""
+    row, n = look.row, look.total
+    ridge = _ridge(state, lam, row.width, settings)
+    if look.axis is not None:
+        solve = partial(ridge_solve_scatter, state.scatter / n)
+    else:
+        scatter = state.scatter / n if look.by_columns else None
+        solve = partial(ridge_solve, residuals, row.weights / n, scatter=scatter)
+    found = _classifier(state, solve(1 - lam, ridge, state.deviations.T))
+    return _apply(found, state, residuals, look.group.labels)
+
+
+class Classifier(NamedTuple):
+    """Linear discriminants of features measured from the mean of all samples."""
+
+    directions: Array  # [d, C]
+    offsets: Array  # [C]; -inf for classes without rows
+
+
+def _classifier(state: Moments, directions: Array) -> Classifier:
+    present = state.counts > 0
+    prior = jnp.log(jnp.where(present, state.counts / state.total, 1))
+    offsets = prior - 0.5 * jnp.sum(state.deviations.T * directions, axis=0)
+    return Classifier(directions, jnp.where(present, offsets, -jnp.inf))
+
+
+def _apply(found: Classifier, state: Moments, residuals: Array, labels: Array) -> Array:
+    """Logits of rows that are given by their class and their distance from its mean."""
+    centres = matmul(state.deviations, found.directions) + found.offsets[None]
+    return matmul(residuals, found.directions) + jnp.take(centres, labels, axis=0, mode="clip")
+
+
+def _released_shrinkage(largest: Array) -> Array:
+    return jnp.maximum(jnp.exp(-5 * largest), _FLOOR)
+
+
+def _ridge(state: Moments, lam: Array, width: Array, settings: Settings) -> Array:
+    """What shrinkage adds to the diagonal."""
+    within = state.squares.sum() / state.total
+    between = jnp.sum(state.counts[:, None] * state.deviations**2) / state.total
+    ridge = lam if settings.identity else lam * within / width
+    # vanishing within-class scatter: the limit, from a ridge far below every other one
+    lowest = jnp.finfo(within.dtype).eps ** 2 * (within + between) / width
+    return jnp.where(within + between > 0, jnp.maximum(ridge, lowest), 1)
+
+
+def _confidence(logits: Array, group: Classes, settings: Settings) -> Array:
+    """How sure stage 1 is of each row's own class [n]."""
+    confidence = jax.nn.softmax(logits)
+    if settings.double_softmax:
+        confidence = jax.nn.softmax(jnp.where(group.present[None], confidence, -jnp.inf))
+    return jnp.sum(confidence * group.one_hot, axis=1)
+
+
+def _mix(own: Array, state: Moments, residuals: Array, labels: Array) -> Array:
+    """ConfMix: rows, from the mean of all, pulled toward the other classes [n, d]."""
+    means = state.deviations
+    number = (state.counts > 0).sum().astype(means.dtype)
+    others = (means.sum(axis=0)[None] - means) / jnp.maximum(number - 1, 1)
+    toward, away = (jnp.take(part, labels, axis=0, mode="clip") for part in (means, others))
+    return own * (residuals + toward) + (1 - own) * away
+
+
+def _gain(logits: Array, group: Classes, settings: Settings) -> Array:
+    """What each row adds to the score [n]."""
+    own = (group.one_hot > 0) & group.present[None]
+    log_p = jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0), axis=1)
+    return log_p if settings.log_score else jnp.exp(log_p)
+
+
+def _largest_eigenvalue(state: Moments, look: Look | None = None) -> Array:
     """The released estimate: three double power steps on S_W from its row sums."""
 
-    def scatter(v: Array) -> Array:
-        return matmul(residuals.T, row.weights * matmul(residuals, v)) / row.total
+    def within(v: Array) -> Array:
+        if look is None or look.by_columns:
+            return matmul(state.scatter, v) / state.total
+        along = look.row.weights * matmul(look.residuals, v)
+        return matmul(look.residuals.T, along) / state.total
 
     def unit(v: Array) -> Array:
         square = v @ v
         return jnp.where(square > 0, v / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
-    v = scatter(jnp.ones(residuals.shape[1], residuals.dtype))
+    v = within(jnp.ones(state.means.shape[1], state.means.dtype))
     # row sums can vanish without S_W doing so (released: NaN); its diagonal cannot
-    diagonal = row.weights @ residuals**2 / row.total
-    v = jnp.where(v @ v > 0, v, diagonal)
+    v = jnp.where(v @ v > 0, v, state.squares.sum(axis=0) / state.total)
     for _ in range(3):
-        u = unit(scatter(v))
-        v = unit(scatter(u))
-    return v @ scatter(u)
+        u = unit(within(v))
+        v = unit(within(u))
+    return v @ within(u)
 
 
-def _discriminant(
-    x: Array, residuals: Array, means: Array, lam: Array, row: Rows, group: Classes, identity: bool
+# --- samples that do not fit in memory ------------------------------------------------------------
+
+
+def sfda_passes(
+    state: Moments, width: ArrayLike, *, shrinkage: ArrayLike | None = None, **options: Any
+) -> Passes:
+    """The score from moments and two more passes over the samples."""
+    settings = _settings(shrinkage=shrinkage, **options)
+    first, lam = _first_fit(state, width, shrinkage, settings)
+    d, (c,) = state.means.shape[1], state.counts.shape
+    empty = moments.init(d, num_classes=c, dtype=state.means.dtype)
+    mixed = yield Pass(partial(_mix_batch, settings=settings), empty, (state, first))
+    second = _fit_scatter(mixed, width, lam, settings)
+    held = (state, first, mixed, second)
+    zero = jnp.zeros((), state.means.dtype)
+    gain = yield Pass(partial(_add_gain, settings=settings), zero, held)
+    scorable = state.valid & ((state.counts > 0).sum() >= 2)
+    return {"score": jnp.where(scorable, gain / state.total, jnp.nan)}
+
+
+@partial(jax.jit, static_argnames="settings")
+def _first_fit(
+    state: Moments, width: ArrayLike, shrinkage: ArrayLike | None, settings: Settings
+) -> tuple[Classifier, Array]:
+    if shrinkage is None:
+        lam = _released_shrinkage(_largest_eigenvalue(state))
+    else:
+        lam = jnp.asarray(shrinkage).astype(state.means.dtype)
+    return _fit_scatter(state, width, lam, settings), lam
+
+
+@partial(jax.jit, static_argnames="settings")
+def _fit_scatter(state: Moments, width: ArrayLike, lam: Array, settings: Settings) -> Classifier:
+    ridge = _ridge(state, lam, jnp.asarray(width).astype(lam.dtype), settings)
+    solved = ridge_solve_scatter(state.scatter / state.total, 1 - lam, ridge, state.deviations.T)
+    return _classifier(state, solved)
+
+
+def _mixed(
+    state: Moments, first: Classifier, row: Rows, labels: Array, settings: Settings
+) -> tuple[Array, Classes]:
+    group = _inputs.classes(labels, len(state.counts), row)._replace(present=state.counts > 0)
+    residuals = row.features - state.origin[None] - _inputs.of_row(state.means, group)
+    own = _confidence(_apply(first, state, residuals, labels), group, settings)
+    return _mix(own[:, None], state, residuals, labels), group
+
+
+@partial(jax.jit, static_argnames="settings")
+def _mix_batch(
+    carry: Moments,
+    held: tuple[Any, ...],
+    features: Array,
+    labels: Array,
+    weights: Array | None,
+    *,
+    settings: Settings,
+) -> Moments:
+    row = _inputs.rows(features, weights, None)
+    state, first = held
+    mixed, _ = _mixed(state, first, row, labels, settings)
+    return moments.add(carry, row._replace(features=mixed), labels)
+
+
+@partial(jax.jit, static_argnames="settings")
+def _add_gain(
+    carry: Array,
+    held: tuple[Any, ...],
+    features: Array,
+    labels: Array,
+    weights: Array | None,
+    *,
+    settings: Settings,
 ) -> Array:
-    """Logits [n, C] of regularised Fisher discriminant analysis; -inf for classes without rows."""
-    within = (row.weights @ residuals**2).sum() / row.total
-    spread = (row.weights @ x**2).sum() / row.total
-    ridge = lam if identity else lam * within / row.width
-    # vanishing within-class scatter: the limit, from a ridge far below every other one
-    lowest = jnp.finfo(x.dtype).eps ** 2 * spread / row.width
-    ridge = jnp.where(spread > 0, jnp.maximum(ridge, lowest), 1)
-    directions = ridge_solve(residuals, row.weights / row.total, 1 - lam, ridge, means.T)
-    offsets = -0.5 * jnp.sum(means.T * directions, axis=0)
-    prior = jnp.log(jnp.where(group.present, group.counts / row.total, 1))
-    logits = matmul(x, directions) + (offsets + prior)[None]
-    return jnp.where(group.present[None], logits, -jnp.inf)
+    row = _inputs.rows(features, weights, None)
+    state, first, mixed_state, second = held
+    mixed, group = _mixed(state, first, row, labels, settings)
+    residuals = mixed - mixed_state.origin[None] - _inputs.of_row(mixed_state.means, group)
+    logits = _apply(second, mixed_state, residuals, labels)
+    return carry + row.weights @ _gain(logits, group, settings)

@@ -65,7 +65,6 @@ def with_perturbation(
         ()
     """
     change = get_perturbation(perturb) if isinstance(perturb, str) else perturb
-    knows_width = "return_num_features" in inspect.signature(change).parameters
 
     @functools.wraps(metric)
     def perturbed(
@@ -78,12 +77,29 @@ def with_perturbation(
         **metric_options: Any,
     ) -> Any:
         shared: dict[str, Any] = {"num_classes": num_classes, "weights": weights}
-        asked = {"return_num_features": True} if knows_width else {}
-        moved = change(features, labels, num_features=num_features, **shared, **asked, **options)
-        if knows_width:
-            moved, num_features = moved
-        elif num_features is not None:
-            num_features = jnp.minimum(jnp.asarray(num_features), moved.shape[1])
+        moved, num_features = moved_features(
+            change, features, labels, num_features=num_features, **shared, **options
+        )
         return metric(moved, labels, num_features=num_features, **shared, **metric_options)
 
     return perturbed
+
+
+def moved_features(
+    change: Callable[..., Any],
+    features: ArrayLike,
+    labels: ArrayLike,
+    *,
+    num_features: ArrayLike | None,
+    **options: Any,
+) -> tuple[Any, ArrayLike | None]:
+    """Perturbed features, and their true width if they are padded."""
+    if "return_num_features" in inspect.signature(change).parameters:
+        moved, width = change(
+            features, labels, num_features=num_features, return_num_features=True, **options
+        )
+        return moved, width
+    moved = change(features, labels, num_features=num_features, **options)
+    if num_features is None:
+        return moved, None
+    return moved, jnp.minimum(jnp.asarray(num_features), moved.shape[1])

@@ -1,0 +1,115 @@
+"""What metrics see of one model inside jit: rows, classes and moments, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, TypeAlias
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxte import _inputs
+from jaxte._inputs import Classes, Rows
+from jaxte.linalg import matmul
+from jaxte.moments import Moments, measure
+
+Parts: TypeAlias = Mapping[str, Array]
+
+
+class Pass(NamedTuple):
+    """One more pass over the samples: ``carry = step(carry, held, x, y, weights)`` per batch."""
+
+    step: Callable[..., Any]
+    start: Any
+    held: Any
+
+
+# A metric of streamed samples asks for passes, is sent what they come to, and returns its parts.
+Passes: TypeAlias = Generator[Pass, Any, Parts]
+
+
+class Look:
+    """Features and targets of one model, as several metrics read them in one compiled call.
+
+    With ``axis``, the rows are those that one device of a mesh axis holds; counts, moments and
+    sums over `everywhere` are those of all devices.
+    """
+
+    def __init__(
+        self,
+        features: ArrayLike,
+        targets: ArrayLike,
+        *,
+        num_classes: int | None,
+        weights: ArrayLike | None = None,
+        num_features: ArrayLike | None = None,
+        axis: str | None = None,
+    ) -> None:
+        self.row: Rows = _inputs.rows(features, weights, num_features)
+        self.targets = targets
+        self.num_classes = num_classes
+        self.axis = axis
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether d x d matrices are the smaller or, for rows on many devices, the only ones."""
+        n, d = self.row.features.shape
+        return n >= d or self.axis is not None
+
+    @cached_property
+    def group(self) -> Classes:
+        """Labels of the rows at hand, counts of all."""
+        assert self.num_classes is not None
+        found = _inputs.classes(self.targets, self.num_classes, self.row)
+        if self.axis is None:
+            return found
+        counts = self.moments.counts
+        number = (counts > 0).sum().astype(counts.dtype)
+        return found._replace(
+            counts=counts,
+            present=counts > 0,
+            number=number,
+            scorable=self.moments.valid & (number >= 2),
+        )
+
+    @cached_property
+    def _measured(self) -> tuple[Moments, Array]:
+        return measure(self.row, self.targets, self.num_classes, axis=self.axis)
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of all rows."""
+        return self._measured[0]
+
+    @property
+    def residuals(self) -> Array:
+        """Rows minus the mean of their class [n, d]."""
+        return self._measured[1]
+
+    @property
+    def total(self) -> Array:
+        """Sum of all weights."""
+        return self.row.total if self.axis is None else self.moments.total
+
+    def everywhere(self, part: Array) -> Array:
+        """A sum over the rows at hand, added up over all devices."""
+        return part if self.axis is None else lax.psum(part, self.axis)
+
+    @cached_property
+    def columns(self) -> tuple[Array, Array, Array]:
+        """Target columns [n, k], which of them count, and whether there is a score at all."""
+        if self.num_classes is not None:
+            y, active, scorable = self.group.one_hot, self.group.present, self.group.scorable
+        else:
+            y = _inputs.target_columns(self.targets, self.row)
+            active = self.everywhere(matmul(self.row.weights, y**2)) > 0
+            scorable = active.any() & self.row.finite
+        return only_active(y, active), active, scorable
+
+
+def only_active(columns: Array, active: Array) -> Array:
+    """Columns [..., k] that do not count replaced by one that does, so that all are finite."""
+    copied = jnp.take(columns, jnp.argmax(active), axis=-1)[..., None]
+    return jnp.where(active.reshape((1,) * (columns.ndim - 1) + (-1,)), columns, copied)

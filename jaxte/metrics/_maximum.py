@@ -1,0 +1,129 @@
+"""The maximised evidence of target columns, by the cheapest route, and its derivative."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import sequential_vmap
+from jax.lax import stop_gradient
+
+from jaxte._inputs import Rows, centre
+from jaxte.linalg import matmul
+from jaxte.metrics import _evidence
+from jaxte.metrics._evidence import Fit, Normal, Problem
+from jaxte.metrics._reduced import reduce_normal, reduce_rows, search
+
+_REDUCED = 192  # size of the smaller Gram matrix from which its reduction beats its eigenvectors
+_SMALL = 1e-30  # keeps the logarithm of an all-zero feature matrix finite
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def maximum_evidence(
+    route: str, features: Array, y: Array, weights: Array, normal: Normal | None
+) -> tuple[Array, Array]:
+    """Maximum log evidence per sample of each column of y [n, k], and flags [3, k]."""
+    return optimum(route, normal if normal is not None else (features, y, weights))
+
+
+def optimum(route: str, given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    """Evidence and flags, by the tridiagonal reduction where that pays and suffices."""
+    size = len(given.mean) if isinstance(given, Normal) else min(given[0].shape)
+    dtype = given[0].dtype
+
+    def full(given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        fit = _evidence.maximise(_problem(given))
+        return fit.evidence, _flags(fit.bounded, ~fit.converged, jnp.zeros_like(fit.bounded))
+
+    def quick(given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        if isinstance(given, Normal):
+            found = search(reduce_normal(given))
+        else:
+            found = search(reduce_rows(_rows(given[0], given[2]), given[1]))
+        return found.evidence, _flags(found.bounded, ~found.converged, ~found.sure)
+
+    @sequential_vmap  # or both sides of the condition would be computed
+    def sure(given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        found = quick(given)
+        return lax.cond(jnp.any(found[1][2] > 0), lambda: full(given), lambda: found)
+
+    if route == "full" or size < _REDUCED or dtype != jnp.float64:
+        return full(given)
+    return lax.platform_dependent(given, cpu=quick if route == "quick" else sure, default=full)
+
+
+def _flags(*flags: Array) -> Array:
+    return jnp.stack(flags).astype(float)
+
+
+def _rows(features: Array, weights: Array) -> Rows:
+    width = jnp.asarray(features.shape[1], features.dtype)
+    return Rows(features, weights, weights.sum(), width)
+
+
+def _problem(given: Normal | tuple[Array, Array, Array]) -> Problem:
+    if isinstance(given, Normal):
+        return _evidence.decompose_normal(given)
+    features, y, weights = given
+    return _evidence.decompose(_rows(features, weights), y)
+
+
+@maximum_evidence.defjvp
+def maximum_evidence_jvp(
+    route: str, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """At a maximum the precisions and the posterior mean may be held fixed (envelope theorem)."""
+    problem = _problem(primals[:3])
+    fit = _evidence.maximise(problem)
+    held = partial(_evidence_at, problem, fit)
+    flags = _flags(fit.bounded, ~fit.converged, jnp.zeros_like(fit.bounded))
+    moved = jax.jvp(held, primals[:3], tangents[:3])[1]
+    return (fit.evidence, flags), (moved, jnp.zeros_like(flags))
+
+
+def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights: Array) -> Array:
+    """A function of (features, y, weights) with the derivative of the maximised evidence.
+
+    The log determinant's derivative, tr((tI + G)^-1 dG), is taken in centred coordinates as
+    tr(D dA) + d ln(1 + n p) with D = (tI + A)^-1 and p = m' D m, D held fixed throughout.
+    """
+    p, t = problem, fit.ratio
+    row = Rows(features / p.unit, weights, weights.sum(), p.n)
+    x, mean = centre(row.features, row)
+    n, axes = row.total, p.spec.axes
+    counted = weights[:, None] > 0
+
+    def square(held: Array, moving: Array) -> Array:
+        """Column sums of weights * moving**2, its value and half its derivative from held."""
+        cross = jnp.sum(stop_gradient(weights)[:, None] * held * moving, axis=0)
+        return matmul(weights, held**2) + 2 * (cross - stop_gradient(cross))
+
+    # products that are zero but for rounding are held at zero, since 1 / t may be 1e20
+    scores = matmul(x, axes)
+    held = stop_gradient(jnp.where(counted & (p.lam == 0)[None], 0, scores))
+    inverse = 1 / (t[None] + p.lam[:, None])
+    trace = matmul(square(held, scores), inverse)
+    beyond = stop_gradient(jnp.where(counted, 0, x - matmul(scores, axes.T)))
+    trace += jnp.where(p.off_square > 0, weights @ jnp.sum(beyond**2, axis=1), 0) / t
+
+    coefficients = p.mu[:, None] * inverse
+    direction = matmul(axes, coefficients) + p.off[:, None] / t[None]  # D m
+    along = matmul(x, direction)
+    held = stop_gradient(jnp.where(counted, matmul(held, coefficients), along))
+    leverage = p.mu**2 @ inverse + p.off_square / t
+    change = 2 * matmul(mean, direction) - square(held, along)
+    logdet = trace + (p.n * change + n * leverage) / (1 + p.n * leverage)
+
+    held = _evidence.residuals(p, row._replace(features=features), y, t)
+    residual = y - matmul(row.features, _evidence.posterior_mean(p, t) * p.unit)
+    moving = n * jnp.log(fit.beta / (2 * jnp.pi)) - logdet
+    moving -= fit.beta * square(stop_gradient(held), residual)
+    # at a bound the slope does not vanish, and the bound moves with tr G
+    slope = jnp.where(fit.bounded, _evidence.slope(p, jnp.log(t)), 0)
+    moving += slope * jnp.log(jnp.maximum(weights @ jnp.sum(row.features**2, axis=1), _SMALL))
+    # the part that does not move makes the value right, which d(1/n) multiplies
+    fixed = stop_gradient(2 * p.n * fit.evidence - moving)
+    return (moving + fixed) / (2 * n)
