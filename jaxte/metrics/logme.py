@@ -180,7 +180,8 @@ def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> d
         held = jax.tree.map(stop_gradient, normal)
         evidence, flags = maximum_evidence(route, look.row.features, y, look.row.weights, held)
     else:
-        problem = _decomposed(look.row, y, normal)
+        # from the rows, whose decomposition has a derivative
+        problem = _decomposed(look.row, y, None if look.axis is None else normal)
         evidence = _evidence.iterate_as_released(problem, look.row.width).evidence
         flags = jnp.zeros((3, 1), evidence.dtype)
     return _parts(evidence, flags, active, scorable)

@@ -167,7 +167,8 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
 def _logits(state: Moments, residuals: Array, look: Look, lam: Array, settings: Settings) -> Array:
     """Logits [n, C] of regularised Fisher discriminant analysis fitted to the rows themselves."""
     row, n = look.row, look.total
-    ridge = _ridge(state, lam, row.width, settings)
+    within = jnp.trace(state.scatter) if look.by_columns else state.squares.sum()
+    ridge = _ridge(state, within / n, lam, row.width, settings)
     if look.axis is not None:
         solve = partial(ridge_solve_scatter, state.scatter / n)
     else:
@@ -201,9 +202,8 @@ def _released_shrinkage(largest: Array) -> Array:
     return jnp.maximum(jnp.exp(-5 * largest), _FLOOR)
 
 
-def _ridge(state: Moments, lam: Array, width: Array, settings: Settings) -> Array:
-    """What shrinkage adds to the diagonal."""
-    within = state.squares.sum() / state.total
+def _ridge(state: Moments, within: Array, lam: Array, width: Array, settings: Settings) -> Array:
+    """What shrinkage adds to the diagonal; ``within``: trace of S_W."""
     between = jnp.sum(state.counts[:, None] * state.deviations**2) / state.total
     ridge = lam if settings.identity else lam * within / width
     # vanishing within-class scatter: the limit, from a ridge far below every other one
@@ -250,7 +250,9 @@ def _largest_eigenvalue(state: Moments, look: Look | None = None) -> Array:
 
     v = within(jnp.ones(state.means.shape[1], state.means.dtype))
     # row sums can vanish without S_W doing so (released: NaN); its diagonal cannot
-    v = jnp.where(v @ v > 0, v, state.squares.sum(axis=0) / state.total)
+    by_columns = look is None or look.by_columns
+    diagonal = jnp.diagonal(state.scatter) if by_columns else state.squares.sum(axis=0)
+    v = jnp.where(v @ v > 0, v, diagonal / state.total)
     for _ in range(3):
         u = unit(within(v))
         v = unit(within(u))
@@ -290,7 +292,8 @@ def _first_fit(
 
 @partial(jax.jit, static_argnames="settings")
 def _fit_scatter(state: Moments, width: ArrayLike, lam: Array, settings: Settings) -> Classifier:
-    ridge = _ridge(state, lam, jnp.asarray(width).astype(lam.dtype), settings)
+    width = jnp.asarray(width).astype(lam.dtype)
+    ridge = _ridge(state, jnp.trace(state.scatter) / state.total, lam, width, settings)
     solved = ridge_solve_scatter(state.scatter / state.total, 1 - lam, ridge, state.deviations.T)
     return _classifier(state, solved)
 
