@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, _notes, pool
+from jaxte import _inputs, _notes, pool, streaming
+from jaxte._blocks import check_weights
 from jaxte._inputs import InputError
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import get_perturbation
@@ -27,12 +29,12 @@ _NORMALIZATIONS = ("sum", "minmax", "zscore")
 _GIGABYTE = 1 << 30
 _SHARED = ("features", "labels", "targets", "num_classes", "weights", "num_features")
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, int | None, str], None]
 
 
 def rank(
-    features: Mapping[str, ArrayLike],
-    targets: ArrayLike | Mapping[str, ArrayLike],
+    features: Mapping[str, Any],
+    targets: ArrayLike | Mapping[str, ArrayLike] | None = None,
     *,
     metrics: str | Sequence[str] = ("logme", "sfda", "face"),
     perturb: str | Callable[..., Any] | None = None,
@@ -53,21 +55,27 @@ def rank(
 
     Args:
         features: model name -> features [n, d]: NumPy, JAX or anything with ``__array__``, of
-            float16, bfloat16, float32 or float64; widths may differ.
+            float16, bfloat16, float32 or float64; widths may differ. Or what is streamed: the
+            path of an .npy file or of a directory of shards, batches [b, d] or (features,
+            labels) as a list, an iterable or a function that returns an iterator, an iterator
+            (for metrics that look once), or the `jaxte.moments.Moments` of the samples.
         targets: integer classes [n], or float targets [n] or [n, k] for regression (metrics that
-            know regression only); or model name -> targets where rows differ between models.
+            know regression only); or model name -> targets where rows differ between models;
+            or None where the labels come with the batches.
         metrics: names from ``jaxte.metrics.REGISTRY``.
         perturb: perturbs every model's features first: a name from
             ``jaxte.perturb.PERTURBATIONS`` or a function; "pca" is the control for the others.
         precision: "auto" (float64 where it is fast), "float32" or "float64"; the global x64 flag
             of JAX is left alone.
-        progress: True for a progress bar, or a function (done, total, label).
+        progress: True for a progress bar, or a function (done, total, label) of models, and of
+            rows in each pass over a streamed one; total is None while it is not known.
         num_classes: C, if not all classes occur.
         weights: [n] sample weights >= 0, shared by all models.
         normalize: how the terms of a metric that is a sum (FaCe) are brought together over the
             pool: "sum" (as they are), "minmax" or "zscore". The raw terms are always kept.
         options: metric name -> its own keyword options.
-        memory_limit: bytes that a slice of a bucket may take.
+        memory_limit: bytes that a slice of a bucket, or the batches under way, may take. What is
+            larger, and no wider than long, is streamed.
 
     Returns:
         `Ranking`.
@@ -99,13 +107,28 @@ def rank(
         raise InputError(f"memory_limit is {memory_limit} bytes: it must be positive")
     names = tuple(str(name) for name in features)
 
+    reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     with pool.precision_context(precision):
-        candidates, problems = _sorted_out(features, targets, weights, num_classes)
-        _check_task(candidates, chosen)
-        classes = _class_count(candidates, num_classes)
+        whole = "perturb" if perturb is not None else ""
+        candidates, streams, problems = _sorted_out(
+            features, targets, weights, num_classes, memory_limit, whole
+        )
+        labelled: list[pool.Candidate | streaming.Stream] = [*candidates]
+        labelled += [stream for stream in streams if stream.targets is not None]
+        _check_task(labelled, chosen)
+        classes = _class_count(labelled, num_classes)
+        if not candidates and not streams:
+            raise _none_left(problems)
         with _reporter(progress) as report:
             task = pool.Task(tuple(chosen), options, classes, perturb)
             found = _score_all(candidates, task, memory_limit, report)
+            streamed = streaming.score_all(
+                streams, task, num_classes, memory_limit, report, reading
+            )
+        problems |= streamed.problems
+        if not candidates and len(streamed.problems) == len(streams):
+            raise _none_left(problems)
+        classes = streamed.num_classes if classes is None else classes
         computed_in = str(jnp.zeros(()).dtype)
 
     scores: dict[tuple[str, str], float] = {}
@@ -113,12 +136,13 @@ def rank(
     terms: dict[tuple[str, str], Mapping[str, float]] = {}
     notes: list[str] = []
     for metric in chosen:
-        parts = found[metric.name]
+        parts = found[metric.name] | streamed.parts[metric.name]
         combined = _combined(metric, parts, normalize)
         for name in names:
             key = (name, metric.name)
             scores[key] = combined.get(name, math.nan)
-            statuses[key] = problems.get(name) or _verdict(metric, scores[key])
+            reason = problems.get(name) or streamed.reasons.get(key)
+            statuses[key] = reason or _verdict(metric, scores[key])
             if statuses[key] == "ok" and metric.terms:
                 terms[key] = {term: parts[name][term] for term in metric.terms}
         notes += _notes.notes(metric, parts, combined, classes, computed_in)
@@ -144,31 +168,45 @@ def rank(
 
 
 def _sorted_out(
-    features: Mapping[str, Any], targets: Any, weights: Any, num_classes: int | None
-) -> tuple[list[pool.Candidate], dict[str, str]]:
-    """The models that can be scored, and for the others why not."""
-    candidates, problems = [], {}
-    shared = None if isinstance(targets, Mapping) else _array(targets)
+    features: Mapping[str, Any],
+    targets: Any,
+    weights: Any,
+    num_classes: int | None,
+    memory_limit: int,
+    whole: str,
+) -> tuple[list[pool.Candidate], list[streaming.Stream], dict[str, str]]:
+    """The models that can be scored in memory or streamed, and for the others why not."""
+    candidates, streams, problems = [], [], {}
+    weights = None if weights is None else np.asarray(weights, np.float64)
+    shared = None if targets is None or isinstance(targets, Mapping) else _array(targets)
     if shared is not None:
         rows = len(shared) if shared.ndim else 0
+        check_weights(weights, rows)
         _inputs.check_targets(shared, rows, num_classes, weights)
-    weights = None if weights is None else np.asarray(weights, np.float64)
     for name, given in features.items():
         try:
-            if shared is None and name not in targets:
+            array, own = streaming.prepared(given, memory_limit, whole)
+            if shared is not None:
+                own = shared
+            elif targets is not None and name in targets:
+                own = _array(targets[name])
+            if isinstance(array, streaming.STREAMED):
+                streams.append(streaming.Stream(str(name), array, own, weights))
+                continue
+            if own is None:
                 raise InputError("targets name no entry for this model")
-            own = _array(targets[name]) if shared is None else shared
-            array = given if isinstance(given, jax.Array) else np.asarray(given)
             n = _inputs.check_features(array, weights, None)
             _inputs.check_targets(own, n, num_classes, weights)
         except (InputError, TypeError, ValueError) as error:
             problems[str(name)] = str(error)
         else:
             candidates.append(pool.Candidate(str(name), array, own, weights))
-    if not candidates:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
-        raise InputError(f"no model can be scored. {reasons}")
-    return candidates, problems
+    return candidates, streams, problems
+
+
+def _none_left(problems: Mapping[str, str]) -> InputError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+    return InputError(f"no model can be scored. {reasons}")
 
 
 def _array(targets: Any) -> np.ndarray:
@@ -178,7 +216,9 @@ def _array(targets: Any) -> np.ndarray:
         raise InputError(f"targets are no rectangular array: {error}") from None
 
 
-def _check_task(candidates: Sequence[pool.Candidate], metrics: Sequence[Metric]) -> None:
+def _check_task(
+    candidates: Sequence[pool.Candidate | streaming.Stream], metrics: Sequence[Metric]
+) -> None:
     if all(_inputs.is_classification(c.targets) for c in candidates):
         return
     unable = [metric.name for metric in metrics if "regression" not in metric.tasks]
@@ -189,7 +229,9 @@ def _check_task(candidates: Sequence[pool.Candidate], metrics: Sequence[Metric])
         )
 
 
-def _class_count(candidates: Sequence[pool.Candidate], num_classes: int | None) -> int | None:
+def _class_count(
+    candidates: Sequence[pool.Candidate | streaming.Stream], num_classes: int | None
+) -> int | None:
     labels = [c.targets for c in candidates if _inputs.is_classification(c.targets)]
     if not labels:
         return None
@@ -271,9 +313,12 @@ def _reporter(progress: bool | Progress) -> Iterator[Progress]:
 
         with Bar(console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task("scoring")
-            yield lambda done, total, label: bar.update(
-                task, completed=done, total=total, description=label
-            )
+
+            def update(done: int, total: int | None, label: str) -> None:
+                bar.tasks[0].total = total  # update() takes None for no change
+                bar.update(task, completed=done, description=label)
+
+            yield update
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -123,7 +123,7 @@ def write_page(parts: Sequence[str | Table], out: Path | None) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(title: str) -> Iterator[Callable[[int, int | None, str], None]]:
     """A bar on standard error, where that is a terminal, fed as `update(done, total, label)`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -140,4 +140,10 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task(title, total=None, label="")
-        yield lambda done, total, label: bar.update(task, completed=done, total=total, label=label)
+
+
+        def update(done: int, total: int | None, label: str) -> None:
+            bar.tasks[0].total = total  # update() takes None for no change
+            bar.update(task, completed=done, label=label)
+
+        yield update

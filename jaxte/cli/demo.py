@@ -68,7 +68,7 @@ def demo(
 
 
 def _run(
-    names: Sequence[str] | None, progress: Callable[[int, int, str], None]
+    names: Sequence[str] | None, progress: Callable[[int, int | None, str], None]
 ) -> tuple[list[_Result], dict[str, float]]:
     """Features, then scores; with the seconds that each took."""
     import jaxte

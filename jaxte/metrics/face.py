@@ -215,6 +215,7 @@ def _of_rows(look: Look, temperature: Any, floor: Any, covariance: str) -> FaceT
     return _finish(state, trace, row.width, temperature, floor, covariance)
 
 
+@partial(jax.jit, static_argnames="covariance")
 def _finish(
     state: Moments, trace: Array, width: ArrayLike, temperature: Any, floor: Any, covariance: str
 ) -> FaceTerms:

@@ -1,0 +1,305 @@
+"""Batches of any size, checked and cut anew to blocks of one shape, with targets and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxte import _inputs, pool
+from jaxte._inputs import InputError
+from jaxte.sources import Source
+
+# Rows of a block: with fewer, adding to a d x d matrix costs as much as the product that is added.
+_ROWS = 8192
+# What a block takes, in blocks: as read, filled up, promoted, centred, weighted; two are under way.
+_COPIES = 8
+
+
+class Block(NamedTuple):
+    """Rows of one shape, filled up with rows of weight 0."""
+
+    features: Any  # [size, width], or [size, d] where it lies on a device
+    targets: np.ndarray  # [size] or [size, k]
+    weights: np.ndarray
+    start: int  # which row of all is the first
+    rows: int  # how many are rows
+
+
+class Labels(NamedTuple):
+    """What the labels alone say."""
+
+    num_classes: int | None  # None for regression
+    num_targets: int | None
+    counts: np.ndarray | None  # [C] weights of the classes
+
+
+class _Piece(NamedTuple):
+    features: Any
+    targets: np.ndarray
+    weights: np.ndarray
+
+    def cut(self, start: int, most: int) -> _Piece:
+        return _Piece(*(part[start : start + most] for part in self))
+
+
+class Blocks:
+    """The rows of a source, with targets of their own or given ones, as often as wanted.
+
+    Attributes:
+        width: d; 0 until the first block.
+        rows: n, once known.
+        labels: what they say, once known.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        targets: np.ndarray | None,
+        weights: np.ndarray | None,
+        *,
+        num_classes: int | None,
+        dtype: np.dtype[Any],
+        memory_limit: int,
+        reading: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self.source, self.targets, self.weights = source, targets, weights
+        self.num_classes, self.dtype, self.limit = num_classes, dtype, memory_limit
+        self.reading = reading
+        self.width = source.width or 0
+        self.rows = source.rows if targets is None else len(targets)
+        self.labels: Labels | None = None
+        self._first: np.ndarray | None = None
+        check_weights(weights, self.rows)
+        if targets is not None:
+            _inputs.check_targets(targets, len(targets), num_classes, weights)
+            self.labels = _read_labels(targets, weights, num_classes)
+
+    @property
+    def padded(self) -> int:
+        """Columns of a block."""
+        return pool.width_of(self.width)
+
+    def survey(self, seen: Callable[[int], None]) -> None:
+        """Find the number of classes in a pass over labels that come with batches, if need be."""
+        if self.labels is not None or self.num_classes is not None or not self.source.again:
+            return
+        counts, rows = np.zeros(0), 0
+        for index, features, labels in self._read():
+            _check_given(labels, index)
+            if not _inputs.is_classification(labels):
+                return  # regression: the first batch says all
+            weights = _part(self.weights, rows, len(features), "weights")
+            more = _count(labels, weights, None, f"batch {index}: ")
+            counts = np.pad(counts, (0, max(0, len(more) - len(counts))))
+            counts[: len(more)] += more
+            rows += len(features)
+            seen(rows)
+        if rows:
+            self.labels, self.rows = Labels(len(counts), None, counts), rows
+
+    def __iter__(self) -> Iterator[Block]:
+        """One pass."""
+        held: list[_Piece] = []
+        count = start = size = 0
+        for piece in self._pieces():
+            size = size or self._size()
+            at = 0
+            while at < len(piece.targets):
+                held.append(piece.cut(at, size - count))
+                count, at = count + len(held[-1].targets), at + len(held[-1].targets)
+                if count == size:
+                    yield self._block(held, size, start)
+                    held, count, start = [], 0, start + size
+        if count:
+            # a stream shorter than a block need not be filled up to one
+            yield self._block(held, size if start else max(16, _power_above(count)), start)
+
+    def _size(self) -> int:
+        most = self.limit // (_COPIES * self.padded * self.dtype.itemsize)
+        return min(_ROWS, max(64, _power_above(most + 1) // 2))
+
+    def _block(self, parts: Sequence[_Piece], size: int, start: int) -> Block:
+        first = parts[0]
+        rows = sum(len(part.targets) for part in parts)
+        features: Any = first.features
+        if not (isinstance(features, jax.Array) and len(features) == size):
+            dtype = features.dtype  # half the bytes to move, if the device promotes them
+            if (
+                dtype.itemsize > 4
+                or dtype.kind in "biu"
+                or any(part.features.dtype != dtype for part in parts)
+            ):
+                dtype = self.dtype
+            # an array of its own: the device may still be reading the one before
+            features = np.zeros((size, self.padded), dtype)
+            at = 0
+            for part in parts:
+                features[at : at + len(part.targets), : self.width] = part.features
+                at += len(part.targets)
+        targets = np.zeros((size, *first.targets.shape[1:]), first.targets.dtype)
+        targets[:rows] = np.concatenate([part.targets for part in parts])
+        weights = np.zeros(size, self.dtype)
+        weights[:rows] = np.concatenate([part.weights for part in parts])
+        return Block(features, targets, weights, start, rows)
+
+    def _read(self) -> Iterator[tuple[int, Any, Any]]:
+        """Numbered batches, made in the caller's own precision; what fails there is named."""
+        pieces = self.source.read(self._size() if self.width else _ROWS)
+        index = 0
+        while True:
+            try:
+                with self.reading():
+                    features, labels = next(pieces)
+            except StopIteration:
+                return
+            except InputError:
+                raise
+            except Exception as error:
+                said = f"{type(error).__name__}: {error}".rstrip(": ")
+                raise InputError(f"batch {index} could not be read: {said}") from error
+            yield index, features, labels
+            index += 1
+
+    def _pieces(self) -> Iterator[_Piece]:
+        """Checked batches with their targets and weights."""
+        seen = 0
+        for index, features, labels in self._read():
+            rows, d = features.shape
+            if self.width not in (0, d):
+                raise InputError(f"batch {index} has {d} columns, others have {self.width}")
+            self.width = d
+            if self.targets is None:
+                _check_given(labels, index)
+                own = labels
+            elif labels is not None:
+                raise InputError(
+                    "labels come with the batches and in targets, too: give them only once"
+                )
+            else:
+                own = _part(self.targets, seen, rows, "targets")
+                if seen == 0:
+                    self._check_order(features)
+            weights = _part(self.weights, seen, rows, "weights")
+            weights = np.ones(rows) if weights is None else weights
+            if self.labels is None:
+                self.labels = self._first_labels(own)
+            yield _Piece(features, self._checked(own, weights, index, seen), weights)
+            seen += rows
+        if seen == 0:
+            raise InputError("there are no batches: was the iterator used up before?")
+        if self.rows is not None and seen < self.rows:
+            what = "the pass before had" if self.targets is None else "targets have"
+            raise InputError(f"the batches end after {seen} rows, but {what} {self.rows}")
+        self.rows = seen
+
+    def _first_labels(self, labels: np.ndarray) -> Labels:
+        if not _inputs.is_classification(labels):
+            return _read_labels(labels, None, None)
+        if self.num_classes is None:
+            raise InputError(
+                "the labels come with batches that can be had only once: say how many classes "
+                "there are (num_classes=...)"
+            )
+        return Labels(self.num_classes, None, None)
+
+    def _check_order(self, features: Any) -> None:
+        """Labels apart from the features need rows that come in the same order every time."""
+        begin = np.asarray(features[:8]).astype(np.float64)
+        before, self._first = self._first, begin
+        if before is None:
+            return
+        rows = min(len(begin), len(before))
+        begin, before = begin[:rows], before[:rows]
+        near = 0.02 * np.abs(before[np.isfinite(before)]).max(initial=0)
+        if not np.allclose(begin, before, 0, near, equal_nan=True):
+            raise InputError(
+                "the batches come in another order the second time, so that targets do not "
+                "belong to them: do not shuffle, or give batches of (features, labels)"
+            )
+
+    def _checked(self, own: np.ndarray, w: np.ndarray, batch: int, start: int) -> np.ndarray:
+        """Labels as int32 or targets [b, k]; what rows of weight 0 hold is blanked."""
+        assert self.labels is not None
+        classes = self.labels.num_classes
+        if _inputs.is_classification(own) != (classes is not None):
+            raise InputError(f"batch {batch} has labels of type {own.dtype}, unlike the first")
+        if classes is not None:
+            if own.ndim != 1:
+                raise InputError(f"batch {batch} has labels {own.shape}: one for each row")
+            wrong = ((own < 0) | (own >= classes)) & (w > 0)
+            if wrong.any():
+                row = int(np.flatnonzero(wrong)[0])
+                raise InputError(
+                    f"labels contain {own[row]}, in row {start + row}, but there are {classes} "
+                    f"classes (0..{classes - 1})"
+                )
+            return np.where(w > 0, own, 0).astype(np.int32)
+        targets = np.asarray(own, self.dtype).reshape(len(own), -1)
+        if targets.shape[1] != self.labels.num_targets:
+            raise InputError(
+                f"batch {batch} has {targets.shape[1]} targets, not {self.labels.num_targets}"
+            )
+        wrong = ~np.isfinite(targets).all(axis=1) & (w > 0)
+        if wrong.any():
+            row = start + int(np.flatnonzero(wrong)[0])
+            raise InputError(
+                f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
+                "them weight 0"
+            )
+        return np.where((w > 0)[:, None], targets, 0)
+
+
+def _power_above(count: int) -> int:
+    """The least power of 2 that is not below."""
+    return 1 << max(0, count - 1).bit_length()
+
+
+def _part(whole: np.ndarray | None, start: int, rows: int, what: str) -> np.ndarray | None:
+    if whole is None:
+        return None
+    if start + rows > len(whole):
+        raise InputError(f"the batches hold more than the {len(whole)} rows that {what} have")
+    return whole[start : start + rows]
+
+
+def _check_given(labels: np.ndarray | None, batch: int) -> None:
+    if labels is None:
+        raise InputError(
+            f"batch {batch} comes without labels: give targets, or batches of (features, labels)"
+        )
+
+
+def check_weights(weights: np.ndarray | None, rows: int | None) -> None:
+    """Raise `InputError` unless weights are >= 0, one for each row, and not all 0."""
+    if weights is None:
+        return
+    if weights.ndim != 1 or (rows is not None and len(weights) != rows):
+        raise InputError(f"weights have shape {weights.shape}, but there are {rows} rows")
+    if not weights.any():
+        raise InputError("all weights are 0: no sample is left to score")
+    wrong = ~((weights >= 0) & np.isfinite(weights))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(f"weights[{row}] is {weights[row]}: weights must be finite and >= 0")
+
+
+def _read_labels(labels: np.ndarray, weights: np.ndarray | None, num_classes: int | None) -> Labels:
+    if _inputs.is_classification(labels):
+        counts = _count(labels, weights, num_classes, "")
+        return Labels(len(counts), None, counts)
+    return Labels(None, int(np.prod(labels.shape[1:], dtype=int)), None)
+
+
+def _count(
+    labels: np.ndarray, weights: np.ndarray | None, num_classes: int | None, where: str
+) -> np.ndarray:
+    """Sum of the weights of each class."""
+    counted = labels if weights is None else labels[weights > 0]
+    if len(counted) and counted.min() < 0:
+        raise InputError(f"{where}labels contain {counted.min()}: classes are 0..C-1")
+    weights = None if weights is None else weights[weights > 0]
+    return np.bincount(counted.astype(np.int64), weights, num_classes or 0).astype(np.float64)

@@ -1,0 +1,295 @@
+"""Where features come from that are not all in memory: files, shards, and whatever gives batches.
+
+A `Source` hands out pieces (features, labels or None) of any number of rows, in order; it knows
+its size where that can be known without reading it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from jaxte import _files
+from jaxte._inputs import InputError
+
+__all__ = ["Batches", "Rows", "Shards", "Source", "of"]
+
+Piece: TypeAlias = tuple[Any, Any]
+
+_LABELS = "labels.npy"
+
+
+class Source:
+    """Features of one model, a piece at a time.
+
+    Attributes:
+        rows: n, where it is known beforehand.
+        width: d, where it is known beforehand.
+        again: whether the pieces can be had more than once.
+    """
+
+    rows: int | None = None
+    width: int | None = None
+    again: bool = True
+
+    def read(self, size: int) -> Iterator[Piece]:
+        """Pieces in order; sources that can choose make them ``size`` rows long."""
+        raise NotImplementedError
+
+    def labels(self) -> np.ndarray | None:
+        """All labels, where they lie apart from the features."""
+        return None
+
+    def load(self) -> np.ndarray:
+        """All features at once, for those that are known to be small."""
+        pieces = [np.asarray(features) for features, _ in self.read(self.rows or 1)]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+class Rows(Source):
+    """An array in memory or in a file, in slices of rows."""
+
+    def __init__(self, array: Any, labels: np.ndarray | None = None) -> None:
+        on_host = isinstance(array, jax.Array) and array.is_fully_addressable
+        if on_host and all(device.platform == "cpu" for device in array.devices()):
+            array = np.asarray(array)  # no copy, and slices of it need no compilation
+        self.array = array
+        self.rows, self.width = np.shape(array)
+        self._labels = labels
+
+    def read(self, size: int) -> Iterator[Piece]:
+        """Slices; what lies in a file is read, not mapped, so that memory stays flat."""
+        file = _whole_file(self.array)
+        if file is not None:
+            yield from ((block, None) for block in _read_file(self.array, *file, size))
+            return
+        for start in range(0, len(self.array), size):
+            yield self.array[start : start + size], None
+
+    def labels(self) -> np.ndarray | None:
+        """What was given with the array."""
+        return self._labels
+
+
+class Shards(Source):
+    """A directory of one model's features, in the natural order of its file names.
+
+    ``features-*.npy`` (else any ``*.npy``) beside one ``labels.npy`` or ``labels-*.npy`` of the
+    same endings, or ``*.npz`` with ``features`` and, unless there is a ``labels.npy``, ``labels``.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        self.files = shard_files(self.directory)
+        if not self.files:
+            raise InputError(
+                f"{directory} holds no shards: expected features-*.npy, *.npy or *.npz"
+            )
+        if len({file.suffix for file in self.files}) > 1:
+            raise InputError(f"{directory} holds both .npy and .npz shards: keep one kind")
+        self._known: np.ndarray | None = None
+        if self.files[0].suffix == ".npy":  # sizes stand in the headers
+            shapes = [self._open(file).shape for file in self.files]
+            self.rows, self.width = sum(n for n, _ in shapes), shapes[0][1]
+            for file, (_, d) in zip(self.files, shapes, strict=True):
+                if d != self.width:
+                    first = self.files[0].name
+                    raise InputError(f"{file.name} has {d} columns, but {first} has {self.width}")
+
+    def read(self, size: int) -> Iterator[Piece]:
+        """Slices of one shard after the other."""
+        for file in self.files:
+            if file.suffix == ".npy":
+                yield from Rows(self._open(file)).read(size)
+                continue
+            features, _ = _files.load_npz(file, labels=False)
+            assert features is not None
+            _files.check_matrix(features, file.name)
+            yield from Rows(features).read(size)
+
+    def labels(self) -> np.ndarray | None:
+        """Those in files of their own, or in the shards; None if there are none."""
+        if self._known is None:
+            self._known = self._find_labels()
+        return self._known
+
+    def _find_labels(self) -> np.ndarray | None:
+        whole = self.directory / _LABELS
+        if whole.is_file():
+            return _files.load_npy(whole, "labels")
+        if self.files[0].suffix == ".npz":
+            found = [_files.load_npz(file, features=False)[1] for file in self.files]
+        else:
+            beside = [_labels_beside(file) for file in self.files]
+            found = [None if f is None else _files.load_npy(f, "labels") for f in beside]
+        given = [part for part in found if part is not None]
+        if not given:
+            return None
+        if len(given) < len(found):
+            lacking = self.files[[part is None for part in found].index(True)]
+            raise InputError(f"{lacking.name} has no labels, other shards have: save them too")
+        return np.concatenate(given)
+
+    def _open(self, file: Path) -> np.ndarray:
+        features = _files.load_npy(file, "features")
+        _files.check_matrix(features, file.name)
+        return features
+
+
+class Batches(Source):
+    """Whatever gives batches: [b, d] or (features [b, d], labels [b])."""
+
+    def __init__(self, make: Callable[[], Iterator[Any]], *, again: bool) -> None:
+        self._make = make
+        self.again = again
+
+    def read(self, size: int) -> Iterator[Piece]:
+        """The batches as they come, except that empty ones are left out."""
+        for index, batch in enumerate(self._make()):
+            features, labels = _as_piece(batch, index)
+            if len(features):
+                yield features, labels
+
+
+def of(given: Any) -> Any:
+    """The `Source` that a user's value stands for; arrays come back as arrays.
+
+    Raises:
+        InputError: for a path that cannot be used.
+    """
+    if isinstance(given, Source | jax.Array | np.ndarray):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return _at(Path(given))
+    if hasattr(given, "__array__"):
+        return np.asarray(given)
+    if isinstance(given, list | tuple) and not (given and _is_batch(given[0])):
+        return np.asarray(given)  # rows of numbers
+    if callable(given) and not hasattr(given, "__iter__"):
+        return Batches(lambda: _iterator(given()), again=True)
+    if hasattr(given, "__next__"):
+        return Batches(_once(given), again=False)
+    if isinstance(given, Iterable) and not isinstance(given, dict):
+        return Batches(lambda: iter(given), again=True)
+    return np.asarray(given)
+
+
+def shard_files(directory: Path) -> list[Path]:
+    """The files of a directory that hold the features of one model, in natural order."""
+    files = [f for f in directory.iterdir() if f.is_file() and not f.name.startswith(".")]
+    files = [f for f in files if f.suffix in (".npy", ".npz") and not f.name.startswith("labels")]
+    named = [f for f in files if f.name.startswith("features")]
+    return sorted(named or files, key=_natural)
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Part 10 comes after part 9."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+
+
+def _labels_beside(file: Path) -> Path | None:
+    """`labels-007.npy` beside `features-007.npy`."""
+    if not file.name.startswith("features"):
+        return None
+    beside = file.with_name("labels" + file.name.removeprefix("features"))
+    return beside if beside.is_file() else None
+
+
+def _at(path: Path) -> Source:
+    if path.is_dir():
+        return Shards(path)
+    if not path.is_file():
+        raise InputError(
+            f"{path} does not exist: name an .npy or .npz file, or a directory of them"
+        )
+    labels = None
+    if path.suffix == ".npz":
+        features, labels = _files.load_npz(path)
+        assert features is not None
+    else:
+        features = _files.load_npy(path, "features")
+    _files.check_matrix(features, path.name)
+    return Rows(features, labels)
+
+
+def _is_batch(item: Any) -> bool:
+    """Whether an item of a list is a batch of rows rather than one row of numbers."""
+    if getattr(item, "ndim", 0) >= 2:
+        return True
+    return isinstance(item, tuple | list) and bool(item) and getattr(item[0], "ndim", 0) >= 2
+
+
+def _once(iterator: Iterator[Any]) -> Callable[[], Iterator[Any]]:
+    def take() -> Iterator[Any]:
+        return iterator
+
+    return take
+
+
+def _iterator(made: Any) -> Iterator[Any]:
+    if not isinstance(made, Iterable):
+        raise InputError(f"the function gave {type(made).__name__}, not an iterator of batches")
+    return iter(made)
+
+
+def _as_piece(batch: Any, index: int) -> Piece:
+    labels = None
+    if isinstance(batch, tuple | list):
+        if not 1 <= len(batch) <= 2:
+            raise InputError(
+                f"batch {index} has {len(batch)} parts: give features, or (features, labels)"
+            )
+        batch, *rest = batch
+        labels = np.asarray(rest[0]) if rest else None
+    features = batch if isinstance(batch, jax.Array) else np.asarray(batch)
+    if features.dtype == np.object_ or features.dtype.kind in "USmM":
+        raise InputError(f"batch {index} has dtype {features.dtype}: give numbers [b, d]")
+    if features.ndim != 2:
+        raise InputError(
+            f"batch {index} has shape {features.shape}, not [b, d]: flatten or pool each sample "
+            "to one vector"
+        )
+    if labels is not None and (labels.ndim not in (1, 2) or len(labels) != len(features)):
+        raise InputError(f"batch {index} has {len(features)} rows but labels {labels.shape}")
+    return features, labels
+
+
+def _whole_file(array: Any) -> tuple[str, int] | None:
+    """The file and offset of an array that is mapped as a whole, row after row."""
+    if not (isinstance(array, np.memmap) and array.flags.c_contiguous and array.filename):
+        return None
+    root: Any = array
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    same = root.ctypes.data == array.ctypes.data and root.nbytes == array.nbytes
+    # a private copy may differ from the file; elsewhere than on POSIX a shared one may, too
+    current = array.mode == "r" or (array.mode != "c" and os.name == "posix")
+    if not (same and current and isinstance(root.base, mmap.mmap)):
+        return None
+    return str(array.filename), int(array.offset)
+
+
+def _read_file(array: np.memmap, file: str, offset: int, size: int) -> Iterator[np.ndarray]:
+    n, d = array.shape
+    with open(file, "rb", buffering=0) as stream:
+        stream.seek(offset)
+        for start in range(0, n, size):
+            block = np.empty((min(size, n - start), d), array.dtype)
+            view = memoryview(block.reshape(-1).view(np.uint8).data)
+            done = 0
+            while done < len(view):
+                count = stream.readinto(view[done:])
+                if not count:
+                    raise InputError(
+                        f"{Path(file).name} is truncated: it ends in row {start} or after"
+                    )
+                done += count
+            yield block
