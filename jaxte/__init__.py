@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxte import evaluate, metrics, moments, perturb, zoo
     from jaxte._inputs import InputError
+    from jaxte.extraction import stream
     from jaxte.ranking import Ranking
     from jaxte.scoring import rank
 
@@ -26,10 +27,16 @@ __all__ = [
     "moments",
     "perturb",
     "rank",
+    "stream",
     "zoo",
 ]
 
-_HOMES = {"InputError": "jaxte._inputs", "Ranking": "jaxte.ranking", "rank": "jaxte.scoring"}
+_HOMES = {
+    "InputError": "jaxte._inputs",
+    "Ranking": "jaxte.ranking",
+    "rank": "jaxte.scoring",
+    "stream": "jaxte.extraction",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -187,7 +187,8 @@ class Blocks:
             weights = np.ones(rows) if weights is None else weights
             if self.labels is None:
                 self.labels = self._first_labels(own)
-            yield _Piece(features, self._checked(own, weights, index, seen), weights)
+            targets = checked(own, weights, self.labels, self.dtype, batch=index, start=seen)
+            yield _Piece(features, targets, weights)
             seen += rows
         if seen == 0:
             raise InputError("there are no batches: was the iterator used up before?")
@@ -221,37 +222,6 @@ class Blocks:
                 "belong to them: do not shuffle, or give batches of (features, labels)"
             )
 
-    def _checked(self, own: np.ndarray, w: np.ndarray, batch: int, start: int) -> np.ndarray:
-        """Labels as int32 or targets [b, k]; what rows of weight 0 hold is blanked."""
-        assert self.labels is not None
-        classes = self.labels.num_classes
-        if _inputs.is_classification(own) != (classes is not None):
-            raise InputError(f"batch {batch} has labels of type {own.dtype}, unlike the first")
-        if classes is not None:
-            if own.ndim != 1:
-                raise InputError(f"batch {batch} has labels {own.shape}: one for each row")
-            wrong = ((own < 0) | (own >= classes)) & (w > 0)
-            if wrong.any():
-                row = int(np.flatnonzero(wrong)[0])
-                raise InputError(
-                    f"labels contain {own[row]}, in row {start + row}, but there are {classes} "
-                    f"classes (0..{classes - 1})"
-                )
-            return np.where(w > 0, own, 0).astype(np.int32)
-        targets = np.asarray(own, self.dtype).reshape(len(own), -1)
-        if targets.shape[1] != self.labels.num_targets:
-            raise InputError(
-                f"batch {batch} has {targets.shape[1]} targets, not {self.labels.num_targets}"
-            )
-        wrong = ~np.isfinite(targets).all(axis=1) & (w > 0)
-        if wrong.any():
-            row = start + int(np.flatnonzero(wrong)[0])
-            raise InputError(
-                f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
-                "them weight 0"
-            )
-        return np.where((w > 0)[:, None], targets, 0)
-
 
 def _power_above(count: int) -> int:
     """The least power of 2 that is not below."""
@@ -271,6 +241,43 @@ def _check_given(labels: np.ndarray | None, batch: int) -> None:
         raise InputError(
             f"batch {batch} comes without labels: give targets, or batches of (features, labels)"
         )
+
+
+def checked(
+    own: np.ndarray,
+    w: np.ndarray,
+    labels: Labels,
+    dtype: np.dtype[Any],
+    *,
+    batch: int,
+    start: int,
+) -> np.ndarray:
+    """Labels as int32 or targets [b, k]; what rows of weight 0 hold is blanked."""
+    classes = labels.num_classes
+    if _inputs.is_classification(own) != (classes is not None):
+        raise InputError(f"batch {batch} has labels of type {own.dtype}, unlike the first")
+    if classes is not None:
+        if own.ndim != 1:
+            raise InputError(f"batch {batch} has labels {own.shape}: one for each row")
+        wrong = ((own < 0) | (own >= classes)) & (w > 0)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise InputError(
+                f"labels contain {own[row]}, in row {start + row}, but there are {classes} "
+                f"classes (0..{classes - 1})"
+            )
+        return np.where(w > 0, own, 0).astype(np.int32)
+    targets = np.asarray(own, dtype).reshape(len(own), -1)
+    if targets.shape[1] != labels.num_targets:
+        raise InputError(f"batch {batch} has {targets.shape[1]} targets, not {labels.num_targets}")
+    wrong = ~np.isfinite(targets).all(axis=1) & (w > 0)
+    if wrong.any():
+        row = start + int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
+            "them weight 0"
+        )
+    return np.where((w > 0)[:, None], targets, 0)
 
 
 def check_weights(weights: np.ndarray | None, rows: int | None) -> None:
