@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from jaxte import __version__
-from jaxte.cli import demo, metrics, rank, zoo
+from jaxte.cli import _cache, demo, metrics, rank, zoo
 
 __all__ = ["app", "main"]
 
@@ -46,8 +46,18 @@ def _root(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Keep compiled code for the next run; by default as JAXTE_CACHE says (a "
+            "directory, or off), else in the user's cache directory.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Which of these pre-trained models should I fine-tune on my data?"""
+    _cache.choose(cache)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from jaxte.cli import _common
+from jaxte.cli import _cache, _common
 from jaxte.cli._common import Format, FormatOption, OutOption, PlotOption
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def demo(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with _common.one_line_errors():
         form = _common.checked_format(form, out, plot)
+        _cache.turn_on()
         with _common.progress_bar("features") as progress:
             results, seconds = _run(targets, progress)
         if plot is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxte.cli import _common
+from jaxte.cli import _cache, _common
 from jaxte.cli._common import Format, FormatOption, OutOption, PlotOption
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def rank(
         options = _parse_settings(settings or [])
         for name in (*names, *options):
             jaxte.metrics.get_metric(name)
+        _cache.turn_on()
         found = read_features(directory, dataset=dataset)
         start = time.perf_counter()
         with _common.progress_bar("scoring") as progress:

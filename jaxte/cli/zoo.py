@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxte.cli import _common
+from jaxte.cli import _cache, _common
 from jaxte.cli._common import Format, FormatOption, OutOption
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def build(
 
         if data is None and not tfds:
             raise InputError("say where the original data is: --data DIR, or --tfds")
+        _cache.turn_on()
         build_zoo(
             data,
             out=out,

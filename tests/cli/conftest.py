@@ -12,6 +12,12 @@ from jaxte.cli import app
 Run = Callable[..., Result]
 
 
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written to the user's cache directory."""
+    monkeypatch.setenv("JAXTE_CACHE", "off")
+
+
 @pytest.fixture
 def run() -> Run:
     """Call `jaxte` with these arguments in this process; the result has separate streams."""
