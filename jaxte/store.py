@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxte import _files
 from jaxte._inputs import InputError
+from jaxte.sources import Shards, shard_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,26 +19,25 @@ __all__ = ["FeatureSet", "read_features"]
 
 _FEATURE, _LABEL = "_feature.npy", "_label.npy"
 _SHARED_LABELS = "labels.npy"
-# What NumPy raises on files that are cut short, damaged or something else altogether.
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 class FeatureSet(NamedTuple):
     """What a directory of features holds.
 
     Attributes:
-        features: model name -> array [n, d]; `.npy` files stay memory-mapped.
+        features: model name -> array [n, d]; `.npy` files stay memory-mapped, and directories of
+            shards unread.
         labels: model name -> array [n], or [n, k] for several regression targets.
         problems: model name -> why it could not be read, with the file and what to do.
     """
 
-    features: dict[str, np.ndarray]
+    features: dict[str, np.ndarray | Shards]
     labels: dict[str, np.ndarray]
     problems: dict[str, str]
 
 
 class _Source(NamedTuple):
-    """The files of one model: `labels` is None where the `.npz` itself should hold them."""
+    """The files of one model: `labels` is None where they should lie with the features."""
 
     model: str
     features: Path
@@ -48,12 +47,14 @@ class _Source(NamedTuple):
 def read_features(directory: str | PathLike[str], *, dataset: str | None = None) -> FeatureSet:
     """Read the features and labels of every model stored in a directory.
 
-    Three layouts are understood, also side by side:
+    Four layouts are understood, also side by side:
 
     - `<model>.npz` with the arrays `features` and `labels`;
     - `<model>.npy` (or an `.npz` without `labels`) beside one `labels.npy`;
     - `<model>_<dataset>_feature.npy` beside `<model>_<dataset>_label.npy`, as the scripts of the
-      SFDA family write them (what else they write there, as `_output.npy`, is passed over).
+      SFDA family write them (what else they write there, as `_output.npy`, is passed over);
+    - `<model>/` with shards of features, as `jaxte.sources.Shards` reads them, and labels there
+      or in one `labels.npy` beside it.
 
     A file that cannot be used (truncated, pickled, not numeric, of another shape or length)
     becomes an entry of `problems` and does not stop the others. Pickled arrays are never loaded.
@@ -86,7 +87,8 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
     if not sources:
         raise InputError(
             f"{directory} holds no features: expected <model>.npz (arrays features and labels), "
-            f"<model>.npy beside {_SHARED_LABELS}, or <model>_<dataset>{_FEATURE}"
+            f"<model>.npy beside {_SHARED_LABELS}, <model>_<dataset>{_FEATURE}, or <model>/ with "
+            "shards"
         )
     found = FeatureSet({}, {}, {})
     names = [source.model for source in sources]
@@ -111,7 +113,8 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
 
 def _sources(directory: Path, dataset: str | None) -> Iterator[_Source]:
     """Which models the directory holds, judged by file names alone."""
-    files = [f for f in directory.iterdir() if f.is_file() and not f.name.startswith(".")]
+    visible = [f for f in directory.iterdir() if not f.name.startswith(".")]
+    files = [f for f in visible if f.is_file()]
     paired = [file for file in files if file.name.endswith(_FEATURE)]
     if dataset is not None:
         ending = f"_{dataset}{_FEATURE}"
@@ -137,97 +140,32 @@ def _sources(directory: Path, dataset: str | None) -> Iterator[_Source]:
             file.suffix == ".npy" and file.name != _SHARED_LABELS and not file.name.startswith(kin)
         ):
             yield _Source(file.stem, file, file.with_name(_SHARED_LABELS))
+    for folder in visible:
+        if folder.is_dir() and shard_files(folder):
+            yield _Source(folder.name, folder, None)
 
 
-def _read_source(source: _Source) -> tuple[np.ndarray, np.ndarray]:
+def _read_source(source: _Source) -> tuple[np.ndarray | Shards, np.ndarray]:
     """The features and labels of one model, checked against each other."""
     labels: np.ndarray | None = None
-    if source.labels is None:
-        features, labels = _load_npz(source.features)
+    features: np.ndarray | Shards
+    if source.features.is_dir():
+        features = Shards(source.features)
+        labels, rows = features.labels(), features.rows
     else:
-        features = _load_npy(source.features)
+        if source.labels is None:
+            array, labels = _files.load_npz(source.features)
+            assert array is not None
+        else:
+            array = _files.load_npy(source.features, "features")
+        _files.check_matrix(array, source.features.name)
+        features, rows = array, len(array)
+    where = source.features.name + ("/labels" if source.features.is_dir() else "")
     if labels is None:
         path = source.labels or source.features.with_name(_SHARED_LABELS)
         if not path.is_file():
             raise InputError(f"no {path.name} beside {source.features.name}: save the labels there")
-        labels = _load_npy(path)
-        where = path.name
-    else:
-        where = source.features.name
-    features = _numeric(features, source.features.name, "features")
-    labels = _numeric(labels, where, "labels")
-    if features.ndim != 2:
-        raise InputError(
-            f"{source.features.name} holds features of shape {list(features.shape)}, not [n, d]: "
-            "pool or flatten them to one row per image"
-        )
-    if labels.ndim not in (1, 2):
-        raise InputError(f"{where} holds labels of shape {list(labels.shape)}, not [n] or [n, k]")
-    if len(features) != len(labels):
-        raise InputError(
-            f"{source.features.name} has {len(features)} rows but {where} {len(labels)} labels: "
-            "save one label per row"
-        )
-    if features.size == 0:
-        raise InputError(f"{source.features.name} is empty, of shape {list(features.shape)}")
+        labels, where = _files.load_npy(path, "labels"), path.name
+    if rows is not None:  # sizes of .npz shards are known once they are read
+        _files.check_labels(labels, where, rows, source.features.name)
     return features, labels
-
-
-def _load_npy(path: Path) -> np.ndarray:
-    """One array, memory-mapped; never unpickles."""
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    loaded.close()
-    raise InputError(f"{path.name} is an .npz archive by its content: rename it to .npz")
-
-
-def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The features and, where the archive has them, the labels; never unpickles."""
-    try:
-        # Opened here, because NumPy leaves the file open when the archive turns out damaged.
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise InputError(f"{path.name} is a plain .npy by its content: rename it to .npy")
-            if "features" not in archive.files:
-                keys = ", ".join(archive.files) or "nothing"
-                raise InputError(f"{path.name} holds {keys}: it needs features and labels")
-            labels = archive["labels"] if "labels" in archive.files else None
-            return archive["features"], labels
-    except InputError:
-        raise
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if isinstance(error, PermissionError):
-        return InputError(f"{path.name} may not be read: check its permissions")
-    with path.open("rb") as stream:
-        start = stream.read(1)
-    # NumPy suspects a pickle in whatever it does not know: 0x80 begins one, \x93 and P its own.
-    suspected = any(sign in str(error) for sign in ("allow_pickle", "Python objects"))
-    if suspected and start in (b"\x80", b"\x93", b"P"):
-        return InputError(
-            f"{path.name} holds pickled objects, which are refused because loading them can run "
-            "code: save plain numeric arrays"
-        )
-    return InputError(f"{path.name} is truncated or no NumPy file: write it again")
-
-
-def _numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
-    """The array as numbers; NumPy stores bfloat16 as two opaque bytes, which are given back."""
-    if array.dtype == np.dtype("V2"):
-        import ml_dtypes
-
-        return array.view(ml_dtypes.bfloat16)
-    if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{where} holds {what} of type {array.dtype}: save them as "
-            + ("numbers" if what == "features" else "integers (classes) or floats (regression)")
-        )
-    return array

@@ -141,7 +141,6 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int | None, str], None]]
     ) as bar:
         task = bar.add_task(title, total=None, label="")
 
-
         def update(done: int, total: int | None, label: str) -> None:
             bar.tasks[0].total = total  # update() takes None for no change
             bar.update(task, completed=done, label=label)

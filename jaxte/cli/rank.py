@@ -45,7 +45,9 @@ def rank(
     """Rank the models whose features lie in DIR.
 
     DIR holds <model>.npz (arrays features and labels), or <model>.npy beside labels.npy, or
-    <model>_<dataset>_feature.npy beside <model>_<dataset>_label.npy. Pickled arrays are refused.
+    <model>_<dataset>_feature.npy beside <model>_<dataset>_label.npy, or <model>/ with shards
+    (features-*.npy or any *.npy, and labels.npy there or in DIR; or *.npz with features and
+    labels). What is too large for the memory is read in batches. Pickled arrays are refused.
     A model that cannot be read or scored is listed with the reason and does not stop the others;
     the exit code is 2 if none is left.
     """

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxte import InputError
+from jaxte.sources import Shards
 from jaxte.store import read_features
 
 X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
@@ -67,6 +68,7 @@ def test_bfloat16_is_recognised(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", X.astype(ml_dtypes.bfloat16))
     np.save(tmp_path / "labels.npy", Y)
     features = read_features(tmp_path).features["a"]
+    assert isinstance(features, np.ndarray)
     assert features.dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(features.astype(np.float32), X.astype(ml_dtypes.bfloat16))
 
@@ -176,3 +178,59 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(InputError, match=r"notes\.txt is not a directory"):
         read_features(tmp_path / "notes.txt")
+
+
+def test_directories_of_shards_stay_unread(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "hidden", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "hidden").rename(tmp_path / ".hidden")
+    for index, rows in enumerate((slice(0, 5), slice(5, 12))):
+        written(tmp_path / "a" / f"features-{index}.npy", npy=X[rows])
+        written(tmp_path / "a" / f"labels-{index}.npy", npy=Y[rows])
+        written(tmp_path / "b" / f"{index}.npz", features=X[rows], labels=-Y[rows])
+        written(tmp_path / "c" / f"{index}.npy", npy=X[rows])
+        written(tmp_path / ".hidden" / f"{index}.npy", npy=X[rows])
+    written(tmp_path / "labels.npy", npy=Y)
+    written(tmp_path / "d.npy", npy=X)
+    found = read_features(tmp_path)
+    assert list(found.features) == ["a", "b", "c", "d"]
+    assert found.problems == {}
+    for name, features in found.features.items():
+        array = features.load() if isinstance(features, Shards) else features
+        np.testing.assert_array_equal(array, X)
+        np.testing.assert_array_equal(found.labels[name], -Y if name == "b" else Y)
+
+
+def test_shards_come_in_natural_order(tmp_path: Path) -> None:
+    for index in range(12):
+        written(tmp_path / f"features-{index}.npy", npy=X[index : index + 1])
+    written(tmp_path / "extra.npy", npy=X)
+    np.testing.assert_array_equal(Shards(tmp_path).load(), X)
+
+
+SHARDS: dict[str, tuple[dict[str, dict[str, np.ndarray]], str]] = {
+    "other widths": ({"0.npy": {"npy": X}, "1.npy": {"npy": X[:, :2]}}, "1.npy has 2 columns, but"),
+    "both kinds": ({"0.npy": {"npy": X}, "1.npz": {"features": X}}, "both .npy and .npz"),
+    "too few labels": (
+        {"0.npy": {"npy": X}, "labels.npy": {"npy": Y[:7]}},
+        "bad has 12 rows but bad/labels 7 labels",
+    ),
+    "labels of some": (
+        {"0.npz": {"features": X, "labels": Y}, "1.npz": {"features": X}},
+        "1.npz has no labels, other shards have",
+    ),
+    "no labels": ({"0.npy": {"npy": X}}, "no labels.npy beside bad"),
+    "images": ({"0.npy": {"npy": X[None]}}, "0.npy holds features of shape [1, 12, 5]"),
+}
+
+
+@pytest.mark.parametrize("case", SHARDS)
+def test_bad_shards_are_named(case: str, tmp_path: Path) -> None:
+    files, message = SHARDS[case]
+    written(tmp_path / "good.npz", features=X, labels=Y)
+    (tmp_path / "bad").mkdir()
+    for name, arrays in files.items():
+        written(tmp_path / "bad" / name, **arrays)
+    found = read_features(tmp_path)
+    assert list(found.features) == ["good"]
+    assert message in found.problems["bad"]

@@ -1,0 +1,95 @@
+"""`jaxte rank DIR` of features that are read in batches."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import streaming
+
+from .conftest import Run
+
+RANDOM = np.random.default_rng(0)
+Y = np.arange(200) % 3
+X = (RANDOM.normal(size=(200, 8)) + np.eye(3, 8)[Y]).astype(np.float32)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """One model in shards, one in one file, one whose last shard is cut short."""
+    folder = tmp_path / "stored"
+    for name in ("sharded", "cut"):
+        (folder / name).mkdir(parents=True)
+        for index in range(4):
+            rows = slice(50 * index, 50 * index + 50)
+            np.save(folder / name / f"features-{index}.npy", X[rows])
+    last = folder / "cut" / "features-3.npy"
+    last.write_bytes(last.read_bytes()[:-4])
+    np.save(folder / "single.npy", X[:, :5])
+    np.save(folder / "labels.npy", Y)
+    return folder
+
+
+def scores(text: str) -> dict[tuple[str, str], str]:
+    return {(r["model"], r["metric"]): r["score"] for r in csv.DictReader(io.StringIO(text))}
+
+
+def test_shards_and_long_files_are_streamed(
+    run: Run, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streamed: list[str] = []
+    score = streaming.score
+
+    def watched(stream: Any, *arguments: Any, **options: Any) -> streaming.Outcome:
+        streamed.append(stream.name)
+        return score(stream, *arguments, **options)
+
+    monkeypatch.setattr(streaming, "score", watched)
+    whole = scores(run("rank", shards, "--format", "csv").stdout)
+    assert streamed == []  # small enough to be read as a whole
+    monkeypatch.setattr(streaming, "pays", lambda *size: True)
+    result = run("rank", shards, "--format", "csv")
+    assert streamed == ["sharded", "single"]
+    assert "features-3.npy is truncated" in result.stderr
+    found = scores(result.stdout)
+    ranking = jaxte.rank({"sharded": X, "single": X[:, :5]}, Y)
+    for model in ranking.models:
+        for metric in ranking.metrics:
+            expected = pytest.approx(ranking.score(model, metric), rel=1e-9)
+            assert float(found[model, metric]) == expected
+            assert float(whole[model, metric]) == expected
+        assert found["cut", "sfda"] == ""
+
+
+def test_a_bar_shows_the_rows_of_each_pass(
+    run: Run, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jaxte.cli import _common
+
+    seen: list[tuple[int, int | None, str]] = []
+    bar = _common.progress_bar
+
+    class Recorder:
+        def __enter__(self) -> Any:
+            self.inner = bar("scoring")
+            update = self.inner.__enter__()
+
+            def both(done: int, total: int | None, label: str) -> None:
+                seen.append((done, total, label))
+                update(done, total, label)
+
+            return both
+
+        def __exit__(self, *error: Any) -> None:
+            self.inner.__exit__(*error)
+
+    monkeypatch.setattr(_common, "progress_bar", lambda title: Recorder())
+    monkeypatch.setattr(streaming, "pays", lambda *size: True)
+    assert run("rank", shards, "--metrics", "sfda").exit_code == 0
+    assert [step for step in seen if step[2].startswith("sharded")] == [
+        (200, 200, f"sharded: pass {number}") for number in (1, 2, 3)
+    ]
