@@ -128,12 +128,17 @@ def check_labels(
 
 
 def check_targets(
-    targets: ArrayLike, n: int, num_classes: int | None, weights: ArrayLike | None
+    targets: ArrayLike,
+    n: int,
+    num_classes: int | None,
+    weights: ArrayLike | None,
+    *,
+    several: bool = True,
 ) -> int | None:
     """Raise `InputError` unless targets fit n rows; return C for classes, None for regression."""
     if is_classification(targets):
-        return check_labels(targets, n, num_classes, weights)
-    check_regression(targets, n, weights)
+        return check_labels(targets, n, num_classes, weights, several=several)
+    check_regression(targets, n, weights, nonzero=several)
     return None
 
 

@@ -321,19 +321,15 @@ def measure(
     labels: ArrayLike,
     num_classes: int | None,
     *,
-    axis: str | tuple[str, ...] | None = None,
+    everywhere: Callable[[Array], Array] = lambda part: part,
     balance: Array | None = None,
     scattered: bool = True,
 ) -> tuple[Moments, Array]:
     """Moments of rows in memory, and the rows minus the mean of their class [n, d].
 
-    With ``axis``, the rows are those of one device of that mesh axis, and the moments those of
-    all. Without ``scattered`` the d x d matrices are left out.
+    ``everywhere`` adds up over the devices that share the rows; the moments are then those of all.
+    Without ``scattered`` the d x d matrices are left out.
     """
-
-    def everywhere(part: Array) -> Array:
-        return part if axis is None else lax.psum(part, axis)
-
     w, n = row.weights, everywhere(row.total)
     # the result does not depend on the origin, nor does its derivative
     origin = lax.stop_gradient(everywhere(matmul(w, row.features)) / _divisors(n))
@@ -350,8 +346,9 @@ def measure(
     else:
         y = jnp.asarray(labels).astype(jnp.int32)
         add_up = _summing(row, y, num_classes, everywhere)
-        inside = everywhere(jnp.sum((w > 0) & ((y < 0) | (y >= num_classes))))
-        counts, valid = add_up(jnp.ones((len(y), 1), w.dtype))[:, 0], finite & (inside == 0)
+        outside = jnp.sum((w > 0) & ((y < 0) | (y >= num_classes))).astype(w.dtype)
+        valid = finite & (everywhere(outside) == 0)
+        counts = add_up(jnp.ones((len(y), 1), w.dtype))[:, 0]
         means = add_up(x) / _divisors(counts)[:, None]
         x = x - jnp.take(means, y, axis=0, mode="clip")
         squares = add_up(x**2)

@@ -1,4 +1,4 @@
-"""Many models at once: bucket by width, pad, and run each bucket as one compiled vmapped call."""
+"""Many models at once: bucket by width, pad, and run each bucket through one compiled function."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxte._inputs import choose
+from jaxte._mesh import MODELS, SAMPLES, Layout
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Look
 from jaxte.perturb.transform import moved_features
@@ -67,8 +68,8 @@ def width_of(d: int) -> int:
     return octave * 3 // 4 if d <= octave * 3 // 4 and octave > 16 else octave
 
 
-def buckets(candidates: Sequence[Candidate]) -> list[Bucket]:
-    """Group candidates by number of rows and padded width.
+def buckets(candidates: Sequence[Candidate], rows: Mapping[str, int] | None = None) -> list[Bucket]:
+    """Group candidates by number of rows (theirs, or ``rows`` by name) and padded width.
 
     A bucket joins the next wider one where the arithmetic on the extra padding costs less than
     the compilation that it saves.
@@ -76,6 +77,7 @@ def buckets(candidates: Sequence[Candidate]) -> list[Bucket]:
     groups: dict[tuple[int, int], list[Candidate]] = {}
     for candidate in candidates:
         n, d = np.shape(candidate.features)
+        n = n if rows is None else rows[candidate.name]
         groups.setdefault((n, width_of(d)), []).append(candidate)
     found: list[Bucket] = []
     for (n, width), members in sorted(groups.items()):
@@ -115,12 +117,14 @@ class Task(NamedTuple):
         options: metric name -> its own options.
         num_classes: C; None for regression.
         perturb: perturbs the features first, or None.
+        layout: the mesh that shares the work, or None.
     """
 
     metrics: tuple[Metric, ...]
     options: Mapping[str, Mapping[str, Any]]
     num_classes: int | None
     perturb: Callable[..., Any] | None
+    layout: Layout | None = None
 
 
 Found = dict[str, dict[str, float]]  # metric -> named parts
@@ -141,44 +145,81 @@ def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[t
     if heavy and jax.default_backend() == "cpu":
         largest = 1
     size = math.ceil(len(members) / math.ceil(len(members) / largest))
+    if task.layout is not None:
+        size = math.ceil(size / task.layout.models) * task.layout.models
     unsure: list[Candidate] = []
     for start in range(0, len(members), size):
         chosen = members[start : start + size]
         filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
-        for member, found in zip(
-            chosen, _run(task, filled, bucket.width, quick=True), strict=False
-        ):
+        results = _run(task, filled, bucket, quick=True)
+        for member, found in zip(chosen, results, strict=False):
             if any(parts.get("unsure") for parts in found.values()):
                 unsure.append(member)
             else:
                 yield member.name, found
+    copies = 1 if task.layout is None else task.layout.models
     for member in unsure:
-        yield member.name, _run(task, [member], bucket.width, quick=False)[0]
+        yield member.name, _run(task, [member] * copies, bucket, quick=False)[0]
 
 
-def _run(task: Task, members: Sequence[Candidate], width: int, *, quick: bool) -> list[Found]:
+def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: bool) -> list[Found]:
     """One compiled call for members of one shape."""
     first, dtype = members[0], jnp.zeros(()).dtype
     one_target = all(m.targets is first.targets for m in members)
     one_weight = all(m.weights is first.weights for m in members)
-    run = _compiled_for(task, quick, len(members) > 1, one_target, one_weight)
-    features = _stacked([m.features for m in members], width, dtype)
-    widths = np.array([np.shape(m.features)[1] for m in members])
-    if len(members) == 1:
-        found = run(features[0], jnp.asarray(first.targets), first.weights, widths[0])
-        found = jax.tree.map(lambda part: np.asarray(part)[None], found)
+    if task.layout is not None:
+        found = _run_on_mesh(task, members, bucket, quick, one_target)
     else:
-        found = run(
-            features,
-            jnp.asarray(first.targets if one_target else np.stack([m.targets for m in members])),
-            first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members]),
-            widths,
-        )
-        found = jax.tree.map(np.asarray, found)
+        run = _compiled_for(task, quick, len(members) > 1, one_target, one_weight)
+        features = _stacked([m.features for m in members], bucket.width, dtype)
+        widths = _widths(members)
+        if len(members) == 1:
+            found = run(features[0], jnp.asarray(first.targets), first.weights, widths[0])
+            found = jax.tree.map(lambda part: np.asarray(part)[None], found)
+        else:
+            targets = first.targets if one_target else np.stack([m.targets for m in members])
+            weights = (
+                first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
+            )
+            found = run(features, jnp.asarray(targets), weights, widths)
+    found = jax.tree.map(np.asarray, found)
     return [
         jax.tree.map(lambda part, index=index: float(part[index]), found)
         for index in range(len(members))
     ]
+
+
+def _widths(members: Sequence[Candidate]) -> np.ndarray:
+    return np.array([np.shape(m.features)[1] for m in members])
+
+
+def _run_on_mesh(
+    task: Task, members: Sequence[Candidate], bucket: Bucket, quick: bool, one_target: bool
+) -> Any:
+    """As `_run`: samples and models spread over the devices, missing rows of weight 0."""
+    layout = task.layout
+    assert layout is not None
+
+    def long(array: Any, dtype: Any = None) -> np.ndarray:
+        array = np.asarray(array, dtype)
+        return np.pad(array, [(0, bucket.rows - len(array))] + [(0, 0)] * (array.ndim - 1))
+
+    dtype = jnp.zeros(()).dtype
+    features = np.zeros((len(members), bucket.rows, bucket.width), dtype)
+    weights = []
+    for row, member in zip(features, members, strict=True):
+        n, d = np.shape(member.features)
+        row[:n, :d] = np.asarray(member.features)
+        weights.append(long(np.ones(n) if member.weights is None else member.weights, dtype))
+    first = long(members[0].targets)
+    targets = first if one_target else np.stack([long(m.targets) for m in members])
+    run = _compiled_for(task, quick, True, one_target, False)
+    return run(
+        layout.place(features, MODELS, SAMPLES),
+        layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
+        layout.place(np.stack(weights), MODELS, SAMPLES),
+        layout.place(_widths(members), MODELS),
+    )
 
 
 def _compiled_for(task: Task, *shape: bool) -> Callable[..., Any]:
@@ -186,7 +227,7 @@ def _compiled_for(task: Task, *shape: bool) -> Callable[..., Any]:
     options = tuple(
         (name, tuple(sorted(given.items()))) for name, given in sorted(task.options.items())
     )
-    setup = (task.metrics, options, task.num_classes, task.perturb, *shape)
+    setup = (task.metrics, options, task.num_classes, task.perturb, task.layout, *shape)
     try:
         return _compiled(*setup)
     except TypeError:  # an option that cannot be hashed, such as an array
@@ -199,6 +240,7 @@ def _compiled(
     options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...],
     num_classes: int | None,
     perturb: Callable[..., Any] | None,
+    layout: Layout | None,
     quick: bool,
     several: bool,
     one_target: bool,
@@ -217,7 +259,12 @@ def _compiled(
                 num_features=num_features,
             )
         look = Look(
-            features, targets, num_classes=num_classes, weights=weights, num_features=num_features
+            features,
+            targets,
+            num_classes=num_classes,
+            weights=weights,
+            num_features=num_features,
+            axis=None if layout is None else layout.axis,
         )
         return {
             m.name: ((m.quick if quick else None) or m.parts)(look, **own.get(m.name, {}))
@@ -226,8 +273,36 @@ def _compiled(
 
     if not several:
         return jax.jit(one)
+    stacked = jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
+    if layout is None:
+        return jax.jit(stacked)
+
+    def in_turn(features: Any, targets: Any, weights: Any, widths: Any) -> Any:
+        if one_target:
+            return jax.lax.map(
+                lambda m: one(m[0], targets, m[1], m[2]), (features, weights, widths)
+            )
+        return jax.lax.map(lambda m: one(*m), (features, targets, weights, widths))
+
+    # batched LAPACK calls and sums over devices wait for the same few threads of a CPU
+    several_at_once = in_turn if jax.default_backend() == "cpu" else stacked
+
+    def on_each(*inputs: Any) -> Any:
+        found = several_at_once(*inputs)
+        if layout.models == 1:
+            return found
+        return jax.tree.map(lambda part: jax.lax.all_gather(part, MODELS, tiled=True), found)
+
+    samples = layout.spec(SAMPLES) if one_target else layout.spec(MODELS, SAMPLES)
+    both, models = layout.spec(MODELS, SAMPLES), layout.spec(MODELS)
     return jax.jit(
-        jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
+        jax.shard_map(
+            on_each,
+            mesh=layout.mesh,
+            in_specs=(both, samples, both, models),
+            out_specs=layout.spec(),
+            check_vma=False,
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxte import _inputs, _notes, pool, streaming
 from jaxte._blocks import check_weights
 from jaxte._inputs import InputError
+from jaxte._mesh import Layout, agree, layout_of
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import get_perturbation
 from jaxte.ranking import Ranking
@@ -45,6 +46,7 @@ def rank(
     normalize: str = "sum",
     options: Mapping[str, Mapping[str, Any]] | None = None,
     memory_limit: int = _GIGABYTE,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Ranking:
     r"""Score a pool of models by several metrics, compiled once per bucket of widths and metric.
 
@@ -76,6 +78,9 @@ def rank(
         options: metric name -> its own keyword options.
         memory_limit: bytes that a slice of a bucket, or the batches under way, may take. What is
             larger, and no wider than long, is streamed.
+        mesh: devices that share the work, with an axis "samples", over which the rows of every
+            model are cut, an axis "models", or both. Where it spans several processes
+            (`jax.distributed`), each gives its own rows and all get the same `Ranking`.
 
     Returns:
         `Ranking`.
@@ -105,11 +110,14 @@ def rank(
         perturb = get_perturbation(perturb)
     if memory_limit < 1:
         raise InputError(f"memory_limit is {memory_limit} bytes: it must be positive")
+    layout = None if mesh is None else layout_of(mesh)
+    if layout is not None and layout.axis is not None and perturb is not None:
+        raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
     names = tuple(str(name) for name in features)
 
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     with pool.precision_context(precision):
-        whole = "perturb" if perturb is not None else ""
+        whole = "mesh" if mesh is not None else "perturb" if perturb is not None else ""
         candidates, streams, problems = _sorted_out(
             features, targets, weights, num_classes, memory_limit, whole
         )
@@ -117,11 +125,14 @@ def rank(
         labelled += [stream for stream in streams if stream.targets is not None]
         _check_task(labelled, chosen)
         classes = _class_count(labelled, num_classes)
+        rows = None
+        if layout is not None:
+            candidates, rows, classes = _agreed(layout, names, candidates, problems, classes)
         if not candidates and not streams:
             raise _none_left(problems)
         with _reporter(progress) as report:
-            task = pool.Task(tuple(chosen), options, classes, perturb)
-            found = _score_all(candidates, task, memory_limit, report)
+            task = pool.Task(tuple(chosen), options, classes, perturb, layout)
+            found = _score_all(candidates, rows, task, memory_limit, report)
             streamed = streaming.score_all(
                 streams, task, num_classes, memory_limit, report, reading
             )
@@ -154,6 +165,7 @@ def rank(
         "options": {name: dict(value) for name, value in options.items()},
         "seconds": time.perf_counter() - started,
         "device": jax.devices()[0].device_kind,
+        "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
     return Ranking(
@@ -177,12 +189,13 @@ def _sorted_out(
 ) -> tuple[list[pool.Candidate], list[streaming.Stream], dict[str, str]]:
     """The models that can be scored in memory or streamed, and for the others why not."""
     candidates, streams, problems = [], [], {}
+    several = jax.process_count() == 1  # the rows of one process may well be of one class
     weights = None if weights is None else np.asarray(weights, np.float64)
     shared = None if targets is None or isinstance(targets, Mapping) else _array(targets)
     if shared is not None:
         rows = len(shared) if shared.ndim else 0
         check_weights(weights, rows)
-        _inputs.check_targets(shared, rows, num_classes, weights)
+        _inputs.check_targets(shared, rows, num_classes, weights, several=several)
     for name, given in features.items():
         try:
             array, own = streaming.prepared(given, memory_limit, whole)
@@ -196,7 +209,7 @@ def _sorted_out(
             if own is None:
                 raise InputError("targets name no entry for this model")
             n = _inputs.check_features(array, weights, None)
-            _inputs.check_targets(own, n, num_classes, weights)
+            _inputs.check_targets(own, n, num_classes, weights, several=several)
         except (InputError, TypeError, ValueError) as error:
             problems[str(name)] = str(error)
         else:
@@ -207,6 +220,25 @@ def _sorted_out(
 def _none_left(problems: Mapping[str, str]) -> InputError:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
     return InputError(f"no model can be scored. {reasons}")
+
+
+def _agreed(
+    layout: Layout,
+    names: Sequence[str],
+    candidates: Sequence[pool.Candidate],
+    problems: dict[str, str],
+    num_classes: int | None,
+) -> tuple[list[pool.Candidate], dict[str, int], int | None]:
+    """The candidates that every process can score, the rows each is padded to, and C."""
+    own = {candidate.name: candidate for candidate in candidates}
+    shapes = [np.shape(own[name].features) if name in own else (0, 0) for name in names]
+    found = agree(names, [n for n, _ in shapes], [d for _, d in shapes], num_classes)
+    for name, process in zip(names, found.blame, strict=True):
+        if process is not None:
+            problems.setdefault(name, f"process {process} cannot score it: see its own ranking")
+    kept = [own[name] for name, n in zip(names, found.rows, strict=True) if n]
+    rows = {name: layout.padded(n) for name, n in zip(names, found.rows, strict=True) if n}
+    return kept, rows, found.num_classes
 
 
 def _array(targets: Any) -> np.ndarray:
@@ -258,6 +290,7 @@ def _checked_options(
 
 def _score_all(
     candidates: Sequence[pool.Candidate],
+    rows: Mapping[str, int] | None,
     task: pool.Task,
     memory_limit: int,
     report: Progress,
@@ -265,7 +298,7 @@ def _score_all(
     """Metric -> model -> named parts."""
     found: dict[str, dict[str, dict[str, float]]] = {metric.name: {} for metric in task.metrics}
     done, total = 0, len(candidates)
-    for bucket in pool.buckets(candidates):
+    for bucket in pool.buckets(candidates, rows):
         label = f"width {bucket.width}"
         report(done, total, label)
         for name, parts in pool.score_bucket(task, bucket, memory_limit=memory_limit):

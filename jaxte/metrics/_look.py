@@ -33,8 +33,8 @@ Passes: TypeAlias = Generator[Pass, Any, Parts]
 class Look:
     """Features and targets of one model, as several metrics read them in one compiled call.
 
-    With ``axis``, the rows are those that one device of a mesh axis holds; counts, moments and
-    sums over `everywhere` are those of all devices.
+    With ``axis``, the rows are those that one device of a mesh axis holds; counts and moments are
+    those of all devices.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Look:
 
     @cached_property
     def _measured(self) -> tuple[Moments, Array]:
-        return measure(self.row, self.targets, self.num_classes, axis=self.axis)
+        return measure(self.row, self.targets, self.num_classes, everywhere=self.everywhere)
 
     @property
     def moments(self) -> Moments:

@@ -157,7 +157,7 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
     own = _confidence(logits, group, settings)[:, None]
     mixed = _mix(own, look.moments, look.residuals, group.labels)
     state, residuals = measure(
-        row._replace(features=mixed), group.labels, look.num_classes, axis=look.axis
+        row._replace(features=mixed), group.labels, look.num_classes, everywhere=look.everywhere
     )
     logits = _logits(state, residuals, look, lam, settings)
     score = look.everywhere(row.weights @ _gain(logits, group, settings)) / look.total

@@ -1,0 +1,109 @@
+"""A pool on many devices: samples and models spread over a `jax.sharding.Mesh`.
+
+The samples of each model are cut along the mesh axis "samples", the models of a bucket along the
+axis "models". Moments are added up over the first with a psum, so every device goes on from the
+moments of all samples. Where the mesh spans several processes (`jax.distributed`), each process
+gives the rows that it holds.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxte._inputs import InputError
+
+MODELS, SAMPLES = "models", "samples"
+
+
+class Layout(NamedTuple):
+    """A mesh, and how many parts of each kind it makes."""
+
+    mesh: Mesh
+    models: int
+    samples: int
+    here: int  # of the parts of the samples, how many lie in this process
+
+    @property
+    def axis(self) -> str | None:
+        """The axis over which samples are added up, if they are cut at all."""
+        return SAMPLES if self.samples > 1 else None
+
+    def spec(self, *axes: str | None) -> PartitionSpec:
+        """A partition that leaves out axes which the mesh does not have."""
+        return PartitionSpec(*(axis if axis in self.mesh.axis_names else None for axis in axes))
+
+    def padded(self, rows: int) -> int:
+        """Rows of this process, so many that every device gets as many as the others."""
+        return math.ceil(rows / self.here) * self.here
+
+    def place(self, array: np.ndarray, *axes: str | None) -> jax.Array:
+        """What this process holds of an array, spread over the devices."""
+        sharding = NamedSharding(self.mesh, self.spec(*axes))
+        return jax.make_array_from_process_local_data(sharding, array)
+
+
+def layout_of(mesh: Any) -> Layout:
+    """Check a mesh and measure it; an `InputError` says how to make one that will do."""
+    advice = f"jax.make_mesh((devices,), ({SAMPLES!r},)) is one"
+    if not isinstance(mesh, Mesh):
+        raise InputError(f"mesh is a {type(mesh).__name__}, not a jax.sharding.Mesh: {advice}")
+    unknown = [str(name) for name in mesh.axis_names if name not in (MODELS, SAMPLES)]
+    if unknown:
+        raise InputError(
+            f"mesh has an axis {unknown[0]!r}: its axes must be called {SAMPLES!r} and "
+            f"{MODELS!r}, or one of them; {advice}"
+        )
+    whole, local = (dict(m.shape) for m in (mesh, mesh.local_mesh))
+    if local.get(MODELS, 1) != whole.get(MODELS, 1):
+        raise InputError(
+            f"the axis {MODELS!r} of the mesh spans several processes: each process holds rows of "
+            f"every model, so let only {SAMPLES!r} span them"
+        )
+    return Layout(mesh, whole.get(MODELS, 1), whole.get(SAMPLES, 1), local.get(SAMPLES, 1))
+
+
+class Agreement(NamedTuple):
+    """What all processes know of the models after asking each other."""
+
+    rows: list[int]  # the most that any process holds of each model; 0 where it cannot be scored
+    num_classes: int | None
+    blame: list[int | None]  # the first process that cannot score a model
+
+
+def agree(
+    names: Sequence[str], rows: Sequence[int], widths: Sequence[int], num_classes: int | None
+) -> Agreement:
+    """Bring the models of all processes together: rows, 0 for one that cannot be scored here.
+
+    Every process must take the same steps, or all would wait for each other for ever.
+    """
+    if jax.process_count() == 1:
+        blame: list[int | None] = [None if n else 0 for n in rows]
+        return Agreement(list(rows), num_classes, blame)
+    from jax.experimental.multihost_utils import process_allgather
+
+    digest = zlib.crc32("\0".join(names).encode()) >> 1  # 31 bits: without x64 only 32 travel
+    head = np.array([digest, -1 if num_classes is None else num_classes], np.int32)
+    heads = np.asarray(process_allgather(head)).reshape(-1, 2)
+    if len(set(heads[:, 0].tolist())) > 1:
+        raise InputError("the processes name different models: give each the same, in one order")
+    table = process_allgather(np.stack([np.asarray(rows), np.asarray(widths)]).astype(np.int32))
+    table = np.asarray(table).reshape(jax.process_count(), 2, len(names))
+    least = table[:, 0].min(axis=0)
+    for index, name in enumerate(names):
+        seen = {int(w) for n, w in table[:, :, index] if n}
+        if len(seen) > 1:
+            raise InputError(f"{name} has features of different widths {seen} on the processes")
+    most = np.where(least > 0, table[:, 0].max(axis=0), 0)
+    at_fault = [
+        int(np.argmin(table[:, 0, i])) if least[i] == 0 else None for i in range(len(names))
+    ]
+    classes = int(heads[:, 1].max())
+    return Agreement(most.tolist(), None if classes < 0 else classes, at_fault)
