@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -133,8 +134,9 @@ def init(
         raise InputError(
             "give num_classes, for integer labels, or num_targets, for float targets [n, k]"
         )
-    for name, value in (("num_features", num_features), ("num_classes", num_classes or 1)):
-        if int(value) < 1:
+    sizes = {"num_features": num_features, "num_classes": num_classes, "num_targets": num_targets}
+    for name, value in sizes.items():
+        if value is not None and int(value) < 1:
             raise InputError(f"{name} is {value}: it must be a positive integer")
     dtype = jnp.zeros((), dtype).dtype
     d, c = int(num_features), int(num_classes or 1)
@@ -142,7 +144,7 @@ def init(
     wide, narrow = jnp.zeros((c, d), dtype), jnp.zeros(num_targets or 0, dtype)
     balance = None
     if class_counts is not None:
-        if num_classes is None or jnp.shape(class_counts) != (c,):
+        if num_classes is None or np.shape(class_counts) != (c,):
             raise InputError(f"class_counts need one number for each of the {c} classes")
         balance = Balance(jnp.asarray(class_counts, dtype), square)
     targets = None
@@ -331,8 +333,7 @@ def measure(
     Without ``scattered`` the d x d matrices are left out.
     """
     w, n = row.weights, everywhere(row.total)
-    # the result does not depend on the origin, nor does its derivative
-    origin = lax.stop_gradient(everywhere(matmul(w, row.features)) / _divisors(n))
+    origin = _origin(everywhere(matmul(w, row.features)) / _divisors(n))
     x = row.features - origin[None]
     samples = everywhere((w > 0).sum().astype(w.dtype))
     finite = everywhere(jnp.asarray(row.finite, w.dtype)) == everywhere(jnp.ones((), w.dtype))
@@ -363,6 +364,16 @@ def measure(
     return state, x
 
 
+def _origin(near: Array) -> Array:
+    """A point to measure from: the result does not depend on it, nor does its derivative.
+
+    One bit is cut off so that all see the same number: fused into the subtraction, a quotient
+    would be taken off before it is rounded, and far from 0 differ from the one that is kept.
+    """
+    info = jnp.finfo(near.dtype)
+    return lax.reduce_precision(lax.stop_gradient(near), info.nexp, info.nmant - 1)
+
+
 def _summing(
     row: Rows, y: Array, num_classes: int, everywhere: Callable[[Array], Array]
 ) -> Callable[[Array], Array]:
@@ -378,7 +389,7 @@ def _measure_targets(
 ) -> TargetMoments:
     """Moments of float targets beside features that are already centred."""
     y, w = _inputs.target_columns(given, row), row.weights
-    origin = lax.stop_gradient(everywhere(matmul(w, y)) / _divisors(n))
+    origin = _origin(everywhere(matmul(w, y)) / _divisors(n))
     y = y - origin[None]
     mean = everywhere(matmul(w, y)) / _divisors(n)
     y = y - mean[None]
