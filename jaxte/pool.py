@@ -33,7 +33,7 @@ __all__ = [
 # Metrics hold about this many arrays of the size of its features at once.
 _COPIES = 6
 # About the arithmetic that could be done while one more shape is compiled for the metrics.
-_COMPILATION = 2e10
+_COMPILATION = 1e11
 # The arithmetic from which one model is enough for all cores.
 _BUSY = 1e9
 # GPUs whose float64 runs at half the speed of float32; others are 32 or 64 times slower.
