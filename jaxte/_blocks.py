@@ -13,10 +13,15 @@ from jaxte import _inputs, pool
 from jaxte._inputs import InputError
 from jaxte.sources import Source
 
-# Rows of a block: with fewer, adding to a d x d matrix costs as much as the product that is added.
-_ROWS = 8192
+# Rows of a block: what a CPU's caches hold; where there is more to keep busy, more.
+_ROWS, _MANY_ROWS = 2048, 8192
+# Every block adds a row for each class: a quarter of the arithmetic at most.
+_PER_CLASS = 4
 # What a block takes, in blocks: as read, filled up, promoted, centred, weighted; two are under way.
 _COPIES = 8
+
+
+_AT_ONCE = 1 << 20  # labels that are counted
 
 
 class Block(NamedTuple):
@@ -120,7 +125,10 @@ class Blocks:
 
     def _size(self) -> int:
         most = self.limit // (_COPIES * self.padded * self.dtype.itemsize)
-        return min(_ROWS, max(64, _power_above(most + 1) // 2))
+        wanted = _ROWS if jax.default_backend() == "cpu" else _MANY_ROWS
+        if self.labels is not None and self.labels.num_classes is not None:
+            wanted = max(wanted, _power_above(_PER_CLASS * self.labels.num_classes))
+        return min(wanted, max(64, _power_above(most + 1) // 2))
 
     def _block(self, parts: Sequence[_Piece], size: int, start: int) -> Block:
         first = parts[0]
@@ -309,4 +317,9 @@ def _count(
     if len(counted) and counted.min() < 0:
         raise InputError(f"{where}labels contain {counted.min()}: classes are 0..C-1")
     weights = None if weights is None else weights[weights > 0]
-    return np.bincount(counted.astype(np.int64), weights, num_classes or 0).astype(np.float64)
+    size = max(num_classes or 0, 1 + int(counted.max(initial=-1)))
+    found = np.zeros(size)
+    for start in range(0, len(counted), _AT_ONCE):  # NumPy converts what it counts to 64 bits
+        part = slice(start, start + _AT_ONCE)
+        found += np.bincount(counted[part], None if weights is None else weights[part], size)
+    return found

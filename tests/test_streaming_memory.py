@@ -1,0 +1,49 @@
+"""Streamed features take no more memory the more there are."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WIDTH, MEGABYTE = 256, 1 << 20
+# Prints the peak of all resident memory of the process, pages of mapped files included.
+SCRIPT = """
+import sys
+from pathlib import Path
+import numpy as np
+import jaxte
+
+path, form = sys.argv[1:]
+mapped = np.load(path, mmap_mode="r")
+given = {"path": path, "mapped": mapped, "shards": Path(path).parent}[form]
+labels = np.arange(len(mapped), dtype=np.int32) % 3
+ranking = jaxte.rank({"m": given}, labels, memory_limit=32 << 20)
+assert all(ranking.status("m", metric) == "ok" for metric in ranking.metrics), ranking
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+def peak(path: Path, form: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(path), form], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout) * 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("form", ["path", "mapped", "shards"])
+def test_peak_memory_is_flat_in_the_number_of_samples(form: str, tmp_path: Path) -> None:
+    """Four times the features, 192 MiB more: `python -m benchmarks memory` has 1 and 8 GiB."""
+    x = np.random.default_rng(0).normal(size=(1 << 12, WIDTH)).astype(np.float32)
+    peaks = []
+    for megabytes in (64, 256):
+        path = tmp_path / str(megabytes) / "features.npy"
+        path.parent.mkdir()
+        np.save(path, np.tile(x, (megabytes * MEGABYTE // x.nbytes, 1)))
+        peaks.append(peak(path, form))
+        path.unlink()
+    assert peaks[1] - peaks[0] < 48 * MEGABYTE, peaks
