@@ -27,6 +27,7 @@ _JOBS = {
     "pool": "benchmarks.pool_job",
     "growth": "benchmarks.growth_job",
     "extraction": "benchmarks.extraction",
+    "disk": "benchmarks.disk",
 }
 
 

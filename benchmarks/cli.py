@@ -9,14 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import benchmarks
-from benchmarks import child, clones, extraction, growth, machine, metrics, pool, problems, store
+from benchmarks import (
+    child,
+    clones,
+    disk,
+    extraction,
+    growth,
+    machine,
+    metrics,
+    pool,
+    problems,
+    store,
+)
 from benchmarks.settings import METRICS, Settings, say
 
 _THREADS = (
     "cores and threads that each may use (as many as there are); on a busy machine OpenMP threads "
     "that wait for each other make some rivals many times slower, so compare there with 1"
 )
-COMMANDS = ("metrics", "pool", "growth", "extraction")
+COMMANDS = ("metrics", "pool", "growth", "extraction", "memory")
 _QUICK: dict[str, Any] = {
     "n": [60],
     "d": [12, 80],
@@ -28,8 +39,9 @@ _QUICK: dict[str, Any] = {
     "points": {"n": (60, 120)},
     "base": {"n": 60, "d": 8, "classes": 3, "models": 1},
     "images": 64,
+    "gigabytes": (0.002, 0.004),
     "batch": 32,
-    "repeats": {"metrics": 2, "pool": 1, "growth": 2, "extraction": 2},
+    "repeats": {"metrics": 2, "pool": 1, "growth": 2, "extraction": 2, "memory": 1},
 }
 
 
@@ -139,11 +151,24 @@ def _extraction(given: argparse.Namespace, settings: Settings) -> dict[str, Any]
     )
 
 
+def _memory(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    return disk.run(
+        settings,
+        given.gigabytes or (_QUICK["gigabytes"] if given.quick else [1, 8]),
+        given.d[0] if given.d else (16 if given.quick else 512),
+        given.classes[0] if given.classes else 10,
+        given.metrics or METRICS,
+        given.limit,
+        given.folder,
+    )
+
+
 _RUNS: dict[str, Callable[[argparse.Namespace, Settings], dict[str, Any]]] = {
     "metrics": _metrics,
     "pool": _pool,
     "growth": _growth,
     "extraction": _extraction,
+    "memory": _memory,
 }
 
 
@@ -155,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         "pool": "ranking a ragged pool, cold and warm",
         "growth": "seconds and memory against n, d, classes and models",
         "extraction": "forward passes with and without moments",
+        "memory": "peak memory of ranking files, small and large",
         "all": "all of these",
     }
     for name, text in helps.items():
@@ -181,6 +207,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--axes", nargs="+", choices=growth.AXES)
         sub.add_argument("--modes", nargs="+", choices=growth.MODES)
         sub.add_argument("--batch", type=int, help="rows of a streamed batch")
+        sub.add_argument("--gigabytes", type=float, nargs="+", help="files of memory (1 and 8)")
+        sub.add_argument(
+            "--limit", type=float, default=256.0, help="MiB, rank's memory_limit (256)"
+        )
+        sub.add_argument("--folder", metavar="DIR", help="where these files are made (temporary)")
         sub.add_argument("--largest", type=float, default=2.0, help="GiB of an array (2)")
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")
     sub.add_argument("folder", metavar="DIR")

@@ -19,6 +19,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 def markdown(whole: Mapping[str, Any]) -> str:
     """Every section that was measured, in the order of the commands."""
     writers = {"metrics": _metrics, "pool": _pool, "growth": _growth, "extraction": _extraction}
+    writers["memory"] = _disk
     parts = ["# Benchmarks", ""]
     described: Any = None
     for name, write in writers.items():
@@ -271,5 +272,27 @@ def _extraction(section: Row) -> Iterator[str]:
                 overhead(row),
             ]
             for row in rows
+        ),
+    )
+
+
+def _disk(section: Row) -> Iterator[str]:
+    yield (
+        "Features in one .npy file, ranked from its path, alone in a process. Peak and rise are of "
+        "all resident memory, compilation and the pages of files included."
+    )
+    yield ""
+    yield from table(
+        ("on disk", "n", "d", "C", "metrics", "memory_limit", "seconds", "rise", "peak"),
+        (
+            [
+                size(row["gigabytes"] * 2**30),
+                *(str(row[key]) for key in ("n", "d", "classes")),
+                ", ".join(row["metrics"]),
+                size(row["limit"]),
+                seconds(row["first"]),
+                *(_memory(row, part) for part in ("rise", "peak")),
+            ]
+            for row in section["rows"]
         ),
     )
