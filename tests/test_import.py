@@ -32,7 +32,7 @@ def imported(statement: str, heavy: list[str]) -> list[str]:
     [
         "import jaxte; jaxte.__version__; jaxte.InputError",
         "import jaxte; jaxte.rank; jaxte.Ranking; jaxte.metrics.logme; jaxte.perturb.spread",
-        "import jaxte; jaxte.evaluate.weighted_tau",
+        "import jaxte; jaxte.evaluate.weighted_tau; jaxte.stream; jaxte.moments.init",
     ],
 )
 def test_import_needs_jax_and_numpy_only(statement: str) -> None:

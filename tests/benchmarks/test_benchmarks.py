@@ -250,7 +250,7 @@ def test_quick_run_writes_every_table(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     whole = json.loads((tmp_path / "results.json").read_text())
-    assert set(whole) == {"metrics", "pool", "growth", "extraction"}
+    assert set(whole) == {"metrics", "pool", "growth", "extraction", "memory"}
     assert {"results.md", "metrics.png", "pool.png", "growth.png"} <= {
         path.name for path in tmp_path.iterdir()
     }
