@@ -210,7 +210,7 @@ def _sorted_out(
                 raise InputError("targets name no entry for this model")
             n = _inputs.check_features(array, weights, None)
             _inputs.check_targets(own, n, num_classes, weights, several=several)
-        except (InputError, TypeError, ValueError) as error:
+        except (InputError, OSError, TypeError, ValueError) as error:
             problems[str(name)] = str(error)
         else:
             candidates.append(pool.Candidate(str(name), array, own, weights))
