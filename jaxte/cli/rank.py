@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxte.cli import _cache, _common
+from jaxte.cli import _cache, _common, processes
 from jaxte.cli._common import Format, FormatOption, OutOption, PlotOption
 
 if TYPE_CHECKING:
@@ -41,6 +41,20 @@ def rank(
         list[str] | None,
         typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="An option of one metric."),
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="Share the samples between so many devices (or CPU cores).")
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("--processes", help="Start so many processes, each with its share of rows."),
+    ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Process 0, where they run on several machines."),
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(help="Which of the processes this one is, from 0.")
+    ] = None,
 ) -> None:
     """Rank the models whose features lie in DIR.
 
@@ -60,27 +74,40 @@ def rank(
         options = _parse_settings(settings or [])
         for name in (*names, *options):
             jaxte.metrics.get_metric(name)
+        team = processes.checked(devices, number, coordinator, process_id, perturb)
+        if team.starts_all:
+            given = {"metrics": metrics, "format": form, "out": out, "plot": plot, "set": settings}
+            given |= {"dataset": dataset, "precision": precision, "normalize": normalize}
+            processes.run_all(team, directory, given | {"devices": devices})
+            return
         _cache.turn_on()
-        found = read_features(directory, dataset=dataset)
-        start = time.perf_counter()
-        with _common.progress_bar("scoring") as progress:
-            ranking = jaxte.rank(
-                found.features,
-                found.labels,
-                metrics=names,
-                perturb=perturb,
-                precision=precision,
-                normalize=normalize,
-                options=options,
-                progress=progress,
-            )
-        seconds = time.perf_counter() - start
-        _show(ranking, found.problems, form, out, seconds)
-        if plot is not None:
-            ranking.plot(plot)
-            _common.warn(f"wrote {plot}")
-        if not any(ranking.order(metric) for metric in names):
-            raise jaxte.InputError(f"{directory}: no model could be scored, the reasons are above")
+        with processes.joined(team):
+            found = processes.share(read_features(directory, dataset=dataset), team)
+            start = time.perf_counter()
+            with processes.quiet(team), _common.progress_bar("scoring") as progress:
+                ranking = jaxte.rank(
+                    found.features,
+                    found.labels,
+                    metrics=names,
+                    perturb=perturb,
+                    precision=precision,
+                    normalize=normalize,
+                    options=options,
+                    progress=progress,
+                    mesh=processes.mesh(team),
+                )
+            seconds = time.perf_counter() - start
+            if team.speaks:
+                _show(ranking, found.problems, form, out, seconds)
+                if plot is not None:
+                    ranking.plot(plot)
+                    _common.warn(f"wrote {plot}")
+            else:
+                processes.complain(ranking, team)
+            if not any(ranking.order(metric) for metric in names):
+                raise jaxte.InputError(
+                    f"{directory}: no model could be scored, the reasons are above"
+                )
 
 
 def _parse_settings(settings: list[str]) -> dict[str, dict[str, Any]]:

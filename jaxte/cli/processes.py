@@ -1,0 +1,261 @@
+"""`jaxte rank --devices` and `--processes`: the work of one command on many devices or machines.
+
+Without a coordinator the command starts all processes itself, on this machine, and only waits for
+them; with one it is process number I of a ranking that the others started elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from jaxte.cli import _cache, _common
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import jax
+
+    from jaxte.ranking import Ranking
+    from jaxte.store import FeatureSet
+
+__all__ = ["Team", "checked", "complain", "joined", "mesh", "quiet", "run_all", "share"]
+
+_STARTED = "JAXTE_STARTED_BY"  # set in the processes that `run_all` starts
+_FLAGS = {None: (), True: ("--cache",), False: ("--no-cache",)}
+_PATIENCE = 5.0  # seconds in which processes may end by themselves after one has failed
+
+
+class Team(NamedTuple):
+    """How many take part, and who this is.
+
+    Attributes:
+        devices: of each process; None for all that it has.
+        processes: N; 1 for this one alone.
+        coordinator: HOST:PORT of process 0, None where this command starts them all.
+        number: of this process, 0..N-1.
+    """
+
+    devices: int | None
+    processes: int
+    coordinator: str | None
+    number: int
+
+    @property
+    def starts_all(self) -> bool:
+        """Whether this command only starts the others."""
+        return self.processes > 1 and self.coordinator is None
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is a mesh at all."""
+        return self.processes > 1 or self.devices is not None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this process shows the results."""
+        return self.number == 0
+
+
+def checked(
+    devices: int | None,
+    processes: int | None,
+    coordinator: str | None,
+    index: int | None,
+    perturb: str | None,
+) -> Team:
+    """The team that the options describe, or an `InputError` that says which one is missing."""
+    from jaxte._inputs import InputError
+
+    for name, value in (("--devices", devices), ("--processes", processes)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} {value}: it must be a positive number")
+    if (coordinator is None) != (index is None):
+        raise InputError(
+            "--coordinator HOST:PORT and --process-id I belong together: leave both out to start "
+            "all processes on this machine"
+        )
+    if coordinator is not None and processes is None:
+        raise InputError("--coordinator needs --processes N, how many there are in all")
+    count = processes or 1
+    if index is not None and not 0 <= index < count:
+        raise InputError(f"--process-id {index} is outside 0..{count - 1}")
+    if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
+        raise InputError(f"--coordinator {coordinator}: write HOST:PORT, as 10.0.0.1:1234")
+    if perturb is not None and (count > 1 or devices is not None):
+        raise InputError("--perturb needs all rows of a model on one device: leave --devices out")
+    return Team(devices, count, coordinator, index or 0)
+
+
+def run_all(team: Team, directory: str, options: Mapping[str, Any]) -> None:
+    """Start all processes here and wait; one that fails ends the others, and the command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    arguments = [sys.executable, "-m", "jaxte", *_FLAGS[_cache._wanted], "rank", directory]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            arguments += [] if one is None else [f"--{name}={one}"]
+    arguments += ["--coordinator", address, "--processes", str(team.processes), "--process-id"]
+    children: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [os.path.join(folder, str(index)) for index in range(team.processes)]
+        try:
+            for index, path in enumerate(logs):
+                with open(path, "wb") as log:
+                    children.append(
+                        subprocess.Popen(
+                            [*arguments, str(index)],
+                            stderr=log,
+                            stdin=subprocess.DEVNULL,
+                            env=os.environ | {_STARTED: str(os.getpid())},
+                        )
+                    )
+            failed = _wait(children)
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+        texts = [Path(path).read_text(encoding="utf-8", errors="replace") for path in logs]
+    _relay(texts, failed)
+    if failed is not None:
+        raise typer.Exit(2)
+
+
+def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """The process that failed first, once all have ended or had time to; None if none did."""
+    failed, since = None, 0.0
+    while True:
+        states = [child.poll() for child in children]
+        if failed is None and any(states):
+            failed = next(index for index, state in enumerate(states) if state)
+            since = time.monotonic()
+        if None not in states or (failed is not None and time.monotonic() - since > _PATIENCE):
+            return failed
+        time.sleep(0.05)
+
+
+def _relay(texts: Sequence[str], failed: int | None) -> None:
+    """What the processes had to say to people, each line once; the libraries' chatter is left."""
+    said = [line for text in texts for line in text.splitlines() if line.startswith("jaxte: ")]
+    if failed is not None and not said:
+        said = [f"jaxte: process {failed} failed", *texts[failed].splitlines()[-20:]]
+    for line in dict.fromkeys(said):
+        typer.echo(line, err=True)
+
+
+@contextmanager
+def joined(team: Team) -> Iterator[None]:
+    """Devices of this process, and the others, for as long as the work goes on."""
+    import jax
+
+    from jaxte._inputs import InputError
+
+    if team.devices is not None and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with suppress(RuntimeError):  # JAX has started, in a notebook or a test
+            jax.config.update("jax_num_cpu_devices", team.devices)  # of no meaning to a GPU
+    if team.coordinator is None:
+        yield
+        return
+    local = [team.number] if _STARTED in os.environ else None  # a GPU each, where there are some
+    try:
+        with quiet(team):
+            jax.distributed.initialize(
+                team.coordinator, team.processes, team.number, local_device_ids=local
+            )
+        yield
+        sys.stdout.flush()
+        jax.distributed.shutdown()
+    except (InputError, OSError, RuntimeError) as error:
+        # an ordinary exit would wait for the others, who may be waiting for this one
+        _common.warn(str(error))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
+
+
+def complain(ranking: Ranking, team: Team) -> None:
+    """Models that failed on the rows of this process, for the others only know that they did."""
+    for model in ranking.models:
+        reasons = {ranking.status(model, metric) for metric in ranking.metrics} - {"ok"}
+        for reason in reasons:
+            if "see its own ranking" not in reason:
+                _common.warn(f"{model}: in the rows of process {team.number}, {reason}")
+
+
+@contextmanager
+def quiet(team: Team) -> Iterator[None]:
+    """What libraries write to standard output (Gloo its connections) goes to standard error."""
+    if team.coordinator is None:
+        yield
+        return
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+
+
+def mesh(team: Team) -> jax.sharding.Mesh | None:
+    """All devices of all processes in a row, to share the samples; None where nothing is shared."""
+    import jax
+    import numpy as np
+
+    from jaxte._inputs import InputError
+
+    if not team.shares:
+        return None
+    here, number = jax.local_device_count(), team.devices
+    if number is not None and here < number:
+        raise InputError(f"--devices {number}: there are {here} ({jax.default_backend()}) here")
+    rows = [[d for d in jax.devices() if d.process_index == p] for p in range(team.processes)]
+    chosen = [device for row in rows for device in row[:number]]
+    return jax.sharding.Mesh(np.array(chosen), ("samples",))
+
+
+def share(found: FeatureSet, team: Team) -> FeatureSet:
+    """The rows of every model that are this process's own, in memory; others are not read."""
+    import numpy as np
+
+    if not team.shares:
+        return found
+    features: dict[str, Any] = {}
+    labels = {}
+    for name, y in found.labels.items():
+        start, stop = (len(y) * (team.number + end) // team.processes for end in (0, 1))
+        pieces, begin = [], 0
+        for piece in _pieces(found.features[name]):
+            end = begin + len(piece)
+            if begin < stop and end > start:
+                pieces.append(piece[max(start - begin, 0) : stop - begin])
+            begin = end
+        labels[name] = y[start:stop]
+        features[name] = np.concatenate(pieces) if pieces else np.zeros((0, 1))
+    return found._replace(features=features, labels=labels)
+
+
+def _pieces(given: Any) -> Iterator[Any]:
+    """An array, or the shards of one; .npy files are mapped, so that a slice reads no more."""
+    from jaxte import _files
+    from jaxte.sources import Shards
+
+    if not isinstance(given, Shards):
+        yield given
+        return
+    for file in given.files:
+        if file.suffix == ".npy":
+            yield _files.load_npy(file, "features")
+        else:
+            yield _files.load_npz(file, labels=False)[0]
