@@ -22,7 +22,7 @@ from jaxte.metrics._ascent import ascend
 from jaxte.moments import Moments
 
 _GRID = 256  # trial values of ln t; the evidence changes on a scale of 1 or slower
-_LOWEST, _HIGHEST = -55.0, 20.0  # the range of ln t searched, relative to ln tr G
+LOWEST, _HIGHEST = -55.0, 20.0  # the range of ln t searched, relative to ln tr G
 
 
 class Problem(NamedTuple):
@@ -216,7 +216,7 @@ def maximise(problem: Problem) -> Fit:
     """
     p = problem
     origin = jnp.log(total_energy(p))
-    points = origin + jnp.linspace(_LOWEST, _HIGHEST, _GRID).astype(origin.dtype)
+    points = origin + jnp.linspace(LOWEST, _HIGHEST, _GRID).astype(origin.dtype)
     u, steps, converged, bounded, _ = ascend(
         points, _profile_on_grid(p, jnp.exp(points)), partial(slope, p), p.n
     )

@@ -19,9 +19,9 @@ from jax import Array, lax
 from jaxte._inputs import Rows, centre
 from jaxte.linalg import gram, matmul, tridiagonal
 from jaxte.metrics._ascent import ascend
-from jaxte.metrics._evidence import Normal
+from jaxte.metrics._evidence import LOWEST, Normal
 
-_LOWEST, _HIGHEST, _GRID = -27.0, 20.0, 160  # of ln t, relative to ln tr G
+_LOWEST, _HIGHEST, _GRID = -27.0, 20.0, 192  # of ln t; the first relative to the scatter's trace
 _NEAR_EXACT = 1e-8  # share of the targets left unexplained below which digits are short
 
 
@@ -75,7 +75,10 @@ def reduce_rows(row: Rows, targets: Array) -> Reduced:
 def search(problem: Reduced) -> Optimum:
     """The maximum over both precisions, with the grid and the steps of `_evidence.maximise`."""
     p = problem
-    points = jnp.linspace(_LOWEST, _HIGHEST, _GRID).astype(p.square.dtype)
+    # the digits of T go by its own size, which an offset of the features leaves far below tr G
+    size = jnp.maximum(jnp.sum(p.diagonal), jnp.finfo(p.square.dtype).tiny)
+    lowest = jnp.clip(_LOWEST + jnp.log(size), LOWEST, _LOWEST)
+    points = jnp.linspace(lowest, _HIGHEST, _GRID, dtype=p.square.dtype)
     profile, unexplained = _profile(p, points[:, None])
     slope = partial(_slope, p)
     u, _, converged, bounded, start = ascend(points, profile, slope, p.n)
@@ -84,6 +87,7 @@ def search(problem: Reduced) -> Optimum:
     lengths = p.square + p.n * p.y_mean**2
     sure = (start > 2) & (rest > _NEAR_EXACT * lengths)
     sure &= (unexplained[0] > _NEAR_EXACT * lengths) & jnp.isfinite(evidence)
+    sure &= profile[0] < profile[1]  # else it may rise further below, as where rows weigh more
     return Optimum(evidence, converged, bounded, sure)
 
 
@@ -95,10 +99,11 @@ def _profile(p: Reduced, u: Array) -> tuple[Array, Array]:
     """-n ln Q - ln |I + G/t| at ln t = u and Q = y' (I + XX'/t)^-1 y; u [j, 1] or [k]."""
     t = jnp.exp(u)
     logdet, own, across, mean = _sweep(p, t)
+    square, y_mean = (part[None] if t.ndim == 2 else part for part in (p.square, p.y_mean))
     if p.length is None:
-        centred, gap, leverage = p.square - own, p.y_mean - across, mean
+        centred, gap, leverage = square - own, y_mean - across, mean
     else:
-        centred, gap, leverage = t * own, p.y_mean - across, (p.length - mean) / t
+        centred, gap, leverage = t * own, y_mean - across, (p.length - mean) / t
     share = 1 / (1 + p.n * leverage)
     quadratic = centred + p.n * gap**2 * share
     quadratic = jnp.maximum(quadratic, jnp.finfo(u.dtype).tiny)
