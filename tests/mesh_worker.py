@@ -1,0 +1,111 @@
+"""Rankings on several devices or processes, as JSON: run as a script with a mode of its own.
+
+A process can give itself several devices only before JAX starts, so each test file has to start
+one; `test_mesh.py` imports the cases and compares with what one device finds.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxte
+
+N, C = 43, 4  # rows do not divide by 4 devices
+WIDTHS = {"narrow": 9, "middle": 21, "broad": 30, "wide": 70}
+METRICS = ("logme", "sfda", "face")
+Case = dict[str, Any]
+
+
+def labels() -> np.ndarray:
+    return np.random.default_rng(1).permutation(np.arange(N) % C)
+
+
+def pool() -> dict[str, np.ndarray]:
+    random, y = np.random.default_rng(0), labels()
+    return {
+        name: 5 + random.normal(size=(N, d)) + 1.5 * np.eye(C, d)[y] for name, d in WIDTHS.items()
+    }
+
+
+def cases() -> Iterator[tuple[str, Mapping[str, int], Case]]:
+    """Name, mesh, and the arguments of rank()."""
+    models, y = pool(), labels()
+    base: Case = {"features": models, "targets": y, "metrics": METRICS, "precision": "float64"}
+    yield "samples", {"samples": 4}, base
+    yield "models", {"models": 4}, base
+    yield "both", {"models": 2, "samples": 2}, base
+    weights = np.arange(N) % 3.0
+    yield "weights", {"samples": 4}, base | {"weights": weights, "metrics": ("logme", "face")}
+    holed = models["middle"].copy()
+    holed[7, 2] = np.nan
+    broken = {"narrow": models["narrow"], "holed": holed, "broad": models["broad"]}
+    yield "broken", {"samples": 4}, base | {"features": broken}
+    # without the wide one: samples on several devices leave only its singular d x d scatter
+    long = {name: x for name, x in models.items() if name != "wide"}
+    single = base | {"features": long, "precision": "float32"}
+    yield "single", {"models": 2, "samples": 2}, single
+    targets = models["broad"][:, :2] @ np.array([[1.0, 0.0], [2.0, -1.0]])
+    targets += np.random.default_rng(2).normal(size=targets.shape)
+    regression = base | {"targets": targets, "metrics": "logme"}
+    yield "regression", {"models": 2, "samples": 2}, regression
+
+
+def mesh_of(shape: Mapping[str, int]) -> jax.sharding.Mesh:
+    kinds = (jax.sharding.AxisType.Auto,) * len(shape)
+    return jax.make_mesh(tuple(shape.values()), tuple(shape), axis_types=kinds)
+
+
+def told(ranking: jaxte.Ranking) -> dict[str, list[Any]]:
+    """What can be compared: "model metric" -> score and status."""
+    return {
+        f"{model} {metric}": [ranking.score(model, metric), ranking.status(model, metric)]
+        for model in ranking.models
+        for metric in ranking.metrics
+    }
+
+
+def message(**arguments: Any) -> str:
+    try:
+        jaxte.rank(**arguments)
+    except jaxte.InputError as error:
+        return str(error)
+    return "no error"
+
+
+def on_devices() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, shape, arguments in cases():
+        ranking = jaxte.rank(**arguments, mesh=mesh_of(shape))
+        found[name] = told(ranking) | {"devices": ranking.meta["devices"]}
+    first = next(cases())[2]
+    found["no mesh"] = message(**first, mesh=4)
+    found["other axis"] = message(**first, mesh=mesh_of({"samples": 2, "rows": 2}))
+    found["perturbed"] = message(**first, mesh=mesh_of({"samples": 4}), perturb="spread")
+    moved = first | {"metrics": "face", "perturb": "spread"}
+    found["perturbed models"] = told(jaxte.rank(**moved, mesh=mesh_of({"models": 4})))
+    return found
+
+
+def in_processes(index: int, address: str) -> dict[str, Any]:
+    """The first process holds 17 rows, the second the others, with a hole in one model."""
+    jax.distributed.initialize(address, 2, index)
+    mesh = mesh_of({"samples": jax.device_count()})
+    own = slice(0, 17) if index == 0 else slice(17, N)
+    first = next(cases())[2]
+    models = {name: x[own] for name, x in first["features"].items()}
+    given = first | {"targets": first["targets"][own], "mesh": mesh}
+    found = {"whole": told(jaxte.rank(**given | {"features": models}))}
+    if index == 1:
+        models["middle"] = np.full_like(models["middle"], np.nan)
+    found["broken"] = told(jaxte.rank(**given | {"features": models}))
+    other = {f"{name}-{index}": x for name, x in models.items()}
+    return found | {"names": message(**given | {"features": other})}
+
+
+if __name__ == "__main__":
+    result = on_devices() if sys.argv[1:] == [] else in_processes(int(sys.argv[1]), sys.argv[2])
+    print("\n" + json.dumps(result))  # noqa: T201
