@@ -8,7 +8,8 @@ merged by the pairwise update of Chan et al., so a common offset of the features
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +76,13 @@ class Moments(NamedTuple):
     valid: Array
     targets: TargetMoments | None = None
     balance: Balance | None = None
+
+    @property
+    def precision(self) -> AbstractContextManager[Any]:
+        """A context in which JAX computes in the precision of the state itself."""
+        if _inputs.is_traced(self.means):
+            return nullcontext()
+        return jax.enable_x64(self.means.dtype == jnp.float64)
 
     @property
     def total(self) -> Array:
@@ -150,17 +158,8 @@ def init(
     targets = None
     if num_targets is not None:
         targets = TargetMoments(narrow, narrow, narrow, jnp.zeros((d, num_targets), dtype))
-    return Moments(
-        jnp.zeros(d, dtype),
-        zero,
-        jnp.zeros(c, dtype),
-        wide,
-        wide,
-        square,
-        jnp.ones((), bool),
-        targets,
-        balance,
-    )
+    origin, counts, valid = jnp.zeros(d, dtype), jnp.zeros(c, dtype), jnp.ones((), bool)
+    return Moments(origin, zero, counts, wide, wide, square, valid, targets, balance)
 
 
 def update(

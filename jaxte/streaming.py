@@ -31,7 +31,6 @@ STREAMED = (Source, Moments)
 # In float64 a CPU takes the normal equations of long arrays anyway; in slices they stay in the
 # cache, and from about here on the passes that SFDA repeats cost less than that saves.
 _MANY = 2**15
-_BALANCED = ("face",)  # weighs classes by their sizes: known beforehand, they save it a pass
 
 Report: TypeAlias = Callable[[int, int | None, str], None]
 
@@ -249,7 +248,7 @@ def _first_pass(blocks: Blocks, task: pool.Task) -> Pass:
     """Moments; with the class-balanced scatter where that saves a second pass."""
     known = blocks.labels
     assert known is not None
-    wanted = any(metric.name in _BALANCED for metric in task.metrics)
+    wanted = any(metric.balanced for metric in task.metrics)
     enough = all(metric.moments for metric in task.metrics)
     state = moments.init(
         blocks.padded,

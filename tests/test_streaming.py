@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import PLAIN_CASES, Array, blobs, counted_compilations, problem_of, regression
+from helpers import PLAIN_CASES, Array, blobs, problem_of, regression
 
 import jaxte
 from jaxte import moments
@@ -390,17 +390,3 @@ def test_batches_are_made_in_the_callers_own_precision() -> None:
 
     agree(rank({"m": batches}, Y), rank({"m": X.astype(np.float32)}, Y))
     assert jnp.zeros(()).dtype == jnp.float32
-
-
-def test_batch_sizes_and_models_of_one_width_share_what_is_compiled() -> None:
-    random = np.random.default_rng(0)
-
-    def ranked(sizes: tuple[int, ...], widths: tuple[int, ...]) -> None:
-        pool = {f"m{d}": cut(random.normal(size=(300, d)), sizes) for d in widths}
-        found = jaxte.rank(pool, np.arange(300) % 3, metrics=METRICS, memory_limit=LITTLE)
-        assert all(found.status(m, k) == "ok" for m in pool for k in METRICS)
-
-    ranked((64,), (14,))
-    with counted_compilations() as names:
-        ranked((7, 50, 1, 23), (16, 13, 9))
-    assert names == []

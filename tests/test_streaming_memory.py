@@ -1,4 +1,4 @@
-"""Streamed features take no more memory the more there are."""
+"""Streamed features take no more memory, nor compilations, the more there are."""
 
 import subprocess
 import sys
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import counted_compilations
+
+import jaxte
 
 WIDTH, MEGABYTE = 256, 1 << 20
 # Prints the peak of all resident memory of the process, pages of mapped files included.
@@ -47,3 +50,21 @@ def test_peak_memory_is_flat_in_the_number_of_samples(form: str, tmp_path: Path)
         peaks.append(peak(path, form))
         path.unlink()
     assert peaks[1] - peaks[0] < 48 * MEGABYTE, peaks
+
+
+def test_batch_sizes_and_models_of_one_width_share_what_is_compiled() -> None:
+    random = np.random.default_rng(0)
+
+    def ranked(sizes: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        ends = np.cumsum(np.resize(sizes, 300))
+        features = {f"m{d}": random.normal(size=(300, d)) for d in widths}
+        pool = {
+            name: [part for part in np.split(x, ends) if len(part)] for name, x in features.items()
+        }
+        found = jaxte.rank(pool, np.arange(300) % 3, precision="float64", memory_limit=1000)
+        assert all(found.status(m, k) == "ok" for m in pool for k in found.metrics)
+
+    ranked((64,), (14,))
+    with counted_compilations() as names:
+        ranked((7, 50, 1, 23), (16, 13, 9))
+    assert names == []

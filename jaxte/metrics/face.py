@@ -297,16 +297,17 @@ def face_from_moments(
     _no_full(covariance)
     if state.targets is not None:
         raise InputError("face needs moments of integer labels, not of float targets")
-    scatter = _known_balance(state)
-    if scatter is None:
-        raise InputError(
-            "face weighs all classes the same, and these moments do not: make them with "
-            "moments.init(..., class_counts=[...]), the samples of each class"
-        )
-    trace = _balanced_trace(state, scatter)
-    width = state.means.shape[1]
-    terms = _finish(state, trace, width, temperature, variance_floor, covariance)
-    return terms.variance_collapse + terms.class_fairness
+    with state.precision:
+        scatter = _known_balance(state)
+        if scatter is None:
+            raise InputError(
+                "face weighs all classes the same, and these moments do not: make them with "
+                "moments.init(..., class_counts=[...]), the samples of each class"
+            )
+        trace = _balanced_trace(state, scatter)
+        width = state.means.shape[1]
+        terms = _finish(state, trace, width, temperature, variance_floor, covariance)
+        return terms.variance_collapse + terms.class_fairness
 
 
 def _no_full(covariance: str) -> None:

@@ -252,7 +252,8 @@ def logme_from_moments(state: Moments, *, variant: str = "paper") -> Array:
         0.0
     """
     _inputs.choose("variant", variant, VARIANTS)
-    return _score_moments(state, state.means.shape[1], variant)["score"]
+    with state.precision:
+        return _score_moments(state, state.means.shape[1], variant)["score"]
 
 
 @partial(jax.jit, static_argnums=(2, 3))

@@ -30,6 +30,8 @@ class Metric:
         quick: as parts, cheaper, but an "unsure" part says where it is not to be trusted; or None.
         passes: (moments, width, ...) -> the same, asking for more passes over streamed samples.
         from_moments: (moments, ...) -> scalar, where moments suffice; else None.
+        balanced: whether all classes weigh the same, so that class counts known beforehand save
+            a pass over streamed samples.
         terms: names of the parts that add up to the score, () if it has only one.
         paper: where it was published.
         tasks: "classification", "regression".
@@ -52,6 +54,7 @@ class Metric:
     quick: Callable[..., Parts] | None = None
     from_moments: Callable[..., Array] | None = None
     needs: tuple[str, ...] = ("features",)
+    balanced: bool = False
     terms: tuple[str, ...] = ()
     invariances: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
@@ -106,6 +109,7 @@ REGISTRY: Mapping[str, Metric] = MappingProxyType(
                 tasks=("classification",),
                 range=(float("-inf"), float("inf")),
                 cost="2 n d C + C^2 d",
+                balanced=True,
                 terms=("variance_collapse", "class_fairness"),
                 from_moments=face_from_moments,
                 invariances=frozenset({"rotation", "shift"}),
