@@ -165,7 +165,9 @@ def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[t
 def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: bool) -> list[Found]:
     """One compiled call for members of one shape."""
     first, dtype = members[0], jnp.zeros(()).dtype
-    one_target = all(m.targets is first.targets for m in members)
+    # what is one object in one process may be several in another, and all must compile alike
+    alone = task.layout is None or jax.process_count() == 1
+    one_target = alone and all(m.targets is first.targets for m in members)
     one_weight = all(m.weights is first.weights for m in members)
     if task.layout is not None:
         found = _run_on_mesh(task, members, bucket, quick, one_target)

@@ -118,9 +118,15 @@ def rank(
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     with pool.precision_context(precision):
         whole = "mesh" if mesh is not None else "perturb" if perturb is not None else ""
-        candidates, streams, problems = _sorted_out(
-            features, targets, weights, num_classes, memory_limit, whole
-        )
+        try:
+            candidates, streams, problems = _sorted_out(
+                features, targets, weights, num_classes, memory_limit, whole
+            )
+        except InputError as error:
+            if jax.process_count() == 1 or layout is None:
+                raise
+            # the other processes wait for this one's word on every model
+            candidates, streams, problems = [], [], dict.fromkeys(names, str(error))
         labelled: list[pool.Candidate | streaming.Stream] = [*candidates]
         labelled += [stream for stream in streams if stream.targets is not None]
         _check_task(labelled, chosen)

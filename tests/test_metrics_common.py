@@ -13,6 +13,7 @@ import pytest
 from helpers import PERTURBED_CASES, PLAIN_CASES, Case, Problem, blobs, compiled, padded, problem_of
 
 from jaxte.metrics import REGISTRY, get_metric
+from jaxte.metrics._look import Look
 
 REGRESSION = [c for c in PLAIN_CASES if "regression" in REGISTRY[c.metric].tasks]
 PLAIN = [
@@ -214,7 +215,7 @@ def test_the_three_metrics_are_registered() -> None:
 def test_terms_add_up() -> None:
     x, y = problem_of("tall")
     for metric in REGISTRY.values():
-        parts = metric.parts(x, y)
+        parts = jax.jit(lambda x, y, m=metric: m.parts(Look(x, y, num_classes=4)))(x, y)
         assert float(parts["score"]) == pytest.approx(float(metric.function(x, y)))
         if metric.terms:
             total = sum(float(parts[term]) for term in metric.terms)
