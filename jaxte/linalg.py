@@ -227,21 +227,12 @@ def ridge_solve(
         route = jnp.where(factor.condition < _MENDABLE_SINGLE, route, 2)
         return lax.switch(route, [plain, better, by_qr], b)
 
+    solve: Callable[[Array], Array]
     if scatter is not None:
-        known = lax.stop_gradient(scale * scatter)
-
-        def solve(_: object, b: Array) -> Array:
-            return by_columns(known, b)
-    elif single:
-
-        def solve(_: object, b: Array) -> Array:
-            return by_qr(b)
+        solve = partial(by_columns, lax.stop_gradient(scale * scatter))
     else:
-
-        def solve(_: object, b: Array) -> Array:
-            return by_rows(b)
-
-    return lax.custom_linear_solve(apply, rhs, solve, symmetric=True)
+        solve = by_qr if single else by_rows
+    return lax.custom_linear_solve(apply, rhs, lambda _, b: solve(b), symmetric=True)
 
 
 def ridge_solve_scatter(scatter: Array, scale: Array, ridge: Array, rhs: Array) -> Array:

@@ -226,20 +226,19 @@ def _update(
 def add(state: Moments, row: Rows, labels: ArrayLike) -> Moments:
     """As `update`, for rows that have been promoted and masked, inside jit."""
     classes = None if state.targets is not None else state.counts.shape[0]
-    counts = None if state.balance is None else state.balance.counts
-    batch, x = measure(row, labels, classes, balance=counts, scattered=False)
+    batch, x = measure(row, labels, classes, scattered=False)
     joined, gap, share = _join(state, batch)
     # the class means moved: as many rows more in the same product
     scale = jnp.ones(len(x), x.dtype) if row.uniform else row.weights
     rows, scale = jnp.concatenate([x, gap]), jnp.concatenate([scale, share])
     joined = joined._replace(scatter=state.scatter + gram(rows, scale))
-    if counts is None:
+    if state.balance is None:
         return joined
     y = jnp.asarray(labels).astype(jnp.int32)
     owner = jnp.concatenate([y, jnp.arange(len(gap), dtype=y.dtype)])
-    second = gram(rows, scale / jnp.take(_divisors(counts), owner, mode="clip"))
-    assert state.balance is not None
-    return joined._replace(balance=Balance(counts, state.balance.scatter + second))
+    known, scatter = state.balance
+    second = gram(rows, scale / jnp.take(_divisors(known), owner, mode="clip"))
+    return joined._replace(balance=Balance(known, scatter + second))
 
 
 @jax.jit
@@ -323,13 +322,12 @@ def measure(
     num_classes: int | None,
     *,
     everywhere: Callable[[Array], Array] = lambda part: part,
-    balance: Array | None = None,
     scattered: bool = True,
 ) -> tuple[Moments, Array]:
     """Moments of rows in memory, and the rows minus the mean of their class [n, d].
 
     ``everywhere`` adds up over the devices that share the rows; the moments are then those of all.
-    Without ``scattered`` the d x d matrices are left out.
+    Without ``scattered`` the d x d matrix is left out.
     """
     w, n = row.weights, everywhere(row.total)
     origin = _origin(everywhere(matmul(w, row.features)) / _divisors(n))
@@ -354,13 +352,7 @@ def measure(
         squares = add_up(x**2)
     weights = None if row.uniform else w
     scatter = everywhere(gram(x, weights)) if scattered else jnp.zeros((), w.dtype)
-    state = Moments(origin, samples, counts, means, squares, scatter, valid, targets)
-    if balance is not None:
-        second = jnp.zeros((), w.dtype)
-        if scattered:
-            second = everywhere(gram(x, w / jnp.take(_divisors(balance), y, mode="clip")))
-        state = state._replace(balance=Balance(balance, second))
-    return state, x
+    return Moments(origin, samples, counts, means, squares, scatter, valid, targets), x
 
 
 def _origin(near: Array) -> Array:
