@@ -13,9 +13,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, moments, pool
+from jaxte import _inputs, moments
 from jaxte._blocks import Labels, checked
 from jaxte._inputs import InputError
+from jaxte._precision import precision_context
 from jaxte.moments import Moments
 
 __all__ = ["stream"]
@@ -82,7 +83,7 @@ def stream(
     state: Moments | None = None
     before: tuple[Array, int] | None = None
     size = seen = 0
-    with pool.precision_context(precision):
+    with precision_context(precision):
         dtype = jnp.zeros(()).dtype
         with jax.enable_x64(plain):
             params = jax.tree.map(_on_device, params)

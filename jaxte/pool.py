@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxte._inputs import choose
 from jaxte._mesh import MODELS, SAMPLES, Layout
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Look
@@ -25,7 +23,6 @@ __all__ = [
     "Candidate",
     "Task",
     "buckets",
-    "precision_context",
     "score_bucket",
     "width_of",
 ]
@@ -36,8 +33,6 @@ _COPIES = 6
 _COMPILATION = 1e11
 # The arithmetic from which one model is enough for all cores.
 _BUSY = 1e9
-# GPUs whose float64 runs at half the speed of float32; others are 32 or 64 times slower.
-_FAST_FLOAT64 = ("P100", "V100", "A30", "A100", "H100", "H200", "GH200", "B100", "B200", "GB200")
 
 
 @dataclass(frozen=True)
@@ -94,19 +89,6 @@ def buckets(candidates: Sequence[Candidate], rows: Mapping[str, int] | None = No
 def _operations(n: int, width: int) -> float:
     """About how much arithmetic the metrics do on one model: Gram matrices and an eigenproblem."""
     return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3
-
-
-def precision_context(precision: str) -> AbstractContextManager[Any]:
-    """A context in which JAX computes in the asked precision, whatever the user's global flag.
-
-    "auto" is float64 on CPUs and on GPUs where it is fast, float32 elsewhere.
-    """
-    choose("precision", precision, ("auto", "float32", "float64"))
-    if precision == "auto":
-        device = jax.devices()[0]
-        fast = device.platform == "cpu" or any(k in device.device_kind for k in _FAST_FLOAT64)
-        precision = "float64" if fast else "float32"
-    return jax.enable_x64(precision == "float64")
 
 
 class Task(NamedTuple):

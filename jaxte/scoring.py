@@ -20,6 +20,7 @@ from jaxte import _inputs, _notes, pool, streaming
 from jaxte._blocks import check_weights
 from jaxte._inputs import InputError
 from jaxte._mesh import Layout, agree, layout_of
+from jaxte._precision import precision_context
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import get_perturbation
 from jaxte.ranking import Ranking
@@ -116,7 +117,7 @@ def rank(
     names = tuple(str(name) for name in features)
 
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
-    with pool.precision_context(precision):
+    with precision_context(precision):
         whole = "mesh" if mesh is not None else "perturb" if perturb is not None else ""
         try:
             candidates, streams, problems = _sorted_out(
