@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from jaxte._mesh import MODELS, SAMPLES, Layout
+from jaxte._programs import Program, side_by_side
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Look
 from jaxte.perturb.transform import moved_features
@@ -112,6 +113,31 @@ class Task(NamedTuple):
 Found = dict[str, dict[str, float]]  # metric -> named parts
 
 
+def score(
+    task: Task,
+    candidates: Sequence[Candidate],
+    rows: Mapping[str, int] | None = None,
+    *,
+    memory_limit: int,
+) -> Iterator[tuple[Bucket, str, Found]]:
+    """Score all candidates, yielding bucket, name and parts of each as they are ready.
+
+    The programs of all buckets are compiled side by side while the first ones run already.
+    """
+    found = buckets(candidates, rows)
+    if len(found) == 1 or task.layout is not None:
+        for bucket in found:
+            for name, parts in score_bucket(task, bucket, memory_limit=memory_limit):
+                yield bucket, name, parts
+        return
+    with side_by_side() as executor:
+        for bucket in found:
+            _start(executor, task, bucket, memory_limit)
+        for bucket in found:
+            for name, parts in score_bucket(task, bucket, memory_limit=memory_limit):
+                yield bucket, name, parts
+
+
 def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[tuple[str, Found]]:
     """Score every member of a bucket, yielding its name and parts as they are ready.
 
@@ -120,15 +146,7 @@ def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[t
     themselves go one by one: stacking them would only take memory.
     """
     members = bucket.members
-    dtype = jnp.zeros(()).dtype  # as the precision context says
-    per_model = _COPIES * bucket.rows * bucket.width * dtype.itemsize
-    largest = max(1, memory_limit // per_model)
-    heavy = _operations(bucket.rows, bucket.width) > _BUSY
-    if heavy and jax.default_backend() == "cpu":
-        largest = 1
-    size = math.ceil(len(members) / math.ceil(len(members) / largest))
-    if task.layout is not None:
-        size = math.ceil(size / task.layout.models) * task.layout.models
+    size = _at_once(task, bucket, memory_limit)
     unsure: list[Candidate] = []
     for start in range(0, len(members), size):
         chosen = members[start : start + size]
@@ -144,42 +162,93 @@ def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[t
         yield member.name, _run(task, [member] * copies, bucket, quick=False)[0]
 
 
-def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: bool) -> list[Found]:
-    """One compiled call for members of one shape."""
-    first, dtype = members[0], jnp.zeros(()).dtype
-    # what is one object in one process may be several in another, and all must compile alike
-    alone = task.layout is None or jax.process_count() == 1
-    one_target = alone and all(m.targets is first.targets for m in members)
-    one_weight = all(m.weights is first.weights for m in members)
+def _at_once(task: Task, bucket: Bucket, memory_limit: int) -> int:
+    """How many models go into one call."""
+    count = len(bucket.members)
+    per_model = _COPIES * bucket.rows * bucket.width * jnp.zeros(()).dtype.itemsize
+    largest = max(1, memory_limit // per_model)
+    heavy = _operations(bucket.rows, bucket.width) > _BUSY
+    if heavy and jax.default_backend() == "cpu":
+        largest = 1
+    size = math.ceil(count / math.ceil(count / largest))
     if task.layout is not None:
-        found = _run_on_mesh(task, members, bucket, quick, one_target)
+        size = math.ceil(size / task.layout.models) * task.layout.models
+    return size
+
+
+def _start(executor: Executor, task: Task, bucket: Bucket, memory_limit: int) -> None:
+    """Begin to compile what `score_bucket` will run."""
+    size = _at_once(task, bucket, memory_limit)
+    members = [*bucket.members[:size]]
+    if any(_placed(m.features) for m in members):
+        return
+    dtype = _transferred(members)
+    shape = (bucket.rows, bucket.width)
+    features = jax.ShapeDtypeStruct(shape if size == 1 else (size, *shape), dtype)
+    program, arguments = _prepared(task, members, features, quick=True)
+
+    def then(result: Any) -> None:
+        for metric in task.metrics:
+            if metric.finish is not None and not isinstance(result[metric.name], dict):
+                left = result[metric.name]
+                if size > 1:
+                    left = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), left)
+                metric.finish.start(executor, left)
+
+    program.start(executor, *arguments, then=then)
+
+
+def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: bool) -> list[Found]:
+    """One compiled call for members of one shape, and what a metric has to finish afterwards."""
+    if task.layout is not None:
+        found = _run_on_mesh(task, members, bucket, quick)
     else:
-        run = _compiled_for(task, quick, len(members) > 1, one_target, one_weight)
-        features = _stacked([m.features for m in members], bucket.width, dtype)
-        widths = _widths(members)
+        features = _stacked(members, bucket.width)
+        program, arguments = _prepared(
+            task, members, features[0] if len(members) == 1 else features, quick=quick
+        )
+        found = program(*arguments)
         if len(members) == 1:
-            found = run(features[0], jnp.asarray(first.targets), first.weights, widths[0])
             found = jax.tree.map(lambda part: np.asarray(part)[None], found)
-        else:
-            targets = first.targets if one_target else np.stack([m.targets for m in members])
-            weights = (
-                first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
-            )
-            found = run(features, jnp.asarray(targets), weights, widths)
     found = jax.tree.map(np.asarray, found)
     return [
-        jax.tree.map(lambda part, index=index: float(part[index]), found)
+        _finished(task, jax.tree.map(lambda part, index=index: part[index], found))
         for index in range(len(members))
     ]
+
+
+def _finished(task: Task, found: Mapping[str, Any]) -> Found:
+    """Named numbers of one model."""
+    parts = {
+        metric.name: found[metric.name]
+        if metric.finish is None or isinstance(found[metric.name], dict)
+        else metric.finish(found[metric.name])
+        for metric in task.metrics
+    }
+    return jax.tree.map(float, parts)
+
+
+def _prepared(
+    task: Task, members: Sequence[Candidate], features: Any, *, quick: bool
+) -> tuple[Program, tuple[Any, ...]]:
+    """The program for members of one shape and its arguments."""
+    first = members[0]
+    one_target = all(m.targets is first.targets for m in members)
+    one_weight = all(m.weights is first.weights for m in members)
+    targets = first.targets if one_target else np.stack([m.targets for m in members])
+    weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
+    widths = _widths(members)
+    program = _compiled_for(task, quick, len(members) > 1, one_target, one_weight)
+    if len(members) == 1:
+        widths = widths[0]
+    return program, (features, np.asarray(targets), weights, widths)
 
 
 def _widths(members: Sequence[Candidate]) -> np.ndarray:
     return np.array([np.shape(m.features)[1] for m in members])
 
 
-def _run_on_mesh(
-    task: Task, members: Sequence[Candidate], bucket: Bucket, quick: bool, one_target: bool
-) -> Any:
+def _run_on_mesh(task: Task, members: Sequence[Candidate], bucket: Bucket, quick: bool) -> Any:
     """As `_run`: samples and models spread over the devices, missing rows of weight 0."""
     layout = task.layout
     assert layout is not None
@@ -196,6 +265,9 @@ def _run_on_mesh(
         row[:n, :d] = np.asarray(member.features)
         weights.append(long(np.ones(n) if member.weights is None else member.weights, dtype))
     first = long(members[0].targets)
+    # what is one object in one process may be several in another, and all must compile alike
+    alone = jax.process_count() == 1
+    one_target = alone and all(m.targets is members[0].targets for m in members)
     targets = first if one_target else np.stack([long(m.targets) for m in members])
     run = _compiled_for(task, quick, True, one_target, False)
     return run(
@@ -206,7 +278,7 @@ def _run_on_mesh(
     )
 
 
-def _compiled_for(task: Task, *shape: bool) -> Callable[..., Any]:
+def _compiled_for(task: Task, *shape: bool) -> Program:
     """The compiled function, kept, so that a second pool of the same shapes is warm."""
     options = tuple(
         (name, tuple(sorted(given.items()))) for name, given in sorted(task.options.items())
@@ -229,10 +301,11 @@ def _compiled(
     several: bool,
     one_target: bool,
     one_weight: bool,
-) -> Callable[..., Any]:
+) -> Program:
     own = {name: dict(given) for name, given in options}
 
     def one(features: Any, targets: Any, weights: Any, num_features: Any) -> dict[str, Any]:
+        features = features.astype(jnp.zeros(()).dtype)  # as the precision context says
         if perturb is not None:
             features, num_features = moved_features(
                 perturb,
@@ -250,16 +323,17 @@ def _compiled(
             num_features=num_features,
             axis=None if layout is None else layout.axis,
         )
-        return {
-            m.name: ((m.quick if quick else None) or m.parts)(look, **own.get(m.name, {}))
-            for m in metrics
-        }
+        found = {}
+        for m in metrics:
+            left = m.reduce(look, **own.get(m.name, {})) if quick and m.reduce else None
+            found[m.name] = m.parts(look, **own.get(m.name, {})) if left is None else left
+        return found
 
     if not several:
-        return jax.jit(one)
+        return Program(one)
     stacked = jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
     if layout is None:
-        return jax.jit(stacked)
+        return Program(stacked)
 
     def in_turn(features: Any, targets: Any, weights: Any, widths: Any) -> Any:
         if one_target:
@@ -279,7 +353,7 @@ def _compiled(
 
     samples = layout.spec(SAMPLES) if one_target else layout.spec(MODELS, SAMPLES)
     both, models = layout.spec(MODELS, SAMPLES), layout.spec(MODELS)
-    return jax.jit(
+    return Program(
         jax.shard_map(
             on_each,
             mesh=layout.mesh,
@@ -290,19 +364,37 @@ def _compiled(
     )
 
 
-def _stacked(features: Sequence[ArrayLike], width: int, dtype: Any) -> Any:
+def _stacked(members: Sequence[Candidate], width: int) -> Any:
     """Features of different widths as one array [m, n, width], zeros to the right.
 
     Arrays that already lie on an accelerator are put together there.
     """
-    if any(isinstance(f, jax.Array) for f in features):
-        return jnp.stack(
-            [
-                jnp.pad(jnp.asarray(f).astype(dtype), ((0, 0), (0, width - np.shape(f)[1])))
-                for f in features
-            ]
-        )
-    out = np.zeros((len(features), np.shape(features[0])[0], width), dtype)
-    for row, f in zip(out, features, strict=True):
-        row[:, : np.shape(f)[1]] = np.asarray(f)
+    dtype = _transferred(members)
+    if any(_placed(m.features) for m in members):
+        arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
+        return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
+    out = np.empty((len(members), np.shape(members[0].features)[0], width), dtype)
+    for row, member in zip(out, members, strict=True):
+        d = np.shape(member.features)[1]
+        row[:, :d] = np.asarray(member.features)
+        row[:, d:] = 0
     return out
+
+
+def _transferred(members: Sequence[Candidate]) -> np.dtype[Any]:
+    """The type in which features travel: their own if they share a short one, else the working one.
+
+    The device widens them, from half the bytes.
+    """
+    types = {np.dtype(m.features.dtype) for m in members}
+    dtype = types.pop()
+    short = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4
+    return dtype if short and not types else jnp.zeros(()).dtype
+
+
+def _placed(features: Any) -> bool:
+    """Whether an array lies on an accelerator, or on several devices."""
+    if not isinstance(features, jax.Array):
+        return False
+    here = features.is_fully_addressable and len(features.devices()) == 1
+    return not here or any(device.platform != "cpu" for device in features.devices())

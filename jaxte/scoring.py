@@ -24,6 +24,7 @@ from jaxte._precision import precision_context
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import get_perturbation
 from jaxte.ranking import Ranking
+from jaxte.store.reader import by_layer
 
 __all__ = ["rank"]
 
@@ -61,10 +62,12 @@ def rank(
             float16, bfloat16, float32 or float64; widths may differ. Or what is streamed: the
             path of an .npy file or of a directory of shards, batches [b, d] or (features,
             labels) as a list, an iterable or a function that returns an iterator, an iterator
-            (for metrics that look once), or the `jaxte.moments.Moments` of the samples.
+            (for metrics that look once), or the `jaxte.moments.Moments` of the samples. Or a
+            `jaxte.store.FeatureStore`, or its path: one of several layers is ranked as
+            "model@layer" each.
         targets: integer classes [n], or float targets [n] or [n, k] for regression (metrics that
             know regression only); or model name -> targets where rows differ between models;
-            or None where the labels come with the batches.
+            or None where the labels come with the batches, or lie in the stores.
         metrics: names from ``jaxte.metrics.REGISTRY``.
         perturb: perturbs every model's features first: a name from
             ``jaxte.perturb.PERTURBATIONS`` or a function; "pca" is the control for the others.
@@ -102,6 +105,7 @@ def rank(
     started = time.perf_counter()
     if not isinstance(features, Mapping) or not features:
         raise InputError("features must be a mapping of at least one model name to its features")
+    features, targets = by_layer(features, targets)
     _inputs.choose("normalize", normalize, _NORMALIZATIONS)
     chosen = [get_metric(name) for name in ([metrics] if isinstance(metrics, str) else metrics)]
     if not chosen:
@@ -205,6 +209,8 @@ def _sorted_out(
         _inputs.check_targets(shared, rows, num_classes, weights, several=several)
     for name, given in features.items():
         try:
+            if isinstance(given, InputError):
+                raise given
             array, own = streaming.prepared(given, memory_limit, whole)
             if shared is not None:
                 own = shared
@@ -304,15 +310,13 @@ def _score_all(
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Metric -> model -> named parts."""
     found: dict[str, dict[str, dict[str, float]]] = {metric.name: {} for metric in task.metrics}
-    done, total = 0, len(candidates)
-    for bucket in pool.buckets(candidates, rows):
-        label = f"width {bucket.width}"
-        report(done, total, label)
-        for name, parts in pool.score_bucket(task, bucket, memory_limit=memory_limit):
-            for metric, values in parts.items():
-                found[metric][name] = values
-            done += 1
-            report(done, total, label)
+    if candidates:
+        report(0, len(candidates), "compiling")
+    results = pool.score(task, candidates, rows, memory_limit=memory_limit)
+    for done, (bucket, name, parts) in enumerate(results, 1):
+        for metric, values in parts.items():
+            found[metric][name] = values
+        report(done, len(candidates), f"width {bucket.width}")
     return found
 
 

@@ -20,17 +20,9 @@ def ascend(
     The functions can have several local maxima, so the whole range is tried first: ``profile``
     [j, k] at ascending ``points`` [j]. The best point's neighbours then bracket a maximum, and
     Newton steps on ``slope``, replaced by bisection whenever they leave the bracket, find it.
-    ``bounded``: flat up to an end of the range, to the rounding of numbers of size ``scale``.
-    ``start``: index of the best point.
+    ``bounded`` and ``start`` are those of `bracket`.
     """
-    last = len(points) - 1
-    best = jnp.argmax(profile, axis=0)
-    u, lower, upper = (points[jnp.clip(best + shift, 0, last)] for shift in (0, -1, 1))
-    # flat up to an end of the range: that end is the optimum, as nearly as can be told
-    flat = 4 * jnp.finfo(points.dtype).eps * (jnp.abs(profile).max(axis=0) + scale)
-    at_low, at_high = (profile[end] >= profile.max(axis=0) - flat for end in (0, -1))
-    bounded = at_low | at_high
-    u = jnp.where(at_low, points[0], jnp.where(at_high, points[-1], u))
+    u, lower, upper, bounded, start = bracket(points, profile, scale)
     tolerance = 1e-10 if u.dtype == jnp.float64 else 1e-4
 
     def unfinished(state: Any) -> Array:
@@ -50,4 +42,22 @@ def ascend(
 
     first = (u, lower, upper, jnp.zeros(u.shape, jnp.int32), ~bounded, 0)
     u, _, _, steps, moving, _ = lax.while_loop(unfinished, advance, first)
-    return u, steps, ~moving, bounded, jnp.where(at_low, 0, best)
+    return u, steps, ~moving, bounded, start
+
+
+def bracket(
+    points: Array, profile: Array, scale: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """The best of ascending ``points`` [j] for each column: (u, lower, upper, bounded, start) [k].
+
+    ``lower`` and ``upper`` are its neighbours. ``bounded``: flat up to an end of the range, to the
+    rounding of numbers of size ``scale``; ``u`` is that end then. ``start``: index of the best.
+    """
+    last = len(points) - 1
+    best = jnp.argmax(profile, axis=0)
+    u, lower, upper = (points[jnp.clip(best + shift, 0, last)] for shift in (0, -1, 1))
+    # flat up to an end of the range: that end is the optimum, as nearly as can be told
+    flat = 4 * jnp.finfo(points.dtype).eps * (jnp.abs(profile).max(axis=0) + scale)
+    at_low, at_high = (profile[end] >= profile.max(axis=0) - flat for end in (0, -1))
+    u = jnp.where(at_low, points[0], jnp.where(at_high, points[-1], u))
+    return u, lower, upper, at_low | at_high, jnp.where(at_low, 0, best)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ from jaxte._inputs import Rows, centre
 from jaxte.linalg import matmul
 from jaxte.metrics import _evidence
 from jaxte.metrics._evidence import Fit, Normal, Problem
-from jaxte.metrics._reduced import reduce_normal, reduce_rows, search
+from jaxte.metrics._reduced import Reduced, reduce_normal, reduce_rows, search
+
+Given: TypeAlias = Normal | tuple[Array, Array, Array]  # or rows, target columns, weights
 
 _REDUCED = 192  # size of the smaller Gram matrix from which its reduction beats its eigenvectors
 _SMALL = 1e-30  # keeps the logarithm of an all-zero feature matrix finite
@@ -29,30 +31,43 @@ def maximum_evidence(
     return optimum(route, normal if normal is not None else (features, y, weights))
 
 
-def optimum(route: str, given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+def optimum(route: str, given: Given) -> tuple[Array, Array]:
     """Evidence and flags, by the tridiagonal reduction where that pays and suffices."""
-    size = len(given.mean) if isinstance(given, Normal) else min(given[0].shape)
-    dtype = given[0].dtype
 
-    def full(given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    def full(given: Given) -> tuple[Array, Array]:
         fit = _evidence.maximise(_problem(given))
         return fit.evidence, _flags(fit.bounded, ~fit.converged, jnp.zeros_like(fit.bounded))
 
-    def quick(given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        if isinstance(given, Normal):
-            found = search(reduce_normal(given))
-        else:
-            found = search(reduce_rows(_rows(given[0], given[2]), given[1]))
-        return found.evidence, _flags(found.bounded, ~found.converged, ~found.sure)
+    def quick(given: Given) -> tuple[Array, Array]:
+        return best(reduced(given))
 
     @sequential_vmap  # or both sides of the condition would be computed
-    def sure(given: Normal | tuple[Array, Array, Array]) -> tuple[Array, Array]:
+    def sure(given: Given) -> tuple[Array, Array]:
         found = quick(given)
         return lax.cond(jnp.any(found[1][2] > 0), lambda: full(given), lambda: found)
 
-    if route == "full" or size < _REDUCED or dtype != jnp.float64:
+    if route == "full" or not reducible(given):
         return full(given)
     return lax.platform_dependent(given, cpu=quick if route == "quick" else sure, default=full)
+
+
+def reducible(given: Given) -> bool:
+    """Whether the reduction beats the eigenvectors, on a CPU."""
+    size = len(given.mean) if isinstance(given, Normal) else min(given[0].shape)
+    return size >= _REDUCED and given[0].dtype == jnp.float64
+
+
+def reduced(given: Given) -> Reduced:
+    """The costly half of the quick route."""
+    if isinstance(given, Normal):
+        return reduce_normal(given)
+    return reduce_rows(_rows(given[0], given[2]), given[1])
+
+
+def best(problem: Reduced) -> tuple[Array, Array]:
+    """Its other half: evidence and flags, as `maximum_evidence` gives them."""
+    found = search(problem)
+    return found.evidence, _flags(found.bounded, ~found.converged, ~found.sure)
 
 
 def _flags(*flags: Array) -> Array:
@@ -64,7 +79,7 @@ def _rows(features: Array, weights: Array) -> Rows:
     return Rows(features, weights, weights.sum(), width)
 
 
-def _problem(given: Normal | tuple[Array, Array, Array]) -> Problem:
+def _problem(given: Given) -> Problem:
     if isinstance(given, Normal):
         return _evidence.decompose_normal(given)
     features, y, weights = given

@@ -16,12 +16,14 @@ from jaxte._inputs import Rows
 from jaxte.metrics import _evidence
 from jaxte.metrics._evidence import Normal, Problem
 from jaxte.metrics._look import Look, Passes, only_active
-from jaxte.metrics._maximum import maximum_evidence, optimum
+from jaxte.metrics._maximum import best, maximum_evidence, optimum, reduced, reducible
+from jaxte.metrics._reduced import Reduced
 from jaxte.moments import Moments
 
 __all__ = ["LogMEFit", "logme", "logme_fit", "logme_from_moments"]
 
 VARIANTS = ("paper", "released")
+_PADDED = 2048
 
 
 class LogMEFit(NamedTuple):
@@ -185,6 +187,41 @@ def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> d
         evidence = _evidence.iterate_as_released(problem, look.row.width).evidence
         flags = jnp.zeros((3, 1), evidence.dtype)
     return _parts(evidence, flags, active, scorable)
+
+
+class Left(NamedTuple):
+    """What the costly half of the score leaves."""
+
+    problem: Reduced
+    active: Array
+    scorable: Array
+
+
+def logme_reduced(look: Look, *, variant: str = "paper") -> Left | None:
+    """The costly half of the score, where the quick route is to be taken."""
+    if variant != "paper" or jax.default_backend() != "cpu":
+        return None
+    y, active, scorable = look.columns
+    normal = _normal(look)
+    given = normal if normal is not None else (look.row.features, y, look.row.weights)
+    return Left(reduced(given), active, scorable) if reducible(given) else None
+
+
+def logme_finish(left: Left) -> dict[str, Array]:
+    """The other half."""
+    return _parts(*best(left.problem), left.active, left.scorable)
+
+
+def logme_padded(left: Left, xp: Any) -> Left:
+    """The same with more entries, so that most widths share one compilation."""
+    p = left.problem
+    size = max(_PADDED, 1 << (len(p.diagonal) - 1).bit_length())
+
+    def long(part: Any) -> Any:
+        return xp.pad(part, [(0, size - len(part))] + [(0, 0)] * (part.ndim - 1))
+
+    parts = {name: long(getattr(p, name)) for name in ("diagonal", "below", "targets", "mean")}
+    return left._replace(problem=p._replace(**parts))
 
 
 def logme_passes(

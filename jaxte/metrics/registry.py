@@ -6,13 +6,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from jax import Array
 
 from jaxte._inputs import InputError
+from jaxte._programs import Finish
 from jaxte.metrics._look import Parts, Passes
 from jaxte.metrics.face import face, face_from_moments, face_parts, face_passes
-from jaxte.metrics.logme import logme, logme_from_moments, logme_parts, logme_passes
+from jaxte.metrics.logme import (
+    logme,
+    logme_finish,
+    logme_from_moments,
+    logme_padded,
+    logme_parts,
+    logme_passes,
+    logme_reduced,
+)
 from jaxte.metrics.sfda import sfda, sfda_parts, sfda_passes
 
 __all__ = ["REGISTRY", "Metric", "get_metric"]
@@ -27,7 +37,10 @@ class Metric:
         function: (features, targets, *, num_classes, weights, num_features, ...) -> scalar.
         parts: (what several metrics see of one model inside jit, ...) -> named scalars: "score",
             and what a pool wants to know besides.
-        quick: as parts, cheaper, but an "unsure" part says where it is not to be trusted; or None.
+        reduce: as parts, but only the costly half of the work; returns what `finish` makes the
+            parts of, or None where halving it does not pay.
+        finish: its other half, compiled once for all widths; an "unsure" part says that the
+            model needs `parts`.
         passes: (moments, width, ...) -> the same, asking for more passes over streamed samples.
         from_moments: (moments, ...) -> scalar, where moments suffice; else None.
         balanced: whether all classes weigh the same, so that class counts known beforehand save
@@ -51,7 +64,8 @@ class Metric:
     tasks: tuple[str, ...]
     range: tuple[float, float]
     cost: str
-    quick: Callable[..., Parts] | None = None
+    reduce: Callable[..., Any] | None = None
+    finish: Finish | None = None
     from_moments: Callable[..., Array] | None = None
     needs: tuple[str, ...] = ("features",)
     balanced: bool = False
@@ -78,7 +92,8 @@ REGISTRY: Mapping[str, Metric] = MappingProxyType(
                 name="logme",
                 function=logme,
                 parts=partial(logme_parts, route="full"),
-                quick=partial(logme_parts, route="quick"),
+                reduce=logme_reduced,
+                finish=Finish(logme_finish, logme_padded),
                 passes=logme_passes,
                 paper="You et al., ICML 2021 and JMLR 2022",
                 tasks=("classification", "regression"),
