@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from jaxte._inputs import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # What NumPy raises on files that are cut short, damaged or something else altogether.
@@ -26,13 +28,24 @@ def load_npy(path: Path, what: str) -> np.ndarray:
     if not isinstance(loaded, np.ndarray):
         loaded.close()
         raise InputError(f"{path.name} is an .npz archive by its content: rename it to .npz")
-    return _numeric(loaded, path.name, what)
+    return numeric(loaded, path.name, what)
 
 
 def load_npz(
     path: Path, *, features: bool = True, labels: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The features and, where the archive has them, the labels; None for what is not wanted."""
+    wanted = [name for name, want in (("features", features), ("labels", labels)) if want]
+    found = npz_arrays(path, wanted)
+    x, y = found.get("features"), found.get("labels")
+    return (
+        None if x is None else numeric(x, path.name, "features"),
+        None if y is None else numeric(y, path.name, "labels"),
+    )
+
+
+def npz_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of the wanted arrays that an archive of features holds; never unpickles."""
     try:
         # Opened here, because NumPy leaves the file open when the archive turns out damaged.
         with path.open("rb") as stream:
@@ -42,16 +55,11 @@ def load_npz(
             if "features" not in archive.files:
                 keys = ", ".join(archive.files) or "nothing"
                 raise InputError(f"{path.name} holds {keys}: it needs features and labels")
-            x = archive["features"] if features else None
-            y = archive["labels"] if labels and "labels" in archive.files else None
+            return {name: archive[name] for name in wanted if name in archive.files}
     except InputError:
         raise
     except _READ_ERRORS as error:
         raise _unreadable(path, error) from error
-    return (
-        None if x is None else _numeric(x, path.name, "features"),
-        None if y is None else _numeric(y, path.name, "labels"),
-    )
 
 
 def check_matrix(features: np.ndarray, where: str) -> None:
@@ -75,6 +83,29 @@ def check_labels(labels: np.ndarray, where: str, rows: int, beside: str) -> None
         )
 
 
+def replace(path: Path, text: str) -> None:
+    """Write a text file in one step: after a crash or power loss there is the old or the new."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)  # a link would be written through
+    with part.open("x", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names that were created or changed in a directory survive a power loss."""
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _unreadable(path: Path, error: Exception) -> InputError:
     if isinstance(error, PermissionError):
         return InputError(f"{path.name} may not be read: check its permissions")
@@ -92,7 +123,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path.name} is truncated or no NumPy file: write it again")
 
 
-def _numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
+def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
     """The array as numbers; NumPy stores bfloat16 as two opaque bytes, which are given back."""
     if array.dtype == np.dtype("V2"):
         import ml_dtypes

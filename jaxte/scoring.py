@@ -24,7 +24,7 @@ from jaxte._precision import precision_context
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import get_perturbation
 from jaxte.ranking import Ranking
-from jaxte.store.reader import by_layer
+from jaxte.store._given import by_layer
 
 __all__ = ["rank"]
 

@@ -47,6 +47,10 @@ class Source:
         """All labels, where they lie apart from the features."""
         return None
 
+    def parts(self) -> Iterator[Any]:
+        """The arrays that it consists of, mapped where they lie in files."""
+        yield from (features for features, _ in self.read(self.rows or 1))
+
     def load(self) -> np.ndarray:
         """All features at once, for those that are known to be small."""
         pieces = [np.asarray(features) for features, _ in self.read(self.rows or 1)]
@@ -72,6 +76,10 @@ class Rows(Source):
             return
         for start in range(0, len(self.array), size):
             yield self.array[start : start + size], None
+
+    def parts(self) -> Iterator[Any]:
+        """The array."""
+        yield self.array
 
     def labels(self) -> np.ndarray | None:
         """What was given with the array."""
@@ -105,14 +113,19 @@ class Shards(Source):
 
     def read(self, size: int) -> Iterator[Piece]:
         """Slices of one shard after the other."""
+        for part in self.parts():
+            yield from Rows(part).read(size)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The shards."""
         for file in self.files:
             if file.suffix == ".npy":
-                yield from Rows(self._open(file)).read(size)
+                yield self._open(file)
                 continue
             features, _ = _files.load_npz(file, labels=False)
             assert features is not None
             _files.check_matrix(features, file.name)
-            yield from Rows(features).read(size)
+            yield features
 
     def labels(self) -> np.ndarray | None:
         """Those in files of their own, or in the shards; None if there are none."""
@@ -189,6 +202,16 @@ def shard_files(directory: Path) -> list[Path]:
     return sorted(named or files, key=_natural)
 
 
+def probe_files(directory: Path) -> dict[str, Path]:
+    """Data set -> file, of a directory of TE-Bench probes of one model; empty if it is none.
+
+    Such a probe is an .npz beside a .json of the same name; a name that begins with "_" is of
+    something else (weights of the model).
+    """
+    found = {f.stem: f for f in sorted(directory.glob("*.npz")) if f.name[0] not in "._"}
+    return found if all(f.with_suffix(".json").is_file() for f in found.values()) else {}
+
+
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
     """Part 10 comes after part 9."""
     parts = re.split(r"(\d+)", path.name)
@@ -205,7 +228,11 @@ def _labels_beside(file: Path) -> Path | None:
 
 def _at(path: Path) -> Source:
     if path.is_dir():
-        return Shards(path)
+        if len(probes := probe_files(path)) > 1:
+            raise InputError(
+                f"{path} holds probes of several data sets ({', '.join(probes)}): name a file"
+            )
+        return Shards(path) if not probes else _at(*probes.values())
     if not path.is_file():
         raise InputError(
             f"{path} does not exist: name an .npy or .npz file, or a directory of them"

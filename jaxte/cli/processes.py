@@ -229,6 +229,8 @@ def share(found: FeatureSet, team: Team) -> FeatureSet:
     """The rows of every model that are this process's own, in memory; others are not read."""
     import numpy as np
 
+    from jaxte.sources import Source
+
     if not team.shares:
         return found
     features: dict[str, Any] = {}
@@ -236,7 +238,8 @@ def share(found: FeatureSet, team: Team) -> FeatureSet:
     for name, y in found.labels.items():
         start, stop = (len(y) * (team.number + end) // team.processes for end in (0, 1))
         pieces, begin = [], 0
-        for piece in _pieces(found.features[name]):
+        given = found.features[name]
+        for piece in given.parts() if isinstance(given, Source) else [given]:
             end = begin + len(piece)
             if begin < stop and end > start:
                 pieces.append(piece[max(start - begin, 0) : stop - begin])
@@ -244,18 +247,3 @@ def share(found: FeatureSet, team: Team) -> FeatureSet:
         labels[name] = y[start:stop]
         features[name] = np.concatenate(pieces) if pieces else np.zeros((0, 1))
     return found._replace(features=features, labels=labels)
-
-
-def _pieces(given: Any) -> Iterator[Any]:
-    """An array, or the shards of one; .npy files are mapped, so that a slice reads no more."""
-    from jaxte import _files
-    from jaxte.sources import Shards
-
-    if not isinstance(given, Shards):
-        yield given
-        return
-    for file in given.files:
-        if file.suffix == ".npy":
-            yield _files.load_npy(file, "features")
-        else:
-            yield _files.load_npz(file, labels=False)[0]

@@ -1,0 +1,164 @@
+"""What the writers of stores share: batches in order, all of one form."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte.store import _batch
+from jaxte.store._journal import Batch
+from jaxte.store._manifest import Manifest, Shard
+from jaxte.store.reader import FeatureStore
+
+__all__ = ["SHARD_ROWS", "Appending", "as_bytes"]
+
+SHARD_ROWS = 1 << 14
+
+
+class Appending(ABC):
+    """Takes batches, and keeps count of them."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._batches: list[Batch] = []
+        self._rows = self._examples = 0
+        self._closed = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of features that are stored."""
+        return self._rows
+
+    @property
+    def examples(self) -> int:
+        """Examples of the data set that are stored."""
+        return self._examples
+
+    @property
+    def batches(self) -> tuple[Batch, ...]:
+        """What is known of each stored batch: rows, examples, digest, checksums."""
+        return tuple(self._batches)
+
+    @property
+    def digests(self) -> list[str]:
+        """Of the inputs of each stored batch."""
+        return [batch.digest for batch in self._batches]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store is finished, so that nothing can be appended."""
+        return self._manifest.complete
+
+    def append(
+        self,
+        features: Mapping[str, Any],
+        labels: Any,
+        logits: Any = None,
+        *,
+        examples: int,
+        digest: str,
+    ) -> None:
+        """Store one more batch; once this returns, a killed process does not lose it.
+
+        Args:
+            features: layer -> [r, d]; the same layers and widths every time. r may be 0.
+            labels: [r] integer classes; [r] or [r, k] floats.
+            logits: [r, s] of the source head, or None; with every batch or with none.
+            examples: how many examples of the data set the rows were made of.
+            digest: of the inputs, by which a resumed run knows them again.
+
+        Raises:
+            InputError: if the batch does not fit the others, or a number the type of the store.
+        """
+        if self.complete:
+            raise InputError(f"{self._where} is complete: nothing can be appended")
+        if self._closed:
+            raise InputError(f"the writer of {self._where} is closed: open another to go on")
+        index, settled = len(self._batches), self._manifest
+        if not settled.columns:
+            settled = settled.settled(*_batch.schema(settled, features, labels, logits))
+        arrays = _batch.prepared(settled, features, labels, logits, index)
+        crc32 = {folder: zlib.crc32(as_bytes(array)) for folder, array in arrays.items()}
+        batch = Batch(len(arrays["labels"]), int(examples), str(digest), crc32)
+        try:
+            if not self._manifest.columns:
+                self._settle(settled)
+            self._add(batch, arrays)
+        except BaseException:
+            self.close()  # half a batch may be written: opening the store again cuts it off
+            raise
+        self._take([batch])
+
+    def finish(self) -> FeatureStore:
+        """Declare the store complete.
+
+        Returns:
+            The store, open for reading.
+
+        Raises:
+            InputError: if there are no rows.
+        """
+        if not self.complete:
+            if self._closed:
+                raise InputError(f"the writer of {self._where} is closed: open another to go on")
+            if not self.rows:
+                raise InputError(f"{self._where}: there are no rows to store")
+            self._complete()
+            self.close()
+        return self._finished()
+
+    def close(self) -> None:
+        """End the writing; what is stored stays, to be resumed."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _take(self, batches: Sequence[Batch]) -> None:
+        """Count batches that are stored."""
+        self._batches += batches
+        self._rows += sum(batch.rows for batch in batches)
+        self._examples += sum(batch.examples for batch in batches)
+
+    def _final(self, shards: Sequence[Shard]) -> Manifest:
+        digest = hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+        return replace(
+            self._manifest,
+            complete=True,
+            rows=self.rows,
+            examples=self.examples,
+            batches=len(self._batches),
+            shards=tuple(shards),
+            digest=digest,
+        )
+
+    @property
+    @abstractmethod
+    def _where(self) -> str: ...
+
+    @abstractmethod
+    def _settle(self, manifest: Manifest) -> None: ...
+
+    @abstractmethod
+    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None: ...
+
+    @abstractmethod
+    def _complete(self) -> None: ...
+
+    @abstractmethod
+    def _finished(self) -> FeatureStore: ...
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array."""
+    return memoryview(array.reshape(-1).view(np.uint8).data)

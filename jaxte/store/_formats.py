@@ -1,0 +1,385 @@
+"""Features in the files of other tools: what each holds, never unpickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxte import _files
+from jaxte._inputs import InputError
+from jaxte.sources import Shards, probe_files
+
+__all__ = [
+    "FEATURE",
+    "LABEL",
+    "OF_OTHERS",
+    "READERS",
+    "SHARED_LABELS",
+    "Arrays",
+    "class_ids",
+    "load",
+    "safetensors",
+]
+
+FEATURE, LABEL, _OUTPUT = "_feature.npy", "_label.npy", "_output.npy"  # of the SFDA family
+SHARED_LABELS = "labels.npy"
+OF_OTHERS = (".safetensors", ".pt", ".pth", ".parquet")
+
+_FEATURES = ("features", "embeddings", "hidden_states")
+_LABELS = ("labels", "label", "targets", "target", "y")
+_LOGITS = ("logits",)
+_ROWS = 1 << 13  # of a Parquet file, at once
+_HEADER_LIMIT = 100 << 20  # as the safetensors format has it
+_SAFETENSORS = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+    "BF16": "<V2",
+}
+
+
+class Arrays(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        layers: name -> [n, d].
+        labels: [n] or [n, k], maybe texts; None if it has none.
+        logits: [n, s], or None.
+    """
+
+    layers: dict[str, np.ndarray]
+    labels: np.ndarray | None = None
+    logits: np.ndarray | None = None
+
+
+def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
+    """Read a file, or a directory of shards.
+
+    Args:
+        path: what to read.
+        columns: which columns of a Parquet file are the features.
+        rows: how many labels were given apart, which tells lists of samples from lists of layers.
+
+    Raises:
+        InputError: if it holds no features, or damaged ones.
+        ImportError: if a package that reads it is missing.
+    """
+    if path.is_dir():
+        return _shards(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist")
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path.name} cannot be imported: give one of {', '.join(READERS)}")
+    found = reader(path, columns, rows)
+    for name, array in found.layers.items():
+        _files.check_matrix(array, f"{path.name}, {name}," if len(found.layers) > 1 else path.name)
+    return found
+
+
+def class_ids(labels: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
+    """Texts as numbers of classes and the names of these, sorted; numbers as they are."""
+    if labels.dtype.kind not in "OUST":
+        return labels, None
+    texts = [t.decode() if isinstance(t, bytes) else t for t in labels.tolist()]
+    odd = [row for row, text in enumerate(texts) if not isinstance(text, str)]
+    if odd:
+        raise InputError(f"the label in row {odd[0]} is {texts[odd[0]]!r}, neither number nor text")
+    names = sorted(set(texts))
+    ids = {name: number for number, name in enumerate(names)}
+    return np.array([ids[text] for text in texts], np.int64), names
+
+
+# --- NumPy ----------------------------------------------------------------------------------------
+
+
+def _npy(path: Path, columns: Any, rows: int | None) -> Arrays:
+    features = _files.load_npy(path, "features")
+    stem = path.name.removesuffix(FEATURE)
+    beside, logits = path.with_name(SHARED_LABELS), None
+    if stem != path.name:
+        beside, outputs = path.with_name(stem + LABEL), path.with_name(stem + _OUTPUT)
+        if outputs.is_file():
+            logits = _files.load_npy(outputs, "logits")
+    labels = _files.load_npy(beside, "labels") if beside.is_file() else None
+    return Arrays({"features": features}, labels, logits)
+
+
+def _npz(path: Path, columns: Any, rows: int | None) -> Arrays:
+    found = _files.npz_arrays(path, ("features", "labels", "logits"))
+    logits = found.get("logits")
+    return Arrays(
+        {"features": _files.numeric(found["features"], path.name, "features")},
+        found.get("labels"),
+        None if logits is None else _files.numeric(logits, path.name, "logits"),
+    )
+
+
+def _shards(path: Path) -> Arrays:
+    if probe_files(path):
+        raise InputError(f"{path} holds probes of TE-Bench: import one of its .npz files")
+    shards = Shards(path)
+    return Arrays({"features": np.concatenate(list(shards.parts()))}, shards.labels())
+
+
+# --- safetensors ----------------------------------------------------------------------------------
+
+
+def safetensors(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a .safetensors file, mapped.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    try:
+        return dict(_tensors(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path.name} is truncated or no safetensors file ({error})") from None
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        start = 8 + length
+        if length > min(_HEADER_LIMIT, size):
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(stream.read(length))
+    content = np.memmap(path, np.uint8, mode="r") if size > start else np.zeros(size, np.uint8)
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = (start + offset for offset in entry["data_offsets"])
+        if entry["dtype"] not in _SAFETENSORS:
+            continue  # of 8-bit floats and the like there is no use here
+        kind = np.dtype(_SAFETENSORS[entry["dtype"]])
+        shape = tuple(entry["shape"])
+        wanted = kind.itemsize * int(np.prod(shape, dtype=object))
+        if not start <= begin <= end <= size or end - begin != wanted:
+            raise ValueError(f"{name} lies outside of it")
+        tensor = content[begin:end].view(kind).reshape(shape)
+        yield name, _files.numeric(tensor, path.name, name)
+
+
+def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:
+    return _from_mapping(safetensors(path), path.name, rows)
+
+
+# --- PyTorch --------------------------------------------------------------------------------------
+
+
+def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"reading {path.name} needs PyTorch: pip install torch") from error
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < (2, 6):  # before, weights_only could be made to run code
+        raise ImportError(
+            f"reading {path.name} safely needs PyTorch 2.6 or newer, here is {torch.__version__}: "
+            "pip install --upgrade torch"
+        )
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, from the unpickler to the archive
+        first = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"{path.name} cannot be read without running code that it brings ({first}): save "
+            "plain tensors, as torch.save({'features': x, 'labels': y}, path)"
+        ) from None
+    plain = _without_torch(found, path.name, torch)
+    if isinstance(plain, Mapping):
+        return _from_mapping(plain, path.name, rows)
+    return Arrays(_layers(plain, path.name, rows))
+
+
+def _without_torch(value: Any, where: str, torch: Any) -> Any:
+    """Tensors in lists and mappings as arrays."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_torch(item, where, torch) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_torch(item, where, torch) for item in value]
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.layout != torch.strided or value.is_quantized:
+        raise InputError(f"{where} holds a sparse or quantised tensor: save a dense one")
+    tensor = value.detach()
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _from_mapping(given: Mapping[str, Any], where: str, rows: int | None) -> Arrays:
+    """Tensors by name: features, labels and logits, or else one layer by each name left."""
+
+    def taken(names: tuple[str, ...]) -> Any:
+        found = [name for name in names if name in given]
+        if len(found) > 1:
+            raise InputError(f"{where} holds both {' and '.join(found)}: keep one of them")
+        return given[found[0]] if found else None
+
+    labels, logits, features = taken(_LABELS), taken(_LOGITS), taken(_FEATURES)
+    labels = None if labels is None else np.asarray(labels)
+    if labels is not None:
+        rows = len(labels)
+    if features is not None:
+        layers = _layers(features, where, rows)
+    else:
+        layers = {name: v for name, v in given.items() if name not in (*_LABELS, *_LOGITS)}
+        odd = [n for n, v in layers.items() if not isinstance(v, np.ndarray) or v.ndim != 2]
+        if odd or len({len(array) for array in layers.values()}) != 1:
+            raise InputError(
+                f"{where} holds {_listed(given)}: it needs features [n, d] and labels, or one "
+                "matrix of n rows for each layer"
+            )
+    return Arrays(layers, labels, None if logits is None else np.asarray(logits))
+
+
+def _layers(given: Any, where: str, rows: int | None) -> dict[str, np.ndarray]:
+    """A matrix [n, d]; [n, L, d], or a list of it along either axis, as L layers; or by name."""
+    if isinstance(given, Mapping):
+        return {str(name): np.asarray(array) for name, array in given.items()}
+    if isinstance(given, list):
+        if not given or not all(isinstance(a, np.ndarray) for a in given):
+            raise InputError(f"{where} holds a list of something else than tensors")
+        if len({array.shape for array in given}) > 1 or given[0].ndim not in (1, 2):
+            raise InputError(
+                f"{where} holds a list of tensors of other shapes than [d], [L, d] or [n, d]"
+            )
+        outer, inner = len(given), len(given[0])
+        if given[0].ndim == 1 or (rows == outer and rows != inner):
+            given = np.stack(given)  # one for each sample
+        elif rows == inner and rows != outer:
+            return {str(index): array for index, array in enumerate(given)}
+        else:
+            raise InputError(
+                f"{where} holds a list of {outer} tensors {list(given[0].shape)}, of which it is "
+                "not plain whether they are samples or layers: save labels with them, or one "
+                "tensor [n, L, d]"
+            )
+    if isinstance(given, np.ndarray) and given.ndim == 3:
+        return {str(index): given[:, index] for index in range(given.shape[1])}
+    if not isinstance(given, np.ndarray):
+        raise InputError(f"{where} holds a {type(given).__name__}, no tensor")
+    return {"features": given}
+
+
+def _listed(given: Mapping[str, Any]) -> str:
+    shown = [f"{n} {list(getattr(v, 'shape', []))}" for n, v in list(given.items())[:5]]
+    return ", ".join(shown + ["..."] * (len(given) > 5)) or "nothing"
+
+
+# --- Parquet --------------------------------------------------------------------------------------
+
+
+def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
+    from jaxte.data._require import require
+
+    pq, pa = require("pyarrow.parquet", path.name), require("pyarrow", path.name)
+    try:
+        with pq.ParquetFile(path) as file:
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            label = next((name for name in _LABELS if name in kinds), None)
+            chosen = _chosen(kinds, columns, label, path.name, pa.types)
+            flat = [name for names in chosen.values() for name in names]
+            n = file.metadata.num_rows
+            layers: dict[str, np.ndarray] = {}
+            labels: list[np.ndarray] = []
+            start = 0
+            for batch in file.iter_batches(_ROWS, columns=[*flat, *([label] if label else [])]):
+                for layer, names in chosen.items():
+                    part = _matrix(batch, names, path.name, start)
+                    whole = layers.setdefault(layer, np.empty((n, part.shape[1]), part.dtype))
+                    if part.shape[1] != whole.shape[1]:
+                        raise _ragged(path.name, names[0], start)
+                    whole[start : start + len(part)] = part
+                if label:
+                    labels.append(_column(batch, label, path.name, start))
+                start += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).partition("\n")[0]
+        raise InputError(f"{path.name} is truncated or no Parquet file ({said})") from None
+    if not layers:
+        raise InputError(f"{path.name} has no rows")
+    return Arrays(layers, np.concatenate(labels) if labels else None)
+
+
+def _chosen(
+    kinds: Mapping[str, Any],
+    columns: Sequence[str] | None,
+    label: str | None,
+    where: str,
+    types: Any,
+) -> dict[str, list[str]]:
+    """Layer -> its columns: lists of floats are one each, plain floats one together."""
+
+    def is_list(kind: Any) -> bool:
+        some = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        return some and types.is_floating(kind.value_type)
+
+    for name in columns or ():
+        if name not in kinds:
+            raise InputError(f"{where} has no column {name!r}: there are {', '.join(kinds)}")
+    names = [name for name in kinds if name != label] if columns is None else list(columns)
+    lists = [name for name in names if is_list(kinds[name])]
+    if lists:
+        return {"features": lists} if len(lists) == 1 else {name: [name] for name in lists}
+    plain = [name for name in names if types.is_floating(kinds[name])]
+    if not plain:
+        raise InputError(
+            f"{where} has no column of embeddings, lists of floats or floats: there are "
+            f"{', '.join(kinds)}"
+        )
+    return {"features": plain}
+
+
+def _matrix(batch: Any, names: Sequence[str], where: str, start: int) -> np.ndarray:
+    parts = [_column(batch, name, where, start) for name in names]
+    return parts[0] if parts[0].ndim == 2 else np.stack(parts, axis=1)
+
+
+def _column(batch: Any, name: str, where: str, start: int) -> np.ndarray:
+    """[r], or [r, k] of a column of lists; texts as they are."""
+    column = batch.column(name)
+    if column.null_count:
+        row = start + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise InputError(f"{where}: column {name} has no value in row {row}: leave such rows out")
+    if hasattr(column, "dictionary_decode"):
+        column = column.dictionary_decode()
+    if not hasattr(column, "flatten") or not hasattr(column, "value_lengths"):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    width = int(lengths[0]) if len(lengths) else 0
+    values = column.flatten()
+    if (lengths != width).any():
+        raise _ragged(where, name, start + int(np.argmax(lengths != width)))
+    if values.null_count:
+        raise InputError(f"{where}: column {name} has lists with missing numbers")
+    array: np.ndarray = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    return array
+
+
+def _ragged(where: str, name: str, row: int) -> InputError:
+    return InputError(f"{where}: column {name} has another length in row {row} than before")
+
+
+READERS: dict[str, Callable[[Path, Sequence[str] | None, int | None], Arrays]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".safetensors": _from_safetensors,
+    ".pt": _pt,
+    ".pth": _pt,
+    ".parquet": _parquet,
+}

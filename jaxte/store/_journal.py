@@ -1,0 +1,111 @@
+"""The journal of a store: one line for every batch that is safely stored."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxte._inputs import InputError
+from jaxte.store._columns import inside
+
+__all__ = ["JOURNAL", "Batch", "Group", "groups", "line", "read"]
+
+JOURNAL = "journal.jsonl"
+_CHECK = ', "check": "{:08x}"}}'
+_TAIL = len(_CHECK.format(0)) + 1  # with the newline
+
+
+class Batch(NamedTuple):
+    """One batch that is stored.
+
+    Attributes:
+        rows: how many rows of features it became.
+        examples: how many examples of the data set it was made of.
+        digest: of its inputs.
+        crc32: folder of each array -> checksum of the bytes that the batch added to it.
+    """
+
+    rows: int
+    examples: int
+    digest: str
+    crc32: Mapping[str, int]
+
+
+class Group(NamedTuple):
+    """The batches of one shard, and whether it takes no more."""
+
+    shard: int
+    first: int
+    batches: Sequence[Batch]
+    full: bool
+
+    @property
+    def rows(self) -> int:
+        """Of the shard."""
+        return sum(batch.rows for batch in self.batches)
+
+
+def groups(batches: Sequence[Batch], shard_rows: int) -> list[Group]:
+    """Batches by shard: each ends with the first batch that brings it to ``shard_rows`` rows."""
+    found: list[Group] = []
+    first = rows = 0
+    for index, batch in enumerate(batches):
+        rows += batch.rows
+        if rows >= shard_rows:
+            found.append(Group(len(found), first, batches[first : index + 1], True))
+            first, rows = index + 1, 0
+    if rows:
+        found.append(Group(len(found), first, batches[first:], False))
+    return found
+
+
+def line(batch: Batch) -> bytes:
+    """A batch as a line that knows whether it is whole."""
+    entry: dict[str, Any] = batch._asdict()
+    entry["crc32"] = {folder: f"{value:08x}" for folder, value in batch.crc32.items()}
+    text = json.dumps(entry)[:-1]
+    return (text + _CHECK.format(zlib.crc32(text.encode())) + "\n").encode()
+
+
+def read(directory: Path) -> tuple[list[Batch], list[int]]:
+    """The batches of all whole lines up to the first that is not, and where each line ends.
+
+    Raises:
+        InputError: if there is no journal.
+    """
+    try:
+        content = inside(directory, directory / JOURNAL).read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            f"{directory} is an unfinished store without its {JOURNAL}: what is in it cannot be "
+            "trusted, delete the directory"
+        ) from None
+    batches: list[Batch] = []
+    ends: list[int] = []
+    start = 0
+    while (stop := content.find(b"\n", start) + 1) > 0:
+        batch = _parsed(content[start:stop])
+        if batch is None:
+            break
+        batches.append(batch)
+        ends.append(stop)
+        start = stop
+    return batches, ends
+
+
+def _parsed(raw: bytes) -> Batch | None:
+    """The batch of a line, or None for one that was torn or changed."""
+    text = raw[:-_TAIL]
+    if raw[-_TAIL:] != (_CHECK.format(zlib.crc32(text)) + "\n").encode():
+        return None
+    try:
+        entry = json.loads(text + b"}")
+        crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
+        batch = Batch(entry["rows"], entry["examples"], entry["digest"], crc32)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    sound = type(batch.rows) is int and type(batch.examples) is int and batch.rows >= 0
+    return batch if sound and isinstance(batch.digest, str) else None

@@ -1,0 +1,360 @@
+"""The manifest of a store: what it holds and of what it was made, as JSON for people too."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxte import __version__, _files
+from jaxte._inputs import InputError
+from jaxte.store._columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
+
+__all__ = ["MANIFEST", "Manifest", "Shard", "differences", "is_store", "plain", "versions"]
+
+MANIFEST = "manifest.json"
+_FORMAT, _VERSION = "jaxte-store", 1
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_VERSIONS = "versions"  # of libraries: told, but no reason to refuse
+
+
+class Shard(NamedTuple):
+    """A finished shard: its rows, and folder of each array -> checksum of its bytes."""
+
+    rows: int
+    crc32: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store is.
+
+    Attributes:
+        model, data, settings: as they were given, in JSON terms.
+        dtype: of the features and logits.
+        shard_rows: rows from which on a shard is closed.
+        layers: name -> the array of its features; their widths are None until ``labels`` is set.
+        labels: the array of labels; None until the first batch.
+        logits: the array of source logits, if there is one.
+        complete: whether nothing is missing.
+        rows, examples, batches: how many there are; of a complete store.
+        shards: those that are finished.
+        digest: of the inputs of all batches; of a complete store.
+        versions: of the libraries that wrote it, one entry for each that resumed it with others.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    dtype: str
+    shard_rows: int
+    layers: dict[str, Column]
+    labels: Column | None = None
+    logits: Column | None = None
+    complete: bool = False
+    rows: int = 0
+    examples: int = 0
+    batches: int = 0
+    shards: tuple[Shard, ...] = ()
+    digest: str = ""
+    versions: tuple[dict[str, str], ...] = field(default_factory=lambda: (versions(),))
+
+    @staticmethod
+    def new(
+        model: Mapping[str, Any],
+        data: Mapping[str, Any],
+        layers: Sequence[str],
+        dtype: str,
+        shard_rows: int,
+        settings: Mapping[str, Any] | None,
+    ) -> Manifest:
+        """The manifest of a store to be written.
+
+        Raises:
+            InputError: for what cannot be stored.
+        """
+        names = list(layers)
+        if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
+            raise InputError(f"layers are {names}: give at least one name, and each only once")
+        check_type(dtype, FEATURE_TYPES, "features")
+        if isinstance(shard_rows, bool) or not isinstance(shard_rows, int) or shard_rows < 1:
+            raise InputError(f"shard_rows is {shard_rows}: it must be a positive integer")
+        columns = [Column(folder, "features", dtype, None) for folder in _folders(names)]
+        return Manifest(
+            model=plain(model, "model"),
+            data=plain(data, "data"),
+            settings=plain(settings or {}, "settings"),
+            dtype=dtype,
+            shard_rows=shard_rows,
+            layers=dict(zip(names, columns, strict=True)),
+        )
+
+    @property
+    def columns(self) -> list[Column]:
+        """All arrays, in a fixed order; none before the first batch."""
+        if self.labels is None:
+            return []
+        return [*self.layers.values(), self.labels, *([self.logits] if self.logits else [])]
+
+    def settled(
+        self, widths: Mapping[str, int], labels: tuple[str, int | None], logits: int | None
+    ) -> Manifest:
+        """With what the first batch shows: widths, type of the labels, whether there are logits."""
+        return replace(
+            self,
+            layers={n: c._replace(width=widths[n]) for n, c in self.layers.items()},
+            labels=Column("labels", "labels", *labels),
+            logits=None if logits is None else Column("logits", "logits", self.dtype, logits),
+        )
+
+    def unsettled(self) -> Manifest:
+        """As before the first batch."""
+        layers = {n: c._replace(width=None) for n, c in self.layers.items()}
+        return replace(self, layers=layers, labels=None, logits=None, shards=())
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written."""
+        order: tuple[str, ...]
+        extra = {
+            "layers": {n: {"dir": c.folder, "width": c.width} for n, c in self.layers.items()},
+            "labels": self.labels and {"dtype": self.labels.dtype, "width": self.labels.width},
+            "logits": self.logits and {"width": self.logits.width},
+            "state": "complete" if self.complete else "unfinished",
+            "shards": [
+                {"rows": s.rows, "crc32": {f: f"{v:08x}" for f, v in s.crc32.items()}}
+                for s in self.shards
+            ],
+        }
+        order = ("state", "model", "data", "settings", "dtype", "layers", "labels", "logits")
+        order += ("rows", "examples", "batches", "digest", "versions", "shard_rows", "shards")
+        content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION}
+        for name in order:
+            content[name] = extra[name] if name in extra else getattr(self, name)
+        return content
+
+    def write(self, directory: Path) -> None:
+        """Replace the manifest of a store in one step."""
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        _files.replace(directory / MANIFEST, text + "\n")
+
+    @staticmethod
+    def read(directory: Path) -> Manifest:
+        """The manifest of a store.
+
+        Raises:
+            InputError: if there is none, or it is damaged, of another version, or not to be
+                trusted.
+        """
+        content = read_json(directory / MANIFEST)
+        where = directory / MANIFEST
+        if content.get("format") != _FORMAT:
+            raise InputError(f"{where} is no manifest of a jaxte store")
+        if content.get("version") != _VERSION:
+            raise InputError(
+                f"{where} has format version {content.get('version')}, this jaxte reads "
+                f"{_VERSION}: use the jaxte that wrote it, or a newer one"
+            )
+        try:
+            return _parsed(content)
+        except (_WrongError, KeyError, TypeError, ValueError, AttributeError) as error:
+            said = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{where} is damaged ({said}): extract again") from None
+
+
+def is_store(directory: Path) -> bool:
+    """Whether a directory is a store, maybe a damaged one."""
+    try:
+        return read_json(directory / MANIFEST).get("format") == _FORMAT
+    except InputError:
+        return (directory / MANIFEST).is_file() and (directory / "journal.jsonl").is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        InputError: if there is none.
+    """
+    inside(path.parent, path)
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is no store: it has no {path.name}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}): extract again") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object: extract again")
+    return content
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers in a store may depend on."""
+    found = {name: version(name) for name in ("jax", "jaxlib", "numpy")}
+    return {"jaxte": __version__, "python": platform.python_version(), **found}
+
+
+def plain(value: Any, where: str) -> Any:
+    """A value in the terms of JSON, so that it equals itself after it was written and read.
+
+    Raises:
+        InputError: where it has none.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else value
+        return [plain(item, f"{where}[{index}]") for index, item in enumerate(items)]
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist(), where)
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if np.isfinite(value) else str(value)
+    raise InputError(f"{where} is a {type(value).__name__}: a manifest holds texts and numbers")
+
+
+def differences(old: Manifest, new: Manifest) -> list[str]:
+    """Where two stores were not made of the same, apart from the versions of libraries."""
+    found = []
+    before, now = (dict(_leaves(_identity(one), "")) for one in (old, new))
+    for path in before | now:
+        if before.get(path, _NOTHING) != now.get(path, _NOTHING):
+            was, is_ = (_short(side.get(path, _NOTHING)) for side in (before, now))
+            found.append(f"{path} was {was}, now it is {is_}")
+    return found
+
+
+_NOTHING = object()
+
+
+def _identity(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "model": manifest.model,
+        "data": manifest.data,
+        "settings": manifest.settings,
+        "dtype": manifest.dtype,
+        "layers": list(manifest.layers),
+    }
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Entries of nested objects by dotted path; a list is one entry."""
+    if not isinstance(value, dict) or (path and not value):
+        yield path, value
+        return
+    for key, item in value.items():
+        if key != _VERSIONS:
+            yield from _leaves(item, f"{path}.{key}".lstrip("."))
+
+
+def _short(value: Any) -> str:
+    text = "not there" if value is _NOTHING else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:60] + " ... " + text[-15:]
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """Names of layers as names of directories on any system."""
+    found: list[str] = []
+    for name in names:
+        slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:60] or "unnamed"
+        folder, number = f"layer-{slug}", 1
+        while folder.casefold() in {other.casefold() for other in found}:
+            number += 1
+            folder = f"layer-{slug}-{number}"
+        found.append(folder)
+    return found
+
+
+class _WrongError(Exception):
+    """An entry of a manifest that cannot be; the text names it."""
+
+
+def _parsed(content: Mapping[str, Any]) -> Manifest:
+    dtype = _one_of(content["dtype"], FEATURE_TYPES, "dtype")
+    complete = _one_of(content["state"], ("complete", "unfinished"), "state") == "complete"
+    known = content["labels"] is not None
+    layers = {
+        str(name): Column(
+            _folder(entry["dir"]),
+            "features",
+            dtype,
+            _count(entry["width"], f"width of {name}") if known else None,
+        )
+        for name, entry in content["layers"].items()
+    }
+    labels = logits = None
+    if known:
+        given = content["labels"]
+        kind = _one_of(given["dtype"], LABEL_TYPES, "type of the labels")
+        width = given["width"]
+        width = None if width is None else _count(width, "width of the labels")
+        labels = Column("labels", "labels", kind, width)
+        if content["logits"] is not None:
+            width = _count(content["logits"]["width"], "width of the logits")
+            logits = Column("logits", "logits", dtype, width)
+    folders = [column.folder for column in layers.values()]
+    if not folders or len(set(folders)) < len(folders) or {"labels", "logits"} & set(folders):
+        raise _WrongError("layers share a directory, or there are none")
+    found = Manifest(
+        model=_object(content["model"], "model"),
+        data=_object(content["data"], "data"),
+        settings=_object(content["settings"], "settings"),
+        dtype=dtype,
+        shard_rows=_count(content["shard_rows"], "shard_rows"),
+        layers=layers,
+        labels=labels,
+        logits=logits,
+        complete=complete,
+        rows=_count(content["rows"], "rows"),
+        examples=_count(content["examples"], "examples"),
+        batches=_count(content["batches"], "batches"),
+        shards=tuple(_shard(entry) for entry in content["shards"]),
+        digest=str(content["digest"]),
+        versions=tuple(_object(entry, "versions") for entry in content["versions"]),
+    )
+    if complete and (not known or not found.rows):
+        raise _WrongError("it says complete, but nothing is stored")
+    if complete and sum(shard.rows for shard in found.shards) != found.rows:
+        raise _WrongError(f"its shards do not have {found.rows} rows")
+    for shard in found.shards:
+        if set(shard.crc32) != {column.folder for column in found.columns}:
+            raise _WrongError("checksums are missing")
+    return found
+
+
+def _folder(name: Any) -> str:
+    if not isinstance(name, str) or not _FOLDER.fullmatch(name):
+        raise _WrongError(f"{name!r} is no name of a directory in the store")
+    return name
+
+
+def _count(value: Any, what: str) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise _WrongError(f"{what} is {value!r}, no count")
+    return value
+
+
+def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> str:
+    if value not in allowed:
+        raise _WrongError(f"{what} is {value!r}")
+    return str(value)
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _WrongError(f"{what} is no object")
+    return value
+
+
+def _shard(entry: Mapping[str, Any]) -> Shard:
+    crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
+    return Shard(_count(entry["rows"], "rows of a shard"), crc32)

@@ -1,0 +1,283 @@
+"""Reading a directory of features, in the layouts that people already have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from jaxte import _files
+from jaxte._inputs import InputError
+from jaxte.sources import Shards, Source, probe_files, shard_files
+from jaxte.store import _formats
+from jaxte.store._formats import FEATURE, LABEL, OF_OTHERS, SHARED_LABELS
+from jaxte.store._manifest import Manifest, is_store
+from jaxte.store.imports import read_arrays
+from jaxte.store.reader import FeatureStore, layer_names
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["FeatureSet", "read_features", "stores_in"]
+
+
+class FeatureSet(NamedTuple):
+    """What a directory of features holds.
+
+    Attributes:
+        features: model name -> array [n, d]; `.npy` files stay memory-mapped, and stores and
+            directories of shards unread.
+        labels: model name -> array [n], or [n, k] for several regression targets.
+        problems: model name -> why it could not be read, with the file and what to do.
+    """
+
+    features: dict[str, np.ndarray | Source]
+    labels: dict[str, np.ndarray]
+    problems: dict[str, str]
+
+
+class _Found(NamedTuple):
+    """The files of one model: `labels` is None where they should lie with the features.
+
+    `datasets` are the names by which its data set can be chosen, the first is shown.
+    """
+
+    model: str
+    features: Path
+    labels: Path | None = None
+    datasets: tuple[str, ...] = ()
+
+
+def read_features(directory: str | PathLike[str], *, dataset: str | None = None) -> FeatureSet:
+    """Read the features and labels of every model stored in a directory.
+
+    These layouts are understood, also side by side:
+
+    - stores, as `jaxte extract` and `jaxte.store.Writer` write them: the directory itself,
+      `<model>/` or `<model>/<data set>/`; one of several layers gives `<model>@<layer>` each;
+    - `<model>.npz` with the arrays `features` and `labels`;
+    - `<model>.npy` (or an `.npz` without `labels`) beside one `labels.npy`;
+    - `<model>_<dataset>_feature.npy` beside `<model>_<dataset>_label.npy`, as the scripts of the
+      SFDA family write them (what else they write there, as `_output.npy`, is passed over);
+    - `<model>/<dataset>.npz` beside `<model>/<dataset>.json`, the probes of TE-Bench;
+    - `<model>/` with shards of features, as `jaxte.sources.Shards` reads them, and labels there
+      or in one `labels.npy` beside it;
+    - `<model>.parquet`, or `<model>.safetensors` with a tensor `features`, as
+      `jaxte.store.import_features` reads them.
+
+    A file that cannot be used (truncated, pickled, not numeric, of another shape or length, a
+    store that is unfinished) becomes an entry of `problems` and does not stop the others. Pickled
+    arrays are never loaded.
+
+    Args:
+        directory: where the files are; other kinds of file in it are ignored.
+        dataset: which data set to read, where a directory holds several: as the manifest of a
+            store names it (or the name of the store's directory), or as the names of files do.
+
+    Returns:
+        A `FeatureSet`, models in alphabetical order.
+
+    Raises:
+        InputError: the directory is missing, holds no features, holds several data sets and none
+            was chosen, or not one of its models can be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     labels = np.array([0, 1, 0, 1])
+        ...     np.savez(f"{directory}/tiny.npz", features=np.eye(4), labels=labels)
+        ...     found = read_features(directory)
+        >>> found.features["tiny"].shape, found.problems
+        ((4, 4), {})
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        state = "is not a directory" if directory.exists() else "does not exist"
+        raise InputError(f"{directory} {state}: name a directory with <model>.npz or .npy files")
+    models = sorted(_chosen(directory, dataset), key=lambda one: one.model)
+    if not models:
+        raise InputError(
+            f"{directory} holds no features: expected <model>.npz (arrays features and labels), "
+            f"<model>.npy beside {SHARED_LABELS}, <model>_<dataset>{FEATURE}, stores, or <model>/ "
+            "with shards"
+        )
+    found = FeatureSet({}, {}, {})
+    names = [one.model for one in models]
+    for one in models:
+        try:
+            if names.count(one.model) > 1:
+                files = sorted(
+                    str(other.features.relative_to(directory))
+                    for other in models
+                    if other.model == one.model
+                )
+                raise InputError(f"stored more than once ({', '.join(files)}): keep one of them")
+            features, labels = _read(one)
+            if twice := [name for name in features if name in found.features]:
+                raise InputError(f"{twice[0]} is stored more than once: keep one of them")
+        except (InputError, ImportError) as error:
+            found.problems[one.model] = str(error)
+        else:
+            found.features.update(features)
+            found.labels.update(dict.fromkeys(features, labels))
+    if not found.features:
+        model, reason = next(iter(found.problems.items()))
+        counted = f"none of its {len(found.problems)} models can be read, for example "
+        raise InputError(
+            f"{directory}: {counted if len(found.problems) > 1 else ''}{model}: {reason}"
+        )
+    return found
+
+
+def stores_in(directory: Path) -> Iterator[Path]:
+    """The stores in a directory: itself, or one or two floors below."""
+    if is_store(directory):
+        yield directory
+        return
+    for folder in _visible(directory):
+        if not folder.is_dir():
+            continue
+        if is_store(folder):
+            yield folder
+        else:
+            yield from (inner for inner in _visible(folder) if inner.is_dir() and is_store(inner))
+
+
+def _visible(directory: Path) -> list[Path]:
+    return sorted(file for file in directory.iterdir() if not file.name.startswith("."))
+
+
+def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
+    """Which models the directory holds, of one data set, judged by names and manifests alone."""
+    stores = [_as_store(folder, directory) for folder in stores_in(directory)]
+    if dataset is not None and len(stores) > 1:
+        stores = [one for one in stores if dataset in one.datasets]
+    models = [one.model for one in stores]
+    stores = [  # one model in several stores is called by their directories
+        one
+        if models.count(one.model) == 1 or len({s.datasets[:1] for s in stores}) > 1
+        else one._replace(model=one.features.relative_to(directory).as_posix())
+        for one in stores
+    ]
+    if stores and stores[0].features == directory:
+        return stores
+    visible = _visible(directory)
+    files = [f for f in visible if f.is_file()]
+    folders = [f for f in visible if f.is_dir()]
+    known = [*stores, *_pairs(files, dataset), *_probes(folders)]
+    if dataset is not None:
+        chosen = [one for one in known if dataset in one.datasets]
+        if not chosen:
+            others = sorted({one.datasets[0] for one in known if one.datasets})
+            raise InputError(
+                f"{directory} holds no <model>_{dataset}{FEATURE}, and no store or probe of that "
+                f"data set: there is {', '.join(others) or 'no other'}"
+            )
+        return chosen
+    several = sorted({one.datasets[0] for one in known if one.datasets})
+    if len(several) > 1:
+        raise InputError(
+            f"{directory} holds several data sets ({', '.join(several)}): choose one (--dataset)"
+        )
+    return [*known, *_files_of(files), *_folders_of(folders)]
+
+
+def _as_store(folder: Path, directory: Path) -> _Found:
+    outer = folder.parent if folder.parent != directory and folder != directory else folder
+    try:
+        manifest = Manifest.read(folder)
+    except InputError:  # told when it is read
+        return _Found(folder.name if outer == folder else f"{outer.name}/{folder.name}", folder)
+    model, data = manifest.model.get("name"), manifest.data.get("name")
+    known = [name for name in (data, folder.name) if isinstance(name, str)]
+    # of a store that does not name its data set, the directory may do so
+    known = known if isinstance(data, str) or outer != folder else []
+    return _Found(model if isinstance(model, str) else outer.name, folder, None, tuple(known))
+
+
+def _pairs(files: list[Path], dataset: str | None) -> Iterator[_Found]:
+    """`<model>_<dataset>_feature.npy`: where a name is cut, the chosen data set decides."""
+    for file in files:
+        if not file.name.endswith(FEATURE):
+            continue
+        stem = file.name.removesuffix(FEATURE)
+        model, cut, last = stem.rpartition("_")
+        if dataset is not None and stem.endswith(f"_{dataset}"):
+            model, last = stem.removesuffix(f"_{dataset}"), dataset
+        named = (last,) if cut else ()
+        yield _Found(model if cut else stem, file, file.with_name(stem + LABEL), named)
+
+
+def _probes(folders: list[Path]) -> Iterator[_Found]:
+    for folder in folders:
+        for target, file in probe_files(folder).items():
+            yield _Found(folder.name, file, None, (target,))
+
+
+def _files_of(files: list[Path]) -> Iterator[_Found]:
+    """Models in one file each."""
+    # labels, logits and the like of models that have features of their own
+    stems = [f.name.removesuffix(FEATURE) for f in files if f.name.endswith(FEATURE)]
+    kin = tuple(f"{stem}_" for stem in stems)
+    for file in files:
+        beside = file.with_name(SHARED_LABELS)
+        if file.suffix == ".npz":
+            yield _Found(file.stem, file)
+        elif file.suffix == ".npy":
+            if file.name != SHARED_LABELS and not file.name.startswith(kin):
+                yield _Found(file.stem, file, beside)
+        elif file.suffix == ".parquet" or (file.suffix == ".safetensors" and _has_features(file)):
+            yield _Found(file.stem, file, beside if beside.is_file() else None)
+
+
+def _folders_of(folders: list[Path]) -> Iterator[_Found]:
+    """Models in directories of shards."""
+    for folder in folders:
+        if not probe_files(folder) and shard_files(folder):
+            yield _Found(folder.name, folder)
+
+
+def _has_features(file: Path) -> bool:
+    """Whether a .safetensors file is one of features, not of a model's weights."""
+    try:
+        return "features" in _formats.safetensors(file)
+    except InputError:
+        return False
+
+
+def _read(one: _Found) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
+    """The features of one model, by name, and its labels, checked against each other."""
+    path = one.features
+    if path.suffix in OF_OTHERS:
+        read = read_arrays(path, labels=one.labels)
+        if read.labels is None:
+            raise InputError(f"no labels in {path.name}, and no {SHARED_LABELS} beside it")
+        names = layer_names(one.model, read.layers)
+        return {names[layer]: array for layer, array in read.layers.items()}, read.labels
+    if path.is_dir() and is_store(path):
+        store = FeatureStore.open(path)
+        return store.sources(one.model), store.labels
+    labels: np.ndarray | None = None
+    features: np.ndarray | Shards
+    if path.is_dir():
+        features = Shards(path)
+        labels, rows = features.labels(), features.rows
+    else:
+        if one.labels is None:
+            array, labels = _files.load_npz(path)
+            assert array is not None
+        else:
+            array = _files.load_npy(path, "features")
+        _files.check_matrix(array, path.name)
+        features, rows = array, len(array)
+    where = path.name + ("/labels" if path.is_dir() else "")
+    if labels is None:
+        file = one.labels or path.with_name(SHARED_LABELS)
+        if not file.is_file():
+            raise InputError(f"no {file.name} beside {path.name}: save the labels there")
+        labels, where = _files.load_npy(file, "labels"), file.name
+    if rows is not None:  # sizes of .npz shards are known once they are read
+        _files.check_labels(labels, where, rows, path.name)
+    return {one.model: features}, labels

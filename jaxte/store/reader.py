@@ -1,0 +1,303 @@
+"""Reading a store: lazily, memory-mapped, and as a source for `jaxte.rank`."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte.sources import Rows, Source
+from jaxte.store import _journal
+from jaxte.store._columns import HEADER, Column, in_memory
+from jaxte.store._manifest import Manifest
+from jaxte.store._recovery import checksum, located, safe
+from jaxte.store.parts import Parts
+
+__all__ = ["FeatureStore", "StoreSource", "layer_names"]
+
+_TRIES = 5  # at a store that is written while it is opened
+
+
+class FeatureStore:
+    """The features of one model on one data set, of one or several layers.
+
+    What lies on disk is mapped, not read. `jaxte.rank` takes a store wherever it takes an array,
+    and its labels, too; the layers of a store of several are ranked as "model@layer" each.
+
+    Attributes:
+        directory: where it lies; None in memory.
+        manifest: what it is, in the terms of its manifest.json.
+        complete: whether its extraction came to its end.
+        layers: their names.
+        rows: n.
+
+    Example:
+        >>> import tempfile, jaxte
+        >>> from jaxte.store import FeatureStore, Writer
+        >>> y = np.arange(60) % 3
+        >>> x = np.eye(3)[y] + np.random.default_rng(0).normal(size=(60, 3))
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     with Writer(directory, model={}, data={}, layers=["body", "head"]) as writer:
+        ...         writer.append({"body": x, "head": x[:, :2]}, y, examples=60, digest="")
+        ...         _ = writer.finish()
+        ...     store = FeatureStore.open(directory)
+        ...     ranking = jaxte.rank({"net": store}, metrics="logme")
+        >>> store["head"].shape, ranking.models
+        ((60, 2), ('net@body', 'net@head'))
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        arrays: Mapping[str, tuple[np.ndarray, ...]] | None = None,
+        *,
+        directory: Path | None = None,
+        files: Mapping[str, list[tuple[Path, int]]] | None = None,
+        layers: tuple[str, ...] | None = None,
+        batches: tuple[_journal.Batch, ...] = (),
+    ) -> None:
+        self._manifest, self._files, self._batches = manifest, files, batches
+        self._arrays: dict[str, tuple[np.ndarray, ...]] = dict(arrays or {})
+        self.directory = directory
+        self.layers = tuple(manifest.layers) if layers is None else layers
+        if files is not None:
+            self.rows = sum(rows for _, rows in files["labels"])
+        else:
+            self.rows = sum(len(part) for part in self._arrays["labels"])
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], *, partial: bool = False) -> FeatureStore:
+        """Open a store for reading.
+
+        Args:
+            directory: of the store.
+            partial: whether to read what an unfinished store holds safely at this moment.
+
+        Raises:
+            InputError: if it is no store, damaged, or unfinished.
+        """
+        root = Path(directory)
+        if not root.is_dir():
+            raise InputError(f"{root} is no directory of a store")
+        for attempt in range(_TRIES):
+            manifest = Manifest.read(root)
+            try:
+                if manifest.complete:
+                    return cls(manifest, directory=root, files=_finished(root, manifest))
+                return cls._unfinished(root, manifest, partial)
+            except FileNotFoundError:  # a shard got its final name in between
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    @classmethod
+    def _unfinished(cls, root: Path, manifest: Manifest, partial: bool) -> FeatureStore:
+        batches = _journal.read(root)[0]
+        if not partial:
+            rows = sum(batch.rows for batch in batches)
+            raise InputError(
+                f"{root} is unfinished: {rows} rows in {len(batches)} batches are stored. Run the "
+                "extraction again to go on, or read what is there with "
+                "FeatureStore.open(..., partial=True)"
+            )
+        batches = batches[: safe(root, manifest, batches)]
+        plan = _journal.groups(batches, manifest.shard_rows)
+        if not plan:
+            raise InputError(f"{root} is unfinished, and nothing is stored in it yet")
+        files: dict[str, list[tuple[Path, int]]] = {}
+        for column in manifest.columns:
+            found = [(located(root, column, group.shard), group.rows) for group in plan]
+            if None in (file for file, _ in found):
+                raise FileNotFoundError(root / column.folder)
+            files[column.folder] = [(file, rows) for file, rows in found if file is not None]
+        return cls(manifest, directory=root, files=files, batches=tuple(batches))
+
+    # --- what it is -------------------------------------------------------------------------------
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the store is, as its manifest.json says it."""
+        return self._manifest.to_json()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Of what the features were made: model, data, settings and versions of libraries."""
+        return {name: self.manifest[name] for name in ("model", "data", "settings", "versions")}
+
+    @property
+    def name(self) -> str | None:
+        """Of the model, if the store knows it."""
+        name = self._manifest.model.get("name")
+        return name if isinstance(name, str) else None
+
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set, if the store knows it."""
+        name = self._manifest.data.get("name")
+        return name if isinstance(name, str) else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the extraction came to its end."""
+        return self._manifest.complete
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the features."""
+        return in_memory(self._manifest.dtype)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d) of the only layer."""
+        width = self._only().width
+        assert width is not None
+        return self.rows, width
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __repr__(self) -> str:
+        where = "in memory" if self.directory is None else f"at {self.directory}"
+        widths = ", ".join(f"{name} {self._manifest.layers[name].width}" for name in self.layers)
+        state = "" if self.complete else ", unfinished"
+        return f"FeatureStore({where}: {self.rows} rows, {self.dtype}, {widths}{state})"
+
+    # --- what it holds ----------------------------------------------------------------------------
+
+    def __getitem__(self, layer: str) -> FeatureStore:
+        """The same store, of one layer alone."""
+        if layer not in self.layers:
+            raise InputError(f"no layer {layer!r} in the store: it has {', '.join(self.layers)}")
+        return FeatureStore(
+            self._manifest,
+            self._arrays,
+            directory=self.directory,
+            files=self._files,
+            layers=(layer,),
+            batches=self._batches,
+        )
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[n] classes, or [n] or [n, k] targets, in memory."""
+        column = self._manifest.labels
+        assert column is not None
+        return np.asarray(Parts(self._parts(column)))
+
+    @property
+    def logits(self) -> Parts | None:
+        """[n, s] of the source head, read where it is indexed; None if there is none."""
+        return self._manifest.logits and Parts(self._parts(self._manifest.logits))
+
+    def features(self) -> np.ndarray:
+        """The only layer as one array: mapped where it lies in one shard, else in memory."""
+        parts = self._parts(self._only())
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.features(), dtype, copy=copy)
+
+    def source(self) -> StoreSource:
+        """The only layer in pieces, for `jaxte.rank`; read again from the files every time."""
+        return StoreSource(self._parts(self._only()), self.labels)
+
+    def sources(self, name: str) -> dict[str, StoreSource]:
+        """The sources of all layers: by ``name`` alone, or "name@layer" where there are several."""
+        names = layer_names(name, self.layers)
+        return {key: self[layer].source() for layer, key in names.items()}
+
+    def verify(self) -> None:
+        """Compare every byte of features, labels and logits with the checksums.
+
+        Raises:
+            InputError: naming the files that were changed or damaged.
+        """
+        if self._files is None:
+            return
+        wrong = []
+        plan = _journal.groups(self._batches, self._manifest.shard_rows)
+        for column in self._manifest.columns:
+            for index, (file, rows) in enumerate(self._files[column.folder]):
+                if self.complete:
+                    assert self.directory is not None
+                    column.check(self.directory, index, rows)
+                    sound = checksum(file) == self._manifest.shards[index].crc32[column.folder]
+                else:
+                    sound = _intact(column, file, plan[index])
+                wrong += [] if sound else [str(file)]
+        if wrong:
+            raise InputError(
+                f"{', '.join(wrong)}: damaged, the checksum is not the one that was stored; delete "
+                "the store and extract again"
+            )
+
+    def _only(self) -> Column:
+        if len(self.layers) > 1:
+            raise InputError(
+                f"the store has several layers: choose one of {', '.join(self.layers)}, as "
+                f"store[{self.layers[0]!r}]"
+            )
+        return self._manifest.layers[self.layers[0]]
+
+    def _parts(self, column: Column) -> tuple[np.ndarray, ...]:
+        if column.folder not in self._arrays:
+            assert self._files is not None
+            files = self._files[column.folder]
+            mapped = (column.mapped(file, rows) for file, rows in files)
+            if not self.complete:  # files that may be renamed must not be opened by name again
+                mapped = (part.view(np.ndarray) for part in mapped)
+            self._arrays[column.folder] = tuple(mapped)
+        return self._arrays[column.folder]
+
+
+class StoreSource(Source):
+    """One layer of a store, and its labels."""
+
+    def __init__(self, parts: tuple[np.ndarray, ...], labels: np.ndarray) -> None:
+        self._pieces, self._labels = parts, labels
+        self.rows, self.width = len(labels), parts[0].shape[1]
+
+    def read(self, size: int) -> Iterator[tuple[Any, Any]]:
+        """Slices of one shard after the other."""
+        for part in self._pieces:
+            yield from Rows(part).read(size)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The shards."""
+        yield from self._pieces
+
+    def labels(self) -> np.ndarray:
+        """Those of the store."""
+        return self._labels
+
+
+def layer_names(name: str, layers: Iterable[str]) -> dict[str, str]:
+    """Layer -> what it is called in a ranking."""
+    layers = list(layers)
+    return {layer: name if len(layers) == 1 else f"{name}@{layer}" for layer in layers}
+
+
+def _finished(root: Path, manifest: Manifest) -> dict[str, list[tuple[Path, int]]]:
+    """The shards of every array of a complete store, and their rows."""
+    return {
+        column.folder: [
+            (column.check(root, index, shard.rows), shard.rows)
+            for index, shard in enumerate(manifest.shards)
+        ]
+        for column in manifest.columns
+    }
+
+
+def _intact(column: Column, file: Path, group: _journal.Group) -> bool:
+    """Whether every batch of a shard that is still written has its checksum."""
+    with file.open("rb") as stream:
+        stream.seek(HEADER)
+        return all(
+            zlib.crc32(stream.read(batch.rows * column.row_bytes)) == batch.crc32[column.folder]
+            for batch in group.batches
+        )
