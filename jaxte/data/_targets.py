@@ -1,0 +1,313 @@
+"""Labels of any form to the labels of a task: which task, which classes, and one value per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxte._inputs import InputError, choose
+from jaxte.data.dataset import TASKS
+
+__all__ = ["IGNORE", "Known", "Lazy", "Targets", "check_map", "known_of", "make"]
+
+IGNORE = {"tokens": -100, "segmentation": 255}  # what PyTorch and the label maps of VOC use
+
+
+class Known(NamedTuple):
+    """What is known of the labels beforehand; None or empty is found from the labels.
+
+    ``where`` names the labels in messages. ``number`` is C, given or by the names. ``ids`` says
+    that lists hold class ids and are not multi-hot. ``rows``: the number of each row, if not 0, 1,
+    ..., for messages.
+    """
+
+    where: str
+    task: str | None = None
+    names: tuple[str, ...] | None = None
+    number: int | None = None
+    ignore: int | None = None
+    ids: bool = False
+    rows: Sequence[int] | None = None
+
+    def row(self, place: int | np.integer[Any]) -> str:
+        """How messages name the row of a value."""
+        return f"{self.where}: row {place if self.rows is None else self.rows[int(place)]}"
+
+    def of_row(self, row: int) -> Known:
+        """The same where the labels of one row are made alone."""
+        return self._replace(rows=(row,))
+
+    def flat(self, lengths: Sequence[int]) -> Known:
+        """The same for the elements of all rows, one after the other."""
+        rows = range(len(lengths)) if self.rows is None else self.rows
+        return self._replace(rows=np.repeat(np.asarray(rows), lengths).tolist())
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The labels of a data set: ``values[row]`` is a row's label; an array where that is cheap."""
+
+    task: str
+    values: np.ndarray | Sequence[Any]
+    num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    ignore: int | None = None
+
+
+class Lazy(Sequence[Any]):
+    """A label per row, made when it is asked for."""
+
+    def __init__(self, rows: int, make: Callable[[int], Any]) -> None:
+        self._rows, self._make = rows, make
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._make(row)
+
+
+def known_of(
+    where: str,
+    *,
+    task: str | None = None,
+    classes: int | Sequence[str] | None = None,
+    ignore: int | None = None,
+) -> Known:
+    """`Known` from a user's options, checked."""
+    if task is not None:
+        choose("task", task, TASKS)
+    if ignore is not None and task not in (None, *IGNORE):
+        raise InputError(f"ignore is for tokens and segmentation: the task is {task}")
+    if isinstance(classes, int):
+        return Known(where, task, None, classes, ignore)
+    names = None if classes is None else tuple(classes)
+    if names is not None and len(set(names)) < len(names):
+        raise InputError(f"classes of {where} are named twice: {', '.join(names)}")
+    return Known(where, task, names, None if names is None else len(names), ignore)
+
+
+def make(values: Any, given: Known, *, words: bool = False) -> Targets:
+    """The targets of all rows.
+
+    Args:
+        values: numbers, texts, or for each row a list of them or an array.
+        given: what is known.
+        words: whether the examples are lists of words, so that lists are labels of words.
+
+    Raises:
+        InputError: for labels that are missing, mixed or do not fit what is known.
+    """
+    values = _plain(values, given)
+    task = given.task or _infer(values, given, words)
+    ignore = IGNORE.get(task) if given.ignore is None else given.ignore
+    made = _MAKERS[task](values, given._replace(task=task, ignore=ignore))
+    return Targets(task, *made, ignore)
+
+
+def _plain(values: Any, given: Known) -> np.ndarray | list[Any]:
+    """An array where the labels are one, else a list without gaps."""
+    if not isinstance(values, np.ndarray) or values.dtype == np.object_:
+        values = list(values)
+        for row, value in enumerate(values):
+            if value is None:
+                raise InputError(f"{given.row(row)} has no label")
+        if values and np.ndim(values[0]) == 0:
+            values = np.asarray(values)
+    if len(values) == 0:
+        raise InputError(f"{given.where} holds no rows")
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind == "S":
+            values = np.char.decode(values, "utf-8")
+        if values.dtype.kind not in "biufU":
+            raise InputError(
+                f"{given.where} holds labels of type {values.dtype}: give integers or texts "
+                "(classes), or floats (regression)"
+            )
+    return values
+
+
+def _infer(values: np.ndarray | list[Any], given: Known, words: bool) -> str:
+    if isinstance(values, np.ndarray):
+        if values.ndim == 1:
+            return "regression" if values.dtype.kind == "f" else "classification"
+        if words:
+            return "tokens"
+        if values.ndim != 2:
+            return "segmentation"
+        hot = values.dtype.kind != "U" and np.isin(values, (0, 1)).all()
+        return "multilabel" if hot else "regression"
+    if words:
+        return "tokens"
+    if np.ndim(values[0]) > 1:
+        return "segmentation"
+    numbers = not any(isinstance(value, str) for value in chain.from_iterable(values))
+    if numbers and len({len(value) for value in values}) == 1:
+        return _infer(np.asarray(values), given, words)
+    return "multilabel"
+
+
+_Made = tuple[Any, int | None, tuple[str, ...] | None]  # values, number of classes, names
+
+
+def _classification(values: np.ndarray | list[Any], given: Known) -> _Made:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(f"{given.where} has labels of shape {array.shape}: one class per row")
+    if array.dtype.kind == "f":
+        if (broken := ~(array == np.floor(array))).any():
+            row = int(np.flatnonzero(broken)[0])
+            raise InputError(f"{given.row(row)} has label {array[row]}, which is no class")
+        array = array.astype(np.int64)
+    if array.dtype.kind == "U" and given.names is not None:
+        return _ids(array, given.names, given), given.number, given.names
+    if array.dtype.kind != "U" and given.number is not None:
+        _check_range(array.astype(np.int64), given)
+        return array.astype(np.int32), given.number, given.names
+    distinct, ids = np.unique(array, return_inverse=True)
+    if given.number not in (None, len(distinct)):
+        raise InputError(
+            f"{given.where} holds {len(distinct)} classes, not {given.number}: name all of them"
+        )
+    counted = array.dtype.kind in "iu" and distinct[0] == 0 and distinct[-1] == len(distinct) - 1
+    names = None if counted else tuple(str(value) for value in distinct.tolist())
+    return ids.astype(np.int32), len(distinct), names
+
+
+def _ids(values: np.ndarray, names: Sequence[str], given: Known) -> np.ndarray:
+    """Texts to the positions of their names."""
+    order = np.argsort(np.asarray(names))
+    sought = np.asarray(names)[order]
+    place = np.minimum(np.searchsorted(sought, values), len(names) - 1)
+    if (strange := sought[place] != values).any():
+        row = int(np.flatnonzero(strange)[0])
+        raise InputError(
+            f"{given.row(row)} has label {str(values[row])!r}, which is none of the classes "
+            f"{', '.join(names)}"
+        )
+    return order[place].astype(np.int32)
+
+
+def _check_range(values: np.ndarray, given: Known) -> None:
+    """Classes [n] lie in 0..C-1, or are the ignored one."""
+    assert given.number is not None
+    bad = ((values < 0) | (values >= given.number)) & (values != given.ignore)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"{given.row(row)} has label {values[row]}, outside the {given.number} classes, 0 to "
+            f"{given.number - 1}: leave out what has no label, or correct the classes"
+        )
+
+
+def _regression(values: np.ndarray | list[Any], given: Known) -> _Made:
+    array = _matrix(values, given)
+    if array.dtype.kind == "U" or array.ndim > 2:
+        raise InputError(
+            f"{given.where} holds labels of type {array.dtype} and shape {array.shape}: regression "
+            "needs numbers, [n] or [n, k]"
+        )
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
+        raise InputError(f"{given.row(row)} has a label that is missing or not finite")
+    return array, None, None
+
+
+def _matrix(values: np.ndarray | list[Any], given: Known) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"{given.where}: the rows have different numbers of labels") from error
+
+
+def _multilabel(values: np.ndarray | list[Any], given: Known) -> _Made:
+    """Multi-hot rows as they are; lists of tags or class ids become them."""
+    if isinstance(values, np.ndarray) or not (given.ids or _are_lists(values)):
+        array = _matrix(values, given)
+        if array.ndim != 2 or array.dtype.kind == "U" or not np.isin(array, (0, 1)).all():
+            raise InputError(f"{given.where}: multilabel needs rows of 0 and 1, or lists of tags")
+        if given.number not in (None, array.shape[1]):
+            raise InputError(
+                f"{given.where} has {array.shape[1]} columns, but there are {given.number} classes"
+            )
+        return array.astype(np.float32), array.shape[1], given.names
+    lengths = [len(value) for value in values]
+    each = given.flat(lengths)
+    array = np.zeros((len(values), given.number or 0), np.float32)
+    tags = list(chain.from_iterable(values))
+    if not tags and given.number is not None:
+        return array, given.number, given.names
+    ids, number, names = _classification(_plain(tags, each), each._replace(ignore=None))
+    assert number is not None
+    array = np.zeros((len(values), number), np.float32)
+    array[np.repeat(np.arange(len(values)), lengths), ids] = 1
+    return array, number, names
+
+
+def _are_lists(values: list[Any]) -> bool:
+    """Whether rows list tags, rather than say 0 or 1 for each."""
+    same = len({len(value) for value in values}) == 1
+    return not (same and all(tag in (0, 1) for tag in chain.from_iterable(values)))
+
+
+def _tokens(values: np.ndarray | list[Any], given: Known) -> _Made:
+    """Tags of the words of each row; no tag (None) is ignored."""
+    lengths = [len(value) for value in values]
+    tags = list(chain.from_iterable(values))
+    counted = np.asarray([tag is not None for tag in tags], bool)
+    kept = np.asarray([tag for tag in tags if tag is not None])
+    each = given.flat(lengths)
+    each = each._replace(rows=np.asarray(each.rows)[counted].tolist())
+    names, number = given.names, given.number or 0
+    if kept.dtype.kind == "U":
+        names = names or tuple(np.unique(kept).tolist())
+        kept, number = _ids(kept, names, each), len(names)
+    elif len(kept):
+        if kept.dtype.kind not in "iu":
+            raise InputError(f"{given.where} holds tags of type {kept.dtype}: give classes")
+        number = number or int(kept[kept != given.ignore].max(initial=-1)) + 1
+        _check_range(kept, each._replace(number=number))
+    ids = np.full(len(tags), given.ignore, np.int32)
+    ids[counted] = kept
+    return np.split(ids, np.cumsum(lengths)[:-1]), number, names
+
+
+def _segmentation(values: np.ndarray | list[Any], given: Known) -> _Made:
+    maps = [check_map(np.asarray(value), given, row) for row, value in enumerate(values)]
+    highest = max(int(one[one != given.ignore].max(initial=-1)) for one in maps)
+    return maps, given.number or highest + 1, given.names
+
+
+def check_map(label: np.ndarray, given: Known, row: int) -> np.ndarray:
+    """One label map [h, w] of integer classes, checked against what is known."""
+    if label.ndim == 3 and label.shape[-1] == 1:
+        label = label[..., 0]
+    if label.ndim != 2 or label.dtype.kind not in "iu":
+        raise InputError(
+            f"{given.row(row)} is of type {label.dtype} and shape {label.shape}, no label map "
+            "[h, w] of integer classes"
+        )
+    bad = (label < 0) & (label != given.ignore)
+    if given.number is not None:
+        bad |= (label >= given.number) & (label != given.ignore)
+    if bad.any():
+        last = "" if given.number is None else f" to {given.number - 1}"
+        raise InputError(
+            f"{given.row(row)} has label {label[bad][0]}, which is neither a class (0{last}) nor "
+            f"the ignored one, {given.ignore}: correct classes= or ignore="
+        )
+    return label
+
+
+_MAKERS: Mapping[str, Callable[[np.ndarray | list[Any], Known], _Made]] = {
+    "classification": _classification,
+    "multilabel": _multilabel,
+    "regression": _regression,
+    "tokens": _tokens,
+    "segmentation": _segmentation,
+}

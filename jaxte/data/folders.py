@@ -1,0 +1,77 @@
+"""Images in folders, one folder per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte.data import _digests, _images, _targets
+from jaxte.data._targets import Known
+from jaxte.data.records import Records, card
+from jaxte.sources import _natural
+
+__all__ = ["folder"]
+
+
+def folder(where: str, known: Known, name: str) -> Records:
+    """Images below ``where/<class>/``, classes in the order of their names, files in natural order.
+
+    Hidden files and folders, and files that are no images by their ending, are passed over.
+
+    Raises:
+        InputError: if there are no classes, or a class or an image file is empty.
+    """
+    root = Path(where)
+    if not root.is_dir():
+        raise InputError(f"{root} is no directory")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    if not folders:
+        raise InputError(f"{root} holds no folders: there must be one for each class")
+    found = [_below(path) for path in folders]
+    for path, files in zip(folders, found, strict=True):
+        if not files:
+            raise InputError(f"{path} holds no images: remove the folder, or fill it")
+    files = [file for of_class in found for file in of_class]
+    check_files(files)
+    classes = np.repeat([path.name for path in folders], [len(of_class) for of_class in found])
+    if known.names is None:
+        known = known._replace(names=tuple(path.name for path in folders), number=len(folders))
+    targets = _targets.make(classes, known)
+    facts = {"source": "folder", "files": _digests.of_files(files, root)}
+
+    def example(row: int) -> np.ndarray:
+        return _images.decode(files[row], str(files[row]))
+
+    return Records(name, example, targets, card(root.name, targets, facts))
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Raise `InputError` that names files which do not exist or are empty."""
+    broken = [file for file in files if not (file.is_file() and file.stat().st_size)]
+    if broken:
+        named = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        raise InputError(
+            f"{len(broken)} image files do not exist or are empty: {named}: remove or replace them"
+        )
+
+
+def _below(root: Path) -> list[Path]:
+    files = []
+    for directory, below, names in os.walk(root, followlinks=True):
+        below[:] = [name for name in below if not _hidden(name)]
+        images = (name for name in names if Path(name).suffix.lower() in _images.SUFFIXES)
+        files += [Path(directory, name) for name in images if not _hidden(name)]
+
+    def order(file: Path) -> list[Any]:
+        return [_natural(Path(part)) for part in file.relative_to(root).parts]
+
+    return sorted(files, key=order)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))

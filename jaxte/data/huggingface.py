@@ -1,0 +1,115 @@
+"""Data sets of Hugging Face's `datasets`: by name, saved on disk, or as objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jaxte._inputs import InputError
+from jaxte.data._columns import Columns
+from jaxte.data._require import require
+from jaxte.data._specs import split_off
+from jaxte.data._tabular import Table, kind_of, records
+from jaxte.data._targets import Known
+from jaxte.data.records import Records
+
+__all__ = ["hugging_face", "of_object"]
+
+_WHAT = "data sets of Hugging Face"
+
+
+def hugging_face(where: str, columns: Columns, known: Known, name: str) -> Records:
+    """A split of a data set of the hub, of a folder of data files, or of what save_to_disk wrote.
+
+    Raises:
+        InputError: if it cannot be found, or has no such split.
+    """
+    datasets = require("datasets", _WHAT)
+    path, split = split_off(where)
+    if (Path(where) / "state.json").is_file():  # one split, saved alone
+        return of_object(datasets.load_from_disk(where), columns, known, name)
+    if split is None:
+        raise InputError(f"{name}: name the split, as in hf:{where}/train")
+    try:
+        if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
+            loaded = _cut(datasets.load_from_disk(path), split, datasets)
+        else:
+            repository, _, config = (path, "", "") if Path(path).exists() else path.partition(":")
+            loaded = datasets.load_dataset(repository, config or None, split=split)
+    except InputError:
+        raise
+    except Exception as error:  # the library, the hub and their clients raise many kinds
+        raise InputError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
+    return of_object(loaded, columns, known, name)
+
+
+def _cut(saved: Any, split: str, datasets: Any) -> Any:
+    """A split with slices, as "train[:10%]", of a saved data set."""
+    parts = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
+    asked = datasets.ReadInstruction.from_spec(split)
+    try:
+        cuts = asked.to_absolute({key: len(part) for key, part in parts.items()})
+    except ValueError as error:
+        raise InputError(f"no split {split!r}: there are {', '.join(parts)} ({error})") from error
+    return datasets.concatenate_datasets(
+        [parts[cut.splitname].select(range(cut.from_, cut.to)) for cut in cuts]
+    )
+
+
+def of_object(given: Any, columns: Columns, known: Known, name: str) -> Records:
+    """A `datasets.Dataset`.
+
+    Raises:
+        InputError: for a dictionary of splits, a stream, or columns that cannot be used.
+    """
+    datasets = require("datasets", _WHAT)
+    if isinstance(given, dict):
+        raise InputError(f"{name} has splits: choose one of {', '.join(given)}")
+    if not isinstance(given, datasets.Dataset):
+        raise InputError(
+            f"{name} is a {type(given).__name__}, which has no rows by number: load it without "
+            "streaming, or give its batches to jaxte.extract"
+        )
+    features = given.features
+    plain = given.with_format("arrow")
+
+    def cell(column: str, row: int) -> Any:
+        return views[column][row].column(column)[0].as_py()
+
+    def column(name: str) -> Any:
+        return plain.select_columns(name)[:].column(name)
+
+    views = {name: plain.select_columns(name) for name in features}
+    table = Table(
+        len(given),
+        {name: _kind(feature, datasets) for name, feature in features.items()},
+        cell,
+        column,
+        {
+            name: tuple(getattr(feature, "feature", feature).names)
+            for name, feature in features.items()
+            if _kind(feature, datasets) in ("class", "classes")
+        },
+    )
+    info = given.info
+    facts = {
+        "source": "hf",
+        "builder": info.builder_name,
+        "config": info.config_name,
+        "version": None if info.version is None else str(info.version),
+        "split": None if given.split is None else str(given.split),
+    }
+    facts = {key: value for key, value in facts.items() if value}
+    return records(table, columns, known, name, facts)
+
+
+def _kind(feature: Any, datasets: Any) -> str:
+    if isinstance(feature, datasets.ClassLabel):
+        return "class"
+    if isinstance(feature, datasets.Image):
+        return "image"
+    if isinstance(getattr(feature, "feature", None), datasets.ClassLabel):
+        return "classes"
+    if isinstance(feature, datasets.Value | datasets.List | datasets.LargeList):
+        return kind_of(datasets.Features({"": feature}).arrow_schema.field(0).type)
+    return "other"

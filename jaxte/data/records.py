@@ -1,0 +1,151 @@
+"""Data sets whose examples are read one by one, beside labels that are known."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxte import _inputs
+from jaxte._inputs import InputError
+from jaxte.data import _digests, _targets
+from jaxte.data._columns import Columns
+from jaxte.data._targets import Known, Targets
+from jaxte.data.dataset import Dataset
+
+__all__ = ["Records", "arrays", "card", "check_words", "npz", "zoo_target"]
+
+
+class Records(Dataset):
+    """Examples from a function of the row, labels from `Targets`."""
+
+    def __init__(
+        self, name: str, example: Callable[[int], Any], targets: Targets, card: dict[str, Any]
+    ) -> None:
+        self._example, self._targets = example, targets
+        self.name, self.task, self.card = name, targets.task, card
+        self.num_classes, self.class_names = targets.num_classes, targets.class_names
+        self.ignore = targets.ignore
+
+    def __len__(self) -> int:
+        return len(self._targets.values)
+
+    def read(self, row: int) -> tuple[Any, Any]:
+        """Example and label of a row."""
+        return self._example(row), self.label(row)
+
+    def label(self, row: int) -> Any:
+        """The label of a row."""
+        value = self._targets.values[row]
+        return int(value) if self.task == "classification" else value
+
+    def labels(self) -> np.ndarray | None:
+        """All labels, where they are one array."""
+        values = self._targets.values
+        return values if isinstance(values, np.ndarray) else super().labels()
+
+
+def card(name: str, targets: Targets, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What identifies a data set, its ``facts`` included, without what is not known of it."""
+    names = targets.class_names
+    known = {
+        "name": name,
+        **facts,
+        "task": targets.task,
+        "rows": len(targets.values),
+        "num_classes": targets.num_classes,
+        "class_names": None if names is None else list(names),
+        "ignore": targets.ignore,
+    }
+    if isinstance(targets.values, np.ndarray | list):
+        known["labels"] = _digests.of_values(targets.values)
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def arrays(inputs: Any, labels: Any, known: Known, name: str, **facts: Any) -> Records:
+    """Examples and labels in memory; ``facts`` say where they come from."""
+    if not isinstance(inputs, Sequence) or isinstance(inputs, str):
+        inputs = np.asarray(inputs)
+    if isinstance(inputs, np.ndarray) and (inputs.ndim == 0 or inputs.dtype == np.object_):
+        raise InputError(
+            f"{name}: inputs have shape {inputs.shape} and dtype {inputs.dtype}: give an array "
+            "with one row per example, or a list of texts, of lists of words or of arrays"
+        )
+    if not isinstance(labels, np.ndarray | Sequence):
+        labels = np.asarray(labels)
+    if len(inputs) != len(labels):
+        raise InputError(
+            f"{name} has {len(inputs)} examples but {len(labels)} labels: one each is needed"
+        )
+    words = isinstance(inputs, Sequence) and len(inputs) > 0 and _is_words(inputs[0])
+    targets = _targets.make(labels, known, words=words)
+    if targets.task == "tokens":
+        check_words(list(map(len, inputs)), targets, known)
+    facts = {"source": "arrays", **facts, "inputs": _digests.of_values(inputs)}
+    return Records(name, lambda row: _example(inputs[row]), targets, card(name, targets, facts))
+
+
+def _is_words(example: Any) -> bool:
+    return isinstance(example, list | tuple) and all(isinstance(word, str) for word in example)
+
+
+def _example(value: Any) -> Any:
+    """One example of an array or list; images get a channel axis, NumPy's texts become str."""
+    if isinstance(value, str):
+        return str(value)
+    if _is_words(value):
+        return list(value)
+    array = np.asarray(value)
+    return array[..., None] if array.ndim == 2 and array.dtype == np.uint8 else array
+
+
+def check_words(lengths: Sequence[int], targets: Targets, known: Known) -> None:
+    """Raise `InputError` unless each row has as many tags as words."""
+    for row, (words, tags) in enumerate(zip(lengths, targets.values, strict=True)):
+        if words != len(tags):
+            raise InputError(f"{known.row(row)} has {words} words but {len(tags)} tags")
+
+
+def npz(file: str, columns: Columns, known: Known, name: str) -> Records:
+    """Two arrays of an .npz file, by their names or those that are usual; never unpickled."""
+    path = Path(file)
+    try:
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise InputError(f"{path} holds one array: inputs and labels are needed, as .npz")
+            kinds = {key: "" for key in archive.files}
+            chosen = columns.choose(kinds, name)
+            inputs, *labels = (archive[key] for key in (chosen.input, *chosen.labels))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except InputError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}): write plain arrays with numpy.savez"
+        ) from error
+    values = labels[0] if len(labels) == 1 else np.stack(labels, axis=1)
+    facts = {"source": "npz", "file": path.name, "columns": chosen.named()}
+    return arrays(inputs, values, known, name, **facts)
+
+
+def zoo_target(where: str, known: Known, name: str) -> Records:
+    """The train or test part of a target set of the zoo."""
+    from jaxte import zoo
+
+    target, _, split = where.partition("/")
+    _inputs.choose("part of a zoo target", split or "train", ("train", "test"))
+    loaded = zoo.load_target(target)
+    images, labels = (
+        (loaded.test_images, loaded.test_labels)
+        if split == "test"
+        else (loaded.train_images, loaded.train_labels)
+    )
+    known = known._replace(names=loaded.class_names, number=len(loaded.class_names))
+    facts = {"source": "zoo", "split": split or "train", "licence": loaded.licence}
+    return arrays(images, labels, known, name, **facts)
