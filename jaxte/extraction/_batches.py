@@ -1,0 +1,175 @@
+"""Batches in the forms that people have them in: taken apart, prepared, named, filled up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxte._inputs import InputError
+
+Prepare = Callable[[Sequence[Any]], Any]
+
+_LABELS = ("label", "labels", "target", "targets")
+_INPUTS = ("inputs", "image", "images", "text", "texts", "tokens", "words", "x")
+
+
+class Batch(NamedTuple):
+    """Inputs [b, ...], as one array or a pytree of them, and what to learn of each row."""
+
+    index: int
+    inputs: Any
+    labels: Any  # an array [b, ...], or a list of b arrays where their lengths differ
+    rows: int
+    weights: np.ndarray | None = None
+
+
+def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> Iterator[Batch]:
+    """Number and take apart (inputs, labels) pairs or dicts; batches without rows are left out.
+
+    Args:
+        batches: an iterable, or a function that returns one.
+        prepare: list of raw examples -> inputs.
+        weighted: whether there may be a third part, weights.
+
+    Raises:
+        InputError: names the batch that cannot be used.
+    """
+    if not isinstance(batches, Iterable) and callable(batches):
+        batches = batches()
+    if isinstance(batches, Mapping | str | bytes) or not isinstance(batches, Iterable):
+        raise InputError(
+            f"batches is a {type(batches).__name__}: give a Dataset, or an iterable of "
+            "(inputs, labels) pairs or of dicts"
+        )
+    index = 0
+    for given in batches:
+        inputs, labels, *weights = _parts(given, index, weighted)
+        made = prepared(inputs, prepare, index)
+        # JAX may go on reading an array that the iterator fills again for its next batch
+        batch = checked(jax.tree.map(_copied, made) if made is inputs else made, labels, index)
+        if batch.rows:
+            yield batch._replace(weights=_weights(weights, batch)) if weights else batch
+            index += 1
+
+
+def prepared(inputs: Any, prepare: Prepare | None, index: int) -> Any:
+    """Raw examples made into arrays; inputs that are arrays by name are arrays already."""
+    if isinstance(inputs, Mapping) and not all(map(_is_numeric, inputs.values())):
+        lists = [list(column) for column in inputs.values()]
+        inputs = [dict(zip(inputs, row, strict=True)) for row in zip(*lists, strict=True)]
+    if prepare is None or isinstance(inputs, Mapping):
+        return inputs
+    if isinstance(inputs, tuple) and inputs and not isinstance(inputs[0], str):
+        return inputs  # a pytree
+    try:
+        return prepare([np.asarray(i) if isinstance(i, jax.Array) else i for i in inputs])
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError(f"batch {index} cannot be prepared for the model: {error}") from error
+
+
+def checked(inputs: Any, labels: Any, index: int) -> Batch:
+    """A batch whose inputs are arrays, with as many rows as labels.
+
+    Raises:
+        InputError: names the batch and what does not fit.
+    """
+    if isinstance(inputs, list) and not any(isinstance(i, Mapping) for i in inputs):
+        try:
+            inputs = np.asarray(inputs)
+        except ValueError as error:
+            raise InputError(
+                f"batch {index} has inputs of different shapes: give them one size, or "
+                "prepare=..., a function from a list of examples to arrays"
+            ) from error
+    inputs = jax.tree.map(as_array, inputs)
+    leaves = jax.tree.leaves(inputs)
+    if any(leaf.dtype.kind in "OUS" for leaf in leaves):
+        raise InputError(
+            f"batch {index} has inputs that are not numbers: give prepare=..., a function from a "
+            "list of examples to arrays"
+        )
+    listed = isinstance(labels, list | tuple)
+    rows = len(labels) if listed or np.ndim(labels) else -1
+    if not leaves or {np.shape(leaf)[:1] for leaf in leaves} != {(rows,)}:
+        shapes = ", ".join(str(np.shape(leaf)) for leaf in leaves) or "nothing"
+        of_labels = f"({rows}, ...)" if listed else np.shape(labels)
+        raise InputError(
+            f"batch {index} has inputs {shapes} and labels {of_labels}: all need the same number "
+            "of rows"
+        )
+    return Batch(index, inputs, labels, rows)
+
+
+def as_array(leaf: Any) -> Any:
+    """A leaf of a pytree of inputs as an array; one on a device stays there."""
+    return leaf if isinstance(leaf, jax.Array | np.ndarray) else np.asarray(leaf)
+
+
+def filled(leaf: Any, size: int) -> Any:
+    """As many rows as are compiled for: the last again, which any model can take."""
+    lacking = size - len(leaf)
+    if not lacking:
+        return leaf
+    xp: Any = jnp if isinstance(leaf, jax.Array) else np
+    return xp.concatenate([leaf, xp.repeat(leaf[-1:], lacking, axis=0)])
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def digest(batch: Batch) -> str:
+    """Names for the inputs and the labels of a batch, the same wherever they are computed."""
+    labels = batch.labels if isinstance(batch.labels, list | tuple) else [batch.labels]
+    return f"{_hashed(jax.tree.leaves(batch.inputs))}.{_hashed(labels)}"
+
+
+def _hashed(arrays: Iterable[Any]) -> str:
+    found = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        found.update(f"{array.dtype.str} {array.shape};".encode())
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()[:32]
+
+
+def _parts(given: Any, index: int, weighted: bool) -> tuple[Any, ...]:
+    """Inputs and labels of one batch, and weights if there are any."""
+    if isinstance(given, Mapping):
+        return _of_mapping(given, index)
+    if isinstance(given, tuple | list) and 2 <= len(given) <= 2 + weighted:
+        return tuple(given)
+    what = f"{len(given)} parts" if isinstance(given, tuple | list) else type(given).__name__
+    more = " or (inputs, labels, weights)" if weighted else ""
+    raise InputError(f"batch {index} must be (inputs, labels){more} or a dict of them, not {what}")
+
+
+def _weights(given: Sequence[Any], batch: Batch) -> np.ndarray:
+    weights = np.asarray(given[0], np.float64)
+    if weights.shape != (batch.rows,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError(
+            f"batch {batch.index}: weights must be finite and >= 0, one for each row"
+        )
+    return weights
+
+
+def _of_mapping(given: Mapping[str, Any], index: int) -> tuple[Any, Any]:
+    label = next((key for key in _LABELS if key in given), None)
+    if label is None:
+        raise InputError(
+            f"batch {index} has the keys {', '.join(map(str, given)) or 'none'}: its labels must "
+            f"be called {' or '.join(map(repr, _LABELS))}"
+        )
+    named = next((key for key in _INPUTS if key in given), None)
+    if named is not None:
+        return given[named], given[label]
+    rest = {key: value for key, value in given.items() if key not in _LABELS}
+    return rest, given[label]
+
+
+def _is_numeric(column: Any) -> bool:
+    return getattr(as_array(column), "dtype", np.dtype(object)).kind not in "OUS"

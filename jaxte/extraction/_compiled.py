@@ -1,0 +1,46 @@
+"""Compiled functions of models, which live as long as the models that they were made of."""
+
+from __future__ import annotations
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from types import MethodType
+from typing import Any
+
+__all__ = ["kept"]
+
+_BY_IDENTITY: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
+_BY_VALUE: OrderedDict[Any, dict[Hashable, Any]] = OrderedDict()
+_MOST = 16  # architectures that are remembered
+
+
+def kept(
+    apply: Callable[..., Any],
+    key: Hashable,
+    make: Callable[[Callable[[], Callable[..., Any]]], Any],
+) -> Any:
+    """What was made of a function before, else ``make`` of a way to refer to it.
+
+    Functions that are equal by value, as those of two models of one architecture, share it.
+    """
+    try:
+        if _is_value(apply):
+            found = _BY_VALUE.setdefault(apply, {})
+            _BY_VALUE.move_to_end(apply)
+            while len(_BY_VALUE) > _MOST:
+                _BY_VALUE.popitem(last=False)
+            refer: Callable[[], Any] = lambda: apply  # noqa: E731
+        else:
+            found = _BY_IDENTITY.setdefault(apply, {})
+            refer = weakref.ref(apply)
+    except TypeError:  # it cannot be hashed or referred to weakly
+        found, refer = {}, lambda: apply
+    if key not in found:
+        found[key] = make(refer)
+    return found[key]
+
+
+def _is_value(apply: Any) -> bool:
+    """Whether equality says more than identity; a bound method holds on to its object."""
+    return type(apply).__eq__ is not object.__eq__ and not isinstance(apply, MethodType)

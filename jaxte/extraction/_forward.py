@@ -1,0 +1,265 @@
+"""The forward pass of a model over batches of one size, on one device or the devices of a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from jaxte._inputs import InputError
+from jaxte._mesh import SAMPLES, Layout
+from jaxte.extraction._batches import Batch, filled
+from jaxte.extraction._compiled import kept
+from jaxte.extraction._targets import LEVELS, Chosen, Targets
+from jaxte.extraction.models import Model
+
+__all__ = ["Forward", "Rows"]
+
+LOGITS, VALID = "logits", "valid"
+
+
+class Rows(NamedTuple):
+    """What a batch came to, on the host."""
+
+    features: dict[str, np.ndarray]  # layer -> [r, d]
+    labels: np.ndarray
+    logits: np.ndarray | None
+
+
+class Forward:
+    """A model at work: give it a batch, and fetch the rows later.
+
+    Attributes:
+        size: rows of the batches that are compiled for.
+        params: of the model, on the devices.
+        widths: of the layers, once a batch has been looked at.
+
+    Args:
+        model: whose layers are wanted.
+        dtype: of the features.
+        logits: whether they are wanted, if the model has them.
+        layout: of a mesh whose devices share every batch.
+        size: rows of a batch, if larger than the first one's.
+    """
+
+    def __init__(
+        self, model: Model, *, dtype: str, logits: bool, layout: Layout | None, size: int = 0
+    ) -> None:
+        self.model, self.dtype, self.layout = model, dtype, layout
+        self.size = size
+        self._wanted = (LOGITS,) if logits and model.level == "example" else ()
+        self._shapes: Any = None
+        self._grid: tuple[int, ...] = ()
+        self._thread: ThreadPoolExecutor | None = None
+        params = model.params
+        if params is not None and model.traced:
+            place = None if layout is None else NamedSharding(layout.mesh, PartitionSpec())
+            params = jax.device_put(params, place)
+        self.params = params
+        self.widths: dict[str, int] = {}
+
+    def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
+        """Set a batch to work; what comes back waits for the device and fetches the rows.
+
+        Raises:
+            InputError: for a batch or an output that will not do, now or when it is fetched.
+        """
+        inputs = self.filled(batch)
+        if not self.model.traced:
+            return self._untraced(inputs, self.size, batch, targets, first)
+        chosen = targets.of(batch.labels, batch.index, self.grid(inputs), first)
+        places = _places(chosen, self.size)
+        outputs = self._compiled()(self.params, *self._placed(inputs, places))
+        return lambda: self._rows(outputs, chosen, batch)
+
+    def filled(self, batch: Batch) -> Any:
+        """The inputs of a batch, with as many rows as are compiled for."""
+        self.size = max(self.size, batch.rows)
+        if self.layout is not None:
+            self.size = self.layout.padded(self.size)
+        return jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
+
+    def grid(self, inputs: Any) -> tuple[int, ...]:
+        """The positions of an example in the outputs, looked at once for every shape of inputs.
+
+        Raises:
+            InputError: for outputs that are not what the model's level says.
+        """
+        shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
+        if shapes != self._shapes:
+            self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
+            self._shapes = shapes
+        return self._grid
+
+    def outside(self, inputs: Any, size: int) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+        """The outputs of a model that JAX does not trace, as arrays, and their positions.
+
+        Raises:
+            InputError: as `grid`.
+        """
+        out = self.model.apply(self.model.params, inputs)
+        self._look(out, size)
+        wanted = (*self.model.layers, *self._wanted, VALID)
+        return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
+
+    def _look(self, out: Any, size: int) -> None:
+        self._grid = grid_of(self.model, out, size)
+        self._wanted = tuple(name for name in self._wanted if name in out)
+        self.widths = {name: int(np.shape(out[name])[-1]) for name in self.model.layers}
+
+    def close(self) -> None:
+        """Let go of the thread that a model outside JAX works in."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+
+    # --- models that JAX traces ------------------------------------------------------------------
+
+    def _compiled(self) -> Callable[..., Any]:
+        layers, wanted, dtype = self.model.layers, self._wanted, self.dtype
+        mesh = None if self.layout is None else self.layout.mesh
+
+        def make(apply: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+            def step(params: Any, inputs: Any, places: Any) -> dict[str, Any]:
+                return collected(apply()(params, inputs), layers, wanted, dtype, places)
+
+            if mesh is None:
+                return jax.jit(step)
+            samples = PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
+            specs = (PartitionSpec(), samples, samples)
+            # each device runs the model on its own rows, whatever it is made of
+            cut = jax.shard_map(
+                step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False
+            )
+            return jax.jit(cut)
+
+        return kept(self.model.apply, ("extract", layers, wanted, dtype, mesh), make)
+
+    def _placed(self, *arrays: Any) -> tuple[Any, ...]:
+        """On the devices of the mesh; else as they are, which jit copies before it returns."""
+        if self.layout is None:
+            return arrays
+        samples = SAMPLES if SAMPLES in self.layout.mesh.axis_names else None
+        place = NamedSharding(self.layout.mesh, PartitionSpec(samples))
+        return jax.tree.map(lambda leaf: jax.device_put(leaf, place, may_alias=False), arrays)
+
+    # --- models that it does not -----------------------------------------------------------------
+
+    def _untraced(
+        self, inputs: Any, size: int, batch: Batch, targets: Targets, first: int
+    ) -> Callable[[], Rows]:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="jaxte-model")
+
+        def work() -> tuple[Any, Chosen]:
+            arrays, grid = self.outside(inputs, size)
+            chosen = targets.of(batch.labels, batch.index, grid, first)
+            places = _places(chosen, size)
+            return _collect(arrays, self.model.layers, self._wanted, self.dtype, places), chosen
+
+        future = self._thread.submit(work)
+        return lambda: self._rows(*future.result(), batch)
+
+    # --- both ------------------------------------------------------------------------------------
+
+    def _rows(self, outputs: Mapping[str, Any], chosen: Chosen, batch: Batch) -> Rows:
+        arrays = {name: np.asarray(value)[: batch.rows] for name, value in outputs.items()}
+        labels, counted = chosen.labels, chosen.counted
+        if counted is not None:
+            if VALID in arrays:  # a word that was cut off has no features
+                counted = counted & arrays[VALID]
+            arrays = {name: value[counted] for name, value in arrays.items() if name != VALID}
+            labels = labels[counted]
+        for name, value in arrays.items():
+            self._check_finite(value, name, batch.index)
+        logits = arrays.get(LOGITS) if self._wanted else None
+        return Rows({name: arrays[name] for name in self.model.layers}, labels, logits)
+
+    def _check_finite(self, array: np.ndarray, layer: str, index: int) -> None:
+        finite = np.isfinite(array)
+        if finite.all():
+            return
+        row = int(np.argmin(finite.all(axis=1)))
+        found = "NaN" if np.isnan(array[row]).any() else "infinity"
+        if self.dtype == "float16" and found == "infinity":
+            found += ", or more than float16 holds (store bfloat16 or float32)"
+        raise InputError(
+            f"{self.model.name}: features of batch {index} contain {found}, first in row {row} of "
+            f"it, layer {layer}: fix the model or leave that example out"
+        )
+
+
+def _places(chosen: Chosen, size: int) -> np.ndarray | None:
+    return None if chosen.places is None else filled(chosen.places, size)
+
+
+def collected(
+    out: Mapping[str, Any],
+    layers: tuple[str, ...],
+    wanted: tuple[str, ...],
+    dtype: str,
+    places: Any,
+) -> dict[str, Any]:
+    """The layers in the type of the store, of words and pixels only those at ``places``."""
+    kind = jnp.dtype(jnp.result_type(float) if dtype == "float64" else dtype)
+    found = picked(out, layers, places)
+    found |= {name: x.astype(kind) for name, x in found.items() if name != VALID}
+    return found | {name: out[name].astype(jnp.float32) for name in wanted if name not in found}
+
+
+def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
+    """The layers, of words and pixels only those at ``places``, and which of these are valid."""
+    found = {name: out[name] for name in layers}
+    if places is None:
+        return found
+    if VALID in out:
+        found[VALID] = out[VALID].astype(bool)[..., None]
+    for name, x in found.items():
+        positions = x.reshape(len(x), -1, x.shape[-1])
+        found[name] = jnp.take_along_axis(positions, places[:, :, None], axis=1)
+    if VALID in found:
+        found[VALID] = found[VALID][..., 0]
+    return found
+
+
+_collect = jax.jit(collected, static_argnames=("layers", "wanted", "dtype"))
+
+
+def grid_of(model: Model, out: Any, rows: int) -> tuple[int, ...]:
+    """The positions of an example: (), (W,) or (h, w).
+
+    Raises:
+        InputError: for outputs that are not what the model's level says.
+    """
+    if not isinstance(out, Mapping):
+        raise InputError(
+            f"{model.name}: apply returns a {type(out).__name__}, not a mapping from the names of "
+            "layers to arrays"
+        )
+    axes = LEVELS[model.level]
+    wanted = "[b, " + "".join(f"{axis}, " for axis in axes) + "d]"
+    grids = {}
+    for name in model.layers:
+        if name not in out:
+            known = ", ".join(map(str, out))
+            raise InputError(f"{model.name}: apply returns no layer {name!r}, but {known}")
+        shape = tuple(np.shape(out[name]))
+        if len(shape) != len(axes) + 2:
+            raise InputError(
+                f"{model.name}: layer {name} has shape {shape}, not {wanted}: pool or flatten it, "
+                "or choose another level"
+            )
+        if shape[0] != rows:
+            raise InputError(f"{model.name}: layer {name} has {shape[0]} rows for a batch of {rows}")
+        grids[name] = shape[1:-1]
+    if len(set(grids.values())) > 1:
+        raise InputError(
+            f"{model.name}: layers have different positions, "
+            + ", ".join(f"{name} {list(grid)}" for name, grid in grids.items())
+            + ": extract each into a store of its own"
+        )
+    return next(iter(grids.values()))

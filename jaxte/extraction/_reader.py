@@ -1,0 +1,123 @@
+"""Batches of a data set or an iterable from where a store ends, after a look at what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jaxte._inputs import InputError
+from jaxte.extraction._batches import Batch, Prepare, checked, digest, read
+
+if TYPE_CHECKING:
+    from jaxte.data import Dataset
+
+__all__ = ["Reader", "Stored"]
+
+
+class Stored(Protocol):
+    """What a store knows of a batch."""
+
+    @property
+    def examples(self) -> int: ...  # noqa: D102
+
+    @property
+    def digest(self) -> str: ...  # noqa: D102
+
+
+class Reader:
+    """Where batches come from.
+
+    Args:
+        given: a `jaxte.data.Dataset`, or an iterable of batches.
+        prepare: list of raw examples -> inputs, as the model wants them.
+        size: examples of a batch of a data set.
+        workers: threads that read a data set ahead.
+    """
+
+    def __init__(self, given: Any, prepare: Prepare | None, size: int, workers: int) -> None:
+        self.dataset = as_dataset(given)
+        self._given, self._prepare = given, prepare
+        self._size, self._workers = size, workers
+        self._left: Iterator[Batch] | None = None
+
+    @property
+    def total(self) -> int | None:
+        """Examples in all, if known."""
+        return None if self.dataset is None else len(self.dataset)
+
+    @property
+    def size(self) -> int:
+        """Examples of a whole batch; 0 where the first one will show it."""
+        return 0 if self.total is None else min(self._size, self.total)
+
+    def again(self, stored: Sequence[Stored], least: bool) -> Iterator[Batch]:
+        """Stored batches as they are now: the first, and unless ``least`` what comes cheap.
+
+        That is the last of a data set, and all of an iterable, which has to be read up to there.
+
+        Raises:
+            InputError: names the first one that is not what was stored.
+        """
+        if self.dataset is not None:
+            ends = {0, 0 if least else len(stored) - 1}
+            for index in sorted(ends):
+                start = sum(one.examples for one in stored[:index])
+                found = self._of_dataset(stored[index].examples, start, index, 0)
+                yield _same(next(found, None), stored[index], index)
+            return
+        self._left = read(self._given, self._prepare)
+        for index, one in enumerate(stored[:1] if least else stored):
+            yield _same(next(self._left, None), one, index)
+
+    def rest(self, stored: Sequence[Stored]) -> Iterator[Batch]:
+        """What is not stored yet; after `again`."""
+        if self.dataset is not None:
+            start = sum(one.examples for one in stored)
+            yield from self._of_dataset(self._size, start, len(stored), self._workers)
+            return
+        yield from read(self._given, self._prepare) if self._left is None else self._left
+
+    def _of_dataset(self, size: int, start: int, index: int, workers: int) -> Iterator[Batch]:
+        assert self.dataset is not None
+        batches = self.dataset.batches(size, prepare=self._prepare, start=start, workers=workers)
+        for number, (inputs, labels) in enumerate(batches, index):
+            yield checked(inputs, labels, number)
+
+
+def as_dataset(given: Any) -> Dataset | None:
+    """The data set, if it is one."""
+    from jaxte.data import Dataset
+
+    return given if isinstance(given, Dataset) else None
+
+
+def facts(dataset: Dataset | None, num_classes: int | None) -> Mapping[str, Any]:
+    """What a manifest says of the data."""
+    if dataset is None:
+        return {"name": "batches", "num_classes": num_classes}
+    return {
+        "name": dataset.name,
+        "task": dataset.task,
+        "num_classes": dataset.num_classes if num_classes is None else num_classes,
+        "class_names": dataset.class_names,
+        "ignore": dataset.ignore,
+        "card": dataset.card,
+    }
+
+
+def _same(batch: Batch | None, stored: Stored, index: int) -> Batch:
+    remedy = "give the same batches, or extract into another directory (out=...)"
+    if batch is None:
+        raise InputError(f"the batches end before batch {index}, which is stored: {remedy}")
+    if batch.rows != stored.examples:
+        raise InputError(
+            f"batch {index} has {batch.rows} examples, but {stored.examples} were stored: {remedy}"
+        )
+    now, before = digest(batch).split("."), stored.digest.split(".")
+    parts = [what for what, a, b in zip(("inputs", "labels"), now, before, strict=True) if a != b]
+    if parts:
+        raise InputError(
+            f"the {' and '.join(parts)} of batch {index} are not those that were stored: the data "
+            f"or how it is prepared has changed; {remedy}"
+        )
+    return batch

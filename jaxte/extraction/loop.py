@@ -1,0 +1,315 @@
+"""`extract`: the features of a model on a data set, batch by batch, into a store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte._mesh import Layout, layout_of
+from jaxte._progress import Progress, reporter
+from jaxte.extraction._batches import Batch, Prepare, digest
+from jaxte.extraction._forward import Forward, Rows
+from jaxte.extraction._later import Later
+from jaxte.extraction._reader import Reader, as_dataset, facts
+from jaxte.extraction._targets import PIXELS, Targets, level_of, targets_of
+from jaxte.extraction.models import Model, as_model, fingerprint
+from jaxte.store import FeatureStore, MemoryWriter, Writer
+from jaxte.store._appending import SHARD_ROWS
+
+__all__ = ["Extraction", "extract", "extraction", "settings"]
+
+_AHEAD = 2  # batches that may wait for the writer
+
+# How far features may be off that another device or release has computed, of the largest.
+_TOLERANCE = {"float16": 2e-2, "bfloat16": 4e-2}
+_LEAST_TOLERANCE = 2e-3
+
+Store: TypeAlias = Writer | MemoryWriter
+
+
+class Extraction(NamedTuple):
+    """A store, and how it came about.
+
+    Attributes:
+        status: "cached" if it was complete before, "resumed" if a part of it was there.
+        examples: of this run.
+        seconds: of this run.
+    """
+
+    store: FeatureStore
+    status: Literal["extracted", "resumed", "cached"]
+    examples: int
+    seconds: float
+
+
+def extract(
+    model: Any,
+    batches: Any,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    layers: str | Sequence[str] | None = None,
+    pool: str = "mean",
+    name: str | None = None,
+    variables: Any = None,
+    prepare: Prepare | None = None,
+    level: str | None = None,
+    logits: bool = True,
+    dtype: str = "float32",
+    compute_dtype: str | None = None,
+    batch_size: int = 64,
+    mesh: jax.sharding.Mesh | None = None,
+    num_classes: int | None = None,
+    pixels: int = PIXELS,
+    seed: int = 0,
+    shard_rows: int = SHARD_ROWS,
+    workers: int = 0,
+    progress: bool | Progress = False,
+) -> FeatureStore:
+    """Features, labels and source logits of a model on a data set, in a store.
+
+    The forward pass is compiled once for the shape of the batches (a shorter one is filled up and
+    cut again) and once for models of one architecture. While the device works on a batch, the next
+    one is read and the one before is written.
+
+    Run again with the same ``out``, an extraction that was interrupted goes on after the last
+    batch that was stored, and one that was completed returns at once. Stored batches that are read
+    again (the first and the last of a data set, all of an iterable) must be what they were; a
+    model without parameters of its own to compare computes the first batch again.
+
+    Args:
+        model: what `jaxte.extraction.as_model` takes: a function inputs -> features, a Flax nnx
+            module, a linen module with its ``variables``, a zoo model, a transformers or timm
+            model, or what it returned.
+        batches: a `jaxte.data.Dataset`, or an iterable (or a function that returns one) of
+            (inputs, labels) pairs or of dicts, as {"image": ..., "label": ...}. Labels are
+            integer classes [b], floats [b] or [b, k] (regression, or 0 and 1 of several labels at
+            once), classes of words [b, W], or label maps [b, h, w].
+        out: directory of the store; in memory without it.
+        layers: path of a layer, or several: "blocks/11", "penultimate", "logits".
+        pool: how a layer of many positions becomes one vector, as in `as_model`.
+        name: of the model, in the store and in rankings.
+        variables: of a linen module.
+        prepare: list of raw examples -> arrays of one shape with a row for each.
+        level: "example", or "token" or "dense" for a row per word or pixel; by default what the
+            task of the data set needs.
+        logits: whether to keep the output of the model's own head beside the features.
+        dtype: of the stored features: "float32", "float16", "bfloat16" or "float64".
+        compute_dtype: of the model's arithmetic, as "bfloat16"; its own by default.
+        batch_size: examples of a data set at once; an iterable has batches of its own size.
+        mesh: devices that share every batch, over an axis "samples".
+        num_classes: C, if the data set does not know it; labels are held against it.
+        pixels: of label maps: so many pixels of an image become rows, shared between its classes.
+        seed: of the choice of pixels.
+        shard_rows: rows of a file of the store.
+        workers: threads that read and prepare a data set ahead.
+        progress: True for a progress bar, or a function (done, total, name) of examples.
+
+    Returns:
+        A `FeatureStore`, which `jaxte.rank` takes for features, labels included.
+
+    Raises:
+        InputError: for a model, a batch or a label that will not do (named), features that are
+            not finite, or a store of something else (the differences are named). What was stored
+            before stays.
+
+    Example:
+        >>> import jax, numpy as np, jaxte
+        >>> images, labels = np.ones((10, 2, 6), np.float32), np.arange(10) % 2
+        >>> batches = [(images[i : i + 4], labels[i : i + 4]) for i in (0, 4, 8)]
+        >>> w = jax.random.normal(jax.random.key(0), (12, 4))
+        >>> store = jaxte.extract(lambda x: x.reshape(len(x), -1) @ w, batches)
+        >>> store.shape, store.labels.tolist()
+        ((10, 4), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    """
+    dataset = as_dataset(batches)
+    made = as_model(
+        model,
+        layers=layers,
+        pool=pool,
+        name=name,
+        variables=variables,
+        prepare=prepare,
+        level=level_of(model, dataset, level),
+        compute_dtype=compute_dtype,
+    )
+    return extraction(
+        made,
+        batches,
+        out=out,
+        logits=logits,
+        dtype=dtype,
+        batch_size=batch_size,
+        mesh=mesh,
+        num_classes=num_classes,
+        pixels=pixels,
+        seed=seed,
+        shard_rows=shard_rows,
+        workers=workers,
+        progress=progress,
+    ).store
+
+
+def extraction(
+    model: Model,
+    batches: Any,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    logits: bool = True,
+    dtype: str = "float32",
+    batch_size: int = 64,
+    mesh: jax.sharding.Mesh | None = None,
+    num_classes: int | None = None,
+    pixels: int = PIXELS,
+    seed: int = 0,
+    shard_rows: int = SHARD_ROWS,
+    workers: int = 0,
+    progress: bool | Progress = False,
+) -> Extraction:
+    """`extract` of a `Model`, with what became of it."""
+    begun = time.perf_counter()
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}: at least 1 is needed")
+    layout = None if mesh is None else _layout(mesh)
+    reader = Reader(batches, model.prepare, batch_size, workers)
+    data = facts(reader.dataset, num_classes)
+    forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
+    targets = targets_of(model, reader.dataset, num_classes, pixels, seed)
+    try:
+        with _writer(out, model, data, settings(model, logits, pixels, seed), dtype, shard_rows) as (
+            writer
+        ):
+            if writer.batches:
+                _look_back(reader, writer, forward, targets)
+            if writer.complete:
+                return Extraction(writer.finish(), "cached", 0, time.perf_counter() - begun)
+            before = writer.examples
+            with reporter(progress, model.name) as report:
+                _work(reader, writer, forward, targets, out is not None, report)
+            done = writer.examples - before
+            store = writer.finish()
+    finally:
+        forward.close()
+    seconds = time.perf_counter() - begun
+    return Extraction(store, "resumed" if before else "extracted", done, seconds)
+
+
+def settings(model: Model, logits: bool, pixels: int, seed: int) -> dict[str, Any]:
+    """What decides about features beside model, data set and type."""
+    found: dict[str, Any] = {"level": model.level, "logits": logits and model.level == "example"}
+    return found | ({"pixels": pixels, "seed": seed} if model.level == "dense" else {})
+
+
+def _layout(mesh: Any) -> Layout:
+    layout = layout_of(mesh)
+    if layout.mesh.local_mesh.size < layout.mesh.size:
+        raise InputError(
+            "the mesh spans several processes: let each of them extract its own part of the data "
+            "over its own devices"
+        )
+    return layout
+
+
+def _writer(
+    out: str | os.PathLike[str] | None,
+    model: Model,
+    data: Any,
+    chosen: dict[str, Any],
+    dtype: str,
+    shard_rows: int,
+) -> AbstractContextManager[Store]:
+    what: dict[str, Any] = {"data": data, "layers": model.layers, "dtype": dtype}
+    what |= {"settings": chosen}
+    if out is None:
+        return MemoryWriter(model={"name": model.name, "card": model.card}, **what)
+    known = {"name": model.name, "card": model.card, "fingerprint": fingerprint(model)}
+    return Writer(out, model=known, shard_rows=shard_rows, **what)
+
+
+def _look_back(reader: Reader, writer: Store, forward: Forward, targets: Targets) -> None:
+    """Refuse what is not what was stored, by some of its batches."""
+    for batch in reader.again(writer.batches, writer.complete):
+        if reader.dataset is None:
+            forward.size = max(forward.size, batch.rows)
+        if batch.index == 0 and forward.model.params is None:
+            assert isinstance(writer, Writer)
+            _compare(forward(batch, targets, 0)(), writer, forward)
+
+
+def _compare(rows: Rows, writer: Writer, forward: Forward) -> None:
+    """A model whose parameters nobody knows shows by its features that it is the same."""
+    store = FeatureStore.open(writer.directory, partial=True)
+    for layer, now in rows.features.items():
+        (stored, _), *_ = store[layer].source().read(len(now)) if len(now) else [(now, None)]
+        before = np.asarray(stored[: len(now)], np.float64)
+        now = now.astype(np.float64)
+        same = before.shape == now.shape
+        scale = np.abs(before).max(initial=0)
+        limit = _TOLERANCE.get(forward.dtype, _LEAST_TOLERANCE) * scale
+        off = np.abs(before - now).max(initial=0) if same else np.inf
+        if not off <= limit:
+            raise InputError(
+                f"{writer.directory} holds features of another model: layer {layer} of "
+                f"{forward.model.name} differs on the first batch by {off:.2g} (largest value "
+                f"{scale:.2g}); give the same model, or another directory (out=...)"
+            )
+
+
+def _work(
+    reader: Reader,
+    writer: Store,
+    forward: Forward,
+    targets: Targets,
+    named: bool,
+    report: Progress,
+) -> None:
+    """Everything that is not stored yet; an error leaves what was stored."""
+    stored = writer.examples
+    first = stored
+
+    def store(fetch: Callable[[], Rows], batch: Batch, name: str) -> None:
+        nonlocal stored
+        rows = fetch()
+        writer.append(rows.features, rows.labels, rows.logits, examples=batch.rows, digest=name)
+        stored += batch.rows
+
+    report(stored, reader.total, forward.model.name)
+    try:
+        with Later(_AHEAD) as later:
+            for batch in _noted(reader.rest(writer.batches)):
+                fetch = forward(batch, targets, first)
+                # the device is at work meanwhile; later the arrays may have been filled again
+                name = digest(batch) if named else ""
+                later.do(store, fetch, batch._replace(inputs=None), name)
+                first += batch.rows
+                report(stored, reader.total, forward.model.name)
+            later.wait()
+            report(stored, reader.total, forward.model.name)
+    except Exception as error:
+        if named and stored:
+            error.add_note(f"{stored} examples are stored: extract again to go on after them")
+        raise
+    if not first:
+        raise InputError("there are no batches: was the iterator used up before?")
+
+
+def _noted(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches, whose reader says where it failed."""
+    index = None
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except Exception as error:
+            after = "the first batch" if index is None else f"the batch after batch {index}"
+            error.add_note(f"while reading {after}")
+            raise
+        index = batch.index
+        yield batch
