@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -14,7 +15,8 @@ import numpy as np
 
 __all__ = ["Finish", "Program", "side_by_side"]
 
-_AT_ONCE = 4  # compilations; each of them keeps little more than one core busy
+# As many at once as there are cores: more would only keep the first call waiting.
+_AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 class Program:
