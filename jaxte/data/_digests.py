@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["of_files", "of_values"]
+__all__ = ["SMALL", "of_files", "of_values"]
 
-_SMALL = 64 << 20  # bytes up to which files are read for their checksum
+SMALL = 64 << 20  # bytes up to which data are read for their checksum alone
 
 
 def of_values(values: Iterable[Any]) -> str:
-    """CRC-32 of arrays, texts or lists of texts; the same on every machine."""
+    """CRC-32 of arrays, texts, bytes or lists of texts; the same on every machine."""
     crc = 0
     for value in (values,) if isinstance(values, np.ndarray) else values:
-        if isinstance(value, str):
-            crc = zlib.crc32(value.encode(errors="surrogatepass") + b"\0", crc)
+        if isinstance(value, str | bytes):
+            text = value.encode(errors="surrogatepass") if isinstance(value, str) else value
+            crc = zlib.crc32(text + b"\0", crc)
             continue
         array = np.asarray(value)
         crc = zlib.crc32(f"{array.dtype.kind}{array.shape}".encode(), crc)
@@ -38,7 +39,7 @@ def of_files(files: Sequence[Path], root: Path) -> dict[str, Any]:
     Names are those below ``root``, so that a directory may be moved.
     """
     sizes = [file.stat().st_size for file in files]
-    read = sum(sizes) <= _SMALL
+    read = sum(sizes) <= SMALL
     digest = hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)

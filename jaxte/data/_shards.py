@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import mmap
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,11 @@ class Shards:
     """
 
     def __init__(self, parts: Sequence[Any], format: str) -> None:
-        opened = []
-        for part in parts:
-            path = Path(part.filename)
-            try:
-                opened.append(FORMATS[format](path, part.skip, part.take))
-            except (OSError, ValueError, RuntimeError) as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(f"{path} cannot be read ({error}): prepare it again") from error
-        self._read = opened
+        self._paths = [Path(part.filename) for part in parts]
+        self._read = []
+        for part, path in zip(parts, self._paths, strict=True):
+            with _named(path):
+                self._read.append(FORMATS[format](path, part.skip, part.take))
         self._ends = list(accumulate(part.take for part in parts))
 
     def __len__(self) -> int:
@@ -52,7 +48,19 @@ class Shards:
     def __getitem__(self, row: int) -> bytes:
         part = bisect.bisect_right(self._ends, row)
         before = self._ends[part - 1] if part else 0
-        return self._read[part](row - before)
+        with _named(self._paths[part]):
+            return self._read[part](row - before)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What goes wrong with a file is an `InputError` that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): prepare it again") from error
 
 
 def _tfrecord(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
@@ -67,7 +75,7 @@ def _tfrecord(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
         if place <= size:
             place += _LENGTH.unpack_from(mapped, starts[number])[0] + _AFTER
         if place > size:
-            raise InputError(f"{path} is truncated in record {number}: prepare it again")
+            raise _short(path, number, skip + take)
 
     def read(row: int) -> bytes:
         start = int(starts[skip + row])
@@ -86,8 +94,14 @@ def _array_record(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
 
 def _parquet(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
     table = require("pyarrow.parquet", "reading Parquet").read_table(path)
+    if len(table) < skip + take:
+        raise _short(path, len(table), skip + take)
     column = table.column(0).slice(skip, take)
     return lambda row: bytes(column[row].as_py())
+
+
+def _short(path: Path, held: int, wanted: int) -> InputError:
+    return InputError(f"{path} holds {held} whole records of {wanted}: prepare it again")
 
 
 FORMATS = {"array_record": _array_record, "parquet": _parquet, "tfrecord": _tfrecord}

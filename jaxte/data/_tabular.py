@@ -92,9 +92,27 @@ def records(
         check_words(lengths, targets, known)
     if targets.task == "multilabel" and targets.class_names is None and len(choice.labels) > 1:
         targets = replace(targets, class_names=choice.labels)
+    if "files" not in facts:  # of a file the whole content is known by its digest
+        facts["inputs"] = _checksum(table.column(choice.input))
+        if kind == "image":
+            facts["maps"] = _checksum(table.column(choice.labels[0]))
     if images.files:
         facts["images"] = _digests.of_files(images.files, table.root)
     return Records(name, example, targets, card(name, targets, facts))
+
+
+def _checksum(column: Any) -> str | None:
+    """Of a column of moderate size."""
+    if column.nbytes > _digests.SMALL:
+        return None
+    return _digests.of_values(_stored(value) or "" for value in column.to_pylist())
+
+
+def _stored(value: Any) -> Any:
+    """The content, or the path, of an image as Hugging Face stores it; else the value."""
+    if not isinstance(value, Mapping):
+        return value
+    return value["bytes"] if value["bytes"] is not None else value.get("path")
 
 
 class _Images:
@@ -132,10 +150,8 @@ class _Images:
             raise InputError(f"{self.name}: column {column} holds {kind}, not images or paths")
 
     def _content(self, column: str, row: int) -> tuple[Path | bytes, str]:
-        value = self.table.cell(column, row)
+        value = _stored(self.table.cell(column, row))
         where = f"{self.name}, row {row}, {column}"
-        if isinstance(value, Mapping):
-            value = value["bytes"] if value["bytes"] is not None else value.get("path")
         if value is None:
             raise InputError(f"{where} is missing: leave out rows without an image")
         if isinstance(value, str):

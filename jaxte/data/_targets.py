@@ -270,7 +270,7 @@ def _tokens(values: np.ndarray | list[Any], given: Known) -> _Made:
     elif len(kept):
         if kept.dtype.kind not in "iu":
             raise InputError(f"{given.where} holds tags of type {kept.dtype}: give classes")
-        number = number or int(kept[kept != given.ignore].max(initial=-1)) + 1
+        number = number or int(kept[kept != given.ignore].max(initial=0)) + 1
         _check_range(kept, each._replace(number=number))
     ids = np.full(len(tags), given.ignore, np.int32)
     ids[counted] = kept
@@ -279,7 +279,7 @@ def _tokens(values: np.ndarray | list[Any], given: Known) -> _Made:
 
 def _segmentation(values: np.ndarray | list[Any], given: Known) -> _Made:
     maps = [check_map(np.asarray(value), given, row) for row, value in enumerate(values)]
-    highest = max(int(one[one != given.ignore].max(initial=-1)) for one in maps)
+    highest = max(int(one[one != given.ignore].max(initial=0)) for one in maps)
     return maps, given.number or highest + 1, given.names
 
 

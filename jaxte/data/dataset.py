@@ -69,6 +69,9 @@ class Dataset:
             raise IndexError(f"{self.name} has {rows} rows, no row {row}")
         return self.read(row % rows)
 
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return map(self.read, range(len(self)))
+
     def __repr__(self) -> str:
         classes = "" if self.num_classes is None else f", {self.num_classes} classes"
         return f"Dataset({self.name!r}, {self.task}, {len(self)} rows{classes})"

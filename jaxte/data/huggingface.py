@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ def hugging_face(where: str, columns: Columns, known: Known, name: str) -> Recor
     """
     datasets = require("datasets", _WHAT)
     path, split = split_off(where)
-    if (Path(where) / "state.json").is_file():  # one split, saved alone
-        return of_object(datasets.load_from_disk(where), columns, known, name)
-    if split is None:
-        raise InputError(f"{name}: name the split, as in hf:{where}/train")
+    of_several = (Path(path) / "dataset_dict.json").is_file()
+    if (Path(where) / "state.json").is_file() and not of_several:  # one split, saved alone
+        return of_object(datasets.load_from_disk(where), columns, known, name, Path(where).name)
+    whole = Path(where) / "dataset_dict.json"
+    if split is None or whole.is_file():
+        there = json.loads(whole.read_text())["splits"] if whole.is_file() else ["train"]
+        raise InputError(f"{name}: name the split, as in {name}/{' or /'.join(there)}")
     try:
-        if (Path(path) / "dataset_dict.json").is_file() or (Path(path) / "state.json").is_file():
+        if of_several or (Path(path) / "state.json").is_file():
             loaded = _cut(datasets.load_from_disk(path), split, datasets)
         else:
             repository, _, config = (path, "", "") if Path(path).exists() else path.partition(":")
@@ -40,7 +44,8 @@ def hugging_face(where: str, columns: Columns, known: Known, name: str) -> Recor
         raise
     except Exception as error:  # the library, the hub and their clients raise many kinds
         raise InputError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
-    return of_object(loaded, columns, known, name)
+    title = Path(path).name if Path(path).exists() else path
+    return of_object(loaded, columns, known, name, f"{title}/{split}")
 
 
 def _cut(saved: Any, split: str, datasets: Any) -> Any:
@@ -56,8 +61,8 @@ def _cut(saved: Any, split: str, datasets: Any) -> Any:
     )
 
 
-def of_object(given: Any, columns: Columns, known: Known, name: str) -> Records:
-    """A `datasets.Dataset`.
+def of_object(given: Any, columns: Columns, known: Known, name: str, title: str) -> Records:
+    """A `datasets.Dataset`, called ``title`` in its card.
 
     Raises:
         InputError: for a dictionary of splits, a stream, or columns that cannot be used.
@@ -94,6 +99,7 @@ def of_object(given: Any, columns: Columns, known: Known, name: str) -> Records:
     info = given.info
     facts = {
         "source": "hf",
+        "name": title,
         "builder": info.builder_name,
         "config": info.config_name,
         "version": None if info.version is None else str(info.version),

@@ -126,9 +126,9 @@ def _given(value: Any, options: dict[str, Any]) -> Dataset:
     library = type(value).__module__.partition(".")[0]
     columns, known = _split(options, "pair" if isinstance(value, tuple) else library)
     if isinstance(value, tuple) and len(value) == 2 and columns == Columns():
-        return records.arrays(*value, known, "arrays")
+        return as_dataset(*value, **_about(options))
     if library == "datasets":
-        return huggingface.of_object(value, columns, known, "datasets")
+        return huggingface.of_object(value, columns, known, "datasets", "datasets")
     if library in ("pandas", "pyarrow"):
         return tables.table(value, columns, known)
     raise InputError(
@@ -140,9 +140,13 @@ def _given(value: Any, options: dict[str, Any]) -> Dataset:
 def _split(options: dict[str, Any], where: str) -> tuple[Columns, Known]:
     """Options that choose columns, and those that tell about labels."""
     columns = {key: options[key] for key in ("image", "text", "words") if key in options}
-    about = {key: options[key] for key in ("task", "classes", "ignore") if key in options}
     label = tuple(options.get("label", ()))
-    return Columns(**columns, label=label), known_of(f"the labels of {where}", **about)
+    return Columns(**columns, label=label), known_of(f"the labels of {where}", **_about(options))
+
+
+def _about(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that tell about labels."""
+    return {key: options[key] for key in ("task", "classes", "ignore") if key in options}
 
 
 def as_dataset(
@@ -178,4 +182,4 @@ def as_dataset(
         (('ham', 'spam'), ('see you', 0))
     """
     known = known_of(f"the labels of {name}", task=task, classes=classes, ignore=ignore)
-    return records.arrays(inputs, labels, known, name)
+    return records.arrays(inputs, labels, known, name, {"source": "arrays"})

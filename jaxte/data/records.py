@@ -66,7 +66,7 @@ def card(name: str, targets: Targets, facts: Mapping[str, Any]) -> dict[str, Any
     return {key: value for key, value in known.items() if value is not None}
 
 
-def arrays(inputs: Any, labels: Any, known: Known, name: str, **facts: Any) -> Records:
+def arrays(inputs: Any, labels: Any, known: Known, name: str, facts: Mapping[str, Any]) -> Records:
     """Examples and labels in memory; ``facts`` say where they come from."""
     if not isinstance(inputs, Sequence) or isinstance(inputs, str):
         inputs = np.asarray(inputs)
@@ -85,7 +85,7 @@ def arrays(inputs: Any, labels: Any, known: Known, name: str, **facts: Any) -> R
     targets = _targets.make(labels, known, words=words)
     if targets.task == "tokens":
         check_words(list(map(len, inputs)), targets, known)
-    facts = {"source": "arrays", **facts, "inputs": _digests.of_values(inputs)}
+    facts = {**facts, "inputs": _digests.of_values(inputs)}
     return Records(name, lambda row: _example(inputs[row]), targets, card(name, targets, facts))
 
 
@@ -130,8 +130,8 @@ def npz(file: str, columns: Columns, known: Known, name: str) -> Records:
             f"{path} cannot be read ({error}): write plain arrays with numpy.savez"
         ) from error
     values = labels[0] if len(labels) == 1 else np.stack(labels, axis=1)
-    facts = {"source": "npz", "file": path.name, "columns": chosen.named()}
-    return arrays(inputs, values, known, name, **facts)
+    facts = {"source": "npz", "name": path.name, "columns": chosen.named()}
+    return arrays(inputs, values, known, name, facts)
 
 
 def zoo_target(where: str, known: Known, name: str) -> Records:
@@ -147,5 +147,5 @@ def zoo_target(where: str, known: Known, name: str) -> Records:
         else (loaded.train_images, loaded.train_labels)
     )
     known = known._replace(names=loaded.class_names, number=len(loaded.class_names))
-    facts = {"source": "zoo", "split": split or "train", "licence": loaded.licence}
-    return arrays(images, labels, known, name, **facts)
+    facts = {"source": "zoo", "name": target, "split": split or "train", "licence": loaded.licence}
+    return arrays(images, labels, known, name, facts)

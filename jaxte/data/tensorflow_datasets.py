@@ -53,7 +53,9 @@ def tfds(where: str, columns: Columns, known: Known, name: str, data_dir: str | 
     if len(shards) == 0:
         raise InputError(f"{name} has no rows")
     library = require("tensorflow_datasets", _WHAT)
-    kinds = {key: _kind(feature, library.features) for key, feature in info.features.items()}
+    kinds = {
+        key: _kind(feature, library.features) for key, feature in sorted(info.features.items())
+    }
     choice = _choose(columns, kinds, info.supervised_keys, name)
     files = sorted({Path(part.filename) for part in parts})
     facts = {
