@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,13 +11,13 @@ from jaxte._inputs import InputError
 from jaxte.extraction.models import Model
 
 if TYPE_CHECKING:
-    from jaxte.data import Dataset
+    from jaxte.data import Dataset, Rows
 
-__all__ = ["IGNORE", "LEVELS", "PIXELS", "Chosen", "Targets", "level_of", "targets_of"]
+__all__ = ["LEVELS", "Chosen", "Pixels", "Targets", "level_of", "targets_of"]
 
 LEVELS = {"example": (), "token": ("W",), "dense": ("h", "w")}  # and their positions
-PIXELS = 64  # of a label map that become rows, unless told otherwise
-IGNORE = -100  # the label of words and pixels that do not count, unless the data set has another
+IGNORE = {"token": -100, "dense": 255}  # the label of what does not count, unless told otherwise
+PIXELS = 8.0  # of each class in an image, unless told otherwise
 
 _OF_TASKS = {"tokens": "token", "segmentation": "dense"}
 
@@ -36,6 +36,24 @@ class Chosen(NamedTuple):
     counted: np.ndarray | None = None
 
 
+class Pixels(NamedTuple):
+    """Which pixels of label maps become rows: see `jaxte.data.pixel_rows`, `pixel_budget`."""
+
+    per_image: float | Sequence[float] | None = None  # of each class; PIXELS by default
+    budget: int | None = None  # of each class in all, instead
+    seed: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """In the terms of a manifest."""
+        if self.budget is not None:
+            return {"pixel_budget": self.budget, "seed": self.seed}
+        return {"pixels": self.each(), "seed": self.seed}
+
+    def each(self) -> Any:
+        """Of each class in an image."""
+        return PIXELS if self.per_image is None else self.per_image
+
+
 class Targets:
     """What is to be learnt of each row of features.
 
@@ -43,16 +61,23 @@ class Targets:
         level: one of `LEVELS`.
         num_classes: C, if known.
         ignore: the label of positions that do not count.
-        pixels: most pixels of a label map that become rows.
-        seed: of their choice.
+        pixels: which positions of label maps become rows.
+        maps: all label maps, for a budget.
     """
 
     def __init__(
-        self, level: str, *, num_classes: int | None, ignore: int | None, pixels: int, seed: int
+        self,
+        level: str,
+        *,
+        num_classes: int | None = None,
+        ignore: int | None = None,
+        pixels: Pixels | None = None,
+        maps: Callable[[], Iterable[np.ndarray]] | None = None,
     ) -> None:
         self.level, self.num_classes = level, num_classes
-        self.ignore = IGNORE if ignore is None else ignore
-        self.pixels, self.seed = pixels, seed
+        self.ignore = IGNORE.get(level, 0) if ignore is None else ignore
+        self.pixels, self.maps = pixels or Pixels(), maps
+        self._per_image: Any = None
         self._like: np.ndarray | None = None
         self._most = 1
 
@@ -70,22 +95,46 @@ class Targets:
         """
         if self.level == "example":
             return Chosen(self._of_examples(labels, index))
-        from jaxte.data import tasks
+        try:
+            rows = self._of_positions(labels, grid, first)
+        except InputError as error:
+            raise InputError(f"batch {index}: {error}") from error
+        positions = int(np.prod(grid))
+        self._check_classes(rows.labels, index, rows.index // positions)
+        return self._by_example(rows, len(labels), positions)
+
+    def _of_positions(self, labels: Any, grid: tuple[int, ...], first: int) -> Rows:
+        from jaxte.data import pixel_budget, pixel_rows, token_rows
+        from jaxte.data.dataset import collate
 
         if self.level == "token":
-            rows = tasks.token_rows(self._of_words(labels, index, grid[0]), self.ignore)
-        else:
-            rows = tasks.pixel_rows(
-                self._maps(labels, index),
-                grid,
-                ignore=self.ignore,
-                per_image=self.pixels,
-                seed=self.seed,
-                first=first,
-            )
-        positions = int(np.prod(grid))
-        self._check_classes(rows.labels, index, np.asarray(rows.index) // positions)
-        return self._by_example(rows.index, rows.labels, len(labels), positions)
+            if isinstance(labels, list | tuple):
+                labels = collate(labels, "tokens", self.ignore)
+            return token_rows(labels, self.ignore, width=grid[0])
+        height, width = grid
+        if self._per_image is None:
+            self._per_image = self.pixels.each()
+            if self.pixels.budget is not None:
+                if self.maps is None:
+                    raise InputError(
+                        "a budget of pixels needs all label maps beforehand: give a data set, or "
+                        "pixels=..., how many of each class in an image"
+                    )
+                self._per_image = pixel_budget(
+                    self.maps(),
+                    (height, width),
+                    per_class=self.pixels.budget,
+                    ignore=self.ignore,
+                    num_classes=self.num_classes,
+                )
+        return pixel_rows(
+            labels,
+            (height, width),
+            ignore=self.ignore,
+            per_image=self._per_image,
+            seed=self.pixels.seed,
+            first=first,
+        )
 
     def _of_examples(self, labels: Any, index: int) -> np.ndarray:
         array = _array(labels, index)
@@ -113,30 +162,6 @@ class Targets:
             )
         return array.astype(self._like.dtype, copy=True)
 
-    def _of_words(self, labels: Any, index: int, width: int) -> np.ndarray:
-        """Classes of words [b, W], cut or filled up to the words that the model looks at."""
-        found = np.full((len(labels), width), self.ignore, np.int64)
-        for row, given in enumerate(labels):
-            words = _array(given, index)
-            if words.ndim != 1 or words.dtype.kind not in "iu":
-                raise InputError(
-                    f"batch {index}, row {row} has labels {words.dtype} of shape "
-                    f"{list(words.shape)}: give a class for each word"
-                )
-            found[row, : len(words)] = words[:width]
-        return found
-
-    def _maps(self, labels: Any, index: int) -> Sequence[np.ndarray] | np.ndarray:
-        maps = labels if isinstance(labels, list | tuple) else _array(labels, index)
-        for row, given in enumerate(maps):
-            one = _array(given, index)
-            if one.ndim != 2 or one.dtype.kind not in "iu":
-                raise InputError(
-                    f"batch {index}, row {row} has labels {one.dtype} of shape {list(one.shape)}: "
-                    "give a map [h, w] of classes"
-                )
-        return maps
-
     def _check_classes(self, classes: np.ndarray, index: int, rows: np.ndarray) -> None:
         bad = classes < 0
         if self.num_classes is not None:
@@ -150,12 +175,9 @@ class Targets:
                 f"0 up{known}{ignored}"
             )
 
-    def _by_example(
-        self, index: np.ndarray, classes: np.ndarray, examples: int, positions: int
-    ) -> Chosen:
+    def _by_example(self, rows: Rows, examples: int, positions: int) -> Chosen:
         """Rows by example, in as many columns as are likely to do for other batches, too."""
-        order = np.argsort(index, kind="stable")
-        example, place = np.divmod(np.asarray(index)[order], positions)
+        example, place = np.divmod(rows.index, positions)
         count = np.bincount(example, minlength=examples)
         while self._most < count.max(initial=0):
             self._most *= 2
@@ -163,7 +185,7 @@ class Targets:
         column = np.arange(len(example)) - np.repeat(np.cumsum(count) - count, count)
         places, labels = (np.zeros((examples, most), np.int32) for _ in range(2))
         places[example, column] = place
-        labels[example, column] = np.asarray(classes)[order]
+        labels[example, column] = rows.labels
         return Chosen(labels, places, np.arange(most)[None] < count[:, None])
 
 
@@ -184,13 +206,18 @@ def level_of(model: Any, dataset: Dataset | None, level: str | None) -> str:
 
 
 def targets_of(
-    model: Model, dataset: Dataset | None, num_classes: int | None, pixels: int, seed: int
+    model: Model, dataset: Dataset | None, num_classes: int | None, pixels: Pixels
 ) -> Targets:
     """How labels become those of rows of features."""
-    if dataset is not None and num_classes is None:
-        num_classes = dataset.num_classes
-    ignore = None if dataset is None else dataset.ignore
-    return Targets(model.level, num_classes=num_classes, ignore=ignore, pixels=pixels, seed=seed)
+    if dataset is None:
+        return Targets(model.level, num_classes=num_classes, pixels=pixels)
+    return Targets(
+        model.level,
+        num_classes=dataset.num_classes if num_classes is None else num_classes,
+        ignore=dataset.ignore,
+        pixels=pixels,
+        maps=lambda: (dataset.label(row) for row in range(len(dataset))),
+    )
 
 
 def _array(labels: Any, index: int) -> np.ndarray:

@@ -18,10 +18,10 @@ from jaxte.extraction._batches import Batch, Prepare, digest
 from jaxte.extraction._forward import Forward, Rows
 from jaxte.extraction._later import Later
 from jaxte.extraction._reader import Reader, as_dataset, facts
-from jaxte.extraction._targets import PIXELS, Targets, level_of, targets_of
+from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
 from jaxte.extraction.models import Model, as_model, fingerprint
 from jaxte.store import FeatureStore, MemoryWriter, Writer
-from jaxte.store._appending import SHARD_ROWS
+from jaxte.store.writer import SHARD_ROWS
 
 __all__ = ["Extraction", "extract", "extraction", "settings"]
 
@@ -66,7 +66,8 @@ def extract(
     batch_size: int = 64,
     mesh: jax.sharding.Mesh | None = None,
     num_classes: int | None = None,
-    pixels: int = PIXELS,
+    pixels: float | Sequence[float] | None = None,
+    pixel_budget: int | None = None,
     seed: int = 0,
     shard_rows: int = SHARD_ROWS,
     workers: int = 0,
@@ -105,8 +106,10 @@ def extract(
         batch_size: examples of a data set at once; an iterable has batches of its own size.
         mesh: devices that share every batch, over an axis "samples".
         num_classes: C, if the data set does not know it; labels are held against it.
-        pixels: of label maps: so many pixels of an image become rows, shared between its classes.
-        seed: of the choice of pixels.
+        pixels: of label maps: how many positions of each class become rows of an image, 8 by
+            default; a number for all classes, or one for each.
+        pixel_budget: instead, how many of each class in the whole data set.
+        seed: of the choice of positions.
         shard_rows: rows of a file of the store.
         workers: threads that read and prepare a data set ahead.
         progress: True for a progress bar, or a function (done, total, name) of examples.
@@ -148,8 +151,7 @@ def extract(
         batch_size=batch_size,
         mesh=mesh,
         num_classes=num_classes,
-        pixels=pixels,
-        seed=seed,
+        pixels=Pixels(pixels, pixel_budget, seed),
         shard_rows=shard_rows,
         workers=workers,
         progress=progress,
@@ -166,8 +168,7 @@ def extraction(
     batch_size: int = 64,
     mesh: jax.sharding.Mesh | None = None,
     num_classes: int | None = None,
-    pixels: int = PIXELS,
-    seed: int = 0,
+    pixels: Pixels | None = None,
     shard_rows: int = SHARD_ROWS,
     workers: int = 0,
     progress: bool | Progress = False,
@@ -176,13 +177,14 @@ def extraction(
     begun = time.perf_counter()
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed")
+    pixels = pixels or Pixels()
     layout = None if mesh is None else _layout(mesh)
     reader = Reader(batches, model.prepare, batch_size, workers)
     data = facts(reader.dataset, num_classes)
     forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
-    targets = targets_of(model, reader.dataset, num_classes, pixels, seed)
+    targets = targets_of(model, reader.dataset, num_classes, pixels)
     try:
-        with _writer(out, model, data, settings(model, logits, pixels, seed), dtype, shard_rows) as (
+        with _writer(out, model, data, settings(model, logits, pixels), dtype, shard_rows) as (
             writer
         ):
             if writer.batches:
@@ -200,10 +202,10 @@ def extraction(
     return Extraction(store, "resumed" if before else "extracted", done, seconds)
 
 
-def settings(model: Model, logits: bool, pixels: int, seed: int) -> dict[str, Any]:
+def settings(model: Model, logits: bool, pixels: Pixels) -> dict[str, Any]:
     """What decides about features beside model, data set and type."""
     found: dict[str, Any] = {"level": model.level, "logits": logits and model.level == "example"}
-    return found | ({"pixels": pixels, "seed": seed} if model.level == "dense" else {})
+    return found | (pixels.settings() if model.level == "dense" else {})
 
 
 def _layout(mesh: Any) -> Layout:
