@@ -1,0 +1,35 @@
+"""Optional packages, imported where they are used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+__all__ = ["is_a", "require"]
+
+
+def require(module: str, what: str, extra: str) -> Any:
+    """Import a module of an optional package, or say in one line what to install.
+
+    Args:
+        module: its full name.
+        what: what needs it, at the beginning of the message.
+        extra: the extra of jaxte that installs it.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{what} needs {module.split('.')[0]}, which cannot be imported ({error}): "
+            f'pip install "jaxte[{extra}]"'
+        ) from error
+
+
+def is_a(given: Any, module: str, name: str) -> bool:
+    """Whether it is an instance of a class of a module, which is not imported to find out."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return isinstance(kind, type) and isinstance(given, kind)

@@ -1,0 +1,152 @@
+"""Layers of Flax models: which of them is meant, and which dense layer is the head."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxte._inputs import InputError
+from jaxte.extraction._arrays import cast, positions, wide
+from jaxte.extraction.pooling import Pool, features
+
+__all__ = ["NAMED", "PENULTIMATE", "Apply", "Network", "Seen", "Watched", "of_type", "unknown"]
+
+PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
+NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths
+
+# What may lie between the last dense layer and the output without making it another array.
+_SHAPING = {"reshape", "squeeze", "convert_element_type", "copy", "copy_p", "sharding_constraint"}
+
+
+class Seen(NamedTuple):
+    """What went through a module."""
+
+    taken: Any
+    given: Any
+
+
+class Watched(NamedTuple):
+    """One forward pass: the output, and what went through the modules that were watched."""
+
+    output: Any
+    seen: Mapping[str, Seen]
+
+
+class Network:
+    """A model without its parameters; equal ones give the same program."""
+
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
+        """One forward pass in inference mode.
+
+        Args:
+            params: of the model.
+            inputs: of a batch.
+            paths: of modules to be watched.
+            dense: whether to watch all dense layers instead.
+
+        Raises:
+            InputError: for a path without a module, or one that is not called.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Apply:
+    """What a `Model` of a network applies; equal for models of one architecture."""
+
+    network: Network
+    layers: tuple[str, ...]
+    pool: Pool
+    level: str
+    compute_dtype: str | None
+
+    def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
+        """The layers of a batch."""
+        weights, given = cast((params, inputs), self.compute_dtype)
+        found = _chosen(self.network, weights, given, self.layers)
+        return features(found, self.layers, self.pool, self.level, positions(inputs))
+
+
+def _chosen(network: Network, params: Any, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
+    """The layers of one forward pass, and "logits" if the model has a head.
+
+    Raises:
+        InputError: for a layer that there is not.
+    """
+    head = _head_for(network, params, inputs)
+    if head is None and LOGITS in layers:
+        raise InputError(
+            "layer 'logits': the model has no head, as its output is not that of a dense layer"
+        )
+    paths = {name for name in layers if name not in NAMED}
+    output, seen = network.watch(params, inputs, sorted(paths | ({head} if head else set())), False)
+    found = {OUTPUT: output, PENULTIMATE: output if head is None else seen[head].taken}
+    if head is not None:
+        found[LOGITS] = seen[head].given
+    found |= {name: seen[name].given for name in paths}
+    kept = {name: wide(found[name]) for name in (*layers, LOGITS) if name in found}
+    if LOGITS in kept and LOGITS not in layers and kept[LOGITS].ndim > 2:
+        logits = kept.pop(LOGITS)
+        if logits.size == len(logits) * logits.shape[-1]:  # [b, 1, 1, s] of a 1x1 convolution
+            kept[LOGITS] = logits.reshape(len(logits), -1)
+    return kept
+
+
+def unknown(layer: str, paths: Iterable[str]) -> InputError:
+    """There is no such layer, but maybe one that was meant."""
+    known = [path for path in paths if path]
+    near = difflib.get_close_matches(layer, known, 3, 0.6)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    listed = ", ".join(known[:60]) + (", ..." if len(known) > 60 else "")
+    return InputError(f"there is no layer {layer!r}: {hint}The layers are {listed or 'none'}")
+
+
+def _head_for(network: Network, params: Any, inputs: Any) -> str | None:
+    """The path of the head for inputs of these shapes, looked for once."""
+    leaves, structure = jax.tree.flatten((params, inputs))
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in map(_array, leaves))
+    return _head(network, structure, shapes)
+
+
+def _array(leaf: Any) -> Any:
+    return leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
+
+
+@functools.lru_cache(maxsize=64)
+def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | None:
+    """The last dense layer whose output is the output of the model, seen in its program."""
+    names: list[str] = []
+
+    def run(leaves: Any) -> Any:
+        params, inputs = jax.tree.unflatten(structure, leaves)
+        output, seen = network.watch(params, inputs, (), True)
+        names[:] = seen
+        return output, [one.given for one in seen.values()]
+
+    program: Any = jax.make_jaxpr(run)(shapes).jaxpr
+    output, *dense = program.outvars
+    made_by = {var: one for one in program.eqns for var in one.outvars}
+    same = [output]
+    while same[-1] in made_by and made_by[same[-1]].primitive.name in _SHAPING:
+        same.append(made_by[same[-1]].invars[0])
+    for name, var in reversed(list(zip(names, dense, strict=True))):
+        if any(var is one for one in same):
+            return name
+    return None
+
+
+def of_type(classes: tuple[type, ...], convolution: type) -> Callable[[Any], bool]:
+    """Whether a module is a dense layer: of these classes, or a convolution of one pixel."""
+
+    def is_dense(module: Any) -> bool:
+        if isinstance(module, convolution):
+            kernel = getattr(module, "kernel_size", ())
+            return all(size == 1 for size in ((kernel,) if isinstance(kernel, int) else kernel))
+        return isinstance(module, classes)
+
+    return is_dense

@@ -1,0 +1,99 @@
+"""Flax linen modules, whose layers are watched by interceptors of their calls."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flax import linen as nn
+
+from jaxte._inputs import InputError
+from jaxte.extraction._arrays import called, main
+from jaxte.extraction._layers import PENULTIMATE, Apply, Network, Seen, Watched, of_type, unknown
+from jaxte.extraction._model import Model, Request, Static, qualified
+
+__all__ = ["from_linen"]
+
+_SEEN = "jaxte_seen"  # a collection of variables, which lifted transformations take along
+
+_is_dense: Callable[[Any], bool] = of_type((nn.Dense, nn.DenseGeneral), nn.Conv)
+
+
+@dataclass(frozen=True)
+class _Module(Network):
+    """A module; equal for models of one architecture."""
+
+    module: Static
+
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
+        """As `Network` says."""
+        module: nn.Module = self.module.value
+        met: dict[str, None] = {}
+
+        def intercept(forward: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            output = forward(*args, **kwargs)
+            one = context.module
+            if context.method_name != "__call__" or not one.path:
+                return output
+            path = "/".join(one.path)
+            met[path] = None
+            if path in paths or (dense and _is_dense(one)):
+                taken = args[0] if args else next(iter(kwargs.values()), None)
+                passed = {"given": main(output, path)}
+                if hasattr(taken, "shape"):
+                    passed["taken"] = taken
+                for name, array in passed.items():
+                    one.sow(_SEEN, name, array, init_fn=lambda: None, reduce_fn=_last)
+            return output
+
+        def apply(*args: Any, **kwargs: Any) -> Any:
+            return module.apply(params, *args, mutable=[_SEEN], **kwargs)
+
+        with nn.intercept_methods(intercept):
+            output, state = called(apply, type(module).__call__, inputs)
+        seen = {}
+        for path in met if dense else paths:
+            found: Any = state.get(_SEEN, {})
+            for part in path.split("/"):
+                found = found.get(part, {})
+            if "given" in found and not isinstance(found["given"], Mapping):
+                seen[path] = Seen(found.get("taken"), found["given"])
+            elif path in met and not dense:
+                raise InputError(
+                    f"layer {path!r} runs inside a transformation that keeps its output to itself "
+                    "(nn.scan, nn.vmap): name the module around it"
+                )
+            elif not dense:
+                raise unknown(path, met)
+        return Watched(main(output, "the model"), seen)
+
+
+def _last(before: Any, now: Any) -> Any:
+    return now
+
+
+def from_linen(given: nn.Module, request: Request) -> Model:
+    """A model of a module and its variables."""
+    variables = request.variables
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        keys = ", ".join(map(str, variables)) if isinstance(variables, Mapping) else "nothing"
+        raise InputError(
+            f"{type(given).__name__} is a linen module and needs its variables, as "
+            f"as_model(module, variables={{'params': ...}}): got {keys}"
+        )
+    layers = request.layers or (PENULTIMATE,)
+    network = _Module(Static(given))
+    described = re.sub(r" at 0x[0-9a-f]+", "", repr(given))
+    architecture = hashlib.sha256(described.encode()).hexdigest()[:16]
+    return Model(
+        name=request.name or given.name or type(given).__name__,
+        apply=Apply(network, layers, request.pool, request.level, request.compute_dtype),
+        layers=layers,
+        params=variables,
+        prepare=request.prepare,
+        card=request.card("linen", qualified(given), layers, architecture=architecture),
+        level=request.level,
+    )

@@ -1,0 +1,164 @@
+"""What a model is to the extraction, and what tells it from another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte.extraction._arrays import host
+from jaxte.extraction.pooling import LEVELS, Pool, label
+
+__all__ = ["Model", "Prepare", "Request", "Static", "fingerprint", "qualified"]
+
+Prepare = Callable[[Sequence[Any]], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model at work on batches; `as_model` makes one of what you have.
+
+    Attributes:
+        name: in stores and rankings.
+        apply: (params, inputs) -> {layer: array, ...}, with "logits" [b, s] where the model has a
+            head, and of words "valid" [b, W], false for those that were cut off.
+        layers: those of the keys that are features, in order.
+        params: weights, a pytree of arrays; None where ``apply`` closes over them. Models that
+            JAX does not trace keep their own: there they only tell it from others.
+        prepare: list of raw examples (uint8 images [h, w, c] of any size, texts, lists of words,
+            dicts) -> pytree of NumPy arrays of one shape, a row for each; None takes inputs as
+            they are.
+        traced: whether JAX can trace ``apply``; else it is called as it is. None where nobody
+            knows before the first batch: `settled` finds out.
+        card: what it is, in terms of JSON: kind, source, layers, pooling, preprocessing, types.
+        level: "example" where layers are [b, d], "token" where they are [b, W, d] of W words,
+            "dense" where they are [b, h, w, d].
+
+    Raises:
+        InputError: for an unknown level, and unless there are layers of different names.
+    """
+
+    name: str
+    apply: Callable[[Any, Any], Mapping[str, Any]] = field(repr=False)
+    layers: tuple[str, ...]
+    params: Any = field(default=None, repr=False)
+    prepare: Prepare | None = field(default=None, repr=False)
+    traced: bool | None = True
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    level: str = "example"
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise InputError(f"{self.name} has level {self.level!r}: choose one of {LEVELS}")
+        if not self.layers or len(set(self.layers)) < len(self.layers):
+            raise InputError(
+                f"{self.name} has layers {list(self.layers)}: name at least one, and each once"
+            )
+
+
+class Request(NamedTuple):
+    """What `as_model` was asked for beside the model."""
+
+    layers: tuple[str, ...] | None
+    pool: Pool
+    name: str | None
+    variables: Any
+    prepare: Any
+    level: str
+    compute_dtype: str | None
+    max_length: int | None
+
+    def card(self, kind: str, source: str, layers: Sequence[str], **more: Any) -> dict[str, Any]:
+        """The card of a model; what is None is left out."""
+        prepare = self.prepare
+        known = {
+            "kind": kind,
+            "source": source,
+            "layers": list(layers),
+            "level": self.level,
+            "pool": label(self.pool) if self.level == "example" else None,
+            "compute_dtype": self.compute_dtype,
+            "preprocessing": None if prepare is None else _described(prepare),
+            **more,
+        }
+        return {key: value for key, value in known.items() if value is not None}
+
+
+def _described(prepare: Any) -> Any:
+    card = getattr(prepare, "card", None)
+    return card if isinstance(card, Mapping) else qualified(prepare)
+
+
+def qualified(given: Any) -> str:
+    """Where a function, or the class of an object, is to be found."""
+    named = given if hasattr(given, "__qualname__") else type(given)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+class Static:
+    """Something that a compiled function depends on, compared by value where it has one."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        try:
+            self._hash, self._by_value = hash(value), True
+        except TypeError:
+            self._hash, self._by_value = id(value), False
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Static):
+            return NotImplemented
+        if self.value is other.value:
+            return True
+        return self._by_value and other._by_value and bool(self.value == other.value)
+
+
+def fingerprint(model: Model) -> str:
+    """SHA-256 of a model: names, shapes, types and bytes of its parameters, and its card.
+
+    The same in every process and on every machine; without parameters, of the card alone.
+
+    Args:
+        model: from `as_model`.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> from jaxte import zoo
+        >>> from jaxte.extraction.models import as_model, fingerprint
+        >>> one, other = (as_model(zoo.load(name)) for name in ("resnet-cifar", "resnet-random"))
+        >>> fingerprint(one) == fingerprint(one), fingerprint(one) == fingerprint(other)
+        (True, False)
+    """
+    found = hashlib.sha256(json.dumps(model.card, sort_keys=True).encode())
+    # hashing lets other threads run; one array is looked at by each
+    with ThreadPoolExecutor() as pool:
+        for name, one in pool.map(_hashed, _named(model.params)):
+            found.update(f"\0{name}\0".encode())
+            found.update(one)
+    return found.hexdigest()
+
+
+def _named(params: Any) -> Iterator[tuple[str, Any]]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+
+
+def _hashed(named: tuple[str, Any]) -> tuple[str, bytes]:
+    name, leaf = named
+    kind = str(leaf.dtype) if hasattr(leaf, "dtype") else ""
+    array = np.ascontiguousarray(host(leaf))
+    found = hashlib.sha256(f"{kind} {np.shape(leaf)} ".encode())
+    found.update(array.reshape(-1).view(np.uint8).data)
+    return name, found.digest()

@@ -1,0 +1,256 @@
+"""Models in: whatever turns inputs into features, as one kind of thing that `extract` can run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from jaxte._inputs import InputError
+from jaxte._optional import is_a
+from jaxte.extraction._callables import from_callable
+from jaxte.extraction._model import Model, Prepare, Request, fingerprint
+from jaxte.extraction.pooling import Pool, check_pool
+
+__all__ = ["Model", "as_model", "fingerprint", "resolve", "settled"]
+
+_TYPES = ("bfloat16", "float16", "float32", "float64")
+
+
+def as_model(
+    given: Any,
+    *,
+    layers: str | int | Sequence[str | int] | None = None,
+    pool: Pool = "mean",
+    name: str | None = None,
+    variables: Any = None,
+    prepare: Prepare | Mapping[str, Any] | Any = None,
+    level: str = "example",
+    compute_dtype: str | None = None,
+    max_length: int | None = None,
+    traced: bool | None = None,
+) -> Model:
+    """One kind of model of whatever gives features; what is given is never changed.
+
+    A layer is named by the path of a module ("blocks/11", numbers count in lists), whose output
+    it is, that of the last call if there are several. Beside these:
+
+    * "penultimate": the input of the last dense layer (or 1x1 convolution) whose output is the
+      model's output; the output itself where there is none. The default, except for texts.
+    * "logits": that output. Kept beside the features anyway, where there is a head.
+    * "output": what the model returns.
+    * "hidden/i": state i of a transformers model, from 0 (embeddings), or block i of a timm model;
+      -1 is the last; i alone means the same.
+    * "last_hidden_state" (the default for texts), "pooler_output": of a transformers model.
+
+    Features come back as float32, whatever the model computes in (float64 as that).
+
+    Args:
+        given: a function inputs -> features, or -> a dict of them (``layers`` are its keys, and
+            "logits"); a Flax nnx module; a linen module, with ``variables``; a zoo model; a
+            transformers, timm or other torch model; a `Model`, of which ``layers`` picks some.
+        layers: one layer, or several.
+        pool: how [b, positions..., d] becomes [b, d]: "mean", "max", "cls" (the first position),
+            "last", "flatten", or a function of the layer, and of the mask [b, t] if it takes two.
+            Tokens that only fill up do not count.
+        name: in stores and rankings; by default that of the class, the zoo or the checkpoint.
+        variables: of a linen module; of a function that takes (variables, inputs).
+        prepare: list of raw examples -> inputs. Also an `jaxte.extraction.preprocess.Images` or a
+            dict of its fields, or a tokenizer or an image processor of transformers. By default
+            what the model's card says.
+        level: "example": a vector of each example. "token": of each word, which is that of its
+            first token. "dense": of each place of a grid.
+        compute_dtype: "bfloat16", "float16" or "float32": parameters and inputs are cast to it
+            where JAX traces the model; torch computes under autocast.
+        max_length: tokens at which texts are cut; by default what the model can take, 512 at most.
+        traced: whether JAX can trace a function; by default the first batch shows it.
+
+    Returns:
+        A `Model`.
+
+    Raises:
+        InputError: for what cannot be used, or options that do not fit.
+        ImportError: if a package is missing that the model needs.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> from flax import nnx
+        >>> class Net(nnx.Module):
+        ...     def __init__(self, rngs):
+        ...         self.blocks = nnx.List([nnx.Linear(6, 6, rngs=rngs) for _ in range(3)])
+        ...         self.head = nnx.Linear(6, 2, rngs=rngs)
+        ...     def __call__(self, x):
+        ...         for block in self.blocks:
+        ...             x = nnx.relu(block(x))
+        ...         return self.head(x)
+        >>> model = as_model(Net(nnx.Rngs(0)), layers=["blocks/1", "penultimate"])
+        >>> out = jax.jit(model.apply)(model.params, np.ones((5, 6), np.float32))
+        >>> {name: array.shape for name, array in out.items()}
+        {'blocks/1': (5, 6), 'penultimate': (5, 6), 'logits': (5, 2)}
+    """
+    check_pool(pool, level)
+    if compute_dtype is not None and compute_dtype not in _TYPES:
+        known = ", ".join(map(repr, _TYPES))
+        raise InputError(f"unknown compute_dtype {compute_dtype!r}: choose one of {known}")
+    if isinstance(prepare, Mapping):
+        from jaxte.extraction.preprocess import Images
+
+        prepare = Images.of(prepare)
+    names = None if layers is None else _names(layers)
+    request = Request(names, pool, name, variables, prepare, level, compute_dtype, max_length)
+    if isinstance(given, Model):
+        return _changed(given, request)
+    return _made(given, request, traced)
+
+
+def settled(model: Model, inputs: Any) -> Model:
+    """The model with ``traced`` known: where it is not, tracing it is tried on these inputs.
+
+    Raises:
+        Exception: what the model raises, if it neither can be traced nor called.
+    """
+    if model.traced is not None:
+        return model
+    try:
+        jax.eval_shape(model.apply, model.params, inputs)
+    except InputError:
+        raise
+    except Exception:  # whatever a function says to a tracer
+        model.apply(model.params, inputs)
+        return replace(model, traced=False)
+    return replace(model, traced=True)
+
+
+_FORMS = "zoo:NAME, hf:PATH_OR_NAME, timm:NAME, python:MODULE:ATTRIBUTE"
+
+
+def resolve(spec: str, **options: Any) -> Model:
+    """The model that a specification names, as the command line takes it.
+
+    Args:
+        spec: "zoo:NAME" of `jaxte.zoo.names`; "hf:PATH_OR_NAME" of a transformers checkpoint;
+            "timm:NAME"; "python:MODULE:ATTRIBUTE", which is anything that `as_model` takes, or a
+            function without arguments that returns it. Modules may lie in the working directory.
+        **options: as `as_model` takes them.
+
+    Raises:
+        InputError: if it names nothing.
+        ImportError: if a package is missing.
+
+    Example:
+        >>> resolve("zoo:resnet-cifar", layers="blocks/1")
+        Model(name='resnet-cifar', layers=('blocks/1',), traced=True, level='example')
+    """
+    kind, colon, where = spec.partition(":")
+    if not colon or not where or kind not in ("zoo", "hf", "timm", "python"):
+        raise InputError(f"{spec!r} is no model: the forms are {_FORMS}")
+    if kind == "python":
+        return as_model(_attribute(spec, where), **options)
+    if kind == "zoo":
+        from jaxte import zoo
+
+        return as_model(zoo.load(where), **options)
+    if kind == "timm":
+        from jaxte.extraction import _timm
+
+        loaded, name = _timm.load(where)
+    else:
+        from jaxte.extraction import _transformers
+
+        loaded, name = _transformers.load(where)
+    return as_model(loaded, **{"name": name} | {k: v for k, v in options.items() if v is not None})
+
+
+def _attribute(spec: str, where: str) -> Any:
+    home, colon, path = where.partition(":")
+    if not colon or not path:
+        raise InputError(f"{spec!r} names no attribute: write python:MODULE:ATTRIBUTE")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        if error.name != home and not home.startswith(f"{error.name}."):
+            raise
+        raise InputError(f"{spec!r}: there is no module {home}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{spec!r}: {home} has no attribute {path}")
+        found = getattr(found, part)
+    if inspect.isclass(found) or (inspect.isroutine(found) and _takes_nothing(found)):
+        return found()
+    return found
+
+
+def _takes_nothing(function: Any) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _names(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
+    """As names; a number means a hidden state."""
+    given = (layers,) if isinstance(layers, str | int) else tuple(layers)
+    return tuple(f"hidden/{one}" if isinstance(one, int) else one for one in given)
+
+
+def _made(given: Any, request: Request, traced: bool | None) -> Model:
+    from jaxte.zoo.catalog import ZooModel
+
+    if isinstance(given, ZooModel):
+        from jaxte.extraction import _nnx
+
+        return _nnx.from_zoo(given, request)
+    if is_a(given, "flax.nnx", "Module"):
+        from jaxte.extraction import _nnx
+
+        return _nnx.from_nnx(given, request)
+    if is_a(given, "flax.linen", "Module"):
+        from jaxte.extraction import _linen
+
+        return _linen.from_linen(given, request)
+    if is_a(given, "transformers.modeling_utils", "PreTrainedModel"):
+        from jaxte.extraction import _transformers
+
+        return _transformers.from_transformers(given, request)
+    if is_a(given, "torch.nn", "Module"):
+        from jaxte.extraction import _timm, _torch
+
+        return (_timm if _timm.is_timm(given) else _torch).from_torch(given, request)
+    if not callable(given):
+        raise InputError(
+            f"a {type(given).__name__} is no model: give a function inputs -> features, a Flax, "
+            "torch, transformers or timm model, or a zoo model"
+        )
+    return from_callable(given, request, traced)
+
+
+def _changed(given: Model, request: Request) -> Model:
+    """Fewer layers, another name or preprocessing; the rest was decided before."""
+    fixed = request._replace(layers=None, name=None, prepare=None, level="example", pool="mean")
+    if fixed != Request(None, "mean", None, None, None, "example", None, None):
+        raise InputError(
+            f"{given.name} is a Model already: pool, variables, compute_dtype and max_length are "
+            "given when it is made (as_model)"
+        )
+    if request.level not in ("example", given.level):
+        raise InputError(f"{given.name} is of level {given.level!r}, not {request.level!r}")
+    layers = given.layers if request.layers is None else request.layers
+    for layer in layers:
+        if layer not in given.layers:
+            known = ", ".join(given.layers)
+            raise InputError(f"{given.name} has no layer {layer!r}: it has {known}")
+    return replace(
+        given,
+        layers=layers,
+        name=request.name or given.name,
+        prepare=request.prepare or given.prepare,
+    )

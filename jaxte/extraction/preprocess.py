@@ -1,0 +1,204 @@
+"""Images of any size to the arrays that a model wants, on the host, as its card says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from jaxte._inputs import InputError, choose
+from jaxte._optional import require
+
+__all__ = ["FILTERS", "IMAGENET", "Images", "zoo_images"]
+
+FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's, in its order
+IMAGENET: dict[str, tuple[float, ...]] = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images resized, cropped in the middle and normalised: (x * scale - mean) / std.
+
+    A grey image becomes three equal channels, a transparent one lies on white.
+
+    Attributes:
+        size: height and width that the model takes; one number for a square.
+        resize: the shorter side before the crop, or height and width; by default ``size``.
+        interpolation: one of `FILTERS`.
+        mean: of each channel, after scaling; one number stands for a grey image, and for a model
+            of one channel. Without it nothing is subtracted or divided.
+        std: likewise.
+        scale: what pixels from 0 to 255 are multiplied by.
+        channels_first: [b, c, h, w], not [b, h, w, c].
+        flip: channels as blue, green, red.
+
+    Raises:
+        InputError: for fields that do not fit.
+
+    Example:
+        >>> prepare = Images(size=224, resize=256, **IMAGENET)
+        >>> prepare([np.zeros((480, 640, 3), np.uint8), np.zeros((300, 200), np.uint8)]).shape
+        (2, 224, 224, 3)
+    """
+
+    size: int | tuple[int, int]
+    resize: int | tuple[int, int] | None = None
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    scale: float = 1 / 255
+    channels_first: bool = False
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        choose("interpolation", self.interpolation, FILTERS)
+        height, width = self._size
+        least = self.resize if self.resize is not None else self._size
+        low = (least, least) if isinstance(least, int) else least
+        if min(height, width) < 1 or low[0] < height or low[1] < width:
+            raise InputError(
+                f"images resized to {least} cannot be cropped to {height} x {width} pixels"
+            )
+        if (self.mean is None) != (self.std is None):
+            raise InputError("mean and std of images belong together: give both or neither")
+        channels = {len(one) for one in (self.mean, self.std) if one is not None}
+        if not channels <= {1, 3} or len(channels) > 1 or 0.0 in (self.std or ()):
+            raise InputError(
+                f"mean {self.mean} and std {self.std} need one or three numbers each, no std of 0"
+            )
+
+    @staticmethod
+    def of(given: Mapping[str, Any]) -> Images:
+        """From a dict of the fields, as a configuration file has it.
+
+        Raises:
+            InputError: for a field that there is not, or one that does not fit.
+        """
+        known = [field.name for field in fields(Images)]
+        for name in given:
+            if name not in known:
+                raise InputError(f"images have no {name!r}: there are {', '.join(known)}")
+        if "size" not in given:
+            raise InputError("images need a size: the pixels of a side, or height and width")
+        listed: dict[str, Any] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in given.items()
+        }
+        return Images(**listed)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The fields, for cards."""
+        return asdict(self)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def __call__(self, examples: Sequence[Any]) -> np.ndarray:
+        """float32 [b, h, w, c], or [b, c, h, w].
+
+        Args:
+            examples: uint8 images [h, w], [h, w, 1], [h, w, 3] or [h, w, 4], or of Pillow; or
+                dicts with one as "image".
+
+        Raises:
+            InputError: names the first that is none.
+        """
+        channels = 3 if self.mean is None else len(self.mean)
+        pixels = np.stack(
+            [self._fitted(eight_bits(one, row, channels)) for row, one in enumerate(examples)]
+        )
+        if self.flip:
+            pixels = pixels[..., ::-1]
+        if self.channels_first:
+            pixels = pixels.transpose(0, 3, 1, 2)
+        if self.mean is None:
+            return np.multiply(pixels, self.scale, dtype=np.float32)
+        shape = (-1, 1, 1) if self.channels_first else (-1,)
+        mean, std = (np.asarray(one, np.float64).reshape(shape) for one in (self.mean, self.std))
+        made = np.multiply(pixels, (self.scale / std).astype(np.float32), dtype=np.float32)
+        made -= (mean / std).astype(np.float32)
+        return made
+
+    def _fitted(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [h, w, c] of the size that is wanted."""
+        height, width = pixels.shape[:2]
+        if isinstance(self.resize, int):
+            short = min(height, width)
+            wanted = (height * self.resize // short, width * self.resize // short)
+        else:
+            wanted = self.resize or self._size
+        if (height, width) != wanted:
+            pixels = self._resized(pixels, wanted)
+        top, left = ((have - want) // 2 for have, want in zip(wanted, self._size, strict=True))
+        return pixels[top : top + self._size[0], left : left + self._size[1]]
+
+    def _resized(self, pixels: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
+        pillow = require("PIL.Image", "resizing images", "data")
+        grey = pixels.shape[-1] == 1
+        image = pillow.fromarray(pixels[..., 0] if grey else pixels)
+        resized = np.asarray(image.resize(wanted[::-1], FILTERS.index(self.interpolation)))
+        return resized[..., None] if grey else resized
+
+
+def eight_bits(example: Any, row: int, channels: int) -> np.ndarray:
+    """An example as uint8 [h, w, channels].
+
+    Raises:
+        InputError: if it is no image.
+    """
+    if isinstance(example, Mapping):
+        if "image" not in example:
+            raise InputError(
+                f"example {row} has {', '.join(map(str, example)) or 'nothing'}, but no 'image'"
+            )
+        example = example["image"]
+    if hasattr(example, "convert"):  # Pillow's own
+        example = np.asarray(example.convert("RGBA" if "A" in example.getbands() else "RGB"))
+    image = np.asarray(example)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
+        raise InputError(
+            f"example {row} has shape {np.shape(example)}: an image is [h, w] or [h, w, c] with 1, "
+            "3 or 4 channels, channels last"
+        )
+    if image.dtype != np.uint8:
+        raise InputError(
+            f"example {row} has dtype {image.dtype}: give images as uint8 from 0 to 255; arrays "
+            "that are ready for the model go in by name, as {'pixel_values': array}"
+        )
+    if image.shape[-1] == 4:
+        image = _on_white(image)
+    if image.shape[-1] == channels:
+        return image
+    if channels == 3:
+        return np.broadcast_to(image, (*image.shape[:2], 3))
+    luma = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # ITU-R 601-2
+    return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def _on_white(image: np.ndarray) -> np.ndarray:
+    alpha = image[..., 3:].astype(np.uint32)
+    mixed = image[..., :3] * alpha + 255 * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def zoo_images(examples: Sequence[Any]) -> np.ndarray:
+    """uint8 [b, 32, 32, 3] for the models of the zoo, which normalise by themselves.
+
+    Example:
+        >>> zoo_images([np.zeros((28, 28), np.uint8), np.zeros((64, 48, 3), np.uint8)]).shape
+        (2, 32, 32, 3)
+    """
+    from jaxte.zoo.images import prepare
+
+    images = [np.ascontiguousarray(eight_bits(one, row, 3)) for row, one in enumerate(examples)]
+    if len({image.shape for image in images}) == 1:
+        return prepare(np.stack(images))
+    return np.concatenate([prepare(image[None]) for image in images])
