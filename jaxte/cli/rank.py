@@ -27,7 +27,7 @@ def rank(
     out: OutOption = None,
     plot: PlotOption = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Which data set, where <model>_<dataset>_feature.npy differ.")
+        str | None, typer.Option(help="Which data set, where DIR holds features of several.")
     ] = None,
     perturb: Annotated[
         str | None,
@@ -58,10 +58,13 @@ def rank(
 ) -> None:
     """Rank the models whose features lie in DIR.
 
-    DIR holds <model>.npz (arrays features and labels), or <model>.npy beside labels.npy, or
-    <model>_<dataset>_feature.npy beside <model>_<dataset>_label.npy, or <model>/ with shards
-    (features-*.npy or any *.npy, and labels.npy there or in DIR; or *.npz with features and
-    labels). What is too large for the memory is read in batches. Pickled arrays are refused.
+    DIR holds stores, as `jaxte extract` writes them (DIR itself, <model>/ or <model>/<data set>/;
+    the layers of one are ranked as <model>@<layer>); or <model>.npz (arrays features and labels),
+    or <model>.npy beside labels.npy, or <model>_<dataset>_feature.npy beside
+    <model>_<dataset>_label.npy, or <model>/ with shards (features-*.npy or any *.npy, and
+    labels.npy there or in DIR; or *.npz with features and labels); or files of other tools, see
+    jaxte.store.read_features. What is too large for the memory is read in batches. Pickled arrays
+    are refused.
     A model that cannot be read or scored is listed with the reason and does not stop the others;
     the exit code is 2 if none is left.
     """

@@ -13,11 +13,12 @@ import numpy as np
 
 from jaxte._inputs import InputError
 from jaxte.store import _batch
+from jaxte.store._columns import as_bytes
 from jaxte.store._journal import Batch
 from jaxte.store._manifest import Manifest, Shard
 from jaxte.store.reader import FeatureStore
 
-__all__ = ["SHARD_ROWS", "Appending", "as_bytes"]
+__all__ = ["SHARD_ROWS", "Appending"]
 
 SHARD_ROWS = 1 << 14
 
@@ -157,8 +158,3 @@ class Appending(ABC):
 
     @abstractmethod
     def _finished(self) -> FeatureStore: ...
-
-
-def as_bytes(array: np.ndarray) -> memoryview:
-    """The bytes of a contiguous array."""
-    return memoryview(array.reshape(-1).view(np.uint8).data)

@@ -16,6 +16,7 @@ __all__ = [
     "HEADER",
     "LABEL_TYPES",
     "Column",
+    "as_bytes",
     "check_type",
     "in_memory",
     "inside",
@@ -153,3 +154,8 @@ def inside(root: Path, path: Path) -> Path:
     if not real.is_relative_to(home):
         raise InputError(f"{path} leads out of the store, to {real}: it is not followed")
     return path
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array."""
+    return memoryview(array.reshape(-1).view(np.uint8).data)

@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxte import _files
 from jaxte._inputs import InputError
+from jaxte._optional import require
 from jaxte.sources import Shards, probe_files
 
 __all__ = [
@@ -179,10 +180,7 @@ def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:
 
 
 def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(f"reading {path.name} needs PyTorch: pip install torch") from error
+    torch = require("torch", path.name, "torch")
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < (2, 6):  # before, weights_only could be made to run code
         raise ImportError(
@@ -285,9 +283,7 @@ def _listed(given: Mapping[str, Any]) -> str:
 
 
 def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
-    from jaxte.data._require import require
-
-    pq, pa = require("pyarrow.parquet", path.name), require("pyarrow", path.name)
+    pq, pa = (require(name, path.name, "data") for name in ("pyarrow.parquet", "pyarrow"))
     try:
         with pq.ParquetFile(path) as file:
             kinds = {field.name: field.type for field in file.schema_arrow}

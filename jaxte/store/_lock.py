@@ -49,9 +49,11 @@ def acquire(directory: Path) -> Any:
 
 def release(lock: Any, directory: Path) -> None:
     """Give the lock back; its file stays, because others may be waiting at it."""
-    with suppress(OSError):
-        (directory / OWNER).unlink(missing_ok=True)
-    lock.release()
+    try:
+        with suppress(OSError):
+            (directory / OWNER).unlink(missing_ok=True)
+    finally:
+        lock.release()
 
 
 def _holder(directory: Path) -> str:

@@ -126,6 +126,7 @@ class Manifest:
             "layers": {n: {"dir": c.folder, "width": c.width} for n, c in self.layers.items()},
             "labels": self.labels and {"dtype": self.labels.dtype, "width": self.labels.width},
             "logits": self.logits and {"width": self.logits.width},
+            "versions": list(self.versions),
             "state": "complete" if self.complete else "unfinished",
             "shards": [
                 {"rows": s.rows, "crc32": {f: f"{v:08x}" for f, v in s.crc32.items()}}
@@ -248,7 +249,7 @@ def _identity(manifest: Manifest) -> dict[str, Any]:
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Entries of nested objects by dotted path; a list is one entry."""
-    if not isinstance(value, dict) or (path and not value):
+    if not isinstance(value, dict):
         yield path, value
         return
     for key, item in value.items():

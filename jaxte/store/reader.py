@@ -13,7 +13,7 @@ import numpy as np
 from jaxte._inputs import InputError
 from jaxte.sources import Rows, Source
 from jaxte.store import _journal
-from jaxte.store._columns import HEADER, Column, in_memory
+from jaxte.store._columns import Column, as_bytes, in_memory
 from jaxte.store._manifest import Manifest
 from jaxte.store._recovery import checksum, located, safe
 from jaxte.store.parts import Parts
@@ -115,7 +115,10 @@ class FeatureStore:
             if None in (file for file, _ in found):
                 raise FileNotFoundError(root / column.folder)
             files[column.folder] = [(file, rows) for file, rows in found if file is not None]
-        return cls(manifest, directory=root, files=files, batches=tuple(batches))
+        store = cls(manifest, directory=root, files=files, batches=tuple(batches))
+        for column in manifest.columns:  # now, before a writer gives them other names
+            store._parts(column)
+        return store
 
     # --- what it is -------------------------------------------------------------------------------
 
@@ -228,7 +231,7 @@ class FeatureStore:
                     column.check(self.directory, index, rows)
                     sound = checksum(file) == self._manifest.shards[index].crc32[column.folder]
                 else:
-                    sound = _intact(column, file, plan[index])
+                    sound = _intact(column, self._parts(column)[index], plan[index])
                 wrong += [] if sound else [str(file)]
         if wrong:
             raise InputError(
@@ -293,11 +296,12 @@ def _finished(root: Path, manifest: Manifest) -> dict[str, list[tuple[Path, int]
     }
 
 
-def _intact(column: Column, file: Path, group: _journal.Group) -> bool:
-    """Whether every batch of a shard that is still written has its checksum."""
-    with file.open("rb") as stream:
-        stream.seek(HEADER)
-        return all(
-            zlib.crc32(stream.read(batch.rows * column.row_bytes)) == batch.crc32[column.folder]
-            for batch in group.batches
-        )
+def _intact(column: Column, part: np.ndarray, group: _journal.Group) -> bool:
+    """Whether every batch of a shard that may still be written has its checksum."""
+    start = 0
+    for batch in group.batches:
+        rows = part[start : start + batch.rows]
+        if zlib.crc32(as_bytes(rows)) != batch.crc32[column.folder]:
+            return False
+        start += batch.rows
+    return True

@@ -16,13 +16,13 @@ import numpy as np
 from jaxte import _files
 from jaxte._inputs import InputError
 from jaxte.store import _lock, _recovery
-from jaxte.store._appending import SHARD_ROWS, Appending, as_bytes
-from jaxte.store._columns import Column, inside
+from jaxte.store._appending import SHARD_ROWS, Appending
+from jaxte.store._columns import Column, as_bytes, inside
 from jaxte.store._journal import JOURNAL, Batch, groups, line, read
 from jaxte.store._manifest import MANIFEST, Manifest, Shard, differences, versions
 from jaxte.store.reader import FeatureStore
 
-__all__ = ["Writer"]
+__all__ = ["SHARD_ROWS", "Writer"]
 
 _LEFTOVERS = {_lock.LOCK, _lock.OWNER, JOURNAL, f"{MANIFEST}.part", f"{_lock.OWNER}.part"}
 
