@@ -1,5 +1,31 @@
-"""From a model and data to features, or to their moments alone."""
+"""From a model and data to features in a store, or to their moments alone.
 
-from jaxte.extraction._stream import stream
+`as_model` makes one kind of thing of all models, `extract` runs it, `stream` keeps no features.
+Loaded on first use: moments need the metrics' own helpers, features do not.
+"""
 
-__all__ = ["stream"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxte.extraction._stream import stream
+    from jaxte.extraction.loop import extract
+    from jaxte.extraction.models import Model, as_model, fingerprint, resolve
+
+__all__ = ["Model", "as_model", "extract", "fingerprint", "resolve", "stream"]
+
+_HOMES = {"extract": "loop", "stream": "_stream"}  # the others are at home in models
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'jaxte.extraction' has no attribute {name!r}")
+    home = importlib.import_module(f"jaxte.extraction.{_HOMES.get(name, 'models')}")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

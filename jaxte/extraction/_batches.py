@@ -21,7 +21,7 @@ _INPUTS = ("inputs", "image", "images", "text", "texts", "tokens", "words", "x")
 class Batch(NamedTuple):
     """Inputs [b, ...], as one array or a pytree of them, and what to learn of each row."""
 
-    index: int
+    number: int
     inputs: Any
     labels: Any  # an array [b, ...], or a list of b arrays where their lengths differ
     rows: int
@@ -151,9 +151,7 @@ def _parts(given: Any, index: int, weighted: bool) -> tuple[Any, ...]:
 def _weights(given: Sequence[Any], batch: Batch) -> np.ndarray:
     weights = np.asarray(given[0], np.float64)
     if weights.shape != (batch.rows,) or not (np.isfinite(weights) & (weights >= 0)).all():
-        raise InputError(
-            f"batch {batch.index}: weights must be finite and >= 0, one for each row"
-        )
+        raise InputError(f"batch {batch.number}: weights must be finite and >= 0, one for each row")
     return weights
 
 

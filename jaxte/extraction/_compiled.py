@@ -43,4 +43,5 @@ def kept(
 
 def _is_value(apply: Any) -> bool:
     """Whether equality says more than identity; a bound method holds on to its object."""
-    return type(apply).__eq__ is not object.__eq__ and not isinstance(apply, MethodType)
+    equality: Any = type(apply).__eq__
+    return equality is not object.__eq__ and not isinstance(apply, MethodType)

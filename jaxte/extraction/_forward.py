@@ -16,7 +16,7 @@ from jaxte._mesh import SAMPLES, Layout
 from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
-from jaxte.extraction.models import Model
+from jaxte.extraction.models import Model, settled
 
 __all__ = ["Forward", "Rows"]
 
@@ -52,15 +52,12 @@ class Forward:
     ) -> None:
         self.model, self.dtype, self.layout = model, dtype, layout
         self.size = size
-        self._wanted = (LOGITS,) if logits and model.level == "example" else ()
+        self._wanted: tuple[str, ...] = (LOGITS,) if logits and model.level == "example" else ()
         self._shapes: Any = None
         self._grid: tuple[int, ...] = ()
         self._thread: ThreadPoolExecutor | None = None
-        params = model.params
-        if params is not None and model.traced:
-            place = None if layout is None else NamedSharding(layout.mesh, PartitionSpec())
-            params = jax.device_put(params, place)
-        self.params = params
+        self._begun = False
+        self.params: Any = None
         self.widths: dict[str, int] = {}
 
     def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
@@ -72,7 +69,7 @@ class Forward:
         inputs = self.filled(batch)
         if not self.model.traced:
             return self._untraced(inputs, self.size, batch, targets, first)
-        chosen = targets.of(batch.labels, batch.index, self.grid(inputs), first)
+        chosen = targets.of(batch.labels, batch.number, self.grid(inputs), first)
         places = _places(chosen, self.size)
         outputs = self._compiled()(self.params, *self._placed(inputs, places))
         return lambda: self._rows(outputs, chosen, batch)
@@ -82,7 +79,15 @@ class Forward:
         self.size = max(self.size, batch.rows)
         if self.layout is not None:
             self.size = self.layout.padded(self.size)
-        return jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
+        inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
+        if not self._begun:
+            self.model = settled(self.model, inputs)
+            if self.model.traced:
+                layout = self.layout
+                place = None if layout is None else NamedSharding(layout.mesh, PartitionSpec())
+                self.params = jax.device_put(self.model.params, place)
+            self._begun = True
+        return inputs
 
     def grid(self, inputs: Any) -> tuple[int, ...]:
         """The positions of an example in the outputs, looked at once for every shape of inputs.
@@ -132,9 +137,7 @@ class Forward:
             samples = PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
             specs = (PartitionSpec(), samples, samples)
             # each device runs the model on its own rows, whatever it is made of
-            cut = jax.shard_map(
-                step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False
-            )
+            cut = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False)
             return jax.jit(cut)
 
         return kept(self.model.apply, ("extract", layers, wanted, dtype, mesh), make)
@@ -157,7 +160,7 @@ class Forward:
 
         def work() -> tuple[Any, Chosen]:
             arrays, grid = self.outside(inputs, size)
-            chosen = targets.of(batch.labels, batch.index, grid, first)
+            chosen = targets.of(batch.labels, batch.number, grid, first)
             places = _places(chosen, size)
             return _collect(arrays, self.model.layers, self._wanted, self.dtype, places), chosen
 
@@ -175,7 +178,7 @@ class Forward:
             arrays = {name: value[counted] for name, value in arrays.items() if name != VALID}
             labels = labels[counted]
         for name, value in arrays.items():
-            self._check_finite(value, name, batch.index)
+            self._check_finite(value, name, batch.number)
         logits = arrays.get(LOGITS) if self._wanted else None
         return Rows({name: arrays[name] for name in self.model.layers}, labels, logits)
 
@@ -254,7 +257,9 @@ def grid_of(model: Model, out: Any, rows: int) -> tuple[int, ...]:
                 "or choose another level"
             )
         if shape[0] != rows:
-            raise InputError(f"{model.name}: layer {name} has {shape[0]} rows for a batch of {rows}")
+            raise InputError(
+                f"{model.name}: layer {name} has {shape[0]} rows for a batch of {rows}"
+            )
         grids[name] = shape[1:-1]
     if len(set(grids.values())) > 1:
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxte._inputs import InputError
@@ -18,10 +18,10 @@ class Stored(Protocol):
     """What a store knows of a batch."""
 
     @property
-    def examples(self) -> int: ...  # noqa: D102
+    def examples(self) -> int: ...
 
     @property
-    def digest(self) -> str: ...  # noqa: D102
+    def digest(self) -> str: ...
 
 
 class Reader:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,20 +17,44 @@ from jaxte import _inputs, moments
 from jaxte._blocks import Labels, checked
 from jaxte._inputs import InputError
 from jaxte._precision import precision_context
+from jaxte._progress import Progress, reporter
+from jaxte.extraction._batches import Batch, Prepare, filled, read
+from jaxte.extraction._compiled import kept
+from jaxte.extraction._forward import VALID, Forward, picked
+from jaxte.extraction._reader import Reader, as_dataset
+from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
+from jaxte.extraction.models import Model, as_model
 from jaxte.moments import Moments
 
-__all__ = ["stream"]
+if TYPE_CHECKING:
+    from jaxte.data import Dataset
+
+__all__ = ["stream", "streamed"]
+
+_FUNCTIONS = (FunctionType, MethodType, functools.partial, type(jax.jit(lambda: None)))
 
 
 def stream(
-    apply_fn: Callable[..., Any],
-    batches: Iterable[Any] | Callable[[], Iterable[Any]],
+    apply_fn: Any,
+    batches: Any,
     *,
     params: Any = None,
     num_classes: int | None = None,
     num_targets: int | None = None,
     class_counts: ArrayLike | None = None,
     precision: str = "auto",
+    layers: str | None = None,
+    pool: str = "mean",
+    variables: Any = None,
+    prepare: Prepare | None = None,
+    level: str | None = None,
+    compute_dtype: str | None = None,
+    batch_size: int = 64,
+    pixels: float | Sequence[float] | None = None,
+    pixel_budget: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    progress: bool | Progress = False,
 ) -> Moments:
     r"""The moments of a model's features, without ever keeping the features.
 
@@ -44,17 +68,32 @@ def stream(
 
     Args:
         apply_fn: inputs -> features [b, d], or (params, inputs) -> features; traced by JAX, so
-            without side effects and in inference mode.
+            without side effects and in inference mode. Or any model that `jaxte.extract` takes.
         batches: (inputs, labels) or (inputs, labels, weights) for each batch; inputs are any
             pytree of arrays with b rows, labels [b] integer classes, or [b] or [b, k] floats. The
-            shapes of the first batch are compiled for; shorter ones are filled up.
+            shapes of the first batch are compiled for; shorter ones are filled up. Or what else
+            `jaxte.extract` takes: dicts, a `jaxte.data.Dataset`.
         params: weights of the model. Given here they are an argument of the compiled step; what
             ``apply_fn`` closes over may be copied into it, and two models of one architecture
             are then compiled twice.
-        num_classes: C, required for integer labels unless ``class_counts`` are given.
+        num_classes: C, required for integer labels unless ``class_counts`` are given or a data
+            set knows it.
         num_targets: k, for float labels; taken from the first batch unless given.
-        class_counts: [C] samples of each class in the end, for `face` (see `jaxte.moments.init`).
+        class_counts: [C] samples of each class in the end, for `face` (see `jaxte.moments.init`);
+            a data set of images or texts counts its own.
         precision: of the moments, "auto", "float32" or "float64", as in `jaxte.rank`.
+        layers: path of one layer, where ``apply_fn`` is a model.
+        pool: as in `jaxte.extract`, like all that follow.
+        variables: of a linen module.
+        prepare: list of raw examples -> arrays of one shape.
+        level: "example", "token" or "dense".
+        compute_dtype: of the model's arithmetic.
+        batch_size: examples of a data set at once.
+        pixels: of label maps.
+        pixel_budget: of label maps, instead.
+        seed: of the choice of pixels.
+        workers: threads that read a data set ahead.
+        progress: True for a progress bar, or a function (done, total, name) of examples.
 
     Returns:
         `jaxte.moments.Moments` of d features, in the units of the features.
@@ -76,120 +115,148 @@ def stream(
         >>> state.means.shape, state.counts.tolist()
         ((2, 4), [5.0, 5.0])
     """
-    if class_counts is not None and num_classes is None:
+    plain = params is not None or isinstance(apply_fn, _FUNCTIONS)
+    if plain and layers is None and level is None and compute_dtype is None:
+        form = "inputs" if params is None else "params"
+        apply = functools.partial(_outputs, apply_fn, form)
+        given = _Given(Model("apply_fn", apply, ("features",), params, prepare), apply_fn, form)
+    else:
+        level = level_of(apply_fn, as_dataset(batches), level)
+        options: dict[str, Any] = {"layers": layers, "pool": pool, "variables": variables}
+        options |= {"prepare": prepare, "level": level, "compute_dtype": compute_dtype}
+        given = of_model(as_model(apply_fn, **options))
+    if len(given.model.layers) > 1:
+        raise InputError(
+            f"{given.model.name} has several layers ({', '.join(given.model.layers)}): choose one"
+        )
+    found = streamed(
+        given,
+        batches,
+        num_classes=num_classes,
+        num_targets=num_targets,
+        class_counts=class_counts,
+        precision=precision,
+        batch_size=batch_size,
+        pixels=Pixels(pixels, pixel_budget, seed),
+        workers=workers,
+        progress=progress,
+    )
+    return found[given.model.layers[0]]
+
+
+class _Given(NamedTuple):
+    """A model, the function that its compiled step lives as long as, and how to call that."""
+
+    model: Model
+    owner: Any
+    form: str  # "inputs", "params": function of these to features; "layers": apply of a model
+
+
+def of_model(model: Model) -> _Given:
+    """A `Model` as `streamed` takes it."""
+    return _Given(model, model.apply if model.traced else _outside, "layers")
+
+
+def streamed(
+    given: _Given,
+    batches: Any,
+    *,
+    num_classes: int | None = None,
+    num_targets: int | None = None,
+    class_counts: ArrayLike | None = None,
+    precision: str = "auto",
+    batch_size: int = 64,
+    pixels: Pixels | None = None,
+    workers: int = 0,
+    progress: bool | Progress = False,
+) -> dict[str, Moments]:
+    """The moments of every layer of a model."""
+    model, dataset = given.model, as_dataset(batches)
+    if class_counts is None and dataset is not None and dataset.task == "classification":
+        class_counts = _counts(dataset, num_classes)
+    if num_classes is None and class_counts is not None:
         num_classes = np.size(class_counts)
+    targets = targets_of(model, dataset, num_classes, pixels or Pixels())
     plain = jnp.result_type(float) == jnp.float64
-    step = _step_for(apply_fn, params is not None)
-    state: Moments | None = None
-    before: tuple[Array, int] | None = None
-    size = seen = 0
-    with precision_context(precision):
+    reader = Reader(batches, model.prepare, batch_size, workers)
+    source = read(batches, model.prepare, weighted=True) if dataset is None else reader.rest(())
+    step = kept(given.owner, ("stream", given.form, model.layers), functools.partial(_made, given))
+    states: dict[str, Moments] = {}
+    before: tuple[Array, Batch] | None = None
+    seen = 0
+    with precision_context(precision), reporter(progress, model.name) as report:
         dtype = jnp.zeros(()).dtype
         with jax.enable_x64(plain):
-            params = jax.tree.map(_on_device, params)
-        for index, given in _numbered(batches, plain):
+            forward = Forward(model, dtype="", logits=False, layout=None, size=reader.size)
+        report(0, reader.total, model.name)
+        for batch in _read(source, plain):
             with jax.enable_x64(plain):
-                batch = _checked(given, index)
-            rows = len(batch.weights)
-            size = max(size, rows)
-            with jax.enable_x64(plain):
-                inputs = jax.tree.map(functools.partial(_filled, size=size), batch.inputs)
-                if state is None:
-                    width = _width(apply_fn, params, inputs)
-            if state is None:
-                known = _kind(batch.labels, num_classes, num_targets)
-                state = moments.init(
-                    width,
-                    num_classes=known.num_classes,
-                    num_targets=known.num_targets,
-                    class_counts=class_counts,
-                )
-                state = jax.tree.map(jnp.array, state)  # the step writes over it
-            labels = checked(batch.labels, batch.weights, known, dtype, batch=index, start=seen)
-            weights = np.pad(batch.weights, (0, size - rows)).astype(dtype)
-            state, bad = step(state, params, inputs, _filled(labels, size), weights, plain=plain)
-            _check_finite(before)  # the step before: this one is under way meanwhile
-            before, seen = (bad, index), seen + rows
-        _check_finite(before)
-    if state is None:
+                inputs = forward.filled(batch)
+                if model.traced:
+                    grid = forward.grid(inputs)
+                else:
+                    inputs, grid = forward.outside(inputs, forward.size)
+                row = _rows(batch, targets, grid, seen)
+                places = None if row.places is None else filled(row.places, forward.size)
+                inputs, places = jax.tree.map(jnp.asarray, (inputs, places))
+            if not states:
+                known = _kind(row.labels, targets.num_classes, num_targets)
+                states = _empty(forward.widths, known, class_counts)
+            labels = checked(row.labels, row.weights, known, dtype, batch=batch.number, start=seen)
+            positions = len(labels) // batch.rows
+            weights = np.pad(row.weights, (0, (forward.size - batch.rows) * positions))
+            states, bad = step(
+                states,
+                forward.params if model.traced else None,
+                inputs,
+                places,
+                filled(labels, forward.size * positions),
+                weights.astype(dtype),
+                plain=plain,
+            )
+            _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
+            before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
+            report(seen, reader.total, model.name)
+        _check_finite(before, model.layers)
+    if not states:
         raise InputError("there are no batches: was the iterator used up before?")
-    return state
+    return states
 
 
-class _Batch(NamedTuple):
-    inputs: Any
-    labels: np.ndarray
-    weights: np.ndarray
+def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:
+    """How many examples of each class there are, from the labels alone."""
+    labels = dataset.labels()
+    most = num_classes or dataset.num_classes
+    return None if labels is None or most is None else np.bincount(labels, minlength=most)
 
 
-def _numbered(batches: Any, plain: bool) -> Iterator[tuple[int, Any]]:
-    """Numbered batches, made in the caller's own precision."""
-    with jax.enable_x64(plain):
-        iterator = iter(batches() if callable(batches) else batches)
-    index = 0
+def _read(batches: Iterator[Batch], plain: bool) -> Iterator[Batch]:
+    """Batches made in the caller's own precision."""
     while True:
         with jax.enable_x64(plain):
             try:
-                batch = next(iterator)
+                batch = next(batches)
             except StopIteration:
                 return
-        yield index, batch
-        index += 1
+        yield batch
 
 
-def _checked(batch: Any, index: int) -> _Batch:
-    if not isinstance(batch, tuple | list) or not 2 <= len(batch) <= 3:
-        raise InputError(f"batch {index} must be (inputs, labels) or (inputs, labels, weights)")
-    inputs, labels, *rest = batch
-    inputs = jax.tree.map(_as_array, inputs)
-    labels = np.asarray(labels)
-    rows = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(inputs)}
-    if rows != {labels.shape[:1]} or not labels.shape or not len(labels):
-        shapes = ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(inputs)) or "nothing"
-        raise InputError(
-            f"batch {index} has inputs {shapes} and labels {labels.shape}: all need the same "
-            "number of rows, at least one"
-        )
-    weights = np.asarray(rest[0], np.float64) if rest else np.ones(len(labels))
-    if weights.shape != labels.shape[:1] or not (np.isfinite(weights) & (weights >= 0)).all():
-        raise InputError(f"batch {index}: weights must be finite and >= 0, one for each row")
-    return _Batch(inputs, labels, weights)
+class _Rows(NamedTuple):
+    """Labels and weights of the rows of features of a batch, and which positions these are."""
+
+    labels: np.ndarray
+    weights: np.ndarray
+    places: np.ndarray | None
 
 
-def _as_array(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.Array | np.ndarray) else np.asarray(leaf)
-
-
-def _on_device(leaf: Any) -> Array:
-    return jnp.asarray(leaf)
-
-
-def _filled(leaf: Any, size: int) -> Any:
-    """As many rows as are compiled for: the last again, which any model can take."""
-    lacking = size - len(leaf)
-    if lacking:
-        xp: Any = jnp if isinstance(leaf, jax.Array) else np
-        leaf = xp.concatenate([leaf, xp.repeat(leaf[-1:], lacking, axis=0)])
-    return jnp.asarray(leaf)
-
-
-def _width(apply_fn: Callable[..., Any], params: Any, inputs: Any) -> int:
-    arguments = (inputs,) if params is None else (params, inputs)
-    out = jax.eval_shape(apply_fn, *arguments)
-    rows = len(jax.tree.leaves(inputs)[0])
-    if not isinstance(out, jax.ShapeDtypeStruct):
-        raise InputError(
-            f"apply_fn returns a {type(out).__name__}, not one array of features: pick one, as "
-            "lambda x: model(x)['features']"
-        )
-    if len(out.shape) != 2:
-        raise InputError(
-            f"apply_fn returns shape {out.shape}, not [b, d]: pool or flatten it, as "
-            "lambda x: model(x).mean(axis=(1, 2))"
-        )
-    if out.shape[0] != rows:
-        raise InputError(f"apply_fn returns {out.shape[0]} rows for a batch of {rows}")
-    return int(out.shape[1])
+def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> _Rows:
+    weights = np.ones(batch.rows) if batch.weights is None else batch.weights
+    if targets.level == "example":
+        return _Rows(np.asarray(batch.labels), weights, None)
+    chosen = targets.of(batch.labels, batch.number, grid, first)
+    assert chosen.counted is not None
+    weights = weights[:, None] * chosen.counted
+    return _Rows(chosen.labels.reshape(-1), weights.reshape(-1), chosen.places)
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> Labels:
@@ -206,41 +273,80 @@ def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) 
     return Labels(int(num_classes), None, None)
 
 
-def _check_finite(done: tuple[Array, int] | None) -> None:
-    if done is not None and (row := int(done[0])) >= 0:
-        raise InputError(
-            f"features of batch {done[1]} contain NaN or infinity, first in row {row} of it: fix "
-            "the model or give those rows weight 0"
+def _empty(
+    widths: dict[str, int], known: Labels, class_counts: ArrayLike | None
+) -> dict[str, Moments]:
+    states = {
+        layer: moments.init(
+            width,
+            num_classes=known.num_classes,
+            num_targets=known.num_targets,
+            class_counts=class_counts,
         )
+        for layer, width in widths.items()
+    }
+    return jax.tree.map(jnp.array, states)  # the step writes over them
 
 
-# The compiled steps live as long as the models that they were made for.
-_STEPS: weakref.WeakKeyDictionary[Any, dict[bool, Any]] = weakref.WeakKeyDictionary()
+def _check_finite(done: tuple[Array, Batch] | None, layers: tuple[str, ...]) -> None:
+    if done is None:
+        return
+    found, batch = np.asarray(done[0]), done[1]
+    for layer, row in zip(layers, found, strict=True):
+        if row >= 0:
+            where = f", layer {layer}," if len(layers) > 1 else ""
+            raise InputError(
+                f"features of batch {batch.number}{where} contain NaN or infinity, first in row "
+                f"{row} of it: fix the model or give those rows weight 0"
+            )
 
 
-def _step_for(apply_fn: Callable[..., Any], with_params: bool) -> Callable[..., Any]:
-    try:
-        kept = _STEPS.setdefault(apply_fn, {})
-        refer: Callable[[], Any] = weakref.ref(apply_fn)
-    except TypeError:  # a callable that cannot be hashed or referred to weakly
-        kept, refer = {}, lambda: apply_fn
-    if with_params not in kept:
-        kept[with_params] = _compiled(refer, with_params)
-    return kept[with_params]
+def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) -> Any:
+    """The layers of a model, or the output of a function under the name of one."""
+    if form == "layers":
+        return function(params, inputs)
+    out = function(inputs) if form == "inputs" else function(params, inputs)
+    if not hasattr(out, "shape"):
+        raise InputError(
+            f"apply_fn returns a {type(out).__name__}, not one array of features: pick one, as "
+            "lambda x: model(x)['features']"
+        )
+    return {"features": out}
 
 
-def _compiled(model: Callable[[], Any], with_params: bool) -> Callable[..., Any]:
+def _outside(params: None, inputs: Any) -> Any:
+    """In place of a model that JAX does not trace: its inputs are what that one returned."""
+    return inputs
+
+
+def _made(given: _Given, function: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    form, layers = given.form, given.model.layers
+
     @functools.partial(jax.jit, static_argnames="plain", donate_argnums=0)
     def step(
-        state: Moments, params: Any, inputs: Any, labels: Array, weights: Array, *, plain: bool
-    ) -> tuple[Moments, Array]:
-        """The moments after one more batch, and its first row that is not finite, else -1."""
+        states: dict[str, Moments],
+        params: Any,
+        inputs: Any,
+        places: Array | None,
+        labels: Array,
+        weights: Array,
+        *,
+        plain: bool,
+    ) -> tuple[dict[str, Moments], Array]:
+        """The moments after one more batch; for each layer its first row not finite, else -1."""
         # Python numbers in the model must not turn it into float64 only because the moments are
         with jax.enable_x64(plain):
-            features = model()(params, inputs) if with_params else model()(inputs)
-        wrong = (weights > 0) & ~jnp.isfinite(features).all(axis=1)
-        bad = jnp.where(wrong.any(), jnp.argmax(wrong), -1)
-        row = _inputs.rows(features.astype(weights.dtype), weights, None)
-        return moments.add(state, row, labels), bad
+            found = picked(_outputs(function(), form, params, inputs), layers, places)
+        if VALID in found:
+            weights = weights * found[VALID].reshape(-1)
+        bad = []
+        for layer in layers:
+            features = found[layer].reshape(len(weights), -1)
+            wrong = (weights > 0) & ~jnp.isfinite(features).all(axis=1)
+            first = jnp.argmax(wrong) // (1 if places is None else places.shape[1])
+            bad.append(jnp.where(wrong.any(), first, -1))
+            row = _inputs.rows(features.astype(weights.dtype), weights, None)
+            states[layer] = moments.add(states[layer], row, labels)
+        return states, jnp.stack(bad)
 
     return step

@@ -150,7 +150,9 @@ class Targets:
             bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
             if bad.any():
                 row = int(np.argmax(bad))
-                raise InputError(f"batch {index} has labels that are not finite, first in row {row}")
+                raise InputError(
+                    f"batch {index} has labels that are not finite, first in row {row}"
+                )
             wide = array.dtype == np.float64
             array = array.astype(np.float64 if wide else np.float32)
         if self._like is None:
@@ -171,8 +173,8 @@ class Targets:
             known = "" if self.num_classes is None else f" of {self.num_classes}"
             ignored = "" if self.level == "example" else f" or {self.ignore} for what is ignored"
             raise InputError(
-                f"batch {index} has label {int(classes[at])} in row {int(rows[at])}: give classes from "
-                f"0 up{known}{ignored}"
+                f"batch {index} has label {int(classes[at])} in row {int(rows[at])}: give classes "
+                f"from 0 up{known}{ignored}"
             )
 
     def _by_example(self, rows: Rows, examples: int, positions: int) -> Chosen:

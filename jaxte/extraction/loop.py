@@ -63,6 +63,7 @@ def extract(
     logits: bool = True,
     dtype: str = "float32",
     compute_dtype: str | None = None,
+    max_length: int | None = None,
     batch_size: int = 64,
     mesh: jax.sharding.Mesh | None = None,
     num_classes: int | None = None,
@@ -103,6 +104,7 @@ def extract(
         logits: whether to keep the output of the model's own head beside the features.
         dtype: of the stored features: "float32", "float16", "bfloat16" or "float64".
         compute_dtype: of the model's arithmetic, as "bfloat16"; its own by default.
+        max_length: tokens at which texts are cut.
         batch_size: examples of a data set at once; an iterable has batches of its own size.
         mesh: devices that share every batch, over an axis "samples".
         num_classes: C, if the data set does not know it; labels are held against it.
@@ -141,6 +143,7 @@ def extract(
         prepare=prepare,
         level=level_of(model, dataset, level),
         compute_dtype=compute_dtype,
+        max_length=max_length,
     )
     return extraction(
         made,
@@ -239,7 +242,7 @@ def _look_back(reader: Reader, writer: Store, forward: Forward, targets: Targets
     for batch in reader.again(writer.batches, writer.complete):
         if reader.dataset is None:
             forward.size = max(forward.size, batch.rows)
-        if batch.index == 0 and forward.model.params is None:
+        if batch.number == 0 and forward.model.params is None:
             assert isinstance(writer, Writer)
             _compare(forward(batch, targets, 0)(), writer, forward)
 
@@ -313,5 +316,5 @@ def _noted(batches: Iterator[Batch]) -> Iterator[Batch]:
             after = "the first batch" if index is None else f"the batch after batch {index}"
             error.add_note(f"while reading {after}")
             raise
-        index = batch.index
+        index = batch.number
         yield batch

@@ -65,7 +65,7 @@ def test_features_that_are_not_finite(hole: float, dtype: str, said: str, tmp_pa
 
 def test_logits_that_are_not_finite() -> None:
     net = with_apply(lambda p, x: {"last": x, "logits": jnp.log(x)})
-    with pytest.raises(jaxte.InputError, match="batch 0 contain NaN.*layer logits"):
+    with pytest.raises(jaxte.InputError, match=r"batch 0 contain NaN.*layer logits"):
         jaxte.extract(net, batches())
 
 
@@ -87,7 +87,7 @@ def test_labels(labels: Any, said: str) -> None:
 
 def test_labels_of_two_kinds() -> None:
     mixed = [(X[:8], Y[:8]), (X[8:16], Y[8:16] * 1.0)]
-    with pytest.raises(jaxte.InputError, match="batch 1 has labels float64.*before it had int32"):
+    with pytest.raises(jaxte.InputError, match=r"batch 1 has labels float64.*before it had int32"):
         jaxte.extract(NET, mixed)
     ragged = [(X[:3], [[1.0, 2.0], [3.0], [4.0]])]
     with pytest.raises(jaxte.InputError, match="batch 0 has labels of different lengths"):
@@ -123,7 +123,7 @@ def test_preparing() -> None:
         raise ValueError("a hole in the text")
 
     net = with_apply(as_it_is, prepare=prepare)
-    with pytest.raises(jaxte.InputError, match="batch 0 cannot be prepared .*a hole in the text"):
+    with pytest.raises(jaxte.InputError, match=r"batch 0 cannot be prepared .*a hole in the text"):
         jaxte.extract(net, batches())
 
 
@@ -133,7 +133,7 @@ def test_other_arguments(tmp_path: Path) -> None:
     with pytest.raises(jaxte.InputError, match="int8 cannot be stored: choose float32"):
         jaxte.extract(NET, batches(), dtype="int8", out=tmp_path / "s")
     with pytest.raises(jaxte.InputError, match="mesh is a int"):
-        jaxte.extract(NET, batches(), mesh=4)  # type: ignore[arg-type]
+        jaxte.extract(NET, batches(), mesh=4)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(jaxte.InputError, match="not empty"):
@@ -143,7 +143,7 @@ def test_other_arguments(tmp_path: Path) -> None:
 def test_a_store_that_another_process_writes(tmp_path: Path) -> None:
     with (
         Writer(tmp_path / "s", model={}, data={}, layers=["last"]),
-        pytest.raises(jaxte.InputError, match="something else|another process"),
+        pytest.raises(jaxte.InputError, match=r"something else|another process"),
     ):
         jaxte.extract(NET, batches(), out=tmp_path / "s")
 
@@ -152,7 +152,7 @@ def test_errors_of_the_model_itself_come_through(tmp_path: Path) -> None:
     def fails(params: Any, x: Any) -> dict[str, Any]:
         return {"last": x @ jnp.ones((5, 5))}
 
-    with pytest.raises(TypeError, match="contracting|dot_general"):
+    with pytest.raises(TypeError, match=r"contracting|dot_general"):
         jaxte.extract(with_apply(fails), batches(), out=tmp_path / "s")
 
     def outside(params: Any, x: Any) -> dict[str, Any]:
@@ -178,5 +178,7 @@ class Words(Dataset):
 
 
 def test_a_model_of_another_level_than_the_task() -> None:
-    with pytest.raises(jaxte.InputError, match="words is a tokens data set.*level='token'.*'examp"):
+    with pytest.raises(
+        jaxte.InputError, match=r"words is a tokens data set.*level='token'.*'examp"
+    ):
         jaxte.extract(NET, Words())

@@ -18,9 +18,9 @@ TOKENS = RANDOM.integers(0, 50, size=(N, WORDS))
 TAGS = np.where(RANDOM.random((N, WORDS)) < 0.4, -100, RANDOM.integers(0, 4, size=(N, WORDS)))
 TABLE = RANDOM.normal(size=(50, 3)).astype(np.float32)
 IMAGES = RANDOM.normal(size=(N, 8, 8, 3)).astype(np.float32)
-MAPS = np.where(
-    RANDOM.random((N, 16, 16)) < 0.1, 255, np.arange(256).reshape(16, 16) // 64
-).astype(np.uint8)
+MAPS = np.where(RANDOM.random((N, 16, 16)) < 0.1, 255, np.arange(256).reshape(16, 16) // 64).astype(
+    np.uint8
+)
 
 
 def words(params: Any, ids: Any) -> dict[str, Any]:
@@ -107,7 +107,10 @@ def test_layers_of_one_grid_and_a_data_set() -> None:
     store = jaxte.extract(both, Scenes(), batch_size=4)
     rows = pixel_rows(MAPS, (4, 4), per_image=8)
     np.testing.assert_array_equal(store.labels, rows.labels)
-    assert (store["wide"].shape, store["last"].shape) == ((len(rows.index), 6), (len(rows.index), 3))
+    assert (store["wide"].shape, store["last"].shape) == (
+        (len(rows.index), 6),
+        (len(rows.index), 3),
+    )
     assert jaxte.rank({"seg": store}, metrics="logme").order("logme")
 
 

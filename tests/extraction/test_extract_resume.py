@@ -126,7 +126,7 @@ def test_other_data_is_refused(
     if complete:
         run(kind(), tmp_path / "s")
     else:
-        with pytest.raises(OSError, match="lost|gone"):
+        with pytest.raises(OSError, match=r"lost|gone"):
             run(first, tmp_path / "s")
     with pytest.raises(jaxte.InputError, match=said):
         run(kind(*change(X, Y)), tmp_path / "s")
@@ -159,7 +159,7 @@ def test_another_model_is_refused(complete: bool, tmp_path: Path) -> None:
         with pytest.raises(OSError, match="lost"):
             run(Table(fails=30), tmp_path / "s")
     other = Model(name="net", apply=project, layers=("last",), params=W + np.float32(1e-6))
-    with pytest.raises(jaxte.InputError, match="fingerprint was .* now it is"):
+    with pytest.raises(jaxte.InputError, match=r"fingerprint was .* now it is"):
         run(Table(), tmp_path / "s", other)
     with pytest.raises(jaxte.InputError, match="dtype was"):
         run(Table(), tmp_path / "s", dtype="float16")
