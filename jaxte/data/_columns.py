@@ -12,9 +12,10 @@ __all__ = ["Choice", "Columns"]
 
 # Names that are taken where none is given, and no two of them occur.
 _USUAL = {
-    "image": ("image", "images", "img", "path", "file", "x", "inputs", "features"),
+    "image": ("image", "images", "img", "path", "file"),
     "text": ("text", "texts", "sentence"),
     "words": ("words", "tokens"),
+    "": ("inputs", "features", "x"),
 }
 _USUAL_LABELS = ("label", "labels", "target", "targets", "y")
 _LABEL_KINDS = ("class", "classes")
@@ -30,7 +31,7 @@ class Choice(NamedTuple):
     def named(self) -> dict[str, str | list[str]]:
         """For the card."""
         label = self.labels[0] if len(self.labels) == 1 else list(self.labels)
-        return {self.kind: self.input, "label": label}
+        return {self.kind or "inputs": self.input, "label": label}
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,10 @@ def _label(kinds: Mapping[str, str], where: str, taken: set[str]) -> str:
 
 def _input(left: Mapping[str, str], kinds: Mapping[str, str], where: str) -> tuple[str, str]:
     usual = [(kind, column) for kind, names in _USUAL.items() for column in names if column in left]
-    usual = [(left[column] if left[column] in _USUAL else kind, column) for kind, column in usual]
     if len(usual) == 1:
-        return usual[0]
-    for sought in _USUAL:
+        ((kind, column),) = usual
+        return kind or left[column], column
+    for sought in ("image", "words", "text"):
         found = [column for column, kind in left.items() if kind == sought]
         if len(found) == 1 and not usual:
             return sought, found[0]

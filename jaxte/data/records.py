@@ -70,11 +70,12 @@ def arrays(inputs: Any, labels: Any, known: Known, name: str, facts: Mapping[str
     """Examples and labels in memory; ``facts`` say where they come from."""
     if not isinstance(inputs, Sequence) or isinstance(inputs, str):
         inputs = np.asarray(inputs)
-    if isinstance(inputs, np.ndarray) and (inputs.ndim == 0 or inputs.dtype == np.object_):
-        raise InputError(
-            f"{name}: inputs have shape {inputs.shape} and dtype {inputs.dtype}: give an array "
-            "with one row per example, or a list of texts, of lists of words or of arrays"
-        )
+        if inputs.ndim == 0:
+            raise InputError(
+                f"{name}: inputs are a single {inputs.dtype}: give an array with one row per "
+                "example, or a list of texts, of lists of words or of arrays"
+            )
+        inputs = list(inputs) if inputs.dtype == np.object_ else inputs
     if not isinstance(labels, np.ndarray | Sequence):
         labels = np.asarray(labels)
     if len(inputs) != len(labels):
