@@ -82,6 +82,11 @@ class Forward:
         inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
         if not self._begun:
             self.model = settled(self.model, inputs)
+            if self.layout is not None and not self.model.traced:
+                raise InputError(
+                    f"{self.model.name} is no model that JAX traces: leave out mesh, or give it "
+                    "devices by its own framework"
+                )
             if self.model.traced:
                 layout = self.layout
                 place = None if layout is None else NamedSharding(layout.mesh, PartitionSpec())

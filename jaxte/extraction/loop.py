@@ -251,9 +251,8 @@ def _compare(rows: Rows, writer: Writer, forward: Forward) -> None:
     """A model whose parameters nobody knows shows by its features that it is the same."""
     store = FeatureStore.open(writer.directory, partial=True)
     for layer, now in rows.features.items():
-        (stored, _), *_ = store[layer].source().read(len(now)) if len(now) else [(now, None)]
-        before = np.asarray(stored[: len(now)], np.float64)
-        now = now.astype(np.float64)
+        stored, _ = next(store[layer].source().read(len(now)), (now, None))
+        before, now = (np.asarray(rows, np.float64) for rows in (stored, now))
         same = before.shape == now.shape
         scale = np.abs(before).max(initial=0)
         limit = _TOLERANCE.get(forward.dtype, _LEAST_TOLERANCE) * scale
