@@ -84,6 +84,8 @@ def known_of(
     if ignore is not None and task not in (None, *IGNORE):
         raise InputError(f"ignore is for tokens and segmentation: the task is {task}")
     if isinstance(classes, int):
+        if classes < 1:
+            raise InputError(f"classes is {classes}: at least 1 is needed")
         return Known(where, task, None, classes, ignore)
     names = None if classes is None else tuple(classes)
     if names is not None and len(set(names)) < len(names):
@@ -187,7 +189,7 @@ def _ids(values: np.ndarray, names: Sequence[str], given: Known) -> np.ndarray:
         row = int(np.flatnonzero(strange)[0])
         raise InputError(
             f"{given.row(row)} has label {str(values[row])!r}, which is none of the classes "
-            f"{', '.join(names)}"
+            f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
         )
     return order[place].astype(np.int32)
 
@@ -238,13 +240,11 @@ def _multilabel(values: np.ndarray | list[Any], given: Known) -> _Made:
         return array.astype(np.float32), array.shape[1], given.names
     lengths = [len(value) for value in values]
     each = given.flat(lengths)
-    array = np.zeros((len(values), given.number or 0), np.float32)
     tags = list(chain.from_iterable(values))
     if not tags and given.number is not None:
-        return array, given.number, given.names
+        return np.zeros((len(values), given.number), np.float32), given.number, given.names
     ids, number, names = _classification(_plain(tags, each), each._replace(ignore=None))
-    assert number is not None
-    array = np.zeros((len(values), number), np.float32)
+    array = np.zeros((len(values), number or 0), np.float32)
     array[np.repeat(np.arange(len(values)), lengths), ids] = 1
     return array, number, names
 

@@ -206,10 +206,7 @@ class _Rows:
             if self.label in self._stored:
                 value = _images.decode_map(value, f"{self.name}, row {row}, {self.label}")
             return _targets.check_map(np.asarray(value), known, row)
-        label = _targets.make([value], known.of_row(row), words=self.words).values[0]
-        if self.words and self.input in parsed and len(parsed[self.input]) != len(label):
-            raise InputError(f"{known.where}: row {row} has not as many tags as words")
-        return label
+        return _targets.make([value], known.of_row(row), words=self.words).values[0]
 
     def targets(self) -> Targets:
         """Labels read one by one where task and classes are known, else all at once."""
@@ -242,5 +239,8 @@ class _Prepared(Records):
     def read(self, row: int) -> tuple[Any, Any]:
         """Example and label of a row."""
         parsed = self._rows.parse(row, self._rows.input, self._rows.label)
-        label = self._rows.target(parsed, row) if self._lazy else self.label(row)
-        return self._rows.example(parsed, row), label
+        label = self._rows.target(parsed, row) if self._lazy else self._targets.values[row]
+        example = self._rows.example(parsed, row)
+        if self.task == "tokens" and len(example) != len(label):
+            raise InputError(f"{self.name}: row {row} has {len(example)} words, {len(label)} tags")
+        return example, int(label) if self.task == "classification" else label

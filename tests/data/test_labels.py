@@ -140,6 +140,8 @@ def test_label_maps() -> None:
         ([0, 1], {"task": "detection"}, "unknown task 'detection'"),
         ([0, 1], {"task": "classification", "ignore": 3}, "ignore is for tokens"),
         ([0, 1], {"classes": ("a", "a")}, "named twice"),
+        ([0, 1], {"classes": 0}, "classes is 0: at least 1"),
+        (["z"], {"classes": tuple("abcdefghijkl")}, r"none of the classes a, b, .*, j, \.\.\.$"),
         (np.full((1, 2, 2), 0.5), {}, "type float64 and shape"),
         (np.full((1, 2, 2), -1), {}, r"row 0 has label -1, which is neither a class \(0\)"),
         (np.full((1, 2, 2), 9), {"classes": 4}, r"label 9, which is neither a class \(0 to 3\)"),

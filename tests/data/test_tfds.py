@@ -33,6 +33,7 @@ def test_rows_are_the_images_and_labels_that_went_in(prepared: Path) -> None:
         image, label = train[row]
         np.testing.assert_array_equal(image, images[row][..., None])
         assert (image.dtype, label, train.label(row)) == (np.uint8, classes[row], classes[row])
+        assert type(label) is type(train.label(row)) is int
     labels = train.labels()
     assert labels is not None
     np.testing.assert_array_equal(labels, classes[:1000])
@@ -167,6 +168,10 @@ def test_words_and_their_tags(tmp_path: Path) -> None:
     _, labels = next(tagged.batches(2))
     np.testing.assert_array_equal(labels, [[1, 0, 0], [0, -100, -100]])
     assert tagged.labels() is None
+    wrong = [{"tokens": ["one"], "ner": [0, 0]}]
+    prepare(tmp_path, "wrong", known, {"train": wrong})
+    with pytest.raises(InputError, match="row 0 has 1 words, 2 tags"):
+        load("wrong/train", tmp_path)[0]
 
 
 def test_label_maps(tmp_path: Path) -> None:
