@@ -12,7 +12,7 @@ import numpy as np
 
 __all__ = ["SMALL", "of_files", "of_values"]
 
-SMALL = 64 << 20  # bytes up to which data are read for their checksum alone
+SMALL = 256 << 20  # bytes up to which data are read for their checksum alone
 
 
 def of_values(values: Iterable[Any]) -> str:
@@ -34,7 +34,7 @@ def of_values(values: Iterable[Any]) -> str:
 
 
 def of_files(files: Sequence[Path], root: Path) -> dict[str, Any]:
-    """Number, size and SHA-256 of files: of names and sizes, and of contents up to 64 MiB in all.
+    """Number, size and SHA-256 of files: of names and sizes, and of contents up to 256 MiB in all.
 
     Names are those below ``root``, so that a directory may be moved.
     """
@@ -45,7 +45,9 @@ def of_files(files: Sequence[Path], root: Path) -> dict[str, Any]:
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
         digest.update(f"{name.as_posix()}\0{size}\0".encode(errors="surrogateescape"))
         if read:
-            digest.update(file.read_bytes())
+            with file.open("rb") as stream:
+                while part := stream.read(1 << 20):
+                    digest.update(part)
     return {
         "number": len(files),
         "bytes": sum(sizes),
