@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxte._inputs import InputError
-from jaxte.data._require import require
+from jaxte._optional import require
 
 __all__ = ["SUFFIXES", "decode", "decode_map"]
 
@@ -67,9 +67,9 @@ def decode_map(given: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
 
 
 def _opened(given: str | os.PathLike[str] | bytes, where: str, take: Any) -> np.ndarray:
-    pillow = require("PIL", "reading images")
-    require("PIL.Image", "reading images")
-    require("PIL.ImageOps", "reading images")
+    pillow = require("PIL", "reading images", "data")
+    require("PIL.Image", "reading images", "data")
+    require("PIL.ImageOps", "reading images", "data")
     try:
         with warnings.catch_warnings():  # of damaged EXIF data and the like
             warnings.simplefilter("ignore")

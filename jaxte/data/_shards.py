@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxte._inputs import InputError
-from jaxte.data._require import require
+from jaxte._optional import require
 
 __all__ = ["FORMATS", "Shards"]
 
@@ -86,14 +86,14 @@ def _tfrecord(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
 
 
 def _array_record(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
-    source = require("array_record.python.array_record_data_source", "reading array_record")
+    source = require("array_record.python.array_record_data_source", "reading array_record", "data")
     records = source.ArrayRecordDataSource(f"{path}[{skip}:{skip + take}]")
     read: Callable[[int], bytes] = records.__getitem__
     return read
 
 
 def _parquet(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
-    table = require("pyarrow.parquet", "reading Parquet").read_table(path)
+    table = require("pyarrow.parquet", "reading Parquet", "data").read_table(path)
     if len(table) < skip + take:
         raise _short(path, len(table), skip + take)
     column = table.column(0).slice(skip, take)

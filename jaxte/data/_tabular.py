@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from jaxte._inputs import InputError
+from jaxte._optional import require
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Columns
-from jaxte.data._require import require
 from jaxte.data._targets import Known, Targets
 from jaxte.data.folders import check_files
 from jaxte.data.records import Records, card, check_words
@@ -45,7 +45,7 @@ class Table:
 
 def kind_of(type: Any) -> str:
     """What a column may hold, by its Arrow type."""
-    types = require("pyarrow.types", _WHAT)
+    types = require("pyarrow.types", _WHAT, "data")
     if types.is_dictionary(type):
         return kind_of(type.value_type)
     if types.is_string(type) or types.is_large_string(type) or types.is_string_view(type):
@@ -87,7 +87,7 @@ def records(
         values = _labels(table, choice.labels, known)
         targets = _targets.make(values, known, words=choice.kind == "words")
     if targets.task == "tokens":
-        compute = require("pyarrow.compute", _WHAT)
+        compute = require("pyarrow.compute", _WHAT, "data")
         lengths = compute.list_value_length(table.column(choice.input)).to_pylist()
         check_words(lengths, targets, known)
     if targets.task == "multilabel" and targets.class_names is None and len(choice.labels) > 1:

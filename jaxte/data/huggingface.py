@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxte._inputs import InputError
+from jaxte._optional import require
 from jaxte.data._columns import Columns
-from jaxte.data._require import require
 from jaxte.data._specs import split_off
 from jaxte.data._tabular import Table, kind_of, records
 from jaxte.data._targets import Known
@@ -25,7 +25,7 @@ def hugging_face(where: str, columns: Columns, known: Known, name: str) -> Recor
     Raises:
         InputError: if it cannot be found, or has no such split.
     """
-    datasets = require("datasets", _WHAT)
+    datasets = require("datasets", _WHAT, "data")
     path, split = split_off(where)
     of_several = (Path(path) / "dataset_dict.json").is_file()
     if (Path(where) / "state.json").is_file() and not of_several:  # one split, saved alone
@@ -67,7 +67,7 @@ def of_object(given: Any, columns: Columns, known: Known, name: str, title: str)
     Raises:
         InputError: for a dictionary of splits, a stream, or columns that cannot be used.
     """
-    datasets = require("datasets", _WHAT)
+    datasets = require("datasets", _WHAT, "data")
     if isinstance(given, dict):
         raise InputError(f"{name} has splits: choose one of {', '.join(given)}")
     if not isinstance(given, datasets.Dataset):

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxte._inputs import InputError
+from jaxte._optional import require
 from jaxte.data import _digests
 from jaxte.data._columns import Columns
-from jaxte.data._require import require
 from jaxte.data._tabular import Table, kind_of, records
 from jaxte.data._targets import Known
 from jaxte.data.records import Records
@@ -29,7 +29,7 @@ def table_file(kind: str, where: str, columns: Columns, known: Known, name: str)
     path = Path(where)
     if not path.is_file():
         raise InputError(f"{path} is no file")
-    pyarrow = require("pyarrow", _WHAT)
+    pyarrow = require("pyarrow", _WHAT, "data")
     try:
         content = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[kind](path)
     except (pyarrow.ArrowException, OSError) as error:
@@ -40,7 +40,7 @@ def table_file(kind: str, where: str, columns: Columns, known: Known, name: str)
 
 def table(given: Any, columns: Columns, known: Known) -> Records:
     """The rows of a pandas data frame or a pyarrow table; paths are relative to the directory."""
-    pyarrow = require("pyarrow", _WHAT)
+    pyarrow = require("pyarrow", _WHAT, "data")
     if not isinstance(given, pyarrow.Table):
         given = pyarrow.Table.from_pandas(given, preserve_index=False)
     return _of(given, columns, known, "table", Path(), {"source": "table"})
@@ -60,7 +60,7 @@ def _of(
 
 
 def _read_csv(path: Path) -> Any:
-    csv = require("pyarrow.csv", _WHAT)
+    csv = require("pyarrow.csv", _WHAT, "data")
     return csv.read_csv(
         path,
         read_options=csv.ReadOptions(block_size=_block(path)),
@@ -71,11 +71,11 @@ def _read_csv(path: Path) -> Any:
 
 
 def _read_parquet(path: Path) -> Any:
-    return require("pyarrow.parquet", _WHAT).read_table(path)
+    return require("pyarrow.parquet", _WHAT, "data").read_table(path)
 
 
 def _read_jsonl(path: Path) -> Any:
-    json = require("pyarrow.json", _WHAT)
+    json = require("pyarrow.json", _WHAT, "data")
     return json.read_json(path, read_options=json.ReadOptions(block_size=_block(path)))
 
 

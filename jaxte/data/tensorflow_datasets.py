@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from jaxte._inputs import InputError
+from jaxte._optional import require
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Choice, Columns
-from jaxte.data._require import require
 from jaxte.data._shards import FORMATS, Shards
 from jaxte.data._specs import split_off
 from jaxte.data._targets import Known, Targets
@@ -52,7 +52,7 @@ def tfds(where: str, columns: Columns, known: Known, name: str, data_dir: str | 
     shards = Shards(parts, format)
     if len(shards) == 0:
         raise InputError(f"{name} has no rows")
-    library = require("tensorflow_datasets", _WHAT)
+    library = require("tensorflow_datasets", _WHAT, "data")
     kinds = {
         key: _kind(feature, library.features) for key, feature in sorted(info.features.items())
     }
@@ -73,7 +73,7 @@ def tfds(where: str, columns: Columns, known: Known, name: str, data_dir: str | 
 
 def _builder(title: str, data_dir: str | None, name: str) -> Any:
     """The builder of a data set that is prepared, or is prepared now."""
-    library = require("tensorflow_datasets", _WHAT)
+    library = require("tensorflow_datasets", _WHAT, "data")
     head, colon, tail = title.rpartition(":")
     if colon and not re.match(r"[\d*]+\.", tail):  # NAME:CONFIG
         title = f"{head}/{tail}"
@@ -165,7 +165,7 @@ class _Rows:
     def __init__(
         self, shards: Shards, features: Mapping[str, Any], choice: Choice, known: Known, name: str
     ) -> None:
-        library = require("tensorflow_datasets", _WHAT)
+        library = require("tensorflow_datasets", _WHAT, "data")
         self.shards, self.name = shards, name
         self.input, (self.label,) = choice.input, choice.labels
         self.features = {key: features[key] for key in (self.input, self.label)}
