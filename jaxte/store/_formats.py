@@ -180,7 +180,7 @@ def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:
 
 
 def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
-    torch = require("torch", path.name, "torch")
+    torch = require("torch", path.name, "hf")
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < (2, 6):  # before, weights_only could be made to run code
         raise ImportError(

@@ -152,36 +152,33 @@ def _visible(directory: Path) -> list[Path]:
 def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
     """Which models the directory holds, of one data set, judged by names and manifests alone."""
     stores = [_as_store(folder, directory) for folder in stores_in(directory)]
-    if dataset is not None and len(stores) > 1:
-        stores = [one for one in stores if dataset in one.datasets]
-    models = [one.model for one in stores]
-    stores = [  # one model in several stores is called by their directories
-        one
-        if models.count(one.model) == 1 or len({s.datasets[:1] for s in stores}) > 1
-        else one._replace(model=one.features.relative_to(directory).as_posix())
-        for one in stores
-    ]
     if stores and stores[0].features == directory:
         return stores
     visible = _visible(directory)
     files = [f for f in visible if f.is_file()]
     folders = [f for f in visible if f.is_dir()]
     known = [*stores, *_pairs(files, dataset), *_probes(folders)]
+    names = sorted({one.datasets[0] for one in known if one.datasets})
     if dataset is not None:
-        chosen = [one for one in known if dataset in one.datasets]
-        if not chosen:
-            others = sorted({one.datasets[0] for one in known if one.datasets})
+        known = [one for one in known if dataset in one.datasets]
+        if not known:
             raise InputError(
                 f"{directory} holds no <model>_{dataset}{FEATURE}, and no store or probe of that "
-                f"data set: there is {', '.join(others) or 'no other'}"
+                f"data set: there is {', '.join(names) or 'no other'}"
             )
-        return chosen
-    several = sorted({one.datasets[0] for one in known if one.datasets})
-    if len(several) > 1:
+    elif len(names) > 1:
         raise InputError(
-            f"{directory} holds several data sets ({', '.join(several)}): choose one (--dataset)"
+            f"{directory} holds several data sets ({', '.join(names)}): choose one (--dataset)"
         )
-    return [*known, *_files_of(files), *_folders_of(folders)]
+    else:
+        known += [*_files_of(files), *_folders_of(folders)]
+    models = [one.model for one in known if one in stores]
+    return [  # one model in several stores is called by their directories
+        one._replace(model=one.features.relative_to(directory).as_posix())
+        if one in stores and models.count(one.model) > 1
+        else one
+        for one in known
+    ]
 
 
 def _as_store(folder: Path, directory: Path) -> _Found:
