@@ -1,7 +1,7 @@
 """What extract() cannot use is named: the model, the batch, the row, and what to do."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -133,7 +133,7 @@ def test_other_arguments(tmp_path: Path) -> None:
     with pytest.raises(jaxte.InputError, match="int8 cannot be stored: choose float32"):
         jaxte.extract(NET, batches(), dtype="int8", out=tmp_path / "s")
     with pytest.raises(jaxte.InputError, match="mesh is a int"):
-        jaxte.extract(NET, batches(), mesh=4)
+        jaxte.extract(NET, batches(), mesh=cast(Any, 4))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     with pytest.raises(jaxte.InputError, match="not empty"):
