@@ -11,30 +11,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxte import evaluate, metrics, moments, perturb, zoo
+    from jaxte import data, evaluate, extraction, metrics, moments, perturb, store, zoo
     from jaxte._inputs import InputError
-    from jaxte.extraction import stream
+    from jaxte.extraction import extract, stream
     from jaxte.ranking import Ranking
     from jaxte.scoring import rank
+    from jaxte.store import FeatureStore
 
 __version__ = "0.1.0"
 __all__ = [
+    "FeatureStore",
     "InputError",
     "Ranking",
     "__version__",
+    "data",
     "evaluate",
+    "extract",
+    "extraction",
     "metrics",
     "moments",
     "perturb",
     "rank",
+    "store",
     "stream",
     "zoo",
 ]
 
 _HOMES = {
+    "FeatureStore": "jaxte.store",
     "InputError": "jaxte._inputs",
     "Ranking": "jaxte.ranking",
     "rank": "jaxte.scoring",
+    "extract": "jaxte.extraction",
     "stream": "jaxte.extraction",
 }
 

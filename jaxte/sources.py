@@ -19,7 +19,7 @@ import numpy as np
 from jaxte import _files
 from jaxte._inputs import InputError
 
-__all__ = ["Batches", "Rows", "Shards", "Source", "of"]
+__all__ = ["Batches", "Rows", "Shards", "Source", "natural", "of"]
 
 Piece: TypeAlias = tuple[Any, Any]
 
@@ -199,7 +199,7 @@ def shard_files(directory: Path) -> list[Path]:
     files = [f for f in directory.iterdir() if f.is_file() and not f.name.startswith(".")]
     files = [f for f in files if f.suffix in (".npy", ".npz") and not f.name.startswith("labels")]
     named = [f for f in files if f.name.startswith("features")]
-    return sorted(named or files, key=_natural)
+    return sorted(named or files, key=natural)
 
 
 def probe_files(directory: Path) -> dict[str, Path]:
@@ -212,10 +212,10 @@ def probe_files(directory: Path) -> dict[str, Path]:
     return found if all(f.with_suffix(".json").is_file() for f in found.values()) else {}
 
 
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
+def natural(path: Path) -> list[tuple[bool, int, str]]:
     """Part 10 comes after part 9."""
     parts = re.split(r"(\d+)", path.name)
-    return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+    return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 def _labels_beside(file: Path) -> Path | None:

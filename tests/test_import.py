@@ -9,6 +9,7 @@ import pytest
 HEAVY = [
     *("flax", "optax", "safetensors", "tensorflow", "tensorflow_datasets", "torch"),
     *("matplotlib", "pandas", "rich", "scipy.stats", "sklearn", "typer"),
+    *("PIL", "array_record", "datasets", "pyarrow", "transformers"),
 ]
 PROBE = """
 import sys
@@ -33,6 +34,7 @@ def imported(statement: str, heavy: list[str]) -> list[str]:
         "import jaxte; jaxte.__version__; jaxte.InputError",
         "import jaxte; jaxte.rank; jaxte.Ranking; jaxte.metrics.logme; jaxte.perturb.spread",
         "import jaxte; jaxte.evaluate.weighted_tau; jaxte.stream; jaxte.moments.init",
+        "import jaxte; jaxte.extract; jaxte.data.load; jaxte.FeatureStore, jaxte.extraction.Model",
     ],
 )
 def test_import_needs_jax_and_numpy_only(statement: str) -> None:

@@ -13,7 +13,7 @@ from jaxte._inputs import InputError
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._targets import Known
 from jaxte.data.records import Records, card
-from jaxte.sources import _natural
+from jaxte.sources import natural
 
 __all__ = ["folder"]
 
@@ -68,7 +68,7 @@ def _below(root: Path) -> list[Path]:
         files += [Path(directory, name) for name in images if not _hidden(name)]
 
     def order(file: Path) -> list[Any]:
-        return [_natural(Path(part)) for part in file.relative_to(root).parts]
+        return [natural(Path(part)) for part in file.relative_to(root).parts]
 
     return sorted(files, key=order)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxte import _optional as optional
 from jaxte._inputs import InputError
 from jaxte.zoo.artefacts import read_json
 from jaxte.zoo.images import prepare
@@ -85,13 +85,7 @@ class ZooModel:
 def require() -> None:
     """Import what the models need, or say in one line what to install."""
     for module in ("flax.nnx", "optax", "safetensors"):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            package = module.split(".")[0]
-            raise ImportError(
-                f'the zoo needs {package}, which is not installed: pip install "jaxte[zoo]"'
-            ) from error
+        optional.require(module, "the zoo", "zoo")
 
 
 def _known(kind: str, name: str, known: Sequence[str]) -> None:
