@@ -16,7 +16,7 @@ from jaxte._inputs import InputError
 from jaxte.extraction._arrays import host
 from jaxte.extraction.pooling import LEVELS, Pool, label
 
-__all__ = ["Model", "Prepare", "Request", "Static", "fingerprint", "qualified"]
+__all__ = ["Model", "Prepare", "Request", "Static", "described", "fingerprint", "qualified"]
 
 Prepare = Callable[[Sequence[Any]], Any]
 
@@ -85,13 +85,14 @@ class Request(NamedTuple):
             "level": self.level,
             "pool": label(self.pool) if self.level == "example" else None,
             "compute_dtype": self.compute_dtype,
-            "preprocessing": None if prepare is None else _described(prepare),
+            "preprocessing": None if prepare is None else described(prepare),
             **more,
         }
         return {key: value for key, value in known.items() if value is not None}
 
 
-def _described(prepare: Any) -> Any:
+def described(prepare: Any) -> Any:
+    """What a card says of a preprocessing."""
     card = getattr(prepare, "card", None)
     return card if isinstance(card, Mapping) else qualified(prepare)
 

@@ -15,8 +15,10 @@ import jax
 from jaxte._inputs import InputError
 from jaxte._optional import is_a
 from jaxte.extraction._callables import from_callable
-from jaxte.extraction._model import Model, Prepare, Request, fingerprint
+from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint
+from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
+from jaxte.extraction.preprocess import Images, Processed, is_processor
 
 __all__ = ["Model", "as_model", "fingerprint", "resolve", "settled"]
 
@@ -92,16 +94,13 @@ def as_model(
         >>> model = as_model(Net(nnx.Rngs(0)), layers=["blocks/1", "penultimate"])
         >>> out = jax.jit(model.apply)(model.params, np.ones((5, 6), np.float32))
         >>> {name: array.shape for name, array in out.items()}
-        {'blocks/1': (5, 6), 'penultimate': (5, 6), 'logits': (5, 2)}
+        {'blocks/1': (5, 6), 'logits': (5, 2), 'penultimate': (5, 6)}
     """
     check_pool(pool, level)
     if compute_dtype is not None and compute_dtype not in _TYPES:
         known = ", ".join(map(repr, _TYPES))
         raise InputError(f"unknown compute_dtype {compute_dtype!r}: choose one of {known}")
-    if isinstance(prepare, Mapping):
-        from jaxte.extraction.preprocess import Images
-
-        prepare = Images.of(prepare)
+    prepare = _preparing(prepare, given, max_length, level)
     names = None if layers is None else _names(layers)
     request = Request(names, pool, name, variables, prepare, level, compute_dtype, max_length)
     if isinstance(given, Model):
@@ -202,6 +201,15 @@ def _names(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
     return tuple(f"hidden/{one}" if isinstance(one, int) else one for one in given)
 
 
+def _preparing(prepare: Any, given: Any, max_length: int | None, level: str) -> Any:
+    """What is known under another name, as a function of a list of examples."""
+    if isinstance(prepare, Mapping):
+        return Images.of(prepare)
+    if is_tokenizer(prepare):
+        return texts_of(prepare, max_length, level, getattr(given, "config", None))
+    return Processed(prepare) if is_processor(prepare) else prepare
+
+
 def _made(given: Any, request: Request, traced: bool | None) -> Model:
     from jaxte.zoo.catalog import ZooModel
 
@@ -248,9 +256,13 @@ def _changed(given: Model, request: Request) -> Model:
         if layer not in given.layers:
             known = ", ".join(given.layers)
             raise InputError(f"{given.name} has no layer {layer!r}: it has {known}")
+    card = {**given.card, "layers": list(layers)}
+    if request.prepare is not None:
+        card["preprocessing"] = described(request.prepare)
     return replace(
         given,
         layers=layers,
         name=request.name or given.name,
         prepare=request.prepare or given.prepare,
+        card=card,
     )

@@ -95,7 +95,7 @@ def _pooled(x: Any, name: str, pool: Pool, mask: Any) -> Any:
                 f"pooling of layer {name} gives shape {tuple(vectors.shape)} for "
                 f"{tuple(x.shape)}, not [b, d]"
             )
-        return vectors
+        return vectors.astype(x.dtype)
     if pool == "flatten":
         if mask is not None:
             raise InputError(

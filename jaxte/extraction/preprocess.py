@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from jaxte._inputs import InputError, choose
-from jaxte._optional import require
+from jaxte._optional import is_a, require
 
-__all__ = ["FILTERS", "IMAGENET", "Images", "zoo_images"]
+__all__ = ["FILTERS", "IMAGENET", "Images", "Processed", "channels_first", "zoo_images"]
 
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's, in its order
 IMAGENET: dict[str, tuple[float, ...]] = {
@@ -95,6 +96,10 @@ class Images:
         """The fields, for cards."""
         return asdict(self)
 
+    def first(self) -> Images:
+        """The same with the channels first, as torch models take them."""
+        return replace(self, channels_first=True)
+
     @property
     def _size(self) -> tuple[int, int]:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
@@ -135,7 +140,8 @@ class Images:
             wanted = self.resize or self._size
         if (height, width) != wanted:
             pixels = self._resized(pixels, wanted)
-        top, left = ((have - want) // 2 for have, want in zip(wanted, self._size, strict=True))
+        # an odd rest goes where torchvision puts it
+        top, left = (round((a - b) / 2) for a, b in zip(wanted, self._size, strict=True))
         return pixels[top : top + self._size[0], left : left + self._size[1]]
 
     def _resized(self, pixels: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
@@ -144,6 +150,42 @@ class Images:
         image = pillow.fromarray(pixels[..., 0] if grey else pixels)
         resized = np.asarray(image.resize(wanted[::-1], FILTERS.index(self.interpolation)))
         return resized[..., None] if grey else resized
+
+
+class Processed:
+    """An image processor of transformers at work; see `Images` for what it takes and gives.
+
+    Args:
+        processor: stays as it is.
+        first: whether channels come before rows and columns.
+    """
+
+    def __init__(self, processor: Any, first: bool = False) -> None:
+        self._processor, self._first = processor, first
+        known = json.loads(processor.to_json_string())
+        dropped = ("_file", "_path", "_version", "processor_class", "backend")
+        self.card = {k: v for k, v in known.items() if v is not None and not k.endswith(dropped)}
+
+    def first(self) -> Processed:
+        """The same with the channels first."""
+        return Processed(self._processor, True)
+
+    def __call__(self, examples: Sequence[Any]) -> np.ndarray:
+        """float32 [b, h, w, c], or [b, c, h, w]."""
+        images = [np.ascontiguousarray(eight_bits(one, i, 3)) for i, one in enumerate(examples)]
+        made = self._processor(images, input_data_format="channels_last", return_tensors="np")
+        pixels = np.asarray(made["pixel_values"], np.float32)
+        return pixels if self._first else pixels.transpose(0, 2, 3, 1)
+
+
+def is_processor(given: Any) -> bool:
+    """Whether it is an image processor of transformers."""
+    return is_a(given, "transformers.image_processing_utils", "BaseImageProcessor")
+
+
+def channels_first(prepare: Any) -> Any:
+    """The same preprocessing as torch models take it; a function of one's own is left alone."""
+    return prepare.first() if isinstance(prepare, Images | Processed) else prepare
 
 
 def eight_bits(example: Any, row: int, channels: int) -> np.ndarray:

@@ -1,0 +1,116 @@
+"""Models of timm: preprocessing by their configuration, features before the head."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from jaxte._inputs import InputError
+from jaxte._optional import require
+from jaxte.extraction._arrays import main
+from jaxte.extraction._layers import LOGITS, OUTPUT, PENULTIMATE
+from jaxte.extraction._model import Model, Request
+from jaxte.extraction._torch import Runner, model_of, watched
+from jaxte.extraction.preprocess import FILTERS, Images, channels_first
+
+__all__ = ["from_torch", "is_timm", "load"]
+
+_CROP = 0.875  # of the resized image, where a configuration does not say
+_BLOCK = re.compile(r"hidden/(-?\d+)")
+
+
+class _Runner(Runner):
+    """A model that says itself where its features end and its head begins."""
+
+    def is_named(self, layer: str) -> bool:
+        return layer in self.named or _BLOCK.fullmatch(layer) is not None
+
+    def found(self, inputs: Any) -> dict[str, Any]:
+        blocks = {n: int(m[1]) for n in self.layers if (m := _BLOCK.fullmatch(n)) is not None}
+        found, maps = {}, {}
+        with watched(self.paths) as seen:
+            if blocks:
+                indices = sorted({self._index(index) for index in blocks.values()})
+                last, states = self.module.forward_intermediates(
+                    inputs, indices=indices, output_fmt="NCHW"
+                )
+                by_index = dict(zip(indices, states, strict=True))
+                for name, index in blocks.items():
+                    maps[name] = by_index[self._index(index)].permute(0, 2, 3, 1)
+            else:
+                last = self.module.forward_features(inputs)
+            found[OUTPUT] = main(last, "forward_features")
+            found[PENULTIMATE] = self.module.forward_head(last, pre_logits=True)
+            if getattr(self.module, "num_classes", 0):
+                found[LOGITS] = main(self.module.forward_head(last), "forward_head")
+        found |= {name: main(passed.given, name) for name, passed in seen.items()}
+        return self.picked({n: self.channels_last(x) for n, x in found.items()} | maps)
+
+    def _index(self, index: int) -> int:
+        known = len(self.module.feature_info)
+        if not -known <= index < known:
+            raise InputError(f"there is no layer 'hidden/{index}': the model has {known} blocks")
+        return index % known
+
+
+def is_timm(given: Any) -> bool:
+    """Whether a torch module is a model of timm."""
+    wanted = ("pretrained_cfg", "forward_features", "forward_head")
+    return all(hasattr(given, name) for name in wanted)
+
+
+def from_torch(given: Any, request: Request) -> Model:
+    """A model of a timm model."""
+    prepare = _images(given) if request.prepare is None else request.prepare
+    request = request._replace(prepare=channels_first(prepare))
+    layers: Sequence[str] = request.layers or (PENULTIMATE,)
+    config = given.pretrained_cfg
+    source = ".".join(str(config[k]) for k in ("architecture", "tag") if config.get(k))
+    runner = _Runner(given, layers, request)
+    if request.name is None:
+        request = request._replace(name=source or None)
+    return model_of(given, runner, request, "timm", source or type(given).__name__)
+
+
+def load(name: str) -> tuple[Any, str]:
+    """A pre-trained model, and its name.
+
+    Raises:
+        InputError: if it cannot be loaded.
+        ImportError: if timm is missing.
+    """
+    timm = require("timm", f"timm:{name}", "timm")
+    if not timm.is_model(name.partition(".")[0]):
+        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5))
+        raise InputError(f"timm has no model {name!r}" + (f": there are {near}" if near else ""))
+    try:
+        return timm.create_model(name, pretrained=True), name
+    except (OSError, RuntimeError, ValueError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"timm:{name} cannot be loaded: {first}") from error
+
+
+def _images(model: Any) -> Images:
+    """What the model's configuration says of its images."""
+    data = require("timm.data", "a timm model", "timm")
+    config = data.resolve_model_data_config(model)
+    channels, height, width = config["input_size"]
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    if len(mean) != channels:
+        raise InputError(f"the model takes images of {channels} channels: give prepare=")
+    cut, mode = config.get("crop_pct") or _CROP, config.get("crop_mode") or "center"
+    side = int(height / cut)
+    if mode not in ("center", "squash") or (mode == "center" and height != width):
+        raise InputError(
+            f"the model's images are {height} x {width}, cropped by {mode!r}: give prepare="
+        )
+    filter_ = config["interpolation"]
+    return Images(
+        size=(height, width),
+        resize=side if mode == "center" else (side, int(width / cut)),
+        interpolation=filter_ if filter_ in FILTERS else "bicubic",
+        mean=mean,
+        std=std,
+    )

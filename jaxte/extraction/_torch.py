@@ -1,0 +1,260 @@
+"""Torch modules, run as they are outside of JAX; hooks and modes are put back after each batch."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte._optional import require
+from jaxte.extraction._arrays import STARTS, host, main, positions
+from jaxte.extraction._layers import LOGITS, NAMED, OUTPUT, PENULTIMATE, of_type, unknown
+from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction.pooling import Positions, features
+from jaxte.extraction.preprocess import channels_first
+
+__all__ = ["Passed", "Runner", "from_torch", "model_of", "watched"]
+
+_HALVES = ("bfloat16", "float16")
+_LOCK = threading.RLock()  # of modes and hooks, which belong to the modules
+
+
+class Runner:
+    """One torch model at work.
+
+    Args:
+        module: the model.
+        layers: that are wanted.
+        request: how they are wanted.
+    """
+
+    # names of layers that are no paths
+    named: tuple[str, ...] = NAMED
+
+    def __init__(self, module: Any, layers: Sequence[str], request: Request) -> None:
+        self.module, self.layers, self.request = module, tuple(layers), request
+        self.paths = {name: self._module_at(name) for name in layers if not self.is_named(name)}
+        self._head: list[str | None] | None = None
+        kinds = {str(p.dtype) for p in module.parameters() if p.is_floating_point()}
+        wanted = request.compute_dtype
+        if wanted not in (None, *_HALVES) and kinds - {f"torch.{wanted}"}:
+            raise InputError(
+                f"{type(module).__name__} has parameters of {', '.join(sorted(kinds))}: on demand "
+                f"torch models compute in 'bfloat16' or 'float16'; for {wanted} convert the model"
+            )
+
+    def __call__(self, params: Any, inputs: Any) -> dict[str, np.ndarray]:
+        """The layers of a batch; the parameters are the model's own."""
+        with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
+            given = self._on_device(self.trimmed(inputs), device)
+            found = {name: _wide(x) for name, x in self.found(given).items()}
+            where = self.where(given)
+            if callable(self.request.pool):
+                found = {name: host(x) for name, x in found.items()}
+                mask, first = (None if x is None else host(x) for x in (where.mask, where.first))
+                where = Positions(mask, first, where.size)
+            out = features(found, self.layers, self.request.pool, self.request.level, where)
+            return {name: host(x) for name, x in out.items()}
+
+    # --- what kinds of models differ in ----------------------------------------------------------
+
+    def is_named(self, layer: str) -> bool:
+        """Whether a layer has a name that is no path."""
+        return layer in self.named
+
+    def trimmed(self, inputs: Any) -> Any:
+        """Without what no layer needs."""
+        return inputs
+
+    def forward(self, inputs: Any) -> Any:
+        """The model's output."""
+        if isinstance(inputs, Mapping):
+            return self.module(**{name: x for name, x in inputs.items() if name != STARTS})
+        return self.module(*inputs) if isinstance(inputs, tuple) else self.module(inputs)
+
+    def found(self, inputs: Any) -> dict[str, Any]:
+        """The layers that are wanted, and "logits" if the model has a head; channels last."""
+        head = self.head(inputs)
+        with watched(self.paths | ({} if head is None else {PENULTIMATE: head})) as seen:
+            output = main(self.forward(inputs), "the model")
+        found = {OUTPUT: output, PENULTIMATE: output}
+        if head is not None:
+            passed = seen.pop(PENULTIMATE)
+            found |= {PENULTIMATE: passed.taken, LOGITS: passed.given}
+        found |= {name: main(passed.given, name) for name, passed in seen.items()}
+        return self.picked({name: self.channels_last(x) for name, x in found.items()})
+
+    def picked(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """The layers that are wanted, and logits."""
+        if LOGITS in self.layers and LOGITS not in found:
+            raise InputError(
+                "layer 'logits': the model has no head, as its output is not that of a dense layer"
+            )
+        for name in self.layers:
+            if name not in found:
+                raise InputError(f"layer {name!r} takes no part in the model's output")
+        kept = {name: found[name] for name in self.layers}
+        if LOGITS in found and LOGITS not in kept:
+            logits = found[LOGITS]
+            if logits.numel() == len(logits) * logits.shape[-1]:
+                kept[LOGITS] = logits.reshape(len(logits), -1)
+        return kept
+
+    def channels_last(self, x: Any) -> Any:
+        """[b, h, w, c] of [b, c, h, w]."""
+        first = x.ndim == 4 and getattr(self.module, "output_fmt", None) != "NHWC"
+        return x.permute(0, 2, 3, 1) if first else x
+
+    def where(self, inputs: Any) -> Positions:
+        """What is known of the positions."""
+        pixels: Any = inputs.get("pixel_values") if isinstance(inputs, Mapping) else inputs
+        if getattr(pixels, "ndim", 0) == 4:
+            return Positions(size=(pixels.shape[2], pixels.shape[3]))
+        return positions(inputs)
+
+    # --- all -------------------------------------------------------------------------------------
+
+    def head(self, inputs: Any) -> Any:
+        """The last dense layer whose output is the output of the model, looked for once."""
+        if self._head is None:
+            dense = {name: one for name, one in self.module.named_modules() if _dense()(one)}
+            with watched(dense) as seen:
+                output = main(self.forward(_first(inputs)), "the model")
+            same = [name for name, passed in seen.items() if _is_same(output, passed)]
+            self._head = [same[-1] if same else None]
+        (name,) = self._head
+        return None if name is None else self.module.get_submodule(name)
+
+    def _module_at(self, path: str) -> Any:
+        try:
+            return self.module.get_submodule(path.replace("/", "."))
+        except AttributeError:
+            paths = (name.replace(".", "/") for name, _ in self.module.named_modules())
+            raise unknown(path, paths) from None
+
+    def _on_device(self, inputs: Any, device: Any) -> Any:
+        if isinstance(inputs, Mapping):
+            return {name: self._on_device(x, device) for name, x in inputs.items()}
+        if isinstance(inputs, tuple | list):
+            return tuple(self._on_device(x, device) for x in inputs)
+        torch, array = _torch(), np.ascontiguousarray(host(inputs))
+        tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+        if tensor.is_floating_point():
+            kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
+            tensor = tensor.to(next(kinds, tensor.dtype))
+        elif tensor.dtype in (torch.int32, torch.int16):
+            tensor = tensor.long()
+        return tensor.to(device)
+
+
+def from_torch(given: Any, request: Request) -> Model:
+    """A model of any torch module, for inputs as it takes them."""
+    request = request._replace(prepare=channels_first(request.prepare))
+    layers = request.layers or (PENULTIMATE,)
+    return model_of(given, Runner(given, layers, request), request, "torch", qualified(given))
+
+
+def model_of(given: Any, runner: Runner, request: Request, kind: str, source: str) -> Model:
+    """A `Model` that a runner runs."""
+    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(given))
+    architecture = hashlib.sha256(structure.encode()).hexdigest()[:16]
+    card = request.card(kind, source, runner.layers, architecture=architecture)
+    return Model(
+        name=request.name or type(given).__name__,
+        apply=runner,
+        layers=runner.layers,
+        params=dict(given.state_dict()),
+        prepare=request.prepare,
+        traced=False,
+        card=card,
+        level=request.level,
+    )
+
+
+class Passed(NamedTuple):
+    """What went through a module at its last call.
+
+    Attributes:
+        taken: its first input.
+        given: its output, copied: modules behind it may write over a tensor.
+        original: the output itself.
+    """
+
+    taken: Any
+    given: Any
+    original: Any
+
+
+@contextmanager
+def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Passed]]:
+    """What goes through modules, by name, in the order of their last calls."""
+    seen: dict[str, Passed] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            seen.pop(name, None)
+            taken = args[0] if args else next(iter(kwargs.values()), None)
+            copied = output.clone() if hasattr(output, "clone") else output
+            seen[name] = Passed(taken, copied, output)
+
+        return hook
+
+    hooks = [one.register_forward_hook(watch(n), with_kwargs=True) for n, one in modules.items()]
+    try:
+        yield seen
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+@contextmanager
+def _inference(module: Any, compute_dtype: str | None) -> Iterator[Any]:
+    """Nothing is learnt or dropped meanwhile; yields the device of the model."""
+    torch = _torch()
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    training = [one for one in module.modules() if one.training]
+    for one in training:
+        one.training = False
+    half = getattr(torch, compute_dtype) if compute_dtype in _HALVES else None
+    try:
+        with torch.inference_mode(), torch.autocast(device.type, half, enabled=half is not None):
+            yield device
+    finally:
+        for one in training:
+            one.training = True
+
+
+def _torch() -> Any:
+    return require("torch", "a torch model", "hf")
+
+
+@functools.cache
+def _dense() -> Callable[[Any], bool]:
+    return of_type((_torch().nn.Linear,), _torch().nn.Conv2d)
+
+
+def _wide(x: Any) -> Any:
+    return x if x.dtype == _torch().float64 else x.float()
+
+
+def _first(inputs: Any) -> Any:
+    """The first row of a batch."""
+    if isinstance(inputs, Mapping):
+        return {name: x[:1] for name, x in inputs.items()}
+    return tuple(x[:1] for x in inputs) if isinstance(inputs, tuple) else inputs[:1]
+
+
+def _is_same(output: Any, passed: Passed) -> bool:
+    """Whether an output is that of a module, maybe of another shape, and not written over."""
+    one, copied = passed.original, passed.given
+    if not hasattr(one, "data_ptr") or output.numel() != one.numel():
+        return False
+    same = output is one or output.data_ptr() == one.data_ptr()
+    return bool(same and (output.reshape(-1) == copied.reshape(-1)).all())
