@@ -95,6 +95,14 @@ def replace(path: Path, text: str) -> None:
     sync_directory(path.parent)
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, so that a power loss does not take them away."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Make names that were created or changed in a directory survive a power loss."""
     if os.name == "nt":  # directories cannot be opened there

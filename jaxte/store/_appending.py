@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,6 @@ import numpy as np
 
 from jaxte._inputs import InputError
 from jaxte.store import _batch
-from jaxte.store._columns import as_bytes
 from jaxte.store._journal import Batch
 from jaxte.store._manifest import Manifest, Shard
 from jaxte.store.reader import FeatureStore
@@ -86,12 +84,11 @@ class Appending(ABC):
         if not settled.columns:
             settled = settled.settled(*_batch.schema(settled, features, labels, logits))
         arrays = _batch.prepared(settled, features, labels, logits, index)
-        crc32 = {folder: zlib.crc32(as_bytes(array)) for folder, array in arrays.items()}
-        batch = Batch(len(arrays["labels"]), int(examples), str(digest), crc32)
+        batch = Batch(len(arrays["labels"]), int(examples), str(digest), {})
         try:
             if not self._manifest.columns:
                 self._settle(settled)
-            self._add(batch, arrays)
+            batch = self._add(batch, arrays)
         except BaseException:
             self.close()  # half a batch may be written: opening the store again cuts it off
             raise
@@ -151,7 +148,7 @@ class Appending(ABC):
     def _settle(self, manifest: Manifest) -> None: ...
 
     @abstractmethod
-    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None: ...
+    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> Batch: ...
 
     @abstractmethod
     def _complete(self) -> None: ...

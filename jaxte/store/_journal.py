@@ -25,7 +25,7 @@ class Batch(NamedTuple):
         rows: how many rows of features it became.
         examples: how many examples of the data set it was made of.
         digest: of its inputs.
-        crc32: folder of each array -> checksum of the bytes that the batch added to it.
+        crc32: folder of each array -> checksum of the rows of the shard up to and with this batch.
     """
 
     rows: int

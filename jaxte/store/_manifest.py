@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -174,7 +175,7 @@ def is_store(directory: Path) -> bool:
     try:
         return read_json(directory / MANIFEST).get("format") == _FORMAT
     except InputError:
-        return (directory / MANIFEST).is_file() and (directory / "journal.jsonl").is_file()
+        return all(os.path.isfile(directory / name) for name in (MANIFEST, "journal.jsonl"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxte.store._columns import HEADER, Column, inside
 from jaxte.store._journal import Batch, groups
 from jaxte.store._manifest import Manifest, Shard
 
-__all__ = ["checksum", "close_shard", "cut", "located", "safe", "summed"]
+__all__ = ["checksum", "close_shard", "cut", "located", "safe"]
 
 _BLOCK = 1 << 20
 
@@ -76,7 +76,7 @@ def cut(root: Path, manifest: Manifest, batches: Sequence[Batch]) -> list[Shard]
             finished.append(manifest.shards[group.shard])
         else:
             close_shard(root, manifest.columns, group.shard, group.rows)
-            finished.append(summed(root, manifest.columns, group.shard, group.rows))
+            finished.append(Shard(group.rows, group.batches[-1].crc32))
     return finished
 
 
@@ -109,21 +109,17 @@ def checksum(file: Path) -> int:
     return value
 
 
-def summed(root: Path, columns: Sequence[Column], shard: int, rows: int) -> Shard:
-    """A finished shard with the checksums of what lies there."""
-    return Shard(rows, {c.folder: checksum(c.check(root, shard, rows)) for c in columns})
-
-
 def _whole(column: Column, file: Path, batches: Sequence[Batch]) -> int:
     """How many batches lie in a file with all their bytes unchanged, from the first on."""
+    left, value = file.stat().st_size - HEADER, 0
     with file.open("rb") as stream:
         stream.seek(HEADER)
         for index, batch in enumerate(batches):
-            if column.folder not in batch.crc32:
+            size = batch.rows * column.row_bytes
+            if column.folder not in batch.crc32 or size > left:
                 return index
-            content = stream.read(batch.rows * column.row_bytes)
-            if zlib.crc32(content) != batch.crc32[column.folder]:
+            value = zlib.crc32(stream.read(size), value)
+            if value != batch.crc32[column.folder]:
                 return index
-            if len(content) < batch.rows * column.row_bytes:
-                return index
+            left -= size
     return len(batches)

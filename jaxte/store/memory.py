@@ -57,9 +57,10 @@ class MemoryWriter(Appending):
         self._manifest = manifest
         self._parts = {column.folder: [] for column in manifest.columns}
 
-    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None:
+    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> Batch:
         for folder, array in arrays.items():
             self._parts[folder].append(array.copy())  # the caller may fill its own again
+        return batch
 
     def _complete(self) -> None:
         for parts in self._parts.values():  # one after the other, so that memory is not doubled

@@ -86,9 +86,11 @@ class Writer(Appending):
         self._sums: dict[str, int] = {}
         self._open_rows = self._journal_size = 0
         self._lock: Any = None
+        if self.directory.exists() and not self.directory.is_dir():
+            raise InputError(f"{self.directory} is a file: name a directory")
         if self._is_complete():
             return
-        self.directory.mkdir(parents=True, exist_ok=True)
+        _files.make_directory(self.directory)
         self._lock = _lock.acquire(self.directory)
         try:
             if (self.directory / MANIFEST).exists() and not self._is_complete():
@@ -170,10 +172,7 @@ class Writer(Appending):
         self._take(whole)
         plan = groups(whole, found.shard_rows)
         if plan and not plan[-1].full:
-            self._open_rows = plan[-1].rows
-            for column in resumed.columns:
-                part = column.file(self.directory, len(shards), part=True)
-                self._sums[column.folder] = _recovery.checksum(part)
+            self._open_rows, self._sums = plan[-1].rows, dict(plan[-1].batches[-1].crc32)
 
     # --- going on ---------------------------------------------------------------------------------
 
@@ -185,8 +184,11 @@ class Writer(Appending):
         manifest.write(self.directory)
         self._manifest = manifest
 
-    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None:
+    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> Batch:
         """Bytes first, then the line that vouches for them."""
+        for folder, array in arrays.items():
+            self._sums[folder] = zlib.crc32(as_bytes(array), self._sums.get(folder, 0))
+        batch = batch._replace(crc32=dict(self._sums))
         if batch.rows:
             for column in self._manifest.columns:
                 at = column.size(self._open_rows)
@@ -194,13 +196,11 @@ class Writer(Appending):
         entry = line(batch)
         _write(self._files[JOURNAL], self._journal_size, entry)
         self._journal_size += len(entry)
-        if batch.rows:
-            self._open_rows += batch.rows
-            for folder, array in arrays.items():
-                self._sums[folder] = zlib.crc32(as_bytes(array), self._sums.get(folder, 0))
+        self._open_rows += batch.rows
         if self._open_rows >= self._manifest.shard_rows:
             self._close_shard()
             self._manifest.write(self.directory)
+        return batch
 
     def _part(self, column: Column) -> FileIO:
         """The file of the open shard."""

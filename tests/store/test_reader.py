@@ -13,7 +13,8 @@ import pytest
 
 import jaxte
 from jaxte import InputError
-from jaxte.store import FeatureStore, MemoryWriter, Parts, Writer
+from jaxte.store import Batch, FeatureStore, MemoryWriter, Parts, Writer
+from jaxte.store._journal import line
 
 from .data import LOGITS, WHAT, X, Y, Z, assert_whole, begun, content, go_on, stored
 
@@ -307,6 +308,17 @@ def test_a_journal_of_another_store_vouches_for_nothing(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / "journal.jsonl", tmp_path / "one" / "journal.jsonl")
     with pytest.raises(InputError, match="nothing is stored"):
         FeatureStore.open(tmp_path / "one", partial=True)
+
+
+def test_a_journal_that_claims_too_much_is_not_believed(tmp_path: Path) -> None:
+    begun(tmp_path, 2)
+    claim = Batch(1 << 60, 1, "", dict.fromkeys(("layer-blocks-1", "layer-head", "labels"), 0))
+    with (tmp_path / "journal.jsonl").open("ab") as stream:
+        stream.write(line(claim))
+    assert FeatureStore.open(tmp_path, partial=True).rows == 11
+    with Writer(tmp_path, **WHAT) as writer:
+        assert len(writer.batches) == 2
+        assert_whole(go_on(writer).finish())
 
 
 # --- arrays ---------------------------------------------------------------------------------------

@@ -288,6 +288,8 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"name": "another tool"}')
     with pytest.raises(InputError, match="no manifest of a jaxte store"):
         Writer(tmp_path, **WHAT)
+    with pytest.raises(InputError, match=r"thesis\.txt is a file: name a directory"):
+        Writer(tmp_path / "thesis.txt", **WHAT)
     assert (tmp_path / "thesis.txt").read_text() == "chapter 1"
 
 
