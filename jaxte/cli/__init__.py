@@ -1,4 +1,4 @@
-"""The command line: `jaxte demo`, `jaxte rank DIR`, `jaxte metrics`, `jaxte zoo`.
+"""The command line: `jaxte demo`, `run`, `extract`, `rank DIR`, `metrics`, `zoo`.
 
 Each command imports what it needs when it runs, so that `jaxte --help` loads neither JAX nor rich.
 """
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from jaxte import __version__
-from jaxte.cli import _cache, demo, metrics, rank, zoo
+from jaxte.cli import _cache, demo, extract, metrics, rank, run, zoo
 
 __all__ = ["app", "main"]
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 app.command("demo", short_help="Rank the models that ship with jaxte; compare with fine-tuning.")(
     demo.demo
 )
+app.command("run", short_help="Extract what is missing, rank the models, write a report.")(run.run)
+app.command("extract", short_help="Store the features of a model on a data set.")(extract.extract)
 app.command("rank", short_help="Rank the models whose features lie in a directory.")(rank.rank)
 app.command("metrics", short_help="List the metrics and what is known of each.")(metrics.metrics)
 app.add_typer(zoo.app, name="zoo")

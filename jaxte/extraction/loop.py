@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -20,10 +21,10 @@ from jaxte.extraction._later import Later
 from jaxte.extraction._reader import Reader, as_dataset, facts
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
 from jaxte.extraction.models import Model, as_model, fingerprint
-from jaxte.store import FeatureStore, MemoryWriter, Writer
+from jaxte.store import FeatureStore, MemoryWriter, Writer, is_store
 from jaxte.store.writer import SHARD_ROWS
 
-__all__ = ["Extraction", "extract", "extraction", "settings"]
+__all__ = ["Extraction", "extract", "extraction", "identity", "settings"]
 
 _AHEAD = 2  # batches that may wait for the writer
 
@@ -177,7 +178,7 @@ def extraction(
     progress: bool | Progress = False,
 ) -> Extraction:
     """`extract` of a `Model`, with what became of it."""
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed")
     pixels = pixels or Pixels()
@@ -186,22 +187,25 @@ def extraction(
     data = facts(reader.dataset, num_classes)
     forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
     targets = targets_of(model, reader.dataset, num_classes, pixels)
-    try:
-        with _writer(out, model, data, settings(model, logits, pixels), dtype, shard_rows) as (
-            writer
-        ):
-            if writer.batches:
-                _look_back(reader, writer, forward, targets)
-            if writer.complete:
-                return Extraction(writer.finish(), "cached", 0, time.perf_counter() - begun)
-            before = writer.examples
-            with reporter(progress, model.name) as report:
-                _work(reader, writer, forward, targets, out is not None, report)
-            done = writer.examples - before
-            store = writer.finish()
-    finally:
-        forward.close()
-    seconds = time.perf_counter() - begun
+    chosen = settings(model, logits, pixels)
+    with ExitStack() as stack:
+        stack.callback(forward.close)
+        begun = None
+        if out is not None and not is_store(Path(out)):
+            begun = _begun(reader, forward, targets)  # what fails here leaves nothing behind
+        writer = stack.enter_context(_writer(out, model, data, chosen, dtype, shard_rows))
+        if begun is not None and writer.batches:
+            raise InputError(f"another process has written to {out} meanwhile: run it again")
+        if writer.batches:
+            _look_back(reader, writer, forward, targets)
+        if writer.complete:
+            return Extraction(writer.finish(), "cached", 0, time.perf_counter() - started)
+        before = writer.examples
+        with reporter(progress, model.name) as report:
+            _work(reader, writer, forward, targets, begun, report)
+        done = writer.examples - before
+        store = writer.finish()
+    seconds = time.perf_counter() - started
     return Extraction(store, "resumed" if before else "extracted", done, seconds)
 
 
@@ -221,6 +225,11 @@ def _layout(mesh: Any) -> Layout:
     return layout
 
 
+def identity(model: Model) -> dict[str, Any]:
+    """What a manifest says of a model."""
+    return {"name": model.name, "card": model.card, "fingerprint": fingerprint(model)}
+
+
 def _writer(
     out: str | os.PathLike[str] | None,
     model: Model,
@@ -233,8 +242,7 @@ def _writer(
     what |= {"settings": chosen}
     if out is None:
         return MemoryWriter(model={"name": model.name, "card": model.card}, **what)
-    known = {"name": model.name, "card": model.card, "fingerprint": fingerprint(model)}
-    return Writer(out, model=known, shard_rows=shard_rows, **what)
+    return Writer(out, model=identity(model), shard_rows=shard_rows, **what)
 
 
 def _look_back(reader: Reader, writer: Store, forward: Forward, targets: Targets) -> None:
@@ -265,17 +273,36 @@ def _compare(rows: Rows, writer: Writer, forward: Forward) -> None:
             )
 
 
+class _Begun(NamedTuple):
+    """The first batch, and the others."""
+
+    rows: Rows
+    batch: Batch
+    name: str
+    others: Iterator[Batch]
+
+
+def _begun(reader: Reader, forward: Forward, targets: Targets) -> _Begun:
+    batches = _noted(reader.rest(()))
+    batch = next(batches, None)
+    if batch is None:
+        raise _nothing()
+    rows = forward(batch, targets, 0)()
+    return _Begun(rows, batch._replace(inputs=None), digest(batch), batches)
+
+
 def _work(
     reader: Reader,
     writer: Store,
     forward: Forward,
     targets: Targets,
-    named: bool,
+    begun: _Begun | None,
     report: Progress,
 ) -> None:
     """Everything that is not stored yet; an error leaves what was stored."""
-    stored = writer.examples
-    first = stored
+    stored, named = writer.examples, isinstance(writer, Writer)
+    name = forward.model.name
+    report(stored, reader.total, name)
 
     def store(fetch: Callable[[], Rows], batch: Batch, name: str) -> None:
         nonlocal stored
@@ -283,24 +310,32 @@ def _work(
         writer.append(rows.features, rows.labels, rows.logits, examples=batch.rows, digest=name)
         stored += batch.rows
 
-    report(stored, reader.total, forward.model.name)
+    batches = _noted(reader.rest(writer.batches)) if begun is None else begun.others
     try:
+        if begun is not None:
+            rows = begun.rows
+            store(lambda: rows, begun.batch, begun.name)
+        first = stored
         with Later(_AHEAD) as later:
-            for batch in _noted(reader.rest(writer.batches)):
+            for batch in batches:
                 fetch = forward(batch, targets, first)
                 # the device is at work meanwhile; later the arrays may have been filled again
-                name = digest(batch) if named else ""
-                later.do(store, fetch, batch._replace(inputs=None), name)
+                digested = digest(batch) if named else ""
+                later.do(store, fetch, batch._replace(inputs=None), digested)
                 first += batch.rows
-                report(stored, reader.total, forward.model.name)
+                report(stored, reader.total, name)
             later.wait()
-            report(stored, reader.total, forward.model.name)
+            report(stored, reader.total, name)
     except Exception as error:
         if named and stored:
             error.add_note(f"{stored} examples are stored: extract again to go on after them")
         raise
-    if not first:
-        raise InputError("there are no batches: was the iterator used up before?")
+    if not stored:
+        raise _nothing()
+
+
+def _nothing() -> InputError:
+    return InputError("there are no batches: was the iterator used up before?")
 
 
 def _noted(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -35,7 +35,7 @@ class Cnn(linen.Module):
 
 
 def scaled(images: Sequence[Any] | np.ndarray) -> np.ndarray:
-    return np.stack(images).astype(np.float32) / 255
+    return np.stack(list(images)).astype(np.float32) / 255
 
 
 def cnn() -> tuple[Cnn, Any]:

@@ -1,0 +1,85 @@
+"""What `jaxte extract` and `jaxte run` say at the end, or beforehand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jaxte.cli._jobs import FAILED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxte.cli._jobs import Outcome
+    from jaxte.extraction.plan import Plan
+    from jaxte.report import Table
+
+__all__ = ["forecast", "summary", "usable"]
+
+
+def summary(outcomes: Sequence[Outcome]) -> Table:
+    """What became of every model."""
+    rows = [
+        (
+            one.name,
+            one.status,
+            _number(one.rows),
+            _number(one.width),
+            f"{one.seconds:.1f}",
+            _bytes(one.size),
+        )
+        for one in outcomes
+    ]
+    notes = [f"{one.name}: {one.reason}" for one in outcomes if one.reason]
+    return _table(("model", "status", "rows", "width", "seconds", "size"), rows, notes)
+
+
+def forecast(found: Sequence[tuple[str, Plan | str]]) -> Table:
+    """What would become of every model."""
+    rows, notes = [], []
+    for name, one in found:
+        if isinstance(one, str):
+            rows.append((name, FAILED, *["–"] * 4))
+            notes.append(f"{name}: {one}")
+            continue
+        sizes = (one.examples, one.rows, one.width)
+        rows.append((name, one.state, *map(_number, sizes), _bytes(one.size)))
+        if one.reason:
+            notes.append(f"{name}: {one.reason}")
+    return _table(("model", "would", "examples", "rows", "width", "size"), rows, notes)
+
+
+def _table(
+    columns: tuple[str, ...], rows: Sequence[tuple[str, ...]], notes: Sequence[str]
+) -> Table:
+    from jaxte.report import Cell, Table
+
+    return Table(
+        columns=columns,
+        align="<<" + ">" * (len(columns) - 2),
+        blocks=tuple((i,) for i in range(len(columns))),
+        rows=tuple(tuple(Cell(text, faint=row[1] == FAILED) for text in row) for row in rows),
+        footer=(),
+        failures=(),
+        notes=tuple(notes),
+    )
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else str(value)
+
+
+def _bytes(size: int | None) -> str:
+    """In the unit that leaves one to three digits before the point."""
+    if size is None:
+        return "–"
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1000:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def usable(found: Plan | str) -> bool:
+    """Whether an extraction would begin, or is not needed."""
+    return not isinstance(found, str) and found.state != "refused"

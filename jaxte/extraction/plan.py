@@ -1,0 +1,101 @@
+"""What an extraction would do, without doing it: what is stored, and how large it will be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxte.extraction._batches import checked
+from jaxte.extraction._reader import facts
+from jaxte.extraction._targets import Pixels
+from jaxte.extraction.loop import identity, settings
+from jaxte.extraction.models import Model, settled
+from jaxte.store._journal import read
+from jaxte.store._manifest import MANIFEST, Manifest, differences
+
+if TYPE_CHECKING:
+    from jaxte.data import Dataset
+
+__all__ = ["Plan", "plan"]
+
+
+class Plan(NamedTuple):
+    """What would be done.
+
+    Attributes:
+        state: "cached" if it is complete; "resume" if a part of it is there; "extract" if nothing
+            is; "refused" if something else is.
+        examples: that are to be run through the model.
+        rows: of features in the end, where that is known beforehand.
+        width: of a row, all layers together, where JAX traces the model.
+        size: bytes of the features in the end, likewise.
+        reason: why it would be refused.
+    """
+
+    state: Literal["cached", "resume", "extract", "refused"]
+    examples: int
+    rows: int | None
+    width: int | None
+    size: int | None
+    reason: str = ""
+
+
+def plan(
+    model: Model,
+    dataset: Dataset,
+    out: str | os.PathLike[str] | None,
+    *,
+    logits: bool = True,
+    dtype: str = "float32",
+    num_classes: int | None = None,
+    pixels: Pixels | None = None,
+) -> Plan:
+    """Look at a store, and at the shapes that the model gives for one example.
+
+    Raises:
+        InputError: for an example that the model cannot take, or a damaged store.
+    """
+    wanted = Manifest.new(
+        identity(model),
+        facts(dataset, num_classes),
+        model.layers,
+        dtype,
+        1,
+        settings(model, logits, pixels or Pixels()),
+    )
+    stored = 0
+    if out is not None and (Path(out) / MANIFEST).exists():
+        found = Manifest.read(Path(out))
+        if different := differences(found, wanted):
+            return Plan("refused", 0, None, None, None, "; ".join(different))
+        if found.complete:
+            whole = sum(column.width or 0 for column in found.layers.values())
+            return Plan("cached", 0, found.rows, whole, _size(found.rows, whole, dtype))
+        stored = sum(batch.examples for batch in read(Path(out))[0])
+    rows = len(dataset) if model.level == "example" else None
+    width = _width(model, dataset)
+    return Plan(
+        "resume" if stored else "extract",
+        len(dataset) - stored,
+        rows,
+        width,
+        None if rows is None or width is None else _size(rows, width, dtype),
+    )
+
+
+def _width(model: Model, dataset: Dataset) -> int | None:
+    inputs, labels = next(dataset.batches(1, prepare=model.prepare))
+    inputs = checked(inputs, labels, 0).inputs
+    model = settled(model, inputs)
+    if not model.traced:
+        return None
+    out: Any = jax.eval_shape(model.apply, model.params, inputs)
+    return sum(int(out[layer].shape[-1]) for layer in model.layers)
+
+
+def _size(rows: int, width: int, dtype: str) -> int:
+    return rows * width * np.dtype(jax.numpy.dtype(dtype)).itemsize
