@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxte import _inputs, pool
+from jaxte import _inputs
 from jaxte._inputs import InputError
 from jaxte.sources import Source
 
@@ -86,7 +87,7 @@ class Blocks:
     @property
     def padded(self) -> int:
         """Columns of a block."""
-        return pool.width_of(self.width)
+        return width_of(self.width)
 
     def survey(self, seen: Callable[[int], None]) -> None:
         """Find the number of classes in a pass over labels that come with batches, if need be."""
@@ -229,6 +230,15 @@ class Blocks:
                 "the batches come in another order the second time, so that targets do not "
                 "belong to them: do not shuffle, or give batches of (features, labels)"
             )
+
+
+def width_of(d: int) -> int:
+    """The padded width of d columns: the next 2^i or 3 * 2^i, at least 16.
+
+    Two sizes per octave keep the shapes few and the padding below a half.
+    """
+    octave = 2 ** max(4, math.ceil(math.log2(d)))
+    return octave * 3 // 4 if d <= octave * 3 // 4 and octave > 16 else octave
 
 
 def _power_above(count: int) -> int:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxte._blocks import width_of
 from jaxte._mesh import MODELS, SAMPLES, Layout
 from jaxte._programs import Program, side_by_side
 from jaxte.metrics import Metric
@@ -25,7 +26,6 @@ __all__ = [
     "Task",
     "buckets",
     "score_bucket",
-    "width_of",
 ]
 
 # Metrics hold about this many arrays of the size of its features at once.
@@ -53,15 +53,6 @@ class Bucket:
     rows: int
     width: int
     members: tuple[Candidate, ...]
-
-
-def width_of(d: int) -> int:
-    """The padded width of d columns: the next 2^i or 3 * 2^i, at least 16.
-
-    Two sizes per octave keep the shapes few and the padding below a half.
-    """
-    octave = 2 ** max(4, math.ceil(math.log2(d)))
-    return octave * 3 // 4 if d <= octave * 3 // 4 and octave > 16 else octave
 
 
 def buckets(candidates: Sequence[Candidate], rows: Mapping[str, int] | None = None) -> list[Bucket]:
