@@ -198,6 +198,8 @@ def _takes_nothing(function: Any) -> bool:
 def _names(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
     """As names; a number means a hidden state."""
     given = (layers,) if isinstance(layers, str | int) else tuple(layers)
+    if not given:
+        raise InputError("layers are empty: name at least one, or leave them out")
     return tuple(f"hidden/{one}" if isinstance(one, int) else one for one in given)
 
 
@@ -243,7 +245,7 @@ def _made(given: Any, request: Request, traced: bool | None) -> Model:
 
 def _changed(given: Model, request: Request) -> Model:
     """Fewer layers, another name or preprocessing; the rest was decided before."""
-    fixed = request._replace(layers=None, name=None, prepare=None, level="example", pool="mean")
+    fixed = request._replace(layers=None, name=None, prepare=None, level="example")
     if fixed != Request(None, "mean", None, None, None, "example", None, None):
         raise InputError(
             f"{given.name} is a Model already: pool, variables, compute_dtype and max_length are "

@@ -15,7 +15,7 @@ from jaxte._optional import is_a, require
 __all__ = ["FILTERS", "IMAGENET", "Images", "Processed", "channels_first", "zoo_images"]
 
 FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # Pillow's, in its order
-IMAGENET: dict[str, tuple[float, ...]] = {
+IMAGENET: dict[str, Any] = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
