@@ -149,7 +149,7 @@ def file_jobs(path: Path, options: Mapping[str, Any], batch_size: int | None) ->
     if not isinstance(tables, list) or not tables:
         raise InputError(f"{path} has no [[model]] tables: write one for each model")
     return [
-        _job(f"{path}: model {i}", table, options, batch_size) for i, table in enumerate(tables)
+        _job(f"{path}: model {i}", table, options, batch_size) for i, table in enumerate(tables, 1)
     ]
 
 
@@ -332,6 +332,6 @@ def reason_of(error: BaseException) -> str:
 def directory_name(name: str) -> str:
     """A name of anything as the name of a directory, different for different names."""
     plain = re.sub(r"[^\w.+@=-]+", "_", name).strip("._")[:80]
-    if plain == name:
+    if plain == name != "":
         return plain
-    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{plain or 'unnamed'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

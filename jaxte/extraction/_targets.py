@@ -213,9 +213,11 @@ def targets_of(
     """How labels become those of rows of features."""
     if dataset is None:
         return Targets(model.level, num_classes=num_classes, pixels=pixels)
+    if num_classes is None and dataset.task != "multilabel":  # whose labels are columns of 0 and 1
+        num_classes = dataset.num_classes
     return Targets(
         model.level,
-        num_classes=dataset.num_classes if num_classes is None else num_classes,
+        num_classes=num_classes,
         ignore=dataset.ignore,
         pixels=pixels,
         maps=lambda: (dataset.label(row) for row in range(len(dataset))),

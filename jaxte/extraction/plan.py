@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxte.extraction._batches import checked
 from jaxte.extraction._reader import facts
 from jaxte.extraction._targets import Pixels
 from jaxte.extraction.loop import identity, settings
 from jaxte.extraction.models import Model, settled
+from jaxte.store._columns import in_memory
 from jaxte.store._journal import read
 from jaxte.store._manifest import MANIFEST, Manifest, differences
 
@@ -68,23 +69,32 @@ def plan(
         settings(model, logits, pixels or Pixels()),
     )
     stored = 0
+    widths: list[int | None] = [None]
     if out is not None and (Path(out) / MANIFEST).exists():
         found = Manifest.read(Path(out))
         if different := differences(found, wanted):
             return Plan("refused", 0, None, None, None, "; ".join(different))
+        widths = [column.width for column in found.layers.values()]
         if found.complete:
-            whole = sum(column.width or 0 for column in found.layers.values())
-            return Plan("cached", 0, found.rows, whole, _size(found.rows, whole, dtype))
+            return Plan("cached", 0, *_sizes(found.rows, _sum(widths), dtype))
         stored = sum(batch.examples for batch in read(Path(out))[0])
     rows = len(dataset) if model.level == "example" else None
-    width = _width(model, dataset)
-    return Plan(
-        "resume" if stored else "extract",
-        len(dataset) - stored,
-        rows,
-        width,
-        None if rows is None or width is None else _size(rows, width, dtype),
-    )
+    width = _sum(widths) if None not in widths else _width(model, dataset)
+    state: Literal["resume", "extract"] = "resume" if stored else "extract"
+    return Plan(state, len(dataset) - stored, *_sizes(rows, width, dtype))
+
+
+def _sum(widths: Sequence[int | None]) -> int:
+    return sum(width or 0 for width in widths)
+
+
+def _sizes(
+    rows: int | None, width: int | None, dtype: str
+) -> tuple[int | None, int | None, int | None]:
+    """Rows, width and bytes."""
+    if rows is None or width is None:
+        return rows, width, None
+    return rows, width, rows * width * in_memory(dtype).itemsize
 
 
 def _width(model: Model, dataset: Dataset) -> int | None:
@@ -95,7 +105,3 @@ def _width(model: Model, dataset: Dataset) -> int | None:
         return None
     out: Any = jax.eval_shape(model.apply, model.params, inputs)
     return sum(int(out[layer].shape[-1]) for layer in model.layers)
-
-
-def _size(rows: int, width: int, dtype: str) -> int:
-    return rows * width * np.dtype(jax.numpy.dtype(dtype)).itemsize

@@ -1,0 +1,250 @@
+"""`jaxte run`: several models, what is missing extracted, all ranked, a report."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import data, zoo
+from jaxte.cli._jobs import directory_name
+from jaxte.store import FeatureStore
+
+from .conftest import Run
+
+DATA = ("--data", "zoo:digits/test?subset=60")
+TOML = """
+[[model]]
+source = "zoo:mlp-mnist"
+
+[[model]]
+name = "broken"
+source = "zoo:resnet-cifar"
+layers = ["blocks/7"]
+
+[[model]]
+name = "layers"
+source = "zoo:resnet-random"
+layers = ["blocks/1", "penultimate"]
+batch_size = 16
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    path = tmp_path / "models.toml"
+    path.write_text(TOML)
+    return path
+
+
+def statuses(text: str) -> dict[str, str]:
+    """Model -> what became of it, of the last table on the page."""
+    lines = text.rpartition("status")[2].splitlines()[2:]
+    return {line.split()[0]: line.split()[1] for line in lines if line and line[0] != " "}
+
+
+def features(names: tuple[str, ...] = ("mlp-mnist",)) -> tuple[dict[str, Any], np.ndarray]:
+    whole = data.load(DATA[1])
+    images = np.stack([whole[row][0] for row in range(60)])
+    labels = whole.labels()
+    assert labels is not None
+    return {name: zoo.load(name).features(images) for name in names}, labels
+
+
+def test_a_broken_model_among_three(run: Run, models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = run("run", "--models", models, *DATA, "--out", out)
+    assert result.exit_code == 1
+    assert statuses(result.stdout) == {
+        "mlp-mnist": "extracted",
+        "broken": "failed",
+        "layers": "extracted",
+    }
+    assert "jaxte: broken: there is no layer 'blocks/7'" in result.stderr
+    expected, labels = features(("mlp-mnist", "resnet-random"))
+    ranking = jaxte.rank(expected, labels)
+    with (out / "ranking.csv").open(newline="") as stream:
+        rows = {(r["model"], r["metric"]): r for r in csv.DictReader(stream)}
+    for metric in ("logme", "sfda", "face"):
+        for name, own in (("mlp-mnist", "mlp-mnist"), ("layers@penultimate", "resnet-random")):
+            found = float(rows[name, metric]["score"])
+            assert found == pytest.approx(ranking.score(own, metric), rel=1e-3)
+        assert rows["broken", metric]["status"].startswith("there is no layer 'blocks/7'")
+    content = json.loads((out / "ranking.json").read_text())
+    assert content["models"] == ["mlp-mnist", "layers@blocks/1", "layers@penultimate", "broken"]
+    page = (out / "ranking.md").read_text()
+    assert "| layers@blocks/1 |" in page
+    assert "| broken | failed |" in page
+    assert (out / "ranking.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / "features" / "broken").exists()
+
+    again = run("run", "--models", models, *DATA, "--out", out, "--metrics", "logme")
+    assert again.exit_code == 1
+    assert statuses(again.stdout)["layers"] == "cached"
+    ranked = run("rank", out / "features", "--metrics", "logme", "--format", "csv")
+    assert ranked.exit_code == 0
+    assert len(ranked.stdout.splitlines()) == 1 + 3
+
+
+def test_options_of_the_command_line_are_for_models_that_leave_them_open(
+    run: Run, models: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    result = run(
+        "run", "--models", models, "--model", "other=zoo:resnet-cifar", *DATA, "--out",
+        tmp_path / "r", "--features", kept, "--layers", "penultimate", "--pool", "max",
+        "--dtype", "float16", "--no-logits",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    folder = directory_name("zoo:digits/test?subset=60&seed=0")
+    stores = {name: FeatureStore.open(kept / name / folder) for name in ("layers", "other")}
+    assert stores["layers"].layers == ("blocks/1", "penultimate")
+    assert stores["other"].layers == ("penultimate",)
+    assert stores["other"].dtype == np.float16
+    assert stores["other"].meta["model"]["card"]["pool"] == "max"
+    assert not (tmp_path / "r" / "features").exists()
+
+
+def test_models_of_the_command_line_alone_and_settings(run: Run, tmp_path: Path) -> None:
+    base = ("run", "--model", "zoo:mlp-mnist", *DATA, "--out", tmp_path / "r")
+    result = run(*base, "--metrics", "sfda", "--set", "sfda.variant=paper")
+    assert result.exit_code == 0, result.stderr
+    expected, labels = features()
+    ranking = jaxte.rank(expected, labels, metrics="sfda", options={"sfda": {"variant": "paper"}})
+    content = json.loads((tmp_path / "r" / "ranking.json").read_text())
+    score = content["records"][0]["score"]
+    assert score == pytest.approx(ranking.score("mlp-mnist", "sfda"), rel=1e-3)
+
+
+def test_a_dry_run_says_what_is_there(run: Run, models: Path, tmp_path: Path) -> None:
+    base = ("run", "--models", models, *DATA, "--out", tmp_path / "r")
+    result = run(*base, "--dry-run")
+    assert result.exit_code == 1
+    assert not (tmp_path / "r").exists()
+    lines = [line.split() for line in result.stdout.splitlines()[2:5]]
+    assert lines[0] == ["mlp-mnist", "extract", "60", "60", "256", "60.0", "KiB"]
+    assert lines[1][:2] == ["broken", "failed"]
+    assert lines[2] == ["layers", "extract", "60", "60", "128", "30.0", "KiB"]
+    run("run", "--model", "zoo:mlp-mnist", *DATA, "--out", tmp_path / "r")
+    result = run(*base, "--dry-run")
+    assert result.stdout.splitlines()[2].split()[:3] == ["mlp-mnist", "cached", "0"]
+
+
+def test_without_a_store_nothing_is_kept(run: Run, models: Path, tmp_path: Path) -> None:
+    result = run("run", "--models", models, *DATA, "--out", tmp_path / "r", "--no-store")
+    assert result.exit_code == 1
+    assert not (tmp_path / "r" / "features").exists()
+    assert statuses(result.stdout)["layers"] == "streamed"
+    expected, labels = features(("mlp-mnist", "resnet-random"))
+    ranking = jaxte.rank(expected, labels)
+    records = json.loads((tmp_path / "r" / "ranking.json").read_text())["records"]
+    found = {(r["model"], r["metric"]): r for r in records}
+    for metric in ("logme", "face"):
+        for name, own in (("mlp-mnist", "mlp-mnist"), ("layers@penultimate", "resnet-random")):
+            score = found[name, metric]["score"]
+            assert score == pytest.approx(ranking.score(own, metric), rel=1e-3)
+    assert found["mlp-mnist", "sfda"]["score"] is None
+    assert "looks at the samples more than once" in found["mlp-mnist", "sfda"]["status"]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Numbers in columns: the label is one of them, or two."""
+    x = np.random.default_rng(0).normal(size=(60, 4, 4))
+    np.savez(tmp_path / "real.npz", inputs=x, labels=x[:, 0, :2] @ [1.0, 2.0])
+    np.savez(tmp_path / "tags.npz", inputs=x, labels=(x[:, 0, :3] > 0).astype(int))
+    (tmp_path / "flat_model.py").write_text(
+        "def flat(x):\n    return x.reshape(len(x), -1).astype('float32')\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["real", "tags"])
+def test_regression_and_several_labels_are_scored_by_what_can(
+    run: Run, table: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(table)
+    source = f"npz:{table / f'{kind}.npz'}"
+    base = ("run", "--model", "python:flat_model:flat", "--data", source, "--out", table / "r")
+    result = run(*base)
+    assert result.exit_code == 0, result.stderr
+    assert json.loads((table / "r" / "ranking.json").read_text())["metrics"] == ["logme"]
+    result = run(*base, "--metrics", "logme,sfda")
+    assert result.exit_code == 2
+    assert "data set, but sfda cannot score that: choose of logme" in result.stderr
+    result = run(*base, "--no-store")
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name the models: --models FILE, or --model SPEC once or more"),
+        (("--models", "none.toml"), "none.toml"),
+        (("--models", "bad.toml"), "bad.toml is no TOML"),
+        (("--models", "empty.toml"), "empty.toml has no [[model]] tables"),
+        (("--models", "keys.toml"), "keys.toml: model 2 has no 'sauce': there are name, source"),
+        (("--models", "kinds.toml"), "kinds.toml: model 1: layers cannot be 1.5"),
+        (("--models", "lacks.toml"), "lacks.toml: model 1 has no source"),
+        (("--model", "a=zoo:mlp-mnist", "--model", "a=zoo:vgg-cifar"), "two models are called a"),
+        (("--model", "zoo:mlp-mnist", "--metrics", "logmee"), "logmee"),
+        (("--model", "zoo:mlp-mnist", "--set", "face.x=1", "--metrics", "logme"), "--set face"),
+        (("--model", "zoo:nothing"), "no model could be extracted"),
+    ],
+)
+def test_bad_calls(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: Any, said: str
+) -> None:
+    good = '[[model]]\nsource = "zoo:mlp-mnist"\n'
+    (tmp_path / "bad.toml").write_text("[[model")
+    (tmp_path / "empty.toml").write_text("title = 'none'")
+    (tmp_path / "keys.toml").write_text(good + '[[model]]\nsource = "x"\nsauce = "y"\n')
+    (tmp_path / "kinds.toml").write_text(good + "layers = 1.5\n")
+    (tmp_path / "lacks.toml").write_text('[[model]]\nname = "x"\n')
+    monkeypatch.chdir(tmp_path)
+    result = run("run", *arguments, *DATA, "--out", "r")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Path("r", "features").exists()
+
+
+def test_two_models_that_turn_out_to_have_one_name(run: Run, tmp_path: Path) -> None:
+    twice = ("--model", "zoo:mlp-mnist") * 2
+    result = run("run", *twice, *DATA, "--out", tmp_path / "r")
+    assert result.exit_code == 1
+    assert "another model is called mlp-mnist, too: give it a name, NAME=SPEC" in result.stderr
+
+
+def test_names_of_directories() -> None:
+    assert directory_name("vit-b16") == "vit-b16"
+    names = ["a/b", "a_b", "a:b", "A/b", "..", "", "tfds:digits/train[:500]", "x" * 300]
+    made = [directory_name(name) for name in names]
+    assert len(set(made)) == len(names)
+    for name in made:
+        assert name == Path(name).name
+        assert len(name) < 100
+        assert name.strip(".")
+
+
+def test_a_process_of_its_own(models: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxte", "run", "--models", str(models), *DATA]
+        + ["--out", str(tmp_path / "r"), "--metrics", "logme"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert statuses(done.stdout)["mlp-mnist"] == "extracted"
+    assert done.stderr.splitlines()[-1] == f"jaxte: wrote {tmp_path / 'r'}"
