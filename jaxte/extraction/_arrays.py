@@ -67,9 +67,17 @@ def host(leaf: Any) -> np.ndarray:
 def positions(inputs: Any) -> Positions:
     """What inputs say of the positions of the layers: tokens of texts, sizes of images."""
     if isinstance(inputs, Mapping):
-        return Positions(inputs.get(MASK), inputs.get(STARTS))
-    shape: Any = getattr(inputs, "shape", ())
-    return Positions(size=(shape[1], shape[2]) if len(shape) == 4 else None)
+        return Positions(inputs.get(MASK), inputs.get(STARTS), _size(inputs.get("pixel_values")))
+    return Positions(size=_size(inputs))
+
+
+def _size(images: Any) -> tuple[int, int] | None:
+    """Height and width of images, whose channels are first or last."""
+    shape: Any = getattr(images, "shape", ())
+    if len(shape) != 4:
+        return None
+    first = shape[1] in (1, 3) and shape[3] not in (1, 3)
+    return (shape[2], shape[3]) if first else (shape[1], shape[2])
 
 
 def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any) -> Any:

@@ -15,11 +15,11 @@ from jaxte.extraction._arrays import called, main
 from jaxte.extraction._layers import PENULTIMATE, Apply, Network, Seen, Watched, of_type, unknown
 from jaxte.extraction._model import Model, Request, Static, qualified
 
-__all__ = ["from_linen"]
+__all__ = ["from_linen", "is_dense"]
 
 _SEEN = "jaxte_seen"  # a collection of variables, which lifted transformations take along
 
-_is_dense: Callable[[Any], bool] = of_type((nn.Dense, nn.DenseGeneral), nn.Conv)
+is_dense: Callable[[Any], bool] = of_type((nn.Dense, nn.DenseGeneral), nn.Conv)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Module(Network):
                 return output
             path = "/".join(one.path)
             met[path] = None
-            if path in paths or (dense and _is_dense(one)):
+            if path in paths or (dense and is_dense(one)):
                 taken = args[0] if args else next(iter(kwargs.values()), None)
                 passed = {"given": main(output, path)}
                 if hasattr(taken, "shape"):

@@ -55,7 +55,7 @@ class Runner:
         with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
             given = self._on_device(self.trimmed(inputs), device)
             found = {name: _wide(x) for name, x in self.found(given).items()}
-            where = self.where(given)
+            where = positions(given)
             if callable(self.request.pool):
                 found = {name: host(x) for name, x in found.items()}
                 mask, first = (None if x is None else host(x) for x in (where.mask, where.first))
@@ -111,13 +111,6 @@ class Runner:
         """[b, h, w, c] of [b, c, h, w]."""
         first = x.ndim == 4 and getattr(self.module, "output_fmt", None) != "NHWC"
         return x.permute(0, 2, 3, 1) if first else x
-
-    def where(self, inputs: Any) -> Positions:
-        """What is known of the positions."""
-        pixels: Any = inputs.get("pixel_values") if isinstance(inputs, Mapping) else inputs
-        if getattr(pixels, "ndim", 0) == 4:
-            return Positions(size=(pixels.shape[2], pixels.shape[3]))
-        return positions(inputs)
 
     # --- all -------------------------------------------------------------------------------------
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +12,16 @@ import numpy as np
 from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.extraction._arrays import MASK, STARTS, main
+from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, loaded, source, state
 from jaxte.extraction._layers import LOGITS, NAMED, OUTPUT, PENULTIMATE
 from jaxte.extraction._model import Model, Request
-from jaxte.extraction._texts import texts_of
 from jaxte.extraction._torch import Runner, model_of, watched
-from jaxte.extraction.preprocess import Processed, channels_first
+from jaxte.extraction.preprocess import channels_first
 
 __all__ = ["from_transformers", "load"]
 
-_LAST = "last_hidden_state"
 _BASE = "base model"  # no path can have a space
-_STATE = re.compile(r"hidden/(-?\d+)")
+_POOLER = re.compile(r"((?:.*\.)?)pooler\.")
 # Heads that are worth keeping; that of a language model gives a score of every word.
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassification")
 
@@ -32,19 +29,19 @@ _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForImageClassi
 class _Runner(Runner):
     """A model whose output has names, and whose base model has others."""
 
-    named = (*NAMED, _LAST, "pooler_output")
+    named = (*NAMED, LAST_STATE, "pooler_output")
 
     def __init__(self, module: Any, layers: Sequence[str], request: Request) -> None:
         super().__init__(module, layers, request)
         self._base = module.base_model
         self._options = {"return_dict": True}
-        if any(map(_STATE.fullmatch, layers)):
+        if any(map(STATE.fullmatch, layers)):
             self._options["output_hidden_states"] = True
         if hasattr(module.config, "use_cache"):
             self._options["use_cache"] = False
 
     def is_named(self, layer: str) -> bool:
-        return layer in self.named or _STATE.fullmatch(layer) is not None
+        return layer in self.named or STATE.fullmatch(layer) is not None
 
     def trimmed(self, inputs: Any) -> Any:
         """Without the columns in which all texts have ended."""
@@ -75,26 +72,19 @@ class _Runner(Runner):
         base = seen.pop(_BASE).given if _BASE in seen else output
         named = {k: x for out in (output, base) for k, x in out.items() if hasattr(x, "shape")}
         found = {**named, OUTPUT: main(output, "the model")}
-        found[PENULTIMATE] = named.get(_LAST, found[OUTPUT])
+        found[PENULTIMATE] = named.get(LAST_STATE, found[OUTPUT])
         found.pop(LOGITS, None)
         if head is not None:
             passed = seen.pop(PENULTIMATE)
             found |= {PENULTIMATE: passed.taken, LOGITS: passed.given}
         found |= {name: main(passed.given, name) for name, passed in seen.items()}
         for name in self.layers:
-            if (match := _STATE.fullmatch(name)) is not None:
-                found[name] = _state(output, base, int(match[1]))
+            if (match := STATE.fullmatch(name)) is not None:
+                found[name] = state((base, output), int(match[1]))
             elif name not in found and name != LOGITS:
                 known = ", ".join(named)
                 raise InputError(f"the model gives no {name!r}: its output has {known}")
         return self.picked({name: self.channels_last(x) for name, x in found.items()})
-
-
-def _state(output: Any, base: Any, index: int) -> Any:
-    states = next((o["hidden_states"] for o in (base, output) if "hidden_states" in o), ())
-    if not -len(states) <= index < len(states):
-        raise InputError(f"there is no layer 'hidden/{index}': the model has {len(states)} states")
-    return states[index]
 
 
 def from_transformers(given: Any, request: Request) -> Model:
@@ -102,50 +92,12 @@ def from_transformers(given: Any, request: Request) -> Model:
     about = given.main_input_name
     texts = about == "input_ids"
     prepare = request.prepare
-    if prepare is None and about in _SOURCES:
-        prepare = _beside(given, request)
+    if prepare is None:
+        prepare = beside(given, request)
     request = request._replace(prepare=channels_first(prepare))
-    layers = request.layers or ((_LAST,) if texts else (PENULTIMATE,))
-    where = given.name_or_path
-    source = os.path.basename(os.path.normpath(where)) if os.path.isdir(where) else where
+    layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))
     runner = _Runner(given, layers, request)
-    return model_of(given, runner, request, "transformers", source or type(given).__name__)
-
-
-_SOURCES = {"input_ids": "AutoTokenizer", "pixel_values": "AutoImageProcessor"}
-
-
-class _Missing:
-    """Stands for a tokenizer or image processor that could not be loaded, until it is needed."""
-
-    def __init__(self, what: str, why: str) -> None:
-        self.what, self.why = what, why
-
-    def __call__(self, examples: Sequence[Any]) -> Any:
-        raise InputError(
-            f"there is no {self.what} beside the model ({self.why}): give it as prepare=, or "
-            "inputs by name, as the model takes them"
-        )
-
-    @property
-    def card(self) -> dict[str, Any]:
-        return {}
-
-
-def _beside(model: Any, request: Request) -> Any:
-    """The tokenizer or image processor that lies where the model was loaded from."""
-    about = model.main_input_name
-    loader = _SOURCES[about].removeprefix("Auto")
-    if not model.name_or_path:
-        return _Missing(loader, "the model was not loaded from anywhere")
-    options = {} if about == "input_ids" else {"backend": "pil"}
-    try:
-        found = _loaded(_SOURCES[about], model.name_or_path, **options)
-    except InputError as error:
-        return _Missing(loader, str(error))
-    if about == "pixel_values":
-        return Processed(found)
-    return texts_of(found, request.max_length, request.level, model.config)
+    return model_of(given, runner, request, "transformers", source(given))
 
 
 def load(where: str) -> tuple[Any, str]:
@@ -157,57 +109,23 @@ def load(where: str) -> tuple[Any, str]:
     """
     transformers = require("transformers", f"hf:{where}", "hf")
     cuda = require("torch", f"hf:{where}", "hf").cuda.is_available()
-    config = _loaded("AutoConfig", where)
+    config = loaded("AutoConfig", where)
     (kind,) = (config.architectures or [""])[:1]
     kept = kind.endswith(_HEADS) and hasattr(transformers, kind)
-    model, about = _loaded(
+    model, about = loaded(
         kind if kept else "AutoModel",
         where,
         output_loading_info=True,
         dtype="auto" if cuda else "float32",
     )
-    base = {n for n in about["missing_keys"] if not n.startswith("pooler") and ".pooler." not in n}
-    if base:
+    missing = {name: _POOLER.match(name) for name in about["missing_keys"]}
+    if lacking := [name for name, pooler in missing.items() if pooler is None]:
         raise InputError(
-            f"hf:{where} does not hold {len(base)} weights of {type(model).__name__}, as "
-            f"{min(base)}: its features would be those of random weights"
+            f"hf:{where} does not hold {len(lacking)} weights of {type(model).__name__}, as "
+            f"{min(lacking)}: its features would be those of random weights"
         )
+    for home in {pooler[1] for pooler in missing.values() if pooler}:
+        model.get_submodule(home.rstrip(".")).pooler = None  # rather than a random one
     if cuda:
         model = model.to("cuda")
     return model, os.path.basename(os.path.normpath(where))
-
-
-def _loaded(loader: str, where: str, **options: Any) -> Any:
-    """What one of the loaders of transformers gives, quietly; a directory needs no network.
-
-    Raises:
-        InputError: if there is nothing to be loaded.
-    """
-    transformers = require("transformers", f"hf:{where}", "hf")
-    local = os.path.isdir(where)
-    try:
-        with _quiet(transformers):
-            return getattr(transformers, loader).from_pretrained(
-                where, local_files_only=local, trust_remote_code=False, **options
-            )
-    except (OSError, ValueError, KeyError) as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        hint = "" if local else "; without a network give a directory"
-        raise InputError(f"{where} cannot be loaded as {loader}: {first}{hint}") from error
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No reports, bars or warnings meanwhile."""
-    log = transformers.utils.logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.set_verbosity(verbosity)
-        if bars:
-            log.enable_progress_bar()

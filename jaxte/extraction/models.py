@@ -231,6 +231,10 @@ def _made(given: Any, request: Request, traced: bool | None) -> Model:
         from jaxte.extraction import _transformers
 
         return _transformers.from_transformers(given, request)
+    if is_a(given, "transformers.modeling_flax_utils", "FlaxPreTrainedModel"):
+        from jaxte.extraction import _flax_transformers
+
+        return _flax_transformers.from_flax_transformers(given, request)
     if is_a(given, "torch.nn", "Module"):
         from jaxte.extraction import _timm, _torch
 

@@ -43,7 +43,7 @@ def vocabulary() -> Any:
     return tokenizer
 
 
-def bert(kind: str = "BertModel", **options: Any) -> Any:
+def bert(kind: str = "BertModel", *, add_pooling_layer: bool = True, **options: Any) -> Any:
     torch.manual_seed(0)
     config = hf.BertConfig(
         vocab_size=len(WORDS) + 5,
@@ -52,6 +52,8 @@ def bert(kind: str = "BertModel", **options: Any) -> Any:
         **LABELS,
         **options,
     )
+    if kind == "BertModel":
+        return hf.BertModel(config, add_pooling_layer=add_pooling_layer)
     return getattr(hf, kind)(config)
 
 
@@ -314,6 +316,16 @@ def test_checkpoints_that_are_none_or_lack_weights(tmp_path: Path) -> None:
     net.save_pretrained(tmp_path, state_dict=state)
     with pytest.raises(InputError, match=r"does not hold 16 weights of BertModel, as encoder\.lay"):
         resolve(f"hf:{tmp_path}")
+
+
+def test_a_pooler_that_the_checkpoint_lacks_is_left_out(tmp_path: Path) -> None:
+    bert(add_pooling_layer=False).save_pretrained(tmp_path)
+    one, other = (resolve(f"hf:{tmp_path}", max_length=12) for _ in range(2))
+    assert fingerprint(one) == fingerprint(other)  # nothing random in it
+    given = {"input_ids": np.array([[2, 5, 6, 3]]), "attention_mask": np.ones((1, 4), int)}
+    assert one.apply(None, given)["last_hidden_state"].shape == (1, 16)
+    with pytest.raises(InputError, match="the model gives no 'pooler_output'"):
+        resolve(f"hf:{tmp_path}", layers="pooler_output").apply(None, given)
 
 
 # --- real weights --------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""What lies beside a model of transformers: checkpoints, tokenizers, image processors, states."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jaxte._inputs import InputError
+from jaxte._optional import require
+from jaxte.extraction._model import Request
+from jaxte.extraction._texts import texts_of
+from jaxte.extraction.preprocess import Processed
+
+__all__ = ["LAST_STATE", "STATE", "beside", "loaded", "source", "state"]
+
+LAST_STATE = "last_hidden_state"
+STATE = re.compile(r"hidden/(-?\d+)")
+
+_SOURCES = {"input_ids": "AutoTokenizer", "pixel_values": "AutoImageProcessor"}
+
+
+class _Missing:
+    """Stands for a tokenizer or image processor that could not be loaded, until it is needed."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+
+    def __call__(self, examples: Sequence[Any]) -> Any:
+        raise InputError(
+            f"there is no {self.what} beside the model ({self.why}): give it as prepare=, or "
+            "inputs by name, as the model takes them"
+        )
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return {}
+
+
+def beside(model: Any, request: Request) -> Any:
+    """The tokenizer or image processor that lies where the model was loaded from, if it has one."""
+    about, where = model.main_input_name, model.config._name_or_path
+    if about not in _SOURCES:
+        return None
+    what = _SOURCES[about].removeprefix("Auto")
+    if not where:
+        return _Missing(what, "the model was not loaded from anywhere")
+    options: dict[str, Any] = {} if about == "input_ids" else {"backend": "pil"}
+    if options and not hasattr(model, "named_modules"):  # of a release that has models in Flax
+        options = {"use_fast": False}
+    try:
+        found = loaded(_SOURCES[about], where, **options)
+    except InputError as error:
+        return _Missing(what, str(error))
+    if about == "pixel_values":
+        return Processed(found)
+    return texts_of(found, request.max_length, request.level, model.config)
+
+
+def source(model: Any) -> str:
+    """Where a model comes from; a directory may be moved, so that only its name counts."""
+    where = model.config._name_or_path or type(model).__name__
+    return os.path.basename(os.path.normpath(where)) if os.path.isdir(where) else where
+
+
+def state(outputs: Iterable[Any], index: int) -> Any:
+    """A hidden state of the first output that has any.
+
+    Raises:
+        InputError: if there is no such state.
+    """
+    states = next((o["hidden_states"] for o in outputs if "hidden_states" in o), ())
+    if not -len(states) <= index < len(states):
+        raise InputError(f"there is no layer 'hidden/{index}': the model has {len(states)} states")
+    return states[index]
+
+
+def loaded(loader: str, where: str, **options: Any) -> Any:
+    """What one of the loaders of transformers gives, quietly; a directory needs no network.
+
+    Raises:
+        InputError: if there is nothing to be loaded.
+    """
+    transformers = require("transformers", f"hf:{where}", "hf")
+    local = os.path.isdir(where)
+    try:
+        with _quiet(transformers):
+            return getattr(transformers, loader).from_pretrained(
+                where, local_files_only=local, trust_remote_code=False, **options
+            )
+    except (OSError, ValueError, KeyError) as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        hint = "" if local else "; without a network give a directory"
+        raise InputError(f"{where} cannot be loaded as {loader}: {first}{hint}") from error
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No reports, bars or warnings meanwhile."""
+    log = transformers.utils.logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
