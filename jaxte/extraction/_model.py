@@ -119,9 +119,13 @@ class Static:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Static):
             return NotImplemented
-        if self.value is other.value:
-            return True
-        return self._by_value and other._by_value and bool(self.value == other.value)
+        if self.value is not other.value:
+            if self._hash != other._hash or not (self._by_value and other._by_value):
+                return False
+            if self.value != other.value:
+                return False
+            self.value = other.value  # so that they are not looked through again
+        return True
 
 
 def fingerprint(model: Model) -> str:

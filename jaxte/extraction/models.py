@@ -22,7 +22,7 @@ from jaxte.extraction.preprocess import Images, Processed, is_processor
 
 __all__ = ["Model", "as_model", "fingerprint", "resolve", "settled"]
 
-_TYPES = ("bfloat16", "float16", "float32", "float64")
+_TYPES = ("bfloat16", "float16", "float32")
 
 
 def as_model(
@@ -63,13 +63,14 @@ def as_model(
             Tokens that only fill up do not count.
         name: in stores and rankings; by default that of the class, the zoo or the checkpoint.
         variables: of a linen module; of a function that takes (variables, inputs).
-        prepare: list of raw examples -> inputs. Also an `jaxte.extraction.preprocess.Images` or a
+        prepare: list of raw examples -> inputs. Also a `jaxte.extraction.preprocess.Images` or a
             dict of its fields, or a tokenizer or an image processor of transformers. By default
             what the model's card says.
         level: "example": a vector of each example. "token": of each word, which is that of its
             first token. "dense": of each place of a grid.
         compute_dtype: "bfloat16", "float16" or "float32": parameters and inputs are cast to it
-            where JAX traces the model; torch computes under autocast.
+            where JAX traces the model (layers that ask for a type of their own keep it); torch
+            computes under autocast.
         max_length: tokens at which texts are cut; by default what the model can take, 512 at most.
         traced: whether JAX can trace a function; by default the first batch shows it.
 

@@ -125,8 +125,11 @@ def test_half_precision_and_read_only_arrays() -> None:
     half = as_model(net, compute_dtype="bfloat16").apply(None, x)["penultimate"]
     assert half.dtype == np.float32
     assert 0 < np.abs(half - exact).max() < 0.05
-    with pytest.raises(InputError, match=r"parameters of torch\.float32: .* convert the model"):
-        as_model(net, compute_dtype="float64")
+    with pytest.raises(InputError, match=r"parameters of torch\.bfloat16: .* convert the model"):
+        as_model(Cnn().bfloat16(), compute_dtype="float32")
+    np.testing.assert_array_equal(
+        as_model(net, compute_dtype="float32").apply(None, x)["penultimate"], exact
+    )
     own = as_model(Cnn().bfloat16()).apply(None, x)["penultimate"]
     assert own.dtype == np.float32
     np.testing.assert_allclose(own, exact, atol=0.05)

@@ -225,9 +225,8 @@ def vit(kind: str) -> Any:
 
 
 def processor() -> Any:
-    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
-
-    return ViTImageProcessorPil(size={"height": 32, "width": 32})
+    home = pytest.importorskip("transformers.models.vit.image_processing_pil_vit")
+    return home.ViTImageProcessorPil(size={"height": 32, "width": 32})
 
 
 def pixels() -> Any:
