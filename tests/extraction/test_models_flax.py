@@ -1,4 +1,4 @@
-"""Flax models: layers of nnx, linen and zoo models by path, with nothing of the model changed."""
+"""Flax nnx models: layers by path, with nothing of the model changed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,21 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen, nnx
+from flax import nnx
 from helpers import counted_compilations
 
-from jaxte import InputError, zoo
-from jaxte.extraction import Model, as_model, fingerprint
+from jaxte import InputError
+from jaxte.extraction import as_model, fingerprint
+
+from .compiled import run
 
 R = np.random.default_rng(0)
 X: Any = R.normal(size=(5, 4)).astype(np.float32)
 IMAGES: Any = R.normal(size=(3, 8, 8, 3)).astype(np.float32)
-
-
-def run(model: Model, inputs: Any = X) -> dict[str, Any]:
-    """Compiled, as the loop does it."""
-    out = jax.jit(model.apply)(model.params, inputs)
-    return {name: np.asarray(array) for name, array in out.items()}
 
 
 # --- nnx -----------------------------------------------------------------------------------------
@@ -90,7 +86,7 @@ LAYERS = ("blocks/1", "penultimate", "blocks/0", "twice", "heads/main")
 
 def test_layers_by_path_in_one_forward_pass() -> None:
     net = trained()
-    out, expected = run(as_model(net, layers=LAYERS)), by_hand(net)
+    out, expected = run(as_model(net, layers=LAYERS), X), by_hand(net)
     assert set(out) == {*LAYERS, "logits"}
     for name, array in out.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6)
@@ -102,7 +98,7 @@ def test_the_model_stays_as_it_is() -> None:
     before, state = nnx.split(net)
     kept = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.filter_state(state, nnx.Not(nnx.RngKey))))
     model = as_model(net, layers=LAYERS)
-    run(model)
+    run(model, X)
     graph, state = nnx.split(net)
     assert graph == before
     now = nnx.to_pure_dict(nnx.filter_state(state, nnx.Not(nnx.RngKey)))
@@ -122,7 +118,7 @@ def test_a_failure_in_a_layer_leaves_nothing_behind() -> None:
     with pytest.raises(TypeError, match=r"dot_general|shape"):
         run(model, np.ones((2, 7), np.float32))
     np.testing.assert_allclose(
-        run(model)["blocks/0"], by_hand(net)["blocks/0"], rtol=1e-5, atol=1e-6
+        run(model, X)["blocks/0"], by_hand(net)["blocks/0"], rtol=1e-5, atol=1e-6
     )
 
 
@@ -147,7 +143,7 @@ def test_many_threads_at_once() -> None:
 @pytest.mark.parametrize("ending", ["plain", "shaped", "tuple", "dict"])
 def test_the_head_is_found(ending: str) -> None:
     net = trained(ending=ending)
-    out, expected = run(as_model(net)), by_hand(net)
+    out, expected = run(as_model(net), X), by_hand(net)
     assert set(out) == {"penultimate", "logits"}
     for name, array in out.items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-6)
@@ -156,14 +152,16 @@ def test_the_head_is_found(ending: str) -> None:
 @pytest.mark.parametrize("ending", ["softmax", "body"])
 def test_a_model_without_a_head_gives_its_output(ending: str) -> None:
     net = trained(ending=ending)
-    out = run(as_model(net))
+    out = run(as_model(net), X)
     copy = nnx.clone(net)
     copy.eval()
     assert list(out) == ["penultimate"]
     np.testing.assert_allclose(out["penultimate"], copy(X), rtol=1e-6)
-    np.testing.assert_array_equal(run(as_model(net, layers="output"))["output"], out["penultimate"])
+    np.testing.assert_array_equal(
+        run(as_model(net, layers="output"), X)["output"], out["penultimate"]
+    )
     with pytest.raises(InputError, match="'logits': the model has no head"):
-        run(as_model(net, layers="logits"))
+        run(as_model(net, layers="logits"), X)
 
 
 class Fcn(nnx.Module):
@@ -216,7 +214,7 @@ def test_layers_inside_of_lifted_transformations() -> None:
         def __call__(self, x: Any) -> Any:
             return self.inner(x, remat=True)
 
-    out = run(as_model(Remat(net), layers="inner/blocks/1"))
+    out = run(as_model(Remat(net), layers="inner/blocks/1"), X)
     np.testing.assert_allclose(
         out["inner/blocks/1"], by_hand(net)["blocks/1"], rtol=1e-5, atol=1e-6
     )
@@ -240,7 +238,7 @@ def test_wrong_paths(layer: str, said: str) -> None:
 
 def test_a_module_that_is_never_called() -> None:
     with pytest.raises(InputError, match="'spare' takes no part"):
-        run(as_model(Net(), layers="spare"))
+        run(as_model(Net(), layers="spare"), X)
 
 
 def test_models_of_one_architecture_share_a_compilation() -> None:
@@ -276,7 +274,7 @@ def test_fingerprints_and_cards() -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision(dtype: str) -> None:
     net = trained()
-    out, exact = run(as_model(net, compute_dtype=dtype)), run(as_model(net))
+    out, exact = run(as_model(net, compute_dtype=dtype), X), run(as_model(net), X)
     for name, array in out.items():
         assert array.dtype == np.float32
         off = np.abs(array - exact[name]).max()
@@ -314,110 +312,3 @@ def test_texts_by_name_with_masks() -> None:
     words = run(as_model(net, layers="mix", level="token"), {**inputs, "word_starts": starts})
     np.testing.assert_array_equal(words["valid"], starts >= 0)
     np.testing.assert_allclose(words["mix"][1, 1], tokens[1, 2], rtol=1e-5, atol=1e-6)
-
-
-# --- linen ---------------------------------------------------------------------------------------
-
-
-class Tower(linen.Module):
-    width: int = 6
-    scanned: bool = False
-
-    @linen.compact
-    def __call__(self, x: Any, train: bool = True) -> Any:
-        x = linen.relu(linen.Dense(self.width, name="first")(x))
-        x = linen.Dropout(0.5, deterministic=not train)(x)
-        x = linen.remat(linen.Dense)(self.width, name="remat")(x)
-        x = linen.BatchNorm(use_running_average=not train, name="norm")(x)
-        if self.scanned:
-            scan = linen.scan(
-                Step, variable_axes={"params": 0}, split_rngs={"params": True}, length=2
-            )
-            x, _ = scan(self.width, name="steps")(x, None)
-        return linen.Dense(3, name="head")(x)
-
-
-class Step(linen.Module):
-    width: int
-
-    @linen.compact
-    def __call__(self, x: Any, _: Any) -> Any:
-        return linen.Dense(self.width, name="inner")(x), None
-
-
-def tower(seed: int = 0, **options: Any) -> tuple[Tower, Any]:
-    module = Tower(**options)
-    variables = module.init(jax.random.key(seed), X, train=False)
-    stats = jax.tree.map(lambda leaf: leaf * 2 + 0.5, variables["batch_stats"])
-    return module, {**variables, "batch_stats": stats}
-
-
-def test_linen_layers_by_path() -> None:
-    module, variables = tower()
-    layers = ("penultimate", "first", "remat")
-    out = run(as_model(module, variables=variables, layers=layers))
-    params, stats = variables["params"], variables["batch_stats"]["norm"]
-
-    def dense(name: str, x: Any) -> Any:
-        return x @ params[name]["kernel"] + params[name]["bias"]
-
-    first = dense("first", X)
-    remat = dense("remat", np.maximum(first, 0))
-    normal = (remat - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
-    for name, expected in (
-        ("first", first),
-        ("remat", remat),
-        ("penultimate", normal),
-        ("logits", dense("head", normal)),
-    ):
-        np.testing.assert_allclose(out[name], expected, rtol=1e-5, atol=1e-5)
-    whole: Any = module.apply(variables, X, train=False)
-    np.testing.assert_allclose(out["logits"], whole, rtol=1e-6)
-
-
-def test_linen_paths_that_are_wrong_and_variables_that_lack() -> None:
-    module, variables = tower(scanned=True)
-    with pytest.raises(InputError, match="no layer 'frist': did you mean 'first'"):
-        run(as_model(module, variables=variables, layers="frist"))
-    with pytest.raises(InputError, match="'steps/inner' runs inside a transformation"):
-        run(as_model(module, variables=variables, layers="steps/inner"))
-    with pytest.raises(InputError, match=r"Tower is a linen module .*got nothing"):
-        as_model(module)
-    with pytest.raises(InputError, match=r"got first, "):
-        as_model(module, variables=variables["params"])
-
-
-def test_linen_models_of_one_architecture_are_equal() -> None:
-    one, other, wider = (
-        as_model(module, variables=variables)
-        for module, variables in (tower(0), tower(1), tower(0, width=7))
-    )
-    assert one.apply == other.apply != wider.apply
-    assert fingerprint(one) != fingerprint(other)
-    assert one.card["architecture"] == other.card["architecture"] != wider.card["architecture"]
-    assert fingerprint(one) == fingerprint(as_model(tower(0)[0], variables=tower(0)[1]))
-
-
-# --- the zoo -------------------------------------------------------------------------------------
-
-
-def test_zoo_models_give_the_features_of_the_zoo() -> None:
-    images = zoo.load_target("digits").train_images[:7]
-    for name in ("vit-quickdraw", "resnet-cifar"):
-        given = zoo.load(name)
-        model = as_model(given)
-        assert model.prepare is not None
-        out = run(model, model.prepare(list(images)))
-        np.testing.assert_allclose(out["penultimate"], given.features(images), rtol=1e-5, atol=1e-5)
-        assert (model.name, list(out)) == (name, ["penultimate"])
-
-
-def test_zoo_models_share_compilations_and_have_layers() -> None:
-    one, other = (as_model(zoo.load(name), layers="blocks/1") for name in ("resnet-cifar",) * 2)
-    assert one.apply == other.apply
-    assert one.prepare is not None
-    images = one.prepare([R.integers(0, 255, (9 + i, 12, 3), dtype=np.uint8) for i in range(3)])
-    assert images.shape == (3, 32, 32, 3)
-    assert run(one, images)["blocks/1"].shape == (3, 32)
-    maps = as_model(zoo.load("vit-quickdraw"), layers=["mlp/0", "mlp/1"], level="dense")
-    assert run(maps, images)["mlp/1"].shape[:3] == (3, 8, 8)

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from jaxte import InputError
-from jaxte.extraction import Model, as_model, fingerprint
+from jaxte.extraction import as_model, fingerprint
+
+from .compiled import run
 
 hf = pytest.importorskip("transformers")
 if not hasattr(hf, "FlaxBertModel"):
@@ -22,10 +23,6 @@ TEXTS = {"input_ids": IDS, "attention_mask": MASK, "token_type_ids": 0 * IDS}
 def bert(kind: str, seed: int = 0, **options: Any) -> Any:
     config = hf.BertConfig(vocab_size=50, intermediate_size=24, **SIZES)
     return getattr(hf, kind)(config, seed=seed, **options)
-
-
-def run(model: Model, inputs: Any) -> dict[str, Any]:
-    return dict(jax.jit(model.apply)(model.params, inputs))
 
 
 def test_texts_by_layers_and_states() -> None:
