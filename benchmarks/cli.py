@@ -141,10 +141,9 @@ def _growth(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 def _extraction(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     quick = [("mlp", 32)]
-    whole = [("resnet", 256), ("plain-cnn", 256), ("vit", 256)]
     return extraction.run(
         settings,
-        quick if given.quick else whole,
+        quick if given.quick else extraction.NETWORKS,
         given.n[0] if given.n else (_QUICK["images"] if given.quick else 4096),
         given.batch or (_QUICK["batch"] if given.quick else 256),
         given.classes[0] if given.classes else 10,
@@ -179,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
         "metrics": "each metric over sizes against its rivals",
         "pool": "ranking a ragged pool, cold and warm",
         "growth": "seconds and memory against n, d, classes and models",
-        "extraction": "forward passes with and without moments",
+        "extraction": "forward passes alone, with moments, and in jaxte.extract",
         "memory": "peak memory of ranking files, small and large",
         "all": "all of these",
     }

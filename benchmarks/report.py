@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from benchmarks.contestants import GRAM
-from benchmarks.extraction import FORWARD
+from benchmarks.extraction import AGAINST
 from benchmarks.stats import summary
 
 Row = Mapping[str, Any]
@@ -252,11 +252,11 @@ def _growth(section: Row) -> Iterator[str]:
 def _extraction(section: Row) -> Iterator[str]:
     rows = section["rows"]
     keys = ("family", "width", "n", "batch", "classes")
-    alone = {tuple(r[k] for k in keys): r["run"] for r in rows if r["name"] == FORWARD}
+    runs = {(r["name"], *(r[k] for k in keys)): r["run"] for r in rows}
 
     def overhead(row: Row) -> str:
-        base = alone.get(tuple(row[key] for key in keys))
-        if row["name"] == FORWARD or not base:
+        base = runs.get((AGAINST.get(row["name"], ""), *(row[key] for key in keys)))
+        if not base:
             return ""
         return f"{100 * (summary(row['run']).median / summary(base).median - 1):+.1f} %"
 
