@@ -173,7 +173,7 @@ def _start(executor: Executor, task: Task, bucket: Bucket, memory_limit: int) ->
     members = [*bucket.members[:size]]
     if any(_placed(m.features) for m in members):
         return
-    dtype = _transferred(members)
+    dtype = _transferred(bucket)
     shape = (bucket.rows, bucket.width)
     features = jax.ShapeDtypeStruct(shape if size == 1 else (size, *shape), dtype)
     program, arguments = _prepared(task, members, features, quick=True)
@@ -194,7 +194,7 @@ def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: boo
     if task.layout is not None:
         found = _run_on_mesh(task, members, bucket, quick)
     else:
-        features = _stacked(members, bucket.width)
+        features = _stacked(members, bucket)
         program, arguments = _prepared(
             task, members, features[0] if len(members) == 1 else features, quick=quick
         )
@@ -355,12 +355,12 @@ def _compiled(
     )
 
 
-def _stacked(members: Sequence[Candidate], width: int) -> Any:
+def _stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
     """Features of different widths as one array [m, n, width], zeros to the right.
 
     Arrays that already lie on an accelerator are put together there.
     """
-    dtype = _transferred(members)
+    dtype, width = _transferred(bucket), bucket.width
     if any(_placed(m.features) for m in members):
         arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
         return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
@@ -372,12 +372,12 @@ def _stacked(members: Sequence[Candidate], width: int) -> Any:
     return out
 
 
-def _transferred(members: Sequence[Candidate]) -> np.dtype[Any]:
+def _transferred(bucket: Bucket) -> np.dtype[Any]:
     """The type in which features travel: their own if they share a short one, else the working one.
 
-    The device widens them, from half the bytes.
+    The device widens them, from half the bytes; all of a bucket travel alike, to compile once.
     """
-    types = {np.dtype(m.features.dtype) for m in members}
+    types = {np.dtype(m.features.dtype) for m in bucket.members}
     dtype = types.pop()
     short = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4
     return dtype if short and not types else jnp.zeros(()).dtype
