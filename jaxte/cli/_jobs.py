@@ -217,7 +217,7 @@ def _done(
         if options.traceback:
             traceback.print_exc()
         seconds = time.perf_counter() - begun
-        return Outcome(name, FAILED, None, None, seconds, None, {}, reason_of(error))
+        return Outcome(name, FAILED, None, None, seconds, None, {}, reason_of(error, name))
 
 
 def _check_name(name: str, taken: Sequence[str]) -> None:
@@ -310,15 +310,15 @@ def plans(
         except Exception as error:
             if options.traceback:
                 traceback.print_exc()
-            found.append((name, reason_of(error)))
+            found.append((name, reason_of(error, name)))
     return found
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: BaseException, name: str) -> str:
     """Why, in one line: of what a user can mend the message, of a fault also where it was."""
     from jaxte._inputs import InputError
 
-    message = " ".join(str(error).split())
+    message = " ".join(str(error).split()).removeprefix(f"{name}: ")
     # JAX adds a note about its own frames, under a line of dashes
     notes = " ".join(note for note in getattr(error, "__notes__", ()) if note[:2] != "--")
     text = f"{message} ({notes})" if notes else message

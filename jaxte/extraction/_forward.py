@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -69,9 +70,12 @@ class Forward:
         inputs = self.filled(batch)
         if not self.model.traced:
             return self._untraced(inputs, self.size, batch, targets, first)
-        chosen = targets.of(batch.labels, batch.number, self.grid(inputs), first)
-        places = _places(chosen, self.size)
-        outputs = self._compiled()(self.params, *self._placed(inputs, places))
+        # of examples nothing has to be known before; the step looks at the outputs by itself
+        grid = self.grid(inputs) if self.model.level != "example" else ()
+        chosen = targets.of(batch.labels, batch.number, grid, first)
+        given = self._placed(inputs, _places(chosen, self.size))
+        with _naming(self.model):
+            outputs = self._compiled()(self.params, *given)
         return lambda: self._rows(outputs, chosen, batch)
 
     def filled(self, batch: Batch) -> Any:
@@ -102,7 +106,8 @@ class Forward:
         """
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
-            self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
+            with _naming(self.model):
+                self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
             self._shapes = shapes
         return self._grid
 
@@ -112,14 +117,14 @@ class Forward:
         Raises:
             InputError: as `grid`.
         """
-        out = self.model.apply(self.model.params, inputs)
-        self._look(out, size)
+        with _naming(self.model):
+            out = self.model.apply(self.model.params, inputs)
+            self._look(out, size)
         wanted = (*self.model.layers, *self._wanted, VALID)
         return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
 
     def _look(self, out: Any, size: int) -> None:
-        self._grid = grid_of(self.model, out, size)
-        self._wanted = tuple(name for name in self._wanted if name in out)
+        self._grid = grid_of(out, self.model.layers, self.model.level, size)
         self.widths = {name: int(np.shape(out[name])[-1]) for name in self.model.layers}
 
     def close(self) -> None:
@@ -130,12 +135,14 @@ class Forward:
     # --- models that JAX traces ------------------------------------------------------------------
 
     def _compiled(self) -> Callable[..., Any]:
-        layers, wanted, dtype = self.model.layers, self._wanted, self.dtype
+        layers, wanted, dtype, level = self.model.layers, self._wanted, self.dtype, self.model.level
         mesh = None if self.layout is None else self.layout.mesh
 
         def make(apply: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
             def step(params: Any, inputs: Any, places: Any) -> dict[str, Any]:
-                return collected(apply()(params, inputs), layers, wanted, dtype, places)
+                out = apply()(params, inputs)
+                grid_of(out, layers, level, len(jax.tree.leaves(inputs)[0]))
+                return collected(out, layers, wanted, dtype, places)
 
             if mesh is None:
                 return jax.jit(step)
@@ -145,7 +152,7 @@ class Forward:
             cut = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False)
             return jax.jit(cut)
 
-        return kept(self.model.apply, ("extract", layers, wanted, dtype, mesh), make)
+        return kept(self.model.apply, ("extract", layers, wanted, dtype, mesh, level), make)
 
     def _placed(self, *arrays: Any) -> tuple[Any, ...]:
         """On the devices of the mesh; else as they are, which jit copies before it returns."""
@@ -184,7 +191,7 @@ class Forward:
             labels = labels[counted]
         for name, value in arrays.items():
             self._check_finite(value, name, batch.number)
-        logits = arrays.get(LOGITS) if self._wanted else None
+        logits = arrays[LOGITS] if LOGITS in self._wanted and LOGITS in arrays else None
         return Rows({name: arrays[name] for name in self.model.layers}, labels, logits)
 
     def _check_finite(self, array: np.ndarray, layer: str, index: int) -> None:
@@ -216,7 +223,8 @@ def collected(
     kind = jnp.dtype(jnp.result_type(float) if dtype == "float64" else dtype)
     found = picked(out, layers, places)
     found |= {name: x.astype(kind) for name, x in found.items() if name != VALID}
-    return found | {name: out[name].astype(jnp.float32) for name in wanted if name not in found}
+    wanted = tuple(name for name in wanted if name in out and name not in found)
+    return found | {name: out[name].astype(jnp.float32) for name in wanted}
 
 
 def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
@@ -237,39 +245,46 @@ def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict
 _collect = jax.jit(collected, static_argnames=("layers", "wanted", "dtype"))
 
 
-def grid_of(model: Model, out: Any, rows: int) -> tuple[int, ...]:
+def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[int, ...]:
     """The positions of an example: (), (W,) or (h, w).
 
     Raises:
-        InputError: for outputs that are not what the model's level says.
+        InputError: for outputs that are not what the level says.
     """
     if not isinstance(out, Mapping):
         raise InputError(
-            f"{model.name}: apply returns a {type(out).__name__}, not a mapping from the names of "
-            "layers to arrays"
+            f"apply returns a {type(out).__name__}, not a mapping from the names of layers to "
+            "arrays"
         )
-    axes = LEVELS[model.level]
+    axes = LEVELS[level]
     wanted = "[b, " + "".join(f"{axis}, " for axis in axes) + "d]"
     grids = {}
-    for name in model.layers:
+    for name in layers:
         if name not in out:
             known = ", ".join(map(str, out))
-            raise InputError(f"{model.name}: apply returns no layer {name!r}, but {known}")
+            raise InputError(f"apply returns no layer {name!r}, but {known}")
         shape = tuple(np.shape(out[name]))
         if len(shape) != len(axes) + 2:
             raise InputError(
-                f"{model.name}: layer {name} has shape {shape}, not {wanted}: pool or flatten it, "
-                "or choose another level"
+                f"layer {name} has shape {shape}, not {wanted}: pool or flatten it, or choose "
+                "another level"
             )
         if shape[0] != rows:
-            raise InputError(
-                f"{model.name}: layer {name} has {shape[0]} rows for a batch of {rows}"
-            )
+            raise InputError(f"layer {name} has {shape[0]} rows for a batch of {rows}")
         grids[name] = shape[1:-1]
     if len(set(grids.values())) > 1:
         raise InputError(
-            f"{model.name}: layers have different positions, "
+            "layers have different positions, "
             + ", ".join(f"{name} {list(grid)}" for name, grid in grids.items())
             + ": extract each into a store of its own"
         )
     return next(iter(grids.values()))
+
+
+@contextmanager
+def _naming(model: Model) -> Iterator[None]:
+    """Errors of a model begin with its name."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{model.name}: {error}") from error

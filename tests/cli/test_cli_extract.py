@@ -224,8 +224,10 @@ def test_a_process_of_its_own_shares_batches_between_devices(tmp_path: Path) -> 
     found = {}
     for name, options in (("one", []), ("two", ["--devices", "2"])):
         done = subprocess.run(
-            [sys.executable, "-m", "jaxte", *BASE, "zoo:mlp-mnist", *options]
-            + ["--batch-size", "16", "--out", str(tmp_path / name)],
+            [
+                *(sys.executable, "-m", "jaxte", *BASE, "zoo:mlp-mnist", *options),
+                *("--batch-size", "16", "--out", str(tmp_path / name)),
+            ],
             capture_output=True,
             text=True,
             env={**os.environ, "TERM": "xterm"},

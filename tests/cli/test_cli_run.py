@@ -235,8 +235,10 @@ def test_names_of_directories() -> None:
 
 def test_a_process_of_its_own(models: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "jaxte", "run", "--models", str(models), *DATA]
-        + ["--out", str(tmp_path / "r"), "--metrics", "logme"],
+        [
+            *(sys.executable, "-m", "jaxte", "run", "--models", str(models), *DATA),
+            *("--out", str(tmp_path / "r"), "--metrics", "logme"),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "TERM": "xterm"},

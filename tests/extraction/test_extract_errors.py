@@ -140,6 +140,23 @@ def test_other_arguments(tmp_path: Path) -> None:
         jaxte.extract(NET, batches(), out=tmp_path / "full")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": with_apply(lambda p, x: {"other": x})},
+        {"batches": batches(x=X * np.nan)},
+        {"batches": batches(y=Y - 1)},
+        {"batches": []},
+    ],
+    ids=["layer", "features", "labels", "nothing"],
+)
+def test_what_fails_at_once_leaves_nothing_behind(given: dict[str, Any], tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"model": NET, "batches": batches()} | given
+    with pytest.raises(jaxte.InputError):
+        jaxte.extract(**arguments, out=tmp_path / "s")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_store_that_another_process_writes(tmp_path: Path) -> None:
     with (
         Writer(tmp_path / "s", model={}, data={}, layers=["last"]),
