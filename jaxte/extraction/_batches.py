@@ -50,10 +50,10 @@ def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> It
     for given in batches:
         inputs, labels, *weights = _parts(given, index, weighted)
         made = prepared(inputs, prepare, index)
+        batch = checked(made, labels, index)
         if made is inputs and not listed:
             # JAX may still be reading an array that the iterator fills again for its next batch
-            made = jax.tree.map(_copied, made)
-        batch = checked(made, labels, index)
+            batch = batch._replace(inputs=jax.tree.map(_copied, batch.inputs))
         if batch.rows:
             yield batch._replace(weights=_weights(weights, batch)) if weights else batch
             index += 1
@@ -169,7 +169,9 @@ def _of_mapping(given: Mapping[str, Any], index: int) -> tuple[Any, Any]:
     if named is not None:
         return given[named], given[label]
     rest = {key: value for key, value in given.items() if key not in _LABELS}
-    return rest, given[label]
+    only = next(iter(rest.values())) if len(rest) == 1 else None
+    raw = only is not None and not _is_numeric(only)  # texts under any name
+    return only if raw else rest, given[label]
 
 
 def _is_numeric(column: Any) -> bool:

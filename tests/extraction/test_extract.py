@@ -107,9 +107,30 @@ def test_raw_examples_are_prepared() -> None:
         assert isinstance(examples, list)
         return np.array([[float(text.split()[0]), 1.0] for text in examples], np.float32)
 
-    given = [(texts[i : i + 16], Y[i : i + 16]) for i in range(0, 50, 16)]
+    given: Any = [(texts[i : i + 16], Y[i : i + 16]) for i in range(0, 50, 16)]
+    named = [{"sentence": x, "label": y} for x, y in given]
+    for batches in (given, named, lambda: ((tuple(x), y) for x, y in given)):
+        store = jaxte.extract(model(apply=lambda p, x: {"low": x}, prepare=prepare), batches)
+        np.testing.assert_array_equal(np.asarray(store)[:, 0], np.arange(50))
+
+
+def test_raw_examples_of_several_parts_are_prepared_as_dicts() -> None:
+    def prepare(examples: Any) -> Array:
+        return np.array([[len(one["premise"]), one["size"]] for one in examples], np.float32)
+
+    given = [{"premise": ["a", "bcd"], "size": [3, 4], "label": [0, 1]}]
     store = jaxte.extract(model(apply=lambda p, x: {"low": x}, prepare=prepare), given)
-    np.testing.assert_array_equal(np.asarray(store)[:, 0], np.arange(50))
+    np.testing.assert_array_equal(np.asarray(store), [[1, 3], [3, 4]])
+
+
+def test_batches_of_torch() -> None:
+    torch = pytest.importorskip("torch")
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.tensor(IMAGES), torch.tensor(Y)), batch_size=16
+    )
+    store = jaxte.extract(model(), loader)
+    np.testing.assert_array_equal(np.asarray(store), expected("low"))
+    np.testing.assert_array_equal(store.labels, Y)
 
 
 def test_one_compilation_for_all_batches_and_all_models_of_an_architecture() -> None:
