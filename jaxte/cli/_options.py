@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jaxte.cli import _common
+from jaxte.cli import _common, processes
 
 DataOption = Annotated[
     str,
@@ -78,3 +78,16 @@ def of_models(
         "compute_dtype": compute_dtype,
         "max_length": max_length,
     }
+
+
+def team_of(devices: int | None, store: bool) -> processes.Team:
+    """The devices that share every batch.
+
+    Raises:
+        InputError: for a number of them that cannot be.
+    """
+    from jaxte._inputs import InputError
+
+    if devices is not None and not store:
+        raise InputError("--devices is for features that are stored: leave it out, or --no-store")
+    return processes.checked(devices, None, None, None, None)

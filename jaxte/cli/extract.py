@@ -76,7 +76,7 @@ def extract(
             raise InputError("say where to store the features: --out DIR (or --no-store)")
         of_models = _options.of_models(layers, pool, compute_dtype, max_length)
         jobs = _jobs.given_jobs([model], {**of_models, "name": name}, batch_size)
-        team = processes.checked(devices, None, None, None, None)
+        team = _options.team_of(devices, store)
         _cache.turn_on()
         with processes.joined(team):
             dataset = _jobs.read_data(

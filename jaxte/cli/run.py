@@ -101,7 +101,7 @@ def run(
     2 if none is left or the call cannot be.
     """
     with _common.one_line_errors():
-        from jaxte import InputError
+        from jaxte._inputs import InputError, choose
         from jaxte.cli import _jobs, _scores, _summary
 
         of_models = _options.of_models(layers, pool, compute_dtype, max_length)
@@ -111,7 +111,9 @@ def run(
             raise InputError("name the models: --models FILE, or --model SPEC once or more")
         _check_names(jobs)
         options_of = _parse_settings(settings or [])
-        team = processes.checked(devices, None, None, None, None)
+        choose("precision", precision, ("auto", "float32", "float64"))
+        choose("normalize", normalize, ("sum", "minmax", "zscore"))
+        team = _options.team_of(devices, store)
         _cache.turn_on()
         with processes.joined(team):
             dataset = _jobs.read_data(
@@ -178,7 +180,7 @@ def _code(good: int, total: int) -> int:
 
 def _is_scored(outcome: Outcome, ranking: Ranking) -> bool:
     """Whether a layer of the model has a score at all."""
-    own = [m for m in ranking.models if m.partition("@")[0] == outcome.name or m == outcome.name]
+    own = [m for m in ranking.models if m == outcome.name or m.startswith(f"{outcome.name}@")]
     return any(ranking.status(model, metric) == "ok" for model in own for metric in ranking.metrics)
 
 
