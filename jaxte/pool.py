@@ -323,18 +323,21 @@ def _compiled(
     if not several:
         return Program(one)
     stacked = jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
-    if layout is None:
-        return Program(stacked)
 
     def in_turn(features: Any, targets: Any, weights: Any, widths: Any) -> Any:
-        if one_target:
-            return jax.lax.map(
-                lambda m: one(m[0], targets, m[1], m[2]), (features, weights, widths)
-            )
-        return jax.lax.map(lambda m: one(*m), (features, targets, weights, widths))
+        def each(own: Any) -> Any:
+            x, y, w, d = own
+            return one(x, targets if one_target else y, weights if one_weight else w, d)
 
-    # batched LAPACK calls and sums over devices wait for the same few threads of a CPU
+        own = (features, () if one_target else targets, () if one_weight else weights, widths)
+        return jax.lax.map(each, own)
+
+    # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
+    # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
+    # so do sums over devices beside one.
     several_at_once = in_turn if jax.default_backend() == "cpu" else stacked
+    if layout is None:
+        return Program(several_at_once)
 
     def on_each(*inputs: Any) -> Any:
         found = several_at_once(*inputs)
