@@ -82,3 +82,21 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
         for metric in together.metrics:
             expected = alone.score(name, metric)
             assert together.score(name, metric) == pytest.approx(expected, rel=1e-9), metric
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices have no such threads")
+def test_no_lapack_call_of_a_pool_is_batched(x64: None) -> None:
+    """Batched ones wait inside the threads that they need: two on two cores never end."""
+    metrics = tuple(jaxte.metrics.get_metric(name) for name in ("logme", "sfda", "face"))
+    task = pool.Task(metrics, {}, 3, None)
+    program = pool._compiled_for(task, True, True, True, True)
+    like = [
+        jax.ShapeDtypeStruct(shape, kind)
+        for shape, kind in (((4, 60, 16), np.float64), ((60,), np.int32), ((4,), np.int64))
+    ]
+    text = program._jitted.lower(like[0], like[1], None, like[2]).as_text()
+    calls = [line for line in text.splitlines() if "@lapack_" in line]
+    assert calls
+    for call in calls:
+        first = call[call.rindex(" : (") :].partition("tensor<")[2].partition(">")[0]
+        assert first.count("x") == 2, call  # rows x columns x type
