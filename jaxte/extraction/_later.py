@@ -1,10 +1,11 @@
-"""Work that follows behind in a thread: in order, so much at most, errors brought to light."""
+"""Work that follows behind: in order, so much at most, errors brought to light."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,20 +13,21 @@ __all__ = ["Later"]
 
 
 class Later:
-    """A thread that does one thing after the other.
+    """Does one thing after the other, in a thread of its own or when room is needed.
 
     After a failure nothing more is done. Leaving the context waits for what was asked for; an
-    error of the body goes before one of the thread.
+    error of the body goes before one of a task.
 
     Args:
         limit: of tasks that may be waiting; who asks for more waits too.
+        threaded: whether tasks are done in another thread, as those that wait for a disk.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, threaded: bool) -> None:
         self._limit = limit
-        self._pending: deque[Future[None]] = deque()
+        self._pending: deque[Callable[[], None]] = deque()
         self._broken = False
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jaxte")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="jaxte") if threaded else None
 
     def do(self, task: Callable[..., None], *arguments: Any) -> None:
         """Do this after what was asked for before.
@@ -33,9 +35,12 @@ class Later:
         Raises:
             Exception: what an earlier task raised.
         """
-        self._pending.append(self._thread.submit(self._run, task, arguments))
+        call: Callable[[], None] = partial(task, *arguments)
+        if self._thread is not None:
+            call = self._thread.submit(self._run, call).result
+        self._pending.append(call)
         while len(self._pending) > self._limit:
-            self._pending.popleft().result()
+            self._pending.popleft()()
 
     def wait(self) -> None:
         """Until everything is done.
@@ -44,7 +49,7 @@ class Later:
             Exception: what a task raised.
         """
         while self._pending:
-            self._pending.popleft().result()
+            self._pending.popleft()()
 
     def __enter__(self) -> Self:
         return self
@@ -59,13 +64,14 @@ class Later:
             if kind is None:
                 self.wait()
         finally:
-            self._thread.shutdown(wait=True)
+            if self._thread is not None:
+                self._thread.shutdown(wait=True)
 
-    def _run(self, task: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def _run(self, call: Callable[[], None]) -> None:
         if self._broken:
             return
         try:
-            task(*arguments)
+            call()
         except BaseException:
             self._broken = True
             raise

@@ -26,7 +26,6 @@ from jaxte.store.writer import SHARD_ROWS
 
 __all__ = ["Extraction", "extract", "extraction", "identity", "settings"]
 
-_AHEAD = 2  # batches that may wait for the writer
 
 # How far features may be off that another device or release has computed, of the largest.
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 4e-2}
@@ -316,7 +315,9 @@ def _work(
             rows = begun.rows
             store(lambda: rows, begun.batch, begun.name)
         first = stored
-        with Later(_AHEAD) as later:
+        # a CPU would work on several batches at once, and its caches hold only one
+        ahead = 1 if jax.default_backend() == "cpu" else 2
+        with Later(ahead, threaded=named) as later:
             for batch in batches:
                 fetch = forward(batch, targets, first)
                 # the device is at work meanwhile; later the arrays may have been filled again
