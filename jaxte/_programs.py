@@ -4,19 +4,64 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Finish", "Program", "side_by_side"]
+__all__ = ["HASTY", "LEAN", "Finish", "Program", "forget", "in_context", "side_by_side"]
 
 # As many at once as there are cores: more would only keep the first call waiting.
 _AT_ONCE = min(4, os.cpu_count() or 1)
+# A compiled function takes some hundred of the 65,530 mappings that Linux grants a process, which
+# crashes without a word when they are used up: only the last ones are kept.
+_KEPT = 64
+# What a CPU compiles in half the time with, to code as good; releases of JAX know more or fewer
+# of these. And what halves that again, to code that is a little slower.
+LEAN: Mapping[str, Any] = MappingProxyType(
+    {"xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": False}
+)
+HASTY: Mapping[str, Any] = MappingProxyType({**LEAN, "xla_backend_optimization_level": 0})
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+_made: OrderedDict[Any, Future[Any]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def forget() -> None:
+    """Drop everything that was compiled."""
+    with _lock:
+        _made.clear()
+
+
+@cache
+def _is_known(option: str, value: Any) -> bool:
+    """Whether this release of JAX compiles for CPUs with it."""
+    try:
+        jax.jit(lambda x: x).lower(np.float32(0)).compile({option: value})
+    except Exception:  # which one differs between releases
+        return False
+    return True
+
+
+def in_context(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a thread is to call it: in the precision and on the device of this one."""
+    x64 = jnp.result_type(float) == jnp.float64
+    device = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
+
+    def inside(*arguments: Any, **keywords: Any) -> Any:
+        with jax.enable_x64(x64), jax.default_device(device):
+            return function(*arguments, **keywords)
+
+    return inside
 
 
 class Program:
@@ -24,12 +69,15 @@ class Program:
 
     ``jax.jit`` cannot be told to compile without being called, and what is compiled ahead of time
     does not reach its cache: so there is one of its own.
+
+    Args:
+        function: of arrays.
+        options: what a CPU is to compile it with, if known: `LEAN` or `HASTY`.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], options: Mapping[str, Any] = _NONE) -> None:
         self._jitted = jax.jit(function)
-        self._made: dict[Any, Future[Any]] = {}
-        self._lock = threading.Lock()
+        self._options = options
 
     def __call__(self, *arguments: Any) -> Any:
         """The function itself; waits for the compilation if one is under way."""
@@ -51,29 +99,33 @@ class Program:
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
         x64 = jnp.result_type(float) == jnp.float64
         device = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
-        key = structure, shapes, x64, device
-        with self._lock:
-            future = self._made.get(key)
+        key = self, structure, shapes, x64, device
+        with _lock:
+            future = _made.get(key)
             if future is not None:
+                _made.move_to_end(key)
                 return future
-            future = self._made[key] = Future()
+            future = _made[key] = Future()
+            if len(_made) > _KEPT:
+                _made.popitem(last=False)
 
         def make() -> None:
             try:
-                with jax.enable_x64(x64), jax.default_device(device):  # threads have their own
-                    lowered = self._jitted.lower(*like)
-                    if then is not None:
-                        then(lowered.out_info)
-                    future.set_result(lowered.compile())
+                lowered = self._jitted.lower(*like)
+                if then is not None:
+                    then(lowered.out_info)
+                on_cpu = jax.default_backend() == "cpu"
+                options = {k: v for k, v in self._options.items() if on_cpu and _is_known(k, v)}
+                future.set_result(lowered.compile(options))
             except BaseException as error:
-                with self._lock:
-                    del self._made[key]
+                with _lock:
+                    _made.pop(key, None)
                 future.set_exception(error)
 
         if executor is None:
             make()
         else:
-            executor.submit(make)
+            executor.submit(in_context(make))
         return future
 
 

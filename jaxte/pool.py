@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxte._blocks import width_of
-from jaxte._mesh import MODELS, SAMPLES, Layout
-from jaxte._programs import Program, side_by_side
-from jaxte.metrics import Metric
-from jaxte.metrics._look import Look
-from jaxte.perturb.transform import moved_features
+from jaxte._cores import WORKERS, Budget, one_blas_thread
+from jaxte._looking import Form, Task
+from jaxte._mesh import MODELS, SAMPLES
+from jaxte._programs import Program, in_context, side_by_side
 
 __all__ = [
     "Bucket",
     "Candidate",
+    "Form",
     "Task",
     "buckets",
-    "score_bucket",
+    "score",
 ]
 
 # Metrics hold about this many arrays of the size of its features at once.
 _COPIES = 6
 # About the arithmetic that could be done while one more shape is compiled for the metrics.
 _COMPILATION = 1e11
-# The arithmetic from which one model is enough for all cores.
-_BUSY = 1e9
+# What the passes over an entry of the features cost, in multiplications of a matrix product.
+_PASSES = 1e4
+# Entries of features in a bucket up to which a CPU gains more by compiling in haste than it loses.
+_LITTLE = 1e8
+# How many buckets are compiled ahead of the one that runs.
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -79,26 +82,8 @@ def buckets(candidates: Sequence[Candidate], rows: Mapping[str, int] | None = No
 
 
 def _operations(n: int, width: int) -> float:
-    """About how much arithmetic the metrics do on one model: Gram matrices and an eigenproblem."""
-    return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3
-
-
-class Task(NamedTuple):
-    """What is computed of every model of a pool.
-
-    Attributes:
-        metrics: all are made from one look at the features.
-        options: metric name -> its own options.
-        num_classes: C; None for regression.
-        perturb: perturbs the features first, or None.
-        layout: the mesh that shares the work, or None.
-    """
-
-    metrics: tuple[Metric, ...]
-    options: Mapping[str, Mapping[str, Any]]
-    num_classes: int | None
-    perturb: Callable[..., Any] | None
-    layout: Layout | None = None
+    """About what the metrics cost on one model: Gram matrices, an eigenproblem, passes."""
+    return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3 + _PASSES * n * width
 
 
 Found = dict[str, dict[str, float]]  # metric -> named parts
@@ -113,28 +98,62 @@ def score(
 ) -> Iterator[tuple[Bucket, str, Found]]:
     """Score all candidates, yielding bucket, name and parts of each as they are ready.
 
-    The programs of all buckets are compiled side by side while the first ones run already.
+    The programs of the next buckets are compiled side by side while the first ones run already.
     """
     found = buckets(candidates, rows)
-    if len(found) == 1 or task.layout is not None:
+    if task.layout is not None:
         for bucket in found:
-            for name, parts in score_bucket(task, bucket, memory_limit=memory_limit):
+            for name, parts in _score_stacked(task, bucket, memory_limit):
                 yield bucket, name, parts
-        return
-    with side_by_side() as executor:
-        for bucket in found:
-            _start(executor, task, bucket, memory_limit)
-        for bucket in found:
-            for name, parts in score_bucket(task, bucket, memory_limit=memory_limit):
-                yield bucket, name, parts
+    elif jax.default_backend() == "cpu":
+        yield from _score_side_by_side(task, found, memory_limit)
+    else:
+        with side_by_side() as executor:
+            for index, bucket in enumerate(found):
+                for later in found[index : index + _AHEAD] if len(found) > 1 else ():
+                    _start(executor, task, later, _at_once(task, later, memory_limit))
+                for name, parts in _score_stacked(task, bucket, memory_limit):
+                    yield bucket, name, parts
 
 
-def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[tuple[str, Found]]:
-    """Score every member of a bucket, yielding its name and parts as they are ready.
+def _score_side_by_side(
+    task: Task, found: Sequence[Bucket], memory_limit: int
+) -> Iterator[tuple[Bucket, str, Found]]:
+    """On a CPU: as many models at once as there are cores and ``memory_limit`` has room for."""
+    budget = Budget(memory_limit)
 
-    Small models are stacked, in slices of equal size that fit ``memory_limit`` bytes (the last
-    filled up with copies), so that one compilation serves all. Models that keep a CPU busy by
-    themselves go one by one: stacking them would only take memory.
+    def alone(bucket: Bucket, member: Candidate) -> Found:
+        with budget.holding(_bytes(bucket)):
+            (parts,) = _run(task, [member], bucket, quick=True)
+            if _unsure(parts):
+                (parts,) = _run(task, [member], bucket, quick=False)
+        return parts
+
+    work = in_context(alone)
+    jobs = [(index, member) for index, bucket in enumerate(found) for member in bucket.members]
+    executor = ThreadPoolExecutor(min(WORKERS, len(jobs)), thread_name_prefix="jaxte-model")
+    with side_by_side() as compiling, one_blas_thread():
+        for bucket in found[:_AHEAD] if len(jobs) > 1 else ():
+            _start(compiling, task, bucket, 1)
+        try:
+            begun = {executor.submit(work, found[index], one): (index, one) for index, one in jobs}
+            for future in as_completed(begun):
+                index, member = begun[future]
+                for later in found[index + 1 : index + _AHEAD]:
+                    _start(compiling, task, later, 1)
+                yield found[index], member.name, future.result()
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _unsure(found: Found) -> bool:
+    return any(parts.get("unsure") for parts in found.values())
+
+
+def _score_stacked(task: Task, bucket: Bucket, memory_limit: int) -> Iterator[tuple[str, Found]]:
+    """Members of a bucket in slices of equal size that fit ``memory_limit`` bytes.
+
+    The last is filled up with copies, so that one compilation serves all.
     """
     members = bucket.members
     size = _at_once(task, bucket, memory_limit)
@@ -144,7 +163,7 @@ def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[t
         filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
         results = _run(task, filled, bucket, quick=True)
         for member, found in zip(chosen, results, strict=False):
-            if any(parts.get("unsure") for parts in found.values()):
+            if _unsure(found):
                 unsure.append(member)
             else:
                 yield member.name, found
@@ -153,30 +172,29 @@ def score_bucket(task: Task, bucket: Bucket, *, memory_limit: int) -> Iterator[t
         yield member.name, _run(task, [member] * copies, bucket, quick=False)[0]
 
 
+def _bytes(bucket: Bucket) -> int:
+    """About what the metrics hold of one model."""
+    return _COPIES * bucket.rows * bucket.width * jnp.zeros(()).dtype.itemsize
+
+
 def _at_once(task: Task, bucket: Bucket, memory_limit: int) -> int:
-    """How many models go into one call."""
+    """How many models are stacked for one call."""
     count = len(bucket.members)
-    per_model = _COPIES * bucket.rows * bucket.width * jnp.zeros(()).dtype.itemsize
-    largest = max(1, memory_limit // per_model)
-    heavy = _operations(bucket.rows, bucket.width) > _BUSY
-    if heavy and jax.default_backend() == "cpu":
-        largest = 1
-    size = math.ceil(count / math.ceil(count / largest))
+    size = math.ceil(count / math.ceil(count / max(1, memory_limit // _bytes(bucket))))
     if task.layout is not None:
         size = math.ceil(size / task.layout.models) * task.layout.models
     return size
 
 
-def _start(executor: Executor, task: Task, bucket: Bucket, memory_limit: int) -> None:
-    """Begin to compile what `score_bucket` will run."""
-    size = _at_once(task, bucket, memory_limit)
-    members = [*bucket.members[:size]]
+def _start(executor: Executor, task: Task, bucket: Bucket, size: int) -> None:
+    """Begin to compile what so many members of a bucket need for their first run."""
+    members = bucket.members[:size]
     if any(_placed(m.features) for m in members):
         return
     dtype = _transferred(bucket)
     shape = (bucket.rows, bucket.width)
     features = jax.ShapeDtypeStruct(shape if size == 1 else (size, *shape), dtype)
-    program, arguments = _prepared(task, members, features, quick=True)
+    program, arguments = _prepared(task, bucket, members, features, quick=True)
 
     def then(result: Any) -> None:
         for metric in task.metrics:
@@ -195,9 +213,8 @@ def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: boo
         found = _run_on_mesh(task, members, bucket, quick)
     else:
         features = _stacked(members, bucket)
-        program, arguments = _prepared(
-            task, members, features[0] if len(members) == 1 else features, quick=quick
-        )
+        features = features[0] if len(members) == 1 else features
+        program, arguments = _prepared(task, bucket, members, features, quick=quick)
         found = program(*arguments)
         if len(members) == 1:
             found = jax.tree.map(lambda part: np.asarray(part)[None], found)
@@ -220,7 +237,7 @@ def _finished(task: Task, found: Mapping[str, Any]) -> Found:
 
 
 def _prepared(
-    task: Task, members: Sequence[Candidate], features: Any, *, quick: bool
+    task: Task, bucket: Bucket, members: Sequence[Candidate], features: Any, *, quick: bool
 ) -> tuple[Program, tuple[Any, ...]]:
     """The program for members of one shape and its arguments."""
     first = members[0]
@@ -229,7 +246,9 @@ def _prepared(
     targets = first.targets if one_target else np.stack([m.targets for m in members])
     weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
     widths = _widths(members)
-    program = _compiled_for(task, quick, len(members) > 1, one_target, one_weight)
+    volume = bucket.rows * bucket.width * len(bucket.members)
+    form = Form(quick, len(members) > 1, one_target, one_weight, hasty=volume < _LITTLE)
+    program = task.program(form)
     if len(members) == 1:
         widths = widths[0]
     return program, (features, np.asarray(targets), weights, widths)
@@ -260,101 +279,12 @@ def _run_on_mesh(task: Task, members: Sequence[Candidate], bucket: Bucket, quick
     alone = jax.process_count() == 1
     one_target = alone and all(m.targets is members[0].targets for m in members)
     targets = first if one_target else np.stack([long(m.targets) for m in members])
-    run = _compiled_for(task, quick, True, one_target, False)
+    run = task.program(Form(quick, several=True, one_target=one_target, one_weight=False))
     return run(
         layout.place(features, MODELS, SAMPLES),
         layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
         layout.place(np.stack(weights), MODELS, SAMPLES),
         layout.place(_widths(members), MODELS),
-    )
-
-
-def _compiled_for(task: Task, *shape: bool) -> Program:
-    """The compiled function, kept, so that a second pool of the same shapes is warm."""
-    options = tuple(
-        (name, tuple(sorted(given.items()))) for name, given in sorted(task.options.items())
-    )
-    setup = (task.metrics, options, task.num_classes, task.perturb, task.layout, *shape)
-    try:
-        return _compiled(*setup)
-    except TypeError:  # an option that cannot be hashed, such as an array
-        return _compiled.__wrapped__(*setup)
-
-
-@lru_cache(maxsize=256)
-def _compiled(
-    metrics: tuple[Metric, ...],
-    options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...],
-    num_classes: int | None,
-    perturb: Callable[..., Any] | None,
-    layout: Layout | None,
-    quick: bool,
-    several: bool,
-    one_target: bool,
-    one_weight: bool,
-) -> Program:
-    own = {name: dict(given) for name, given in options}
-
-    def one(features: Any, targets: Any, weights: Any, num_features: Any) -> dict[str, Any]:
-        features = features.astype(jnp.zeros(()).dtype)  # as the precision context says
-        if perturb is not None:
-            features, num_features = moved_features(
-                perturb,
-                features,
-                targets,
-                num_classes=num_classes,
-                weights=weights,
-                num_features=num_features,
-            )
-        look = Look(
-            features,
-            targets,
-            num_classes=num_classes,
-            weights=weights,
-            num_features=num_features,
-            axis=None if layout is None else layout.axis,
-        )
-        found = {}
-        for m in metrics:
-            left = m.reduce(look, **own.get(m.name, {})) if quick and m.reduce else None
-            found[m.name] = m.parts(look, **own.get(m.name, {})) if left is None else left
-        return found
-
-    if not several:
-        return Program(one)
-    stacked = jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
-
-    def in_turn(features: Any, targets: Any, weights: Any, widths: Any) -> Any:
-        def each(own: Any) -> Any:
-            x, y, w, d = own
-            return one(x, targets if one_target else y, weights if one_weight else w, d)
-
-        own = (features, () if one_target else targets, () if one_weight else weights, widths)
-        return jax.lax.map(each, own)
-
-    # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
-    # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
-    # so do sums over devices beside one.
-    several_at_once = in_turn if jax.default_backend() == "cpu" else stacked
-    if layout is None:
-        return Program(several_at_once)
-
-    def on_each(*inputs: Any) -> Any:
-        found = several_at_once(*inputs)
-        if layout.models == 1:
-            return found
-        return jax.tree.map(lambda part: jax.lax.all_gather(part, MODELS, tiled=True), found)
-
-    samples = layout.spec(SAMPLES) if one_target else layout.spec(MODELS, SAMPLES)
-    both, models = layout.spec(MODELS, SAMPLES), layout.spec(MODELS)
-    return Program(
-        jax.shard_map(
-            on_each,
-            mesh=layout.mesh,
-            in_specs=(both, samples, both, models),
-            out_specs=layout.spec(),
-            check_vma=False,
-        ),
     )
 
 
@@ -367,6 +297,8 @@ def _stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
     if any(_placed(m.features) for m in members):
         arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
         return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
+    if len(members) == 1 and members[0].features.shape[1] == width:
+        return np.asarray(members[0].features, dtype)[None]
     out = np.empty((len(members), np.shape(members[0].features)[0], width), dtype)
     for row, member in zip(out, members, strict=True):
         d = np.shape(member.features)[1]

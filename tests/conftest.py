@@ -11,6 +11,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import jax
 import pytest
 
+from jaxte._programs import forget
+
 HERE = Path(__file__).parent
 
 
@@ -27,6 +29,7 @@ def few_executables() -> Iterator[None]:
     """Drop compiled code after each file: a process can map only so many executables (Linux)."""
     yield
     jax.clear_caches()
+    forget()
 
 
 @pytest.fixture

@@ -1,15 +1,24 @@
 """Functions compiled ahead: the same values, compiled once, and errors that are not kept."""
 
 import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
+from threadpoolctl import threadpool_info
 
 import jaxte
-from jaxte import pool
-from jaxte._programs import Program, side_by_side
+from jaxte import _looking, _programs, pool
+from jaxte._cores import Budget, one_blas_thread
+from jaxte._mesh import layout_of
+from jaxte._programs import HASTY, LEAN, Program, forget, side_by_side
+from jaxte.metrics import _look
 
 
 def test_it_is_the_function_and_compiles_once() -> None:
@@ -84,17 +93,102 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
             assert together.score(name, metric) == pytest.approx(expected, rel=1e-9), metric
 
 
+@pytest.mark.parametrize("options", [LEAN, HASTY, {"no_such_option": 1}])
+def test_how_it_is_compiled_does_not_change_what_it_gives(options: Mapping[str, Any]) -> None:
+    """Options that a release of JAX does not know are left out."""
+    x = np.linspace(0.1, 2, 60, dtype=np.float32).reshape(6, 10)
+    given = Program(lambda x: jnp.linalg.cholesky(x @ x.T + jnp.eye(6)), options)(x)
+    np.testing.assert_allclose(given, np.linalg.cholesky(x @ x.T + np.eye(6)), rtol=1e-5)
+
+
+def test_only_the_last_executables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux grants a process so many mappings, and crashes it at the next."""
+    monkeypatch.setattr(_programs, "_KEPT", 3)
+    forget()
+    program = Program(lambda x: x + 1)
+    one, two, three = (program.start(None, np.ones(size)) for size in (1, 2, 3))
+    assert program.start(None, np.ones(1)) is one
+    program.start(None, np.ones(4))
+    assert program.start(None, np.ones(1)) is one
+    assert program.start(None, np.ones(2)) is not two
+    assert program.start(None, np.ones(3)) is not three
+    assert len(_programs._made) == 3
+    forget()
+    assert not _programs._made
+
+
+def test_models_side_by_side_stay_below_the_memory_limit() -> None:
+    budget, held, most = Budget(10), [], []
+
+    def hold(size: int) -> None:
+        with budget.holding(size):
+            held.append(min(size, 10))
+            most.append(sum(held))
+            time.sleep(0.002)
+            held.remove(min(size, 10))
+
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(hold, [3, 4, 11, 5, 2, 6, 10, 1] * 3))
+    assert max(most) == 10
+
+
+def test_blas_has_its_threads_back_once_nobody_needs_them_kept() -> None:
+    def threads() -> list[int]:
+        return [found["num_threads"] for found in threadpool_info()]
+
+    np.eye(2) @ scipy.linalg.inv(np.eye(2))
+    before = threads()
+    with one_blas_thread():
+        with one_blas_thread():
+            pass
+        assert set(threads()) == {1}
+    assert threads() == before
+
+
+def test_many_small_pools_in_several_threads_come_to_an_end(x64: None) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    pools = [{f"{i}": rng.normal(size=(60, 16)) + i * y[:, None] for i in range(4)}] * 24
+    expected = jaxte.rank(pools[0], y)
+    with ThreadPoolExecutor(4) as executor:
+        for found in executor.map(lambda pool: jaxte.rank(pool, y), pools):
+            for metric in expected.metrics:
+                assert found.order(metric) == expected.order(metric)
+
+
+def test_an_option_that_is_an_array_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Look(_look.Look):
+        def __init__(self, *arguments: Any, **keywords: Any) -> None:
+            made.append(1)
+            super().__init__(*arguments, **keywords)
+
+    monkeypatch.setattr(_looking, "Look", Look)
+    rng = np.random.default_rng(0)
+    features = {f"{i}": rng.normal(size=(60, 8)) for i in range(5)}
+    shrinkage = np.array(0.25)
+    found = jaxte.rank(
+        features, np.arange(60) % 3, metrics="sfda", options={"sfda": {"shrinkage": shrinkage}}
+    )
+    assert len(made) == 1
+    assert found.score("0", "sfda") > 0
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices have no such threads")
 def test_no_lapack_call_of_a_pool_is_batched(x64: None) -> None:
     """Batched ones wait inside the threads that they need: two on two cores never end."""
     metrics = tuple(jaxte.metrics.get_metric(name) for name in ("logme", "sfda", "face"))
-    task = pool.Task(metrics, {}, 3, None)
-    program = pool._compiled_for(task, True, True, True, True)
-    like = [
-        jax.ShapeDtypeStruct(shape, kind)
-        for shape, kind in (((4, 60, 16), np.float64), ((60,), np.int32), ((4,), np.int64))
+    layout = layout_of(jax.make_mesh((1,), ("models",)))
+    task = pool.Task(metrics, {}, 3, None, layout)
+    program = task.program(pool.Form(quick=True, several=True, one_weight=False))
+    given = [
+        layout.place(np.zeros((4, 60, 16)), "models"),
+        layout.place(np.zeros(60, np.int32)),
+        layout.place(np.ones((4, 60)), "models"),
+        layout.place(np.full(4, 16), "models"),
     ]
-    text = program._jitted.lower(like[0], like[1], None, like[2]).as_text()
+    text = program._jitted.lower(*given).as_text()
     calls = [line for line in text.splitlines() if "@lapack_" in line]
     assert calls
     for call in calls:
