@@ -101,6 +101,8 @@ def score(
     The programs of the next buckets are compiled side by side while the first ones run already.
     """
     found = buckets(candidates, rows)
+    if not found:
+        return
     if task.layout is not None:
         for bucket in found:
             for name, parts in _score_stacked(task, bucket, memory_limit):

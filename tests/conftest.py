@@ -1,4 +1,8 @@
-"""Settings every test of the kernels runs under: strict rank promotion, both precisions."""
+"""Settings every test of the kernels runs under: strict rank promotion, both precisions.
+
+Most of what the tests take is compilation, and most of that is optimisation of code that runs
+once: so they leave it out. ``JAXTE_TESTS_OPTIMISED=1`` has it as JAX has it by itself.
+"""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +14,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
 import pytest
+
+if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
+    flags = ["--xla_backend_optimization_level=0"]
+    if jax.__version_info__ < (0, 11):  # later releases do not know it, and end the process
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
 from jaxte._programs import forget
 
