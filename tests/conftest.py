@@ -16,7 +16,7 @@ import jax
 import pytest
 
 if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
-    flags = ["--xla_backend_optimization_level=0"]
+    flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
     if jax.__version_info__ < (0, 11):  # later releases do not know it, and end the process
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
@@ -34,10 +34,26 @@ def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+_MOST = 120  # tests whose compiled code may be kept
+
+
 @pytest.fixture(autouse=True, scope="module")
-def few_executables() -> Iterator[None]:
+def few_executables() -> Iterator[list[int]]:
     """Drop compiled code after each file: a process can map only so many executables (Linux)."""
-    yield
+    count = [0]
+    yield count
+    _drop()
+
+
+@pytest.fixture(autouse=True)
+def fewer_executables(few_executables: list[int]) -> None:
+    """The same within long files."""
+    few_executables[0] += 1
+    if few_executables[0] % _MOST == 0:
+        _drop()
+
+
+def _drop() -> None:
     jax.clear_caches()
     forget()
 
