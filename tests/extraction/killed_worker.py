@@ -1,9 +1,10 @@
 """Extracts three Flax models on a data set, saying what is stored: a process to be killed.
 
-python -m extraction.killed_worker DATA_DIR OUT
+python -m extraction.killed_worker DATA_DIR OUT [PAUSE]
 """
 
 import sys
+import time
 from pathlib import Path
 
 from jaxte import data
@@ -11,10 +12,14 @@ from jaxte.extraction.loop import extraction
 
 from .flax_models import LAYERS, make
 
+# seconds after each batch, so that whoever is to kill it comes in time
+PAUSE = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+
 
 def say(done: int, total: int | None, name: str) -> None:
     sys.stdout.write(f"{name} {done}\n")
     sys.stdout.flush()
+    time.sleep(PAUSE)
 
 
 if __name__ == "__main__":

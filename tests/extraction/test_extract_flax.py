@@ -132,13 +132,16 @@ def test_ten_kills_at_random_change_no_score(prepared: Path, tmp_path: Path) -> 
     before = dict.fromkeys(LAYERS, 0)
     for kill in range(10):
         process = subprocess.Popen(
-            [*WORKER, str(prepared), str(out)], cwd=TESTS, stdout=subprocess.PIPE, text=True
+            [*WORKER, str(prepared), str(out), "0.03"],
+            cwd=TESTS,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert process.stdout is not None
         with process, process.stdout as lines:
             said = dict(before)
             if kill % 4 == 3:  # anywhere, also while it starts
-                time.sleep(draw.uniform(0, 4))
+                time.sleep(draw.uniform(0, 3))
             else:
                 for _ in range(draw.randrange(1, 18)):
                     name, _, done = lines.readline().partition(" ")
