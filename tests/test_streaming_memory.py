@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
-from helpers import counted_compilations
+from helpers import blobs, counted_compilations
 
 import jaxte
+from jaxte import moments
 
 WIDTH, MEGABYTE = 256, 1 << 20
 # Prints the peak of all resident memory of the process, pages of mapped files included.
@@ -71,3 +74,23 @@ def test_batch_sizes_and_models_of_one_width_share_what_is_compiled() -> None:
     with counted_compilations() as names:
         ranked((7, 50, 1, 23), (16, 13, 9))
     assert names == []
+
+
+@pytest.mark.parametrize(("even", "matrices"), [(True, 1), (False, 2)])
+def test_even_classes_need_no_scatter_of_their_own(
+    even: bool, matrices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = blobs(90, 7, separation=1.0)
+    labels = np.arange(90) % 3 if even else y
+    made, init = [], moments.init
+
+    def noted(*sizes: int, **keywords: Any) -> moments.Moments:
+        made.append(init(*sizes, **keywords))
+        return made[-1]
+
+    monkeypatch.setattr(moments, "init", noted)
+    found = jaxte.rank({"m": iter(np.split(x, 5))}, labels, metrics="face")
+    (state,) = made
+    assert sum(np.shape(leaf) == (16, 16) for leaf in jax.tree.leaves(state)) == matrices
+    whole = jaxte.rank({"m": x}, labels, metrics="face")
+    assert found.score("m", "face") == pytest.approx(whole.score("m", "face"), rel=1e-9)
