@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,8 +135,9 @@ def _score_side_by_side(
     work = in_context(alone)
     jobs = [(index, member) for index, bucket in enumerate(found) for member in bucket.members]
     executor = ThreadPoolExecutor(min(WORKERS, len(jobs)), thread_name_prefix="jaxte-model")
-    with side_by_side() as compiling, one_blas_thread():
-        for bucket in found[:_AHEAD] if len(jobs) > 1 else ():
+    alone_there = len(jobs) == 1  # all cores are its own, and nothing is to be made ahead
+    with side_by_side() as compiling, nullcontext() if alone_there else one_blas_thread():
+        for bucket in () if alone_there else found[:_AHEAD]:
             _start(compiling, task, bucket, 1)
         try:
             begun = {executor.submit(work, found[index], one): (index, one) for index, one in jobs}
