@@ -21,7 +21,8 @@ __all__ = ["HASTY", "LEAN", "Finish", "Program", "forget", "in_context", "side_b
 # As many at once as there are cores: more would only keep the first call waiting.
 _AT_ONCE = min(4, os.cpu_count() or 1)
 # A compiled function takes some hundred of the 65,530 mappings that Linux grants a process, which
-# crashes without a word when they are used up: only the last ones are kept.
+# crashes without a word when they are used up. What is dropped here gives its own back once JAX's
+# caches let go of it too (jax.clear_caches).
 _KEPT = 64
 # What a CPU compiles in half the time with, to code as good; releases of JAX know more or fewer
 # of these. And what halves that again, to code that is a little slower.
@@ -52,10 +53,15 @@ def _is_known(option: str, value: Any) -> bool:
     return True
 
 
+def _context() -> tuple[bool, Any]:
+    """Whether this thread computes in float64, and on which device if not on the first."""
+    device = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
+    return jnp.result_type(float) == jnp.float64, device
+
+
 def in_context(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as a thread is to call it: in the precision and on the device of this one."""
-    x64 = jnp.result_type(float) == jnp.float64
-    device = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
+    x64, device = _context()
 
     def inside(*arguments: Any, **keywords: Any) -> Any:
         with jax.enable_x64(x64), jax.default_device(device):
@@ -97,9 +103,7 @@ class Program:
         """
         leaves, structure = jax.tree.flatten(like)
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
-        x64 = jnp.result_type(float) == jnp.float64
-        device = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
-        key = self, structure, shapes, x64, device
+        key = self, structure, shapes, *_context()
         with _lock:
             future = _made.get(key)
             if future is not None:

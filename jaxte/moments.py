@@ -311,6 +311,12 @@ def _join(a: Moments, b: Moments) -> tuple[Moments, Array, Array]:
     return joined, gap, share
 
 
+def even(counts: ArrayLike) -> bool:
+    """Whether all classes that occur weigh the same, outside jit."""
+    found = np.asarray(counts)
+    return len(np.unique(found[found > 0])) == 1
+
+
 def _divisors(counts: Array) -> Array:
     """Counts to divide by, 1 where there is nothing to divide."""
     return jnp.where(counts > 0, counts, 1)

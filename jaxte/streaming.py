@@ -248,7 +248,8 @@ def _first_pass(blocks: Blocks, task: pool.Task) -> Pass:
     """Moments; with the class-balanced scatter where that saves a second pass."""
     known = blocks.labels
     assert known is not None
-    wanted = any(metric.balanced for metric in task.metrics) and not _even(known.counts)
+    wanted = any(metric.balanced for metric in task.metrics)
+    wanted &= known.counts is None or not moments.even(known.counts)
     enough = all(metric.moments for metric in task.metrics)
     state = moments.init(
         blocks.padded,
@@ -257,11 +258,6 @@ def _first_pass(blocks: Blocks, task: pool.Task) -> Pass:
         class_counts=known.counts if wanted and enough else None,
     )
     return Pass(_collect, state, None)
-
-
-def _even(counts: np.ndarray | None) -> bool:
-    """Whether all classes weigh the same by themselves."""
-    return counts is not None and len(np.unique(counts[counts > 0])) == 1
 
 
 def _collect(state: Moments, _: None, features: Array, targets: Array, weights: Array) -> Moments:

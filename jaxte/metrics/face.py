@@ -15,7 +15,7 @@ from jaxte._inputs import InputError
 from jaxte.linalg import matmul
 from jaxte.metrics._fairness import class_fairness, full_overlaps, overlaps
 from jaxte.metrics._look import Look, Parts, Pass, Passes
-from jaxte.moments import Moments
+from jaxte.moments import Moments, even
 
 __all__ = ["FaceTerms", "face", "face_from_moments", "face_terms"]
 
@@ -324,9 +324,7 @@ def _known_balance(state: Moments) -> Array | None:
         return state.balance.scatter
     if _inputs.is_traced(state.counts):
         return None
-    counts = state.counts[state.counts > 0]
-    even = len(counts) > 0 and bool((counts == counts[0]).all())
-    return state.scatter / counts[0] if even else None
+    return state.scatter / state.counts.max() if even(state.counts) else None
 
 
 @jax.jit
