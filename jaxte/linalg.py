@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxte._inputs import HIGHEST
 
 matmul = partial(jnp.matmul, precision=HIGHEST)
-_REORDER, _HALVE = 2e9, 1e10  # multiplications in a Gram matrix that repay what each saves
+_REORDER, _HALVE = 1e8, 1e9  # multiplications in a Gram matrix that repay what each saves
 # Conditions, as the factor shows them, up to which Cholesky loses no digit that matters, alone or
 # mended by a step of refinement.
 _HARMLESS, _HARMLESS_SINGLE, _MENDABLE_SINGLE = 1e5, 10.0, 1e3
@@ -199,9 +199,11 @@ def ridge_solve(
     def apply(z: Array) -> Array:
         return scale * matmul(r.T, weights[:, None] * matmul(r, z)) + ridge * z
 
-    def refined(solve_once: Callable[[Array], Array], b: Array) -> Array:
-        z = solve_once(b)
+    def mended(solve_once: Callable[[Array], Array], b: Array, z: Array) -> Array:
         return z + solve_once(b - lax.stop_gradient(apply(z)))
+
+    def refined(solve_once: Callable[[Array], Array], b: Array) -> Array:
+        return mended(solve_once, b, solve_once(b))
 
     c = lax.stop_gradient(ridge)
 
@@ -220,12 +222,12 @@ def ridge_solve(
 
     def by_columns(known: Array, b: Array) -> Array:
         factor = _factor(_plus(known, c))
-        plain, better = factor.solve, partial(refined, factor.solve)
+        z, better = factor.solve(b), partial(mended, factor.solve, b)
         if not single:
-            return lax.cond(factor.condition < _HARMLESS, plain, better, b)
+            return lax.cond(factor.condition < _HARMLESS, lambda z: z, better, z)
         route = jnp.where(factor.condition < _HARMLESS_SINGLE, 0, 1)
         route = jnp.where(factor.condition < _MENDABLE_SINGLE, route, 2)
-        return lax.switch(route, [plain, better, by_qr], b)
+        return lax.switch(route, [lambda z: z, better, lambda _: by_qr(b)], z)
 
     solve: Callable[[Array], Array]
     if scatter is not None:
@@ -264,6 +266,7 @@ class _Factor(NamedTuple):
         )
         return (diagonal.max() / diagonal.min()) ** 2
 
+    @jax.jit  # traced once for all its uses
     def solve(self, b: Array) -> Array:
         """A^-1 b for b [d, k]."""
         if not self.inverses:

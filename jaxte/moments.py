@@ -329,15 +329,19 @@ def measure(
     *,
     everywhere: Callable[[Array], Array] = lambda part: part,
     scattered: bool = True,
+    centred: bool = False,
 ) -> tuple[Moments, Array]:
     """Moments of rows in memory, and the rows minus the mean of their class [n, d].
 
     ``everywhere`` adds up over the devices that share the rows; the moments are then those of all.
-    Without ``scattered`` the d x d matrix is left out.
+    Without ``scattered`` the d x d matrix is left out; with ``centred`` 0 lies inside the data.
     """
     w, n = row.weights, everywhere(row.total)
-    origin = _origin(everywhere(matmul(w, row.features)) / _divisors(n))
-    x = row.features - origin[None]
+    origin, x = jnp.zeros(row.features.shape[1], w.dtype), row.features
+    if not centred:
+        total = _inputs.weighted_sum(x, None if row.uniform else w)
+        origin = _origin(everywhere(total) / _divisors(n))
+        x = x - origin[None]
     samples = everywhere((w > 0).sum().astype(w.dtype))
     finite = everywhere(jnp.asarray(row.finite, w.dtype)) == everywhere(jnp.ones((), w.dtype))
     targets = None

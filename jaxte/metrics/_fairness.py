@@ -14,13 +14,17 @@ from jaxte.linalg import gram
 from jaxte.moments import Moments
 
 
-def overlaps(state: Moments, width: Array, floor: Array, covariance: str) -> Array:
-    """Bhattacharyya coefficients between all pairs of Gaussian classes [C, C]."""
+def overlaps(state: Moments, squares: Array, width: Array, floor: Array) -> Array:
+    """Bhattacharyya coefficients between all pairs of Gaussian classes [C, C].
+
+    ``squares``: the moments' own [C, d], for a variance per coordinate, or their sums over
+    coordinates [C, 1], for one that all share.
+    """
     means = state.deviations
-    variance = state.squares / jnp.where(state.counts > 0, state.counts, 1)[:, None]  # [C, d]
+    variance = squares / jnp.where(state.counts > 0, state.counts, 1)[:, None]
     size = jnp.ones((), floor.dtype)
-    if covariance == "spherical":
-        variance, size = variance.sum(axis=1, keepdims=True) / width, width
+    if squares.shape[1] < means.shape[1]:
+        variance, size = variance / width, width
     variance = jnp.maximum(variance, floor)
 
     def against_all(one: tuple[Array, Array]) -> Array:

@@ -88,6 +88,14 @@ class Look:
         """Rows minus the mean of their class [n, d]."""
         return self._measured[1]
 
+    @cached_property
+    def spread(self) -> Array:
+        """Weighted squared distance of the rows from the mean of their class, by class [C]."""
+        assert self.num_classes is not None
+        square = self.row.weights * jnp.sum(self.residuals**2, axis=1)
+        labels = self.group.labels
+        return self.everywhere(_inputs.class_sums(square[:, None], labels, self.num_classes))[:, 0]
+
     @property
     def total(self) -> Array:
         """Sum of all weights."""

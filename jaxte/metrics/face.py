@@ -212,17 +212,22 @@ def _of_rows(look: Look, temperature: Any, floor: Any, covariance: str) -> FaceT
         overlap = full_overlaps(look.residuals, share, means, group, floor, look.everywhere)
         fairness = class_fairness(overlap / jnp.asarray(temperature).astype(share.dtype), present)
         return _checked(_collapse(state, trace), fairness, group.scorable)
-    return _finish(state, trace, row.width, temperature, floor, covariance)
+    squares = state.squares if covariance == "diagonal" else look.spread[:, None]
+    return _finish(state, squares, trace, row.width, temperature, floor)
 
 
-@partial(jax.jit, static_argnames="covariance")
+def _squares(state: Moments, covariance: str) -> Array:
+    return state.squares if covariance == "diagonal" else state.squares.sum(axis=1, keepdims=True)
+
+
+@jax.jit
 def _finish(
-    state: Moments, trace: Array, width: ArrayLike, temperature: Any, floor: Any, covariance: str
+    state: Moments, squares: Array, trace: Array, width: ArrayLike, temperature: Any, floor: Any
 ) -> FaceTerms:
     """Both terms, once the trace of the projected scatter is known."""
     present, dtype = state.counts > 0, state.means.dtype
     floor = jnp.asarray(floor).astype(dtype)
-    overlap = overlaps(state, jnp.asarray(width).astype(dtype), floor, covariance)
+    overlap = overlaps(state, squares, jnp.asarray(width).astype(dtype), floor)
     fairness = class_fairness(overlap / jnp.asarray(temperature).astype(dtype), present)
     return _checked(_collapse(state, trace), fairness, state.valid & (present.sum() >= 2))
 
@@ -306,7 +311,8 @@ def face_from_moments(
             )
         trace = _balanced_trace(state, scatter)
         width = state.means.shape[1]
-        terms = _finish(state, trace, width, temperature, variance_floor, covariance)
+        squares = _squares(state, covariance)
+        terms = _finish(state, squares, trace, width, temperature, variance_floor)
         return terms.variance_collapse + terms.class_fairness
 
 
@@ -350,7 +356,8 @@ def face_passes(
     else:
         zero = jnp.zeros((), state.means.dtype)
         trace = yield Pass(_add_projected, zero, (state, jax.jit(_inverse_means)(state)))
-    return _as_parts(_finish(state, trace, width, temperature, variance_floor, covariance))
+    squares = _squares(state, covariance)
+    return _as_parts(_finish(state, squares, trace, width, temperature, variance_floor))
 
 
 @jax.jit

@@ -157,7 +157,11 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
     own = _confidence(logits, group, settings)[:, None]
     mixed = _mix(own, look.moments, look.residuals, group.labels)
     state, residuals = measure(
-        row._replace(features=mixed), group.labels, look.num_classes, everywhere=look.everywhere
+        row._replace(features=mixed),
+        group.labels,
+        look.num_classes,
+        everywhere=look.everywhere,
+        centred=True,
     )
     logits = _logits(state, residuals, look, lam, settings)
     score = look.everywhere(row.weights @ _gain(logits, group, settings)) / look.total
@@ -167,8 +171,8 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
 def _logits(state: Moments, residuals: Array, look: Look, lam: Array, settings: Settings) -> Array:
     """Logits [n, C] of regularised Fisher discriminant analysis fitted to the rows themselves."""
     row, n = look.row, look.total
-    within = jnp.trace(state.scatter) if look.by_columns else state.squares.sum()
-    ridge = _ridge(state, within / n, lam, row.width, settings)
+    within = _diagonal(state, look, residuals).sum() / n
+    ridge = _ridge(state, within, lam, row.width, settings)
     if look.axis is not None:
         solve = partial(ridge_solve_scatter, state.scatter / n)
     else:
@@ -176,6 +180,14 @@ def _logits(state: Moments, residuals: Array, look: Look, lam: Array, settings: 
         solve = partial(ridge_solve, residuals, row.weights / n, scatter=scatter)
     found = _classifier(state, solve(1 - lam, ridge, state.deviations.T))
     return _apply(found, state, residuals, look.group.labels)
+
+
+def _diagonal(state: Moments, look: Look | None, residuals: Array | None = None) -> Array:
+    """Diagonal of the within-class scatter [d], from the rows where the matrix is not formed."""
+    if look is None or look.by_columns:
+        return jnp.diagonal(state.scatter)
+    rows = look.residuals if residuals is None else residuals
+    return _inputs.weighted_sum(rows**2, look.row.weights)
 
 
 class Classifier(NamedTuple):
@@ -250,9 +262,7 @@ def _largest_eigenvalue(state: Moments, look: Look | None = None) -> Array:
 
     v = within(jnp.ones(state.means.shape[1], state.means.dtype))
     # row sums can vanish without S_W doing so (released: NaN); its diagonal cannot
-    by_columns = look is None or look.by_columns
-    diagonal = jnp.diagonal(state.scatter) if by_columns else state.squares.sum(axis=0)
-    v = jnp.where(v @ v > 0, v, diagonal / state.total)
+    v = jnp.where(v @ v > 0, v, _diagonal(state, look) / state.total)
     for _ in range(3):
         u = unit(within(v))
         v = unit(within(u))
@@ -293,7 +303,7 @@ def _first_fit(
 @partial(jax.jit, static_argnames="settings")
 def _fit_scatter(state: Moments, width: ArrayLike, lam: Array, settings: Settings) -> Classifier:
     width = jnp.asarray(width).astype(lam.dtype)
-    ridge = _ridge(state, jnp.trace(state.scatter) / state.total, lam, width, settings)
+    ridge = _ridge(state, jnp.diagonal(state.scatter).sum() / state.total, lam, width, settings)
     solved = ridge_solve_scatter(state.scatter / state.total, 1 - lam, ridge, state.deviations.T)
     return _classifier(state, solved)
 
