@@ -33,6 +33,11 @@ def safe_root(square: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
+def trace(a: Array) -> Array:
+    """Sum of the diagonal, of which ``jnp.trace`` makes a masked copy of the whole matrix."""
+    return jnp.diagonal(a).sum()
+
+
 @jax.custom_jvp
 def gram(x: Array, weights: Array | None = None) -> Array:
     """X' diag(w) X [d, d] for rows X [n, d]; differentiable, also at weight 0.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxte._inputs import Rows, centre
-from jaxte.linalg import gram, matmul, tridiagonal
+from jaxte.linalg import gram, matmul, trace, tridiagonal
 from jaxte.metrics._ascent import bracket
 from jaxte.metrics._evidence import LOWEST, Normal
 
@@ -54,8 +54,8 @@ class Optimum(NamedTuple):
 
 def reduce_normal(given: Normal) -> Reduced:
     """The d x d scatter of the features, for n >= d."""
-    trace = jnp.diagonal(given.scatter).sum() + given.n * (given.mean @ given.mean)
-    scale = jnp.where(trace > 0, trace, 1)
+    energy = trace(given.scatter) + given.n * (given.mean @ given.mean)
+    scale = jnp.where(energy > 0, energy, 1)
     rhs = jnp.concatenate([given.cross, given.mean[:, None]], axis=1) / jnp.sqrt(scale)
     diagonal, below, rhs = tridiagonal(given.scatter / scale, rhs)
     return Reduced(
@@ -77,8 +77,8 @@ def reduce_rows(row: Rows, targets: Array) -> Reduced:
     y, y_mean = centre(targets, row)
     root = jnp.sqrt(row.weights)[:, None]
     x, y = x * root, y * root
-    trace = jnp.sum(x**2) + row.total * (mean @ mean)
-    x, mean = (part / jnp.sqrt(jnp.where(trace > 0, trace, 1)) for part in (x, mean))
+    energy = jnp.sum(x**2) + row.total * (mean @ mean)
+    x, mean = (part / jnp.sqrt(jnp.where(energy > 0, energy, 1)) for part in (x, mean))
     rhs = jnp.concatenate([y, matmul(x, mean)[:, None]], axis=1)
     diagonal, below, rhs = tridiagonal(gram(x.T), rhs)
     square = jnp.sum(y**2, axis=0)

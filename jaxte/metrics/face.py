@@ -217,6 +217,7 @@ def _of_rows(look: Look, temperature: Any, floor: Any, covariance: str) -> FaceT
 
 
 def _squares(state: Moments, covariance: str) -> Array:
+    """What `overlaps` takes, where the rows are not at hand."""
     return state.squares if covariance == "diagonal" else state.squares.sum(axis=1, keepdims=True)
 
 

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs, moments
 from jaxte._inputs import Classes, Rows
-from jaxte.linalg import matmul, ridge_solve, ridge_solve_scatter
+from jaxte.linalg import matmul, ridge_solve, ridge_solve_scatter, trace
 from jaxte.metrics._look import Look, Parts, Pass, Passes
 from jaxte.moments import Moments, measure
 
@@ -303,7 +303,7 @@ def _first_fit(
 @partial(jax.jit, static_argnames="settings")
 def _fit_scatter(state: Moments, width: ArrayLike, lam: Array, settings: Settings) -> Classifier:
     width = jnp.asarray(width).astype(lam.dtype)
-    ridge = _ridge(state, jnp.diagonal(state.scatter).sum() / state.total, lam, width, settings)
+    ridge = _ridge(state, trace(state.scatter) / state.total, lam, width, settings)
     solved = ridge_solve_scatter(state.scatter / state.total, 1 - lam, ridge, state.deviations.T)
     return _classifier(state, solved)
 
