@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from jaxte import _inputs
-from jaxte._inputs import InputError
+from jaxte.errors import InputError, said
+from jaxte.intake import ClassNumbers, as_features, as_labels, class_counts
 from jaxte.sources import Source
 
 # Rows of a block: what a CPU's caches hold; where there is more to keep busy, more.
@@ -20,9 +21,6 @@ _ROWS, _MANY_ROWS = 2048, 8192
 _PER_CLASS = 4
 # What a block takes, in blocks: as read, filled up, promoted, centred, weighted; two are under way.
 _COPIES = 8
-
-
-_AT_ONCE = 1 << 20  # labels that are counted
 
 
 class Block(NamedTuple):
@@ -35,7 +33,7 @@ class Block(NamedTuple):
     rows: int  # how many are rows
 
 
-class Labels(NamedTuple):
+class LabelCounts(NamedTuple):
     """What the labels alone say."""
 
     num_classes: int | None  # None for regression
@@ -77,11 +75,12 @@ class Blocks:
         self.reading = reading
         self.width = source.width or 0
         self.rows = source.rows if targets is None else len(targets)
-        self.labels: Labels | None = None
+        self.labels: LabelCounts | None = None
+        self.numbers = ClassNumbers(num_classes)
         self._first: np.ndarray | None = None
-        check_weights(weights, self.rows)
+        if weights is not None:
+            _inputs.check_weights(weights, self.rows)
         if targets is not None:
-            _inputs.check_targets(targets, len(targets), num_classes, weights)
             self.labels = _read_labels(targets, weights, num_classes)
 
     @property
@@ -95,17 +94,34 @@ class Blocks:
             return
         counts, rows = np.zeros(0), 0
         for index, features, labels in self._read():
-            _check_given(labels, index)
-            if not _inputs.is_classification(labels):
-                return  # regression: the first batch says all
             weights = _part(self.weights, rows, len(features), "weights")
-            more = _count(labels, weights, None, f"batch {index}: ")
-            counts = np.pad(counts, (0, max(0, len(more) - len(counts))))
-            counts[: len(more)] += more
+            numbers = self._numbers(labels, weights, index, rows)
+            if not _inputs.is_classification(numbers):
+                return  # regression: the first batch says all
+            more = np.bincount(numbers, weights, len(self.numbers.classes))
+            counts = np.pad(counts, (0, len(more) - len(counts))) + more
             rows += len(features)
             seen(rows)
         if rows:
-            self.labels, self.rows = Labels(len(counts), None, counts), rows
+            counts = counts[self.numbers.sort(rows, "labels")]
+            self.labels, self.rows = LabelCounts(len(counts), None, counts), rows
+
+    def _numbers(
+        self, labels: Any, weights: np.ndarray | None, index: int, start: int
+    ) -> np.ndarray:
+        """Class numbers or float targets of labels that came with a batch."""
+        what = f"batch {index}: labels"
+        if labels is None:
+            raise InputError(
+                f"batch {index} comes without labels: give targets, or batches of (features, "
+                "labels)"
+            )
+        clean = as_labels(
+            labels, what, num_classes=self.num_classes, weights=weights, keep=True, whole=False
+        )
+        if clean.classes is None:
+            return clean.values
+        return self.numbers.of(clean, what, start, new=self.labels is None or not self.source.again)
 
     def __iter__(self) -> Iterator[Block]:
         """One pass."""
@@ -163,13 +179,15 @@ class Blocks:
             try:
                 with self.reading():
                     features, labels = next(pieces)
+                    if isinstance(features, np.memmap):
+                        features = np.asarray(features)  # a block of a file is read now
+                    features = as_features(features, f"features of batch {index}")
             except StopIteration:
                 return
             except InputError:
                 raise
             except Exception as error:
-                said = f"{type(error).__name__}: {error}".rstrip(": ")
-                raise InputError(f"batch {index} could not be read: {said}") from error
+                raise InputError(f"batch {index} could not be read: {said(error)}") from error
             yield index, features, labels
             index += 1
 
@@ -181,9 +199,9 @@ class Blocks:
             if self.width not in (0, d):
                 raise InputError(f"batch {index} has {d} columns, others have {self.width}")
             self.width = d
+            weights = _part(self.weights, seen, rows, "weights")
             if self.targets is None:
-                _check_given(labels, index)
-                own = labels
+                own = self._numbers(labels, weights, index, seen)
             elif labels is not None:
                 raise InputError(
                     "labels come with the batches and in targets, too: give them only once"
@@ -192,11 +210,10 @@ class Blocks:
                 own = _part(self.targets, seen, rows, "targets")
                 if seen == 0:
                     self._check_order(features)
-            weights = _part(self.weights, seen, rows, "weights")
             weights = np.ones(rows) if weights is None else weights
             if self.labels is None:
                 self.labels = self._first_labels(own)
-            targets = checked(own, weights, self.labels, self.dtype, batch=index, start=seen)
+            targets = checked(own, weights, self.labels, self.dtype, batch=index)
             yield _Piece(features, targets, weights)
             seen += rows
         if seen == 0:
@@ -206,7 +223,7 @@ class Blocks:
             raise InputError(f"the batches end after {seen} rows, but {what} {self.rows}")
         self.rows = seen
 
-    def _first_labels(self, labels: np.ndarray) -> Labels:
+    def _first_labels(self, labels: np.ndarray) -> LabelCounts:
         if not _inputs.is_classification(labels):
             return _read_labels(labels, None, None)
         if self.num_classes is None:
@@ -214,7 +231,7 @@ class Blocks:
                 "the labels come with batches that can be had only once: say how many classes "
                 "there are (num_classes=...)"
             )
-        return Labels(self.num_classes, None, None)
+        return LabelCounts(self.num_classes, None, None)
 
     def _check_order(self, features: Any) -> None:
         """Labels apart from the features need rows that come in the same order every time."""
@@ -254,82 +271,25 @@ def _part(whole: np.ndarray | None, start: int, rows: int, what: str) -> np.ndar
     return whole[start : start + rows]
 
 
-def _check_given(labels: np.ndarray | None, batch: int) -> None:
-    if labels is None:
-        raise InputError(
-            f"batch {batch} comes without labels: give targets, or batches of (features, labels)"
-        )
-
-
 def checked(
-    own: np.ndarray,
-    w: np.ndarray,
-    labels: Labels,
-    dtype: np.dtype[Any],
-    *,
-    batch: int,
-    start: int,
+    own: np.ndarray, w: np.ndarray, labels: LabelCounts, dtype: np.dtype[Any], *, batch: int
 ) -> np.ndarray:
-    """Labels as int32 or targets [b, k]; what rows of weight 0 hold is blanked."""
-    classes = labels.num_classes
-    if _inputs.is_classification(own) != (classes is not None):
+    """Class numbers as int32 or targets [b, k]; what rows of weight 0 hold is blanked."""
+    if _inputs.is_classification(own) != (labels.num_classes is not None):
         raise InputError(f"batch {batch} has labels of type {own.dtype}, unlike the first")
-    if classes is not None:
-        if own.ndim != 1:
-            raise InputError(f"batch {batch} has labels {own.shape}: one for each row")
-        wrong = ((own < 0) | (own >= classes)) & (w > 0)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise InputError(
-                f"labels contain {own[row]}, in row {start + row}, but there are {classes} "
-                f"classes (0..{classes - 1})"
-            )
+    if labels.num_classes is not None:
         return np.where(w > 0, own, 0).astype(np.int32)
     targets = np.asarray(own, dtype).reshape(len(own), -1)
     if targets.shape[1] != labels.num_targets:
         raise InputError(f"batch {batch} has {targets.shape[1]} targets, not {labels.num_targets}")
-    wrong = ~np.isfinite(targets).all(axis=1) & (w > 0)
-    if wrong.any():
-        row = start + int(np.flatnonzero(wrong)[0])
-        raise InputError(
-            f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
-            "them weight 0"
-        )
     return np.where((w > 0)[:, None], targets, 0)
 
 
-def check_weights(weights: np.ndarray | None, rows: int | None) -> None:
-    """Raise `InputError` unless weights are >= 0, one for each row, and not all 0."""
-    if weights is None:
-        return
-    if weights.ndim != 1 or (rows is not None and len(weights) != rows):
-        raise InputError(f"weights have shape {weights.shape}, but there are {rows} rows")
-    if not weights.any():
-        raise InputError("all weights are 0: no sample is left to score")
-    wrong = ~((weights >= 0) & np.isfinite(weights))
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        raise InputError(f"weights[{row}] is {weights[row]}: weights must be finite and >= 0")
-
-
-def _read_labels(labels: np.ndarray, weights: np.ndarray | None, num_classes: int | None) -> Labels:
+def _read_labels(
+    labels: np.ndarray, weights: np.ndarray | None, num_classes: int | None
+) -> LabelCounts:
+    """Of all labels, clean."""
     if _inputs.is_classification(labels):
-        counts = _count(labels, weights, num_classes, "")
-        return Labels(len(counts), None, counts)
-    return Labels(None, int(np.prod(labels.shape[1:], dtype=int)), None)
-
-
-def _count(
-    labels: np.ndarray, weights: np.ndarray | None, num_classes: int | None, where: str
-) -> np.ndarray:
-    """Sum of the weights of each class."""
-    counted = labels if weights is None else labels[weights > 0]
-    if len(counted) and counted.min() < 0:
-        raise InputError(f"{where}labels contain {counted.min()}: classes are 0..C-1")
-    weights = None if weights is None else weights[weights > 0]
-    size = max(num_classes or 0, 1 + int(counted.max(initial=-1)))
-    found = np.zeros(size)
-    for start in range(0, len(counted), _AT_ONCE):  # NumPy converts what it counts to 64 bits
-        part = slice(start, start + _AT_ONCE)
-        found += np.bincount(counted[part], None if weights is None else weights[part], size)
-    return found
+        counts = class_counts(labels, weights, num_classes or 1 + int(labels.max()))
+        return LabelCounts(len(counts), None, counts)
+    return LabelCounts(None, int(np.prod(labels.shape[1:], dtype=int)), None)

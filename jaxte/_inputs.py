@@ -15,11 +15,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from jaxte.errors import InputError as InputError
+from jaxte.intake import Labels, as_features, as_labels
+
 HIGHEST = jax.lax.Precision.HIGHEST  # a float32 product on a GPU is TF32 unless asked otherwise
-
-
-class InputError(ValueError):
-    """Input that cannot be scored; the message names what is wrong and what to do."""
 
 
 def is_traced(value: Any) -> bool:
@@ -37,18 +36,55 @@ def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
 # --- outside jit -------------------------------------------------------------------------------
 
 
-def _finite_rows(features: ArrayLike) -> np.ndarray:
-    """Which rows are finite throughout, looked at where the array lies."""
-    if isinstance(features, Array):
-        return np.asarray(jnp.isfinite(features).all(axis=1))
-    return np.isfinite(np.asarray(features)).all(axis=1)
+class Arguments(NamedTuple):
+    """The arguments that all kernels share, clean."""
+
+    features: Any  # [n, d]
+    targets: Any  # class numbers [n], or floats [n] or [n, k]
+    weights: Any
+    num_features: Any
+    num_classes: int | None  # None for regression
 
 
-def check_features(features: ArrayLike, weights: ArrayLike | None, num_features: Any) -> int:
-    """Raise `InputError` unless features, weights and num_features fit together; return n."""
+def check_arguments(
+    features: ArrayLike,
+    targets: ArrayLike,
+    num_classes: int | None,
+    weights: ArrayLike | None,
+    num_features: ArrayLike | None,
+    *,
+    regression: bool = False,
+    renumber: bool = True,
+) -> Arguments:
+    """Clean the arguments that all kernels share; raise `InputError` for what will not do.
+
+    ``regression``: whether float targets will do. ``renumber``: whether only those classes are to
+    count which occur.
+    """
+    features, weights = check_features(features, weights, num_features)
+    n = np.shape(features)[0]
+    if is_traced(targets):
+        classes = _check_traced(targets, n, num_classes, regression)
+        return Arguments(features, targets, weights, num_features, classes)
+    known = None if weights is None or is_traced(weights) else np.asarray(weights)
+    labels = as_labels(
+        targets, num_classes=check_num_classes(num_classes), weights=known, keep=not renumber
+    )
+    check_labels(labels, n, known)
+    if labels.classes is None:
+        if not regression:
+            raise InputError(needs_classes(labels, "this function"))
+        return Arguments(features, labels.values, weights, num_features, None)
+    return Arguments(features, labels.values, weights, num_features, len(labels.classes))
+
+
+def check_features(
+    features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike | None = None
+) -> tuple[Any, Any]:
+    """Features [n, d] and weights [n], clean and fitting together; arrays of JAX stay in place."""
+    if not is_traced(features):
+        features = as_features(features)
     shape = np.shape(features)
-    if not is_traced(features) and np.asarray(features).dtype == np.object_:
-        raise InputError("features have dtype object: give one rectangular numeric array [n, d]")
     if len(shape) != 2:
         raise InputError(
             f"features must be a matrix [n, d], got shape {shape}: flatten or pool each sample "
@@ -57,18 +93,14 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
     n, d = shape
     if n == 0 or d == 0:
         raise InputError(f"features are empty (shape {shape}): at least one row and column needed")
-    if weights is not None and np.shape(weights) != (n,):
-        raise InputError(f"weights have shape {np.shape(weights)}, but features have {n} rows")
     counted = np.ones(n, bool)
     if weights is not None and not is_traced(weights):
-        concrete = np.asarray(weights, np.float64)
-        if not np.isfinite(concrete).all() or (concrete < 0).any():
-            row = int(np.flatnonzero(~(concrete >= 0) | np.isinf(concrete))[0])
-            raise InputError(f"weights[{row}] is {concrete[row]}: weights must be finite and >= 0")
-        counted = concrete > 0
-        if not counted.any():
-            raise InputError("all weights are 0: no sample is left to score")
-    if not (is_traced(features) or is_traced(weights)):
+        weights = check_weights(weights, n, "features have")
+        counted = np.asarray(weights) > 0
+    elif weights is not None and np.shape(weights) != (n,):
+        raise InputError(f"weights have shape {np.shape(weights)}, but features have {n} rows")
+    concrete = not (is_traced(features) or is_traced(weights))
+    if concrete:
         bad = ~_finite_rows(features) & counted
         if bad.any():
             raise InputError(
@@ -76,113 +108,134 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
                 f"{int(np.flatnonzero(bad)[0])}: fix the model's output or give those rows weight 0"
             )
     if num_features is not None and not is_traced(num_features):
-        if not 1 <= int(num_features) <= d:
-            raise InputError(f"num_features is {int(num_features)}, outside 1..{d} (the columns)")
-        known = not (is_traced(features) or is_traced(weights))
-        if known and np.any(np.asarray(features)[counted, int(num_features) :]):
+        width = _whole("num_features", num_features)
+        if not 1 <= width <= d:
+            raise InputError(f"num_features is {width}, outside 1..{d} (the columns)")
+        if concrete and bool((abs(features[:, width:]).max(axis=1, initial=0) > 0)[counted].any()):
             raise InputError(
-                f"columns from {int(num_features)} on are not zero: num_features says they are "
-                "padding; cut them off or correct num_features"
+                f"columns from {width} on are not zero: num_features says they are padding; cut "
+                "them off or correct num_features"
             )
-    return n
+    return features, weights
+
+
+def check_weights(weights: Any, rows: int | None, whose: str = "there are") -> Any:
+    """Weights [n], finite, >= 0, and not all 0."""
+    weights = as_features(weights, "weights")
+    if weights.ndim != 1 or (rows is not None and len(weights) != rows):
+        raise InputError(f"weights have shape {weights.shape}, but {whose} {rows} rows")
+    host = np.asarray(weights)
+    wrong = ~((host >= 0) & np.isfinite(host))
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise InputError(f"weights[{row}] is {host[row]}: weights must be finite and >= 0")
+    if not host.any():
+        raise InputError("all weights are 0: no sample is left to score")
+    return weights
+
+
+def check_num_classes(num_classes: Any) -> int | None:
+    """C as a Python integer, or None."""
+    if num_classes is None:
+        return None
+    if is_traced(num_classes) or _whole("num_classes", num_classes) < 1:
+        raise InputError("num_classes must be a positive Python integer (static under jit)")
+    return int(num_classes)
 
 
 def check_labels(
-    labels: ArrayLike,
-    n: int,
-    num_classes: int | None,
-    weights: ArrayLike | None,
-    *,
-    several: bool = True,
-) -> int:
-    """Raise `InputError` unless labels are classes 0..C-1 of n rows; return C.
+    labels: Labels, rows: int, weights: np.ndarray | None, *, whole: bool = True
+) -> None:
+    """Raise `InputError` unless there is a label for each row, and something to be learnt.
 
-    A batch of a larger whole may hold one class only, or none: then without ``several``.
+    ``whole``: whether these are all rows; a batch may hold one class only, or only zeros.
     """
-    shape = np.shape(labels)
+    values = labels.values
+    if len(values) != rows:
+        what = "labels" if labels.classes is not None else "targets"
+        raise InputError(
+            f"{what} have shape {values.shape}, but features have {rows} rows: one label each"
+        )
+    if not whole:
+        return
+    counted = values if weights is None else values[weights > 0]
+    if labels.classes is None:
+        if not counted.any():
+            raise InputError("targets are all zero: there is nothing to predict")
+    elif not len(counted) or counted.min() == counted.max():
+        only = labels.classes[int(counted[0])] if len(counted) else "missing"
+        raise InputError(f"all labels are {only}: a score needs at least two classes")
+
+
+def needs_classes(labels: Labels, who: str) -> str:
+    """What to do where targets have no classes."""
+    if labels.multilabel:
+        return (
+            f"labels are rows of 0 and 1, several labels at once, but {who} needs one class for "
+            "each row: choose logme, or give labels.argmax(axis=1) if each row has a single 1"
+        )
+    return (
+        f"labels have dtype {labels.values.dtype}, which means regression, but {who} needs "
+        "classes: give integers (labels.astype(int)) or texts, or choose logme"
+    )
+
+
+def _check_traced(targets: Any, n: int, num_classes: int | None, regression: bool) -> int | None:
+    """C for classes, None for regression, of targets that can only be seen from outside."""
+    shape, dtype = jnp.shape(targets), jnp.result_type(targets)
+    if regression and jnp.issubdtype(dtype, jnp.floating):
+        if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
+            raise InputError(f"targets have shape {shape}, not [n] or [n, k] with n = {n} rows")
+        return None
     if shape != (n,):
         raise InputError(f"labels have shape {shape}, but features have {n} rows: one label each")
-    dtype = jnp.result_type(labels) if is_traced(labels) else np.asarray(labels).dtype
-    if not (np.issubdtype(dtype, np.integer) or dtype == np.bool_):
-        raise InputError(
-            f"labels have dtype {dtype}: classes must be integers 0..C-1 (labels.astype(int)); "
-            "only logme takes float targets, for regression"
-        )
-    if num_classes is not None and (is_traced(num_classes) or int(num_classes) < 1):
-        raise InputError("num_classes must be a positive Python integer (static under jit)")
-    if is_traced(labels):
-        if num_classes is None:
-            raise InputError("num_classes is required under jit, vmap over labels, and grad")
-        return int(num_classes)
-    concrete = np.asarray(labels)
-    if weights is not None and not is_traced(weights):
-        concrete = concrete[np.asarray(weights) > 0]
-    low, high = int(concrete.min()), int(concrete.max())
-    if low < 0:
-        raise InputError(f"labels contain {low}: classes are 0..C-1 (give padding rows weight 0)")
-    if num_classes is not None and high >= num_classes:
-        raise InputError(f"labels contain {high}, but num_classes is {num_classes} (0..C-1)")
-    if several and low == high:
-        raise InputError(f"all labels are {low}: a score needs at least two classes")
-    return high + 1 if num_classes is None else int(num_classes)
+    if not (jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_):
+        raise InputError(f"labels have dtype {dtype}: classes must be integers 0..C-1 under jit")
+    if num_classes is None:
+        raise InputError("num_classes is required under jit, vmap over labels, and grad")
+    return check_num_classes(num_classes)
 
 
-def check_targets(
-    targets: ArrayLike,
-    n: int,
-    num_classes: int | None,
-    weights: ArrayLike | None,
-    *,
-    several: bool = True,
-) -> int | None:
-    """Raise `InputError` unless targets fit n rows; return C for classes, None for regression."""
-    if is_classification(targets):
-        return check_labels(targets, n, num_classes, weights, several=several)
-    check_regression(targets, n, weights, nonzero=several)
-    return None
+def _whole(name: str, value: Any) -> int:
+    """An option that is a whole number."""
+    try:
+        number = int(value)
+        if number == value:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{name} is {value!r}: it must be a whole number")
 
 
-def check_regression(
-    targets: ArrayLike, n: int, weights: ArrayLike | None, *, nonzero: bool = True
-) -> None:
-    """Raise `InputError` unless targets are finite floats [n] or [n, k] for regression."""
-    shape = np.shape(targets)
-    if len(shape) not in (1, 2) or shape[0] != n or 0 in shape:
-        raise InputError(f"targets have shape {shape}, not [n] or [n, k] with n = {n} rows")
-    if not is_traced(targets):
-        concrete = np.asarray(targets, np.float64).reshape(n, -1)
-        counted = np.ones(n, bool)
-        if weights is not None and not is_traced(weights):
-            counted = np.asarray(weights) > 0
-        bad = ~np.isfinite(concrete).all(axis=1) & counted
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            raise InputError(
-                f"targets contain NaN or infinity, first in row {row}: remove those rows or give "
-                "them weight 0"
-            )
-        if nonzero and not concrete[counted].any():
-            raise InputError("targets are all zero: there is nothing to predict")
+def _finite_rows(features: Any) -> np.ndarray:
+    """Which rows are finite throughout, looked at where the array lies."""
+    if isinstance(features, Array):
+        return np.asarray(jnp.isfinite(features).all(axis=1))
+    return np.asarray(np.isfinite(features).all(axis=1))
+
+
+def is_classification(targets: Any) -> bool:
+    """Whether clean targets are class numbers rather than floats for regression."""
+    return bool(jnp.issubdtype(jnp.result_type(targets), jnp.integer))
 
 
 def check_positive(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option is a positive finite number."""
-    if not is_traced(value) and not 0 < float(np.asarray(value)) < np.inf:
+    if not is_traced(value) and not 0 < _number(name, value) < np.inf:
         raise InputError(f"{name} is {value}: it must be a positive number")
 
 
 def check_share(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option lies in [0, 1]."""
-    if not is_traced(value) and not 0 <= float(np.asarray(value)) <= 1:
+    if not is_traced(value) and not 0 <= _number(name, value) <= 1:
         raise InputError(f"{name} is {value}, outside [0, 1]")
 
 
-def is_classification(targets: ArrayLike) -> bool:
-    """Whether targets are class labels (integers or booleans) rather than regression targets."""
-    dtype = jnp.result_type(targets) if is_traced(targets) else np.asarray(targets).dtype
-    if dtype == np.object_:
-        raise InputError("targets have dtype object: give integer classes or float targets")
-    return bool(np.issubdtype(dtype, np.integer) or dtype == np.bool_)
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is {value!r}: it must be a number") from None
 
 
 # --- inside jit --------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ gives the rows that it holds.
 
 from __future__ import annotations
 
+import json
 import math
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -73,37 +73,47 @@ class Agreement(NamedTuple):
     """What all processes know of the models after asking each other."""
 
     rows: list[int]  # the most that any process holds of each model; 0 where it cannot be scored
-    num_classes: int | None
-    blame: list[int | None]  # the first process that cannot score a model
+    classes: dict[str, list[Any]]  # of each model that has them, those of all processes
+    failed_on: list[int | None]  # the first process that cannot score a model
 
 
 def agree(
-    names: Sequence[str], rows: Sequence[int], widths: Sequence[int], num_classes: int | None
+    names: Sequence[str],
+    rows: Sequence[int],
+    widths: Sequence[int],
+    classes: Mapping[str, list[Any] | None],
 ) -> Agreement:
     """Bring the models of all processes together: rows, 0 for one that cannot be scored here.
 
     Every process must take the same steps, or all would wait for each other for ever.
     """
-    if jax.process_count() == 1:
-        blame: list[int | None] = [None if n else 0 for n in rows]
-        return Agreement(list(rows), num_classes, blame)
-    from jax.experimental.multihost_utils import process_allgather
-
-    digest = zlib.crc32("\0".join(names).encode()) >> 1  # 31 bits: without x64 only 32 travel
-    head = np.array([digest, -1 if num_classes is None else num_classes], np.int32)
-    heads = np.asarray(process_allgather(head)).reshape(-1, 2)
-    if len(set(heads[:, 0].tolist())) > 1:
+    everyone = gather([list(names), list(map(int, rows)), list(map(int, widths)), dict(classes)])
+    if any(each[0] != list(names) for each in everyone):
         raise InputError("the processes name different models: give each the same, in one order")
-    table = process_allgather(np.stack([np.asarray(rows), np.asarray(widths)]).astype(np.int32))
-    table = np.asarray(table).reshape(jax.process_count(), 2, len(names))
-    least = table[:, 0].min(axis=0)
+    most, failed_on = [], []
     for index, name in enumerate(names):
-        seen = {int(w) for n, w in table[:, :, index] if n}
+        counts = [each[1][index] for each in everyone]
+        seen = {each[2][index] for each in everyone if each[1][index]}
         if len(seen) > 1:
             raise InputError(f"{name} has features of different widths {seen} on the processes")
-    most = np.where(least > 0, table[:, 0].max(axis=0), 0)
-    at_fault = [
-        int(np.argmin(table[:, 0, i])) if least[i] == 0 else None for i in range(len(names))
-    ]
-    classes = int(heads[:, 1].max())
-    return Agreement(most.tolist(), None if classes < 0 else classes, at_fault)
+        failed_on.append(counts.index(0) if 0 in counts else None)
+        most.append(0 if 0 in counts else max(counts))
+    union: dict[str, list[Any]] = {}
+    for name in names:
+        sets = [set(each[3][name]) for each in everyone if each[3].get(name) is not None]
+        if sets:
+            union[name] = sorted(set.union(*sets))
+    return Agreement(most, union, failed_on)
+
+
+def gather(value: Any) -> list[Any]:
+    """A value of each process, of what JSON knows, in their order."""
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental.multihost_utils import process_allgather
+
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.asarray(process_allgather(np.array([len(text)], np.int32))).reshape(-1)
+    texts = process_allgather(np.pad(text, (0, int(lengths.max()) - len(text))))
+    texts = np.asarray(texts).reshape(len(lengths), -1)
+    return [json.loads(each[:n].tobytes()) for each, n in zip(texts, lengths, strict=True)]

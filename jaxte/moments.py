@@ -18,7 +18,9 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
-from jaxte._inputs import InputError, Rows
+from jaxte._inputs import Rows
+from jaxte.errors import InputError
+from jaxte.intake import as_labels
 from jaxte.linalg import gram, matmul
 
 __all__ = ["Balance", "Moments", "TargetMoments", "init", "merge", "update"]
@@ -197,21 +199,33 @@ def update(
         >>> state.counts.tolist()
         [30.0, 30.0, 30.0]
     """
-    n = _inputs.check_features(features, weights, None)
-    d, c = state.means.shape[1], state.counts.shape[0]
+    features, weights = _inputs.check_features(features, weights)
+    n, d, c = len(features), state.means.shape[1], state.counts.shape[0]
     if jnp.shape(features)[1] != d:
         raise InputError(f"features have {jnp.shape(features)[1]} columns, but the state has {d}")
+    if not _inputs.is_traced(labels):
+        labels = _numbered(labels, c if state.targets is None else None, weights)
     if _inputs.is_classification(labels) != (state.targets is None):
         wanted = "integer labels" if state.targets is None else "float targets"
         raise InputError(f"the state was made for {wanted}: give those, or make another state")
-    if state.targets is None:
-        _inputs.check_labels(labels, n, c, weights, several=False)
-    else:
-        _inputs.check_regression(labels, n, weights, nonzero=False)
-        k = state.targets.mean.shape[0]
-        if jnp.size(labels) != n * k:
-            raise InputError(f"targets have shape {jnp.shape(labels)}, but the state has {k}")
+    wanted_shape = (n,) if state.targets is None else (n, state.targets.mean.shape[0])
+    if jnp.size(labels) != np.prod(wanted_shape) or jnp.shape(labels)[0] != n:
+        raise InputError(
+            f"labels have shape {jnp.shape(labels)}, but for {n} rows the state has {wanted_shape}"
+        )
     return _update(state, features, labels, weights)
+
+
+def _numbered(labels: Any, num_classes: int | None, weights: Any) -> np.ndarray:
+    """Labels of a batch, whose classes are numbers already: another batch may hold others."""
+    known = None if weights is None or _inputs.is_traced(weights) else np.asarray(weights)
+    clean = as_labels(labels, num_classes=num_classes, weights=known, keep=True, whole=False)
+    if num_classes is not None and clean.names is not None:
+        raise InputError(
+            "labels are no numbers, and moments know classes by number only: number those of all "
+            "batches alike, as np.unique(labels, return_inverse=True) does"
+        )
+    return clean.values
 
 
 @jax.jit

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -17,10 +18,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxte import _inputs, _notes, pool, streaming
-from jaxte._blocks import check_weights
-from jaxte._inputs import InputError
 from jaxte._mesh import Layout, agree, layout_of
 from jaxte._precision import precision_context
+from jaxte.errors import InputError, said
+from jaxte.intake import Labels, as_labels, class_names, listed
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import get_perturbation
 from jaxte.ranking import Ranking
@@ -124,7 +125,7 @@ def rank(
     with precision_context(precision):
         whole = "mesh" if mesh is not None else "perturb" if perturb is not None else ""
         try:
-            candidates, streams, problems = _sorted_out(
+            candidates, streams, problems, labels = _sorted_out(
                 features, targets, weights, num_classes, memory_limit, whole
             )
         except InputError as error:
@@ -132,17 +133,18 @@ def rank(
                 raise
             # the other processes wait for this one's word on every model
             candidates, streams, problems = [], [], dict.fromkeys(names, str(error))
-        labelled: list[pool.Candidate | streaming.Stream] = [*candidates]
-        labelled += [stream for stream in streams if stream.targets is not None]
-        _check_task(labelled, chosen)
-        classes = _class_count(labelled, num_classes)
+            labels = {}
+        _check_task([*labels.values()], chosen)
         rows = None
         if layout is not None:
-            candidates, rows, classes = _agreed(layout, names, candidates, problems, classes)
+            candidates, rows = _agreed(layout, names, candidates, problems, labels)
+        numbered = [one.classes for one in labels.values() if one.classes is not None]
+        classes: Sequence[Any] | None = max(numbered, key=len, default=None)
         if not candidates and not streams:
             raise _none_left(problems)
         with _reporter(progress) as report:
-            task = pool.Task(tuple(chosen), options, classes, perturb, layout)
+            number = None if classes is None else len(classes)
+            task = pool.Task(tuple(chosen), options, number, perturb, layout)
             found = _score_all(candidates, rows, task, memory_limit, report)
             streamed = streaming.score_all(
                 streams, task, num_classes, memory_limit, report, reading
@@ -150,13 +152,15 @@ def rank(
         problems |= streamed.problems
         if not candidates and len(streamed.problems) == len(streams):
             raise _none_left(problems)
-        classes = streamed.num_classes if classes is None else classes
+        classes = streamed.classes if classes is None else classes
+        number = None if classes is None else len(classes)
         computed_in = str(jnp.zeros(()).dtype)
 
     scores: dict[tuple[str, str], float] = {}
     statuses: dict[tuple[str, str], str] = {}
     terms: dict[tuple[str, str], Mapping[str, float]] = {}
-    notes: list[str] = []
+    named = None if classes is None else class_names(classes)
+    notes = [] if named is None else [f"{len(named)} classes: {listed(named)}"]
     for metric in chosen:
         parts = found[metric.name] | streamed.parts[metric.name]
         combined = _combined(metric, parts, normalize)
@@ -167,10 +171,11 @@ def rank(
             statuses[key] = reason or _verdict(metric, scores[key])
             if statuses[key] == "ok" and metric.terms:
                 terms[key] = {term: parts[name][term] for term in metric.terms}
-        notes += _notes.notes(metric, parts, combined, classes, computed_in)
+        notes += _notes.notes(metric, parts, combined, number, computed_in)
     meta = {
         "precision": computed_in,
-        "num_classes": classes,
+        "num_classes": number if num_classes is None or number is None else int(num_classes),
+        "class_names": named,
         "perturb": None if perturb is None else _name_of(perturb),
         "normalize": normalize,
         "options": {name: dict(value) for name, value in options.items()},
@@ -197,37 +202,45 @@ def _sorted_out(
     num_classes: int | None,
     memory_limit: int,
     whole: str,
-) -> tuple[list[pool.Candidate], list[streaming.Stream], dict[str, str]]:
-    """The models that can be scored in memory or streamed, and for the others why not."""
-    candidates, streams, problems = [], [], {}
+) -> tuple[list[pool.Candidate], list[streaming.Stream], dict[str, str], dict[str, Labels]]:
+    """The models that can be scored in memory or streamed, for the others why not, and labels."""
+    candidates, streams, problems, labels = [], [], {}, {}
     several = jax.process_count() == 1  # the rows of one process may well be of one class
-    weights = None if weights is None else np.asarray(weights, np.float64)
-    shared = None if targets is None or isinstance(targets, Mapping) else _array(targets)
+    num_classes = _inputs.check_num_classes(num_classes)
+    weights = None if weights is None else np.asarray(_inputs.check_weights(weights, None))
+
+    def clean(values: Any) -> Labels:
+        return as_labels(values, num_classes=num_classes, weights=weights)
+
+    shared = None if targets is None or isinstance(targets, Mapping) else clean(targets)
     if shared is not None:
-        rows = len(shared) if shared.ndim else 0
-        check_weights(weights, rows)
-        _inputs.check_targets(shared, rows, num_classes, weights, several=several)
-    for name, given in features.items():
+        if weights is not None:
+            _inputs.check_weights(weights, len(shared.values))
+        _inputs.check_labels(shared, len(shared.values), weights, whole=several)
+    for key, value in features.items():
+        name = str(key)
         try:
-            if isinstance(given, InputError):
-                raise given
-            array, own = streaming.prepared(given, memory_limit, whole)
-            if shared is not None:
-                own = shared
-            elif targets is not None and name in targets:
-                own = _array(targets[name])
+            if isinstance(value, InputError):
+                raise value
+            array, own = streaming.prepared(value, memory_limit, whole)
+            known = shared
+            if known is None and ((targets is not None and key in targets) or own is not None):
+                known = clean(targets[key] if targets is not None and key in targets else own)
             if isinstance(array, streaming.STREAMED):
-                streams.append(streaming.Stream(str(name), array, own, weights))
-                continue
-            if own is None:
+                ids = None if known is None else known.values
+                streams.append(streaming.Stream(name, array, ids, weights))
+            elif known is None:
                 raise InputError("targets name no entry for this model")
-            n = _inputs.check_features(array, weights, None)
-            _inputs.check_targets(own, n, num_classes, weights, several=several)
-        except (InputError, OSError, TypeError, ValueError) as error:
-            problems[str(name)] = str(error)
+            else:
+                array, _ = _inputs.check_features(array, weights)
+                _inputs.check_labels(known, len(array), weights, whole=several)
+                candidates.append(pool.Candidate(name, array, known.values, weights))
+        except Exception as error:  # one bad model never stops the others
+            problems[name] = said(error)
         else:
-            candidates.append(pool.Candidate(str(name), array, own, weights))
-    return candidates, streams, problems
+            if known is not None:
+                labels[name] = known
+    return candidates, streams, problems, labels
 
 
 def _none_left(problems: Mapping[str, str]) -> InputError:
@@ -240,50 +253,41 @@ def _agreed(
     names: Sequence[str],
     candidates: Sequence[pool.Candidate],
     problems: dict[str, str],
-    num_classes: int | None,
-) -> tuple[list[pool.Candidate], dict[str, int], int | None]:
-    """The candidates that every process can score, the rows each is padded to, and C."""
+    labels: dict[str, Labels],
+) -> tuple[list[pool.Candidate], dict[str, int]]:
+    """The candidates that every process can score, with classes numbered alike, and their rows.
+
+    Rows of a model that the processes are to fill up to.
+    """
     own = {candidate.name: candidate for candidate in candidates}
     shapes = [np.shape(own[name].features) if name in own else (0, 0) for name in names]
-    found = agree(names, [n for n, _ in shapes], [d for _, d in shapes], num_classes)
-    for name, process in zip(names, found.blame, strict=True):
+    classes = {
+        name: None if known.classes is None else list(known.classes)
+        for name, known in labels.items()
+    }
+    found = agree(names, [n for n, _ in shapes], [d for _, d in shapes], classes)
+    for name, process in zip(names, found.failed_on, strict=True):
         if process is not None:
             problems.setdefault(name, f"process {process} cannot score it: see its own ranking")
+    for name, union in found.classes.items():
+        known = labels.get(name)
+        if known is None or known.classes is None or list(known.classes) == union:
+            continue
+        numbers = {one: number for number, one in enumerate(union)}
+        places = np.array([numbers[one] for one in known.classes], np.int32)
+        labels[name] = Labels(places[known.values], union)
+        if name in own:
+            own[name] = replace(own[name], targets=labels[name].values)
     kept = [own[name] for name, n in zip(names, found.rows, strict=True) if n]
     rows = {name: layout.padded(n) for name, n in zip(names, found.rows, strict=True) if n}
-    return kept, rows, found.num_classes
+    return kept, rows
 
 
-def _array(targets: Any) -> np.ndarray:
-    try:
-        return np.asarray(targets)
-    except ValueError as error:
-        raise InputError(f"targets are no rectangular array: {error}") from None
-
-
-def _check_task(
-    candidates: Sequence[pool.Candidate | streaming.Stream], metrics: Sequence[Metric]
-) -> None:
-    if all(_inputs.is_classification(c.targets) for c in candidates):
-        return
+def _check_task(labels: Sequence[Labels], metrics: Sequence[Metric]) -> None:
     unable = [metric.name for metric in metrics if "regression" not in metric.tasks]
-    if unable:
-        raise InputError(
-            f"targets are floats, which means regression, but {', '.join(unable)} needs classes: "
-            "give integer labels, or choose metrics such as logme"
-        )
-
-
-def _class_count(
-    candidates: Sequence[pool.Candidate | streaming.Stream], num_classes: int | None
-) -> int | None:
-    labels = [c.targets for c in candidates if _inputs.is_classification(c.targets)]
-    if not labels:
-        return None
-    if num_classes is not None:
-        return int(num_classes)
-    weights = candidates[0].weights
-    return 1 + max(int(y.max() if weights is None else y[weights > 0].max()) for y in labels)
+    for one in labels:
+        if one.classes is None and unable:
+            raise InputError(_inputs.needs_classes(one, ", ".join(unable)))
 
 
 def _checked_options(

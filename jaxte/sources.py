@@ -17,7 +17,8 @@ import jax
 import numpy as np
 
 from jaxte import _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
+from jaxte.intake import as_features, is_array
 
 __all__ = ["Batches", "Rows", "Shards", "Source", "natural", "of"]
 
@@ -177,21 +178,23 @@ def of(given: Any) -> Any:
     Raises:
         InputError: for a path that cannot be used.
     """
-    if isinstance(given, Source | jax.Array | np.ndarray):
+    if isinstance(given, Source):
         return given
     if isinstance(given, str | os.PathLike):
         return _at(Path(given))
-    if hasattr(given, "__array__"):
-        return np.asarray(given)
+    if is_array(given):
+        return as_features(given)
     if isinstance(given, list | tuple) and not (given and _is_batch(given[0])):
-        return np.asarray(given)  # rows of numbers
+        return as_features(given)  # rows of numbers
     if callable(given) and not hasattr(given, "__iter__"):
         return Batches(lambda: _iterator(given()), again=True)
     if hasattr(given, "__next__"):
         return Batches(_once(given), again=False)
     if isinstance(given, Iterable) and not isinstance(given, dict):
         return Batches(lambda: iter(given), again=True)
-    return np.asarray(given)
+    raise InputError(
+        f"features are a {type(given).__name__}: give an array [n, d], a path, or batches"
+    )
 
 
 def shard_files(directory: Path) -> list[Path]:
@@ -275,17 +278,15 @@ def _as_piece(batch: Any, index: int) -> Piece:
                 f"batch {index} has {len(batch)} parts: give features, or (features, labels)"
             )
         batch, *rest = batch
-        labels = np.asarray(rest[0]) if rest else None
-    features = batch if isinstance(batch, jax.Array) else np.asarray(batch)
-    if features.dtype == np.object_ or features.dtype.kind in "USmM":
-        raise InputError(f"batch {index} has dtype {features.dtype}: give numbers [b, d]")
+        labels = rest[0] if rest else None
+    features = as_features(batch, f"features of batch {index}")
     if features.ndim != 2:
         raise InputError(
             f"batch {index} has shape {features.shape}, not [b, d]: flatten or pool each sample "
             "to one vector"
         )
-    if labels is not None and (labels.ndim not in (1, 2) or len(labels) != len(features)):
-        raise InputError(f"batch {index} has {len(features)} rows but labels {labels.shape}")
+    if labels is not None and (np.ndim(labels) == 0 or len(labels) != len(features)):
+        raise InputError(f"batch {index} has {len(features)} rows but labels {np.shape(labels)}")
     return features, labels
 
 

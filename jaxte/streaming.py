@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxte import _inputs, moments, pool, sources
 from jaxte._blocks import Block, Blocks
-from jaxte._inputs import InputError
+from jaxte.errors import InputError, said
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Pass
 from jaxte.moments import Moments
@@ -56,7 +56,7 @@ class Outcome(NamedTuple):
 
     parts: dict[str, dict[str, float]]
     reasons: dict[str, str]
-    num_classes: int | None
+    classes: Sequence[Any] | None  # None for regression
 
 
 class Outcomes(NamedTuple):
@@ -65,7 +65,7 @@ class Outcomes(NamedTuple):
     parts: dict[str, dict[str, dict[str, float]]]
     reasons: dict[tuple[str, str], str]
     problems: dict[str, str]
-    num_classes: int | None
+    classes: Sequence[Any] | None
 
 
 def pays(rows: int, width: int, memory_limit: int) -> bool:
@@ -99,7 +99,7 @@ def prepared(given: Any, memory_limit: int, whole: str) -> tuple[Any, np.ndarray
             return found, None
         rows, width = found.shape
         if not pays(rows, width, memory_limit):
-            return found, None
+            return (found if in_memory else np.asarray(found)), None
         found = sources.Rows(found)
     if whole:
         raise InputError(
@@ -129,14 +129,13 @@ def score_all(
                 report=report,
                 reading=reading,
             )
-        except InputError as error:
-            found.problems[stream.name] = str(error)
+        except Exception as error:  # one bad model never stops the others
+            found.problems[stream.name] = said(error)
             continue
         for metric, parts in one.parts.items():
             found.parts[metric][stream.name] = parts
         found.reasons.update({(stream.name, metric): why for metric, why in one.reasons.items()})
-        most = max(one.num_classes or 0, found.num_classes or 0)
-        found = found._replace(num_classes=most or None)
+        found = found._replace(classes=max(found.classes or (), one.classes or (), key=len) or None)
     return found
 
 
@@ -157,7 +156,7 @@ def score(
     source, dtype = stream.source, jnp.zeros(()).dtype
     look = None
     if isinstance(source, Moments):
-        width = source.means.shape[1]
+        width, classes = source.means.shape[1], range(len(source.counts))
         state = jax.tree.map(lambda part: _in_precision(part, dtype), source)
         again = "its moments are all that is left of the samples: give the samples"
     else:
@@ -180,6 +179,7 @@ def score(
         look = functools.partial(_look, blocks, report=report, name=stream.name)
         (state,) = look(lambda: [_first_pass(blocks, task)], number=1)
         width = blocks.width
+        classes = blocks.numbers.classes or range(len(state.counts))
         look = look if source.again else None
     if state.targets is None and int((state.counts > 0).sum()) < 2:
         raise InputError("fewer than two classes occur: a score needs at least two classes")
@@ -191,7 +191,7 @@ def score(
             reasons[metric.name] = (
                 f"targets are floats, which means regression, but {metric.name} needs classes"
             )
-    return Outcome(found, reasons, None if state.targets is not None else len(state.counts))
+    return Outcome(found, reasons, None if state.targets is not None else classes)
 
 
 def _finish(

@@ -33,7 +33,7 @@ CALLS: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "label-too-large": (X, Y, {"num_classes": 2}, "labels contain 2, but num_classes is 2"),
     "negative-label": (X, Y - 1, {}, "labels contain -1"),
     "lengths-differ": (X, Y[:-1], {}, r"\(11,\).*12 rows"),
-    "labels-2d": (X, Y[:, None], {}, r"\(12, 1\)"),
+    "labels-2d": (X, np.stack([Y, Y], 1), {}, r"integers of shape \[12, 2\].*one class"),
     "empty": (X[:0], Y[:0], {}, "empty"),
     "no-columns": (X[:, :0], Y, {}, "empty"),
     "one-class": (X, np.zeros(12, int), {}, "at least two classes"),

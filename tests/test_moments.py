@@ -362,7 +362,7 @@ def test_what_update_refuses() -> None:
         (labelled, x[:, :-1], y, "4 columns, but the state has 5"),
         (labelled, x, targets, "integer labels"),
         (real, x, y, "float targets"),
-        (real, x, targets[:, 0], "the state has 2"),
+        (real, x, targets[:, 0], r"the state has \(24, 2\)"),
         (labelled, x, y - 1, "labels contain -1"),
         (labelled, x, y + 1, "labels contain 4, but num_classes is 4"),
         (labelled, x, y[:-1], "24 rows"),

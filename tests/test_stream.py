@@ -161,7 +161,7 @@ def test_models_are_not_kept_alive() -> None:
         (lambda x: {"f": x}, batches(), {"num_classes": 3}, r"dict.*'features'"),
         (lambda x: x[:3, 0], batches(), {"num_classes": 3}, r"3 rows for a batch of 16"),
         (lambda x: x[:, 0], batches(), {}, r"num_classes=\.\.\."),
-        (lambda x: x[:, 0], batches(), {"num_classes": 2}, r"labels contain 2, in row 2"),
+        (lambda x: x[:, 0], batches(), {"num_classes": 2}, r"batch 0 has label 2 in row 2"),
         (lambda x: x[:, 0], batches(y=Y * 1.0), {"num_classes": 3}, r"astype\(int\)"),
         (lambda x: x[:, 0], [], {"num_classes": 3}, "no batches"),
         (lambda x: x[:, 0], [IMAGES], {"num_classes": 3}, r"batch 0 must be \(inputs, labels\)"),

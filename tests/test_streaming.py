@@ -296,7 +296,7 @@ def test_failures_stop_no_other_model(whole: jaxte.Ranking, tmp_path: Path) -> N
         "long": ([X, X], r"more than the 90 rows that targets have"),
         "none": ([X[:0]], r"no batches"),
         "images": ([X[:, :, None]], r"batch 0 has shape \(90, 7, 1\).*pool"),
-        "words": ([X[:40].astype(str), X[40:]], r"batch 0 has dtype <U"),
+        "words": ([X[:40].astype(str), X[40:]], r"features of batch 0 have dtype <U"),
         "failing": (failing, r"batch 1 could not be read: OSError: the disk is gone"),
         "used up": (used_up(), r"no batches: was the iterator used up"),
         "shuffled": (Shuffled(), r"another order the second time.*shuffle"),
@@ -305,7 +305,7 @@ def test_failures_stop_no_other_model(whole: jaxte.Ranking, tmp_path: Path) -> N
         "no function": (lambda: 3, r"gave int, not an iterator"),
         "no path": (tmp_path / "nowhere.npy", r"nowhere\.npy does not exist"),
         "truncated": (truncated(tmp_path / "cut"), r"features-2\.npy is truncated"),
-        "dictionary": ({"x": X}, r"dtype object"),
+        "dictionary": ({"x": X}, r"features are a dict"),
     }
     found = rank({m: given for m, (given, _) in pool.items()}, Y, memory_limit=LITTLE)
     for metric in METRICS:
@@ -332,7 +332,7 @@ def test_failures_of_labels_that_come_with_batches() -> None:
         "alike": Loader(X, 0 * Y),
     }
     reasons = {
-        "high": "labels contain 9, in row 50, but there are 4 classes",
+        "high": "labels contain 9, but num_classes is 4 (0..3), first in row 29",
         "low": "labels contain -1",
         "missing": "batch 0 comes without labels",
         "some": "batch 1 comes without labels",

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError, choose
+from jaxte._inputs import choose
 from jaxte.data.dataset import TASKS
+from jaxte.errors import InputError
+from jaxte.intake import check_classes, class_names, clean_labels, is_array, number_classes
 
 __all__ = ["IGNORE", "Known", "Lazy", "Targets", "check_map", "known_of", "make"]
 
@@ -113,24 +115,17 @@ def make(values: Any, given: Known, *, words: bool = False) -> Targets:
 
 def _plain(values: Any, given: Known) -> np.ndarray | list[Any]:
     """An array where the labels are one, else a list without gaps."""
-    if not isinstance(values, np.ndarray) or values.dtype == np.object_:
+    listed = not is_array(values) or values.dtype == np.object_
+    if listed:
         values = list(values)
         for row, value in enumerate(values):
             if value is None:
-                raise InputError(f"{given.row(row)} has no label")
-        if values and np.ndim(values[0]) == 0:
-            values = np.asarray(values)
+                raise InputError(f"{given.row(row)} has no label: leave that row out")
     if len(values) == 0:
         raise InputError(f"{given.where} holds no rows")
-    if isinstance(values, np.ndarray):
-        if values.dtype.kind == "S":
-            values = np.char.decode(values, "utf-8")
-        if values.dtype.kind not in "biufU":
-            raise InputError(
-                f"{given.where} holds labels of type {values.dtype}: give integers or texts "
-                "(classes), or floats (regression)"
-            )
-    return values
+    if listed and np.ndim(values[0]) > 0:
+        return values
+    return clean_labels(values, given.where, row=given.row)
 
 
 def _infer(values: np.ndarray | list[Any], given: Known, words: bool) -> str:
@@ -141,7 +136,14 @@ def _infer(values: np.ndarray | list[Any], given: Known, words: bool) -> str:
             return "tokens"
         if values.ndim != 2:
             return "segmentation"
+        if values.shape[1] == 1 and values.dtype.kind != "f":
+            return "classification"
         hot = values.dtype.kind != "U" and np.isin(values, (0, 1)).all()
+        if not hot and values.dtype.kind in "iu":
+            raise InputError(
+                f"{given.where} has labels that are integers of shape {list(values.shape)}: give "
+                "one class for each row, rows of 0 and 1, or floats or task='regression'"
+            )
         return "multilabel" if hot else "regression"
     if words:
         return "tokens"
@@ -158,6 +160,8 @@ _Made = tuple[Any, int | None, tuple[str, ...] | None]  # values, number of clas
 
 def _classification(values: np.ndarray | list[Any], given: Known) -> _Made:
     array = np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != 1:
         raise InputError(f"{given.where} has labels of shape {array.shape}: one class per row")
     if array.dtype.kind == "f":
@@ -170,14 +174,14 @@ def _classification(values: np.ndarray | list[Any], given: Known) -> _Made:
     if array.dtype.kind != "U" and given.number is not None:
         _check_range(array.astype(np.int64), given)
         return array.astype(np.int32), given.number, given.names
-    distinct, ids = np.unique(array, return_inverse=True)
-    if given.number not in (None, len(distinct)):
+    ids, classes = number_classes(array)
+    if given.number not in (None, len(classes)):
         raise InputError(
-            f"{given.where} holds {len(distinct)} classes, not {given.number}: name all of them"
+            f"{given.where} holds {len(classes)} classes, not {given.number}: name all of them"
         )
-    counted = array.dtype.kind in "iu" and distinct[0] == 0 and distinct[-1] == len(distinct) - 1
-    names = None if counted else tuple(str(value) for value in distinct.tolist())
-    return ids.astype(np.int32), len(distinct), names
+    first = lambda number: int(np.argmax(ids == number))  # noqa: E731
+    check_classes(classes, len(ids), f"the labels of {given.where}", given.number, first)
+    return ids.astype(np.int32), len(classes), class_names(classes)
 
 
 def _ids(values: np.ndarray, names: Sequence[str], given: Known) -> np.ndarray:

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte import _inputs, moments
-from jaxte._blocks import Labels, checked
+from jaxte._blocks import LabelCounts, checked
 from jaxte._inputs import InputError
 from jaxte._precision import precision_context
 from jaxte._progress import Progress, reporter
@@ -202,7 +202,7 @@ def streamed(
             if not states:
                 known = _kind(row.labels, targets.num_classes, num_targets)
                 states = _empty(forward.widths, known, class_counts)
-            labels = checked(row.labels, row.weights, known, dtype, batch=batch.number, start=seen)
+            labels = checked(row.labels, row.weights, known, dtype, batch=batch.number)
             positions = len(labels) // batch.rows
             weights = np.pad(row.weights, (0, (forward.size - batch.rows) * positions))
             states, bad = step(
@@ -251,15 +251,15 @@ class _Rows(NamedTuple):
 
 def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> _Rows:
     weights = np.ones(batch.rows) if batch.weights is None else batch.weights
+    chosen = targets.of(batch.labels, batch.number, grid, first, weights)
     if targets.level == "example":
-        return _Rows(np.asarray(batch.labels), weights, None)
-    chosen = targets.of(batch.labels, batch.number, grid, first)
+        return _Rows(chosen.labels, weights, None)
     assert chosen.counted is not None
     weights = weights[:, None] * chosen.counted
     return _Rows(chosen.labels.reshape(-1), weights.reshape(-1), chosen.places)
 
 
-def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> Labels:
+def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> LabelCounts:
     if not _inputs.is_classification(labels):
         if num_classes is not None:
             raise InputError(
@@ -267,14 +267,14 @@ def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) 
                 "(labels.astype(int)); for regression leave num_classes out"
             )
         found = int(np.prod(labels.shape[1:], dtype=int))
-        return Labels(None, found if num_targets is None else num_targets, None)
+        return LabelCounts(None, found if num_targets is None else num_targets, None)
     if num_classes is None:
         raise InputError("the labels are classes: say how many there are (num_classes=...)")
-    return Labels(int(num_classes), None, None)
+    return LabelCounts(int(num_classes), None, None)
 
 
 def _empty(
-    widths: dict[str, int], known: Labels, class_counts: ArrayLike | None
+    widths: dict[str, int], known: LabelCounts, class_counts: ArrayLike | None
 ) -> dict[str, Moments]:
     states = {
         layer: moments.init(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction.models import Model
+from jaxte.intake import Labels, as_labels, is_array
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset, Rows
@@ -81,7 +82,14 @@ class Targets:
         self._like: np.ndarray | None = None
         self._most = 1
 
-    def of(self, labels: Any, index: int, grid: tuple[int, ...], first: int) -> Chosen:
+    def of(
+        self,
+        labels: Any,
+        index: int,
+        grid: tuple[int, ...],
+        first: int,
+        weights: np.ndarray | None = None,
+    ) -> Chosen:
         """The rows of a batch.
 
         Args:
@@ -89,12 +97,13 @@ class Targets:
             index: its number, for errors.
             grid: positions of an example, (), (W,) or (h, w).
             first: which example of all is the first of the batch.
+            weights: of the examples; those of weight 0 may have any label.
 
         Raises:
             InputError: names batch and row of a label that will not do.
         """
         if self.level == "example":
-            return Chosen(self._of_examples(labels, index))
+            return Chosen(self._of_examples(labels, index, weights))
         try:
             rows = self._of_positions(labels, grid, first)
         except InputError as error:
@@ -136,25 +145,18 @@ class Targets:
             first=first,
         )
 
-    def _of_examples(self, labels: Any, index: int) -> np.ndarray:
-        array = _array(labels, index)
-        if array.ndim not in (1, 2) or 0 in array.shape:
+    def _of_examples(self, labels: Any, index: int, weights: np.ndarray | None) -> np.ndarray:
+        shape = np.shape(labels) if is_array(labels) else ()
+        if len(shape) > 2 or 0 in shape:
             hint = "as_model(..., level='token') or 'dense' gives features of words or pixels"
             raise InputError(
-                f"batch {index} has labels of shape {list(array.shape)}, not [b] or [b, k]: {hint}"
+                f"batch {index} has labels of shape {list(shape)}, not [b] or [b, k]: {hint}"
             )
-        if array.ndim == 1 and array.dtype.kind in "biu":
+        known = as_labels(labels, f"labels of batch {index}", weights=weights, whole=False)
+        array = known.values
+        if known.classes is not None:
+            array = _as_integers(known, index)
             self._check_classes(array, index, np.arange(len(array)))
-            array = array.astype(np.int32)
-        else:
-            bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise InputError(
-                    f"batch {index} has labels that are not finite, first in row {row}"
-                )
-            wide = array.dtype == np.float64
-            array = array.astype(np.float64 if wide else np.float32)
         if self._like is None:
             self._like = array[:1]
         elif (array.dtype.kind, array.shape[1:]) != (self._like.dtype.kind, self._like.shape[1:]):
@@ -162,7 +164,12 @@ class Targets:
                 f"batch {index} has labels {array.dtype} {list(array.shape)}, batches before it "
                 f"had {self._like.dtype} with {list(self._like.shape[1:])} behind the rows"
             )
-        return array.astype(self._like.dtype, copy=True)
+        cast = array.astype(self._like.dtype, copy=True)
+        if cast.dtype.kind == "i" and (cast != array).any():
+            raise InputError(
+                f"batch {index} has labels beyond 32 bits, unlike those before: number the classes"
+            )
+        return cast
 
     def _check_classes(self, classes: np.ndarray, index: int, rows: np.ndarray) -> None:
         bad = classes < 0
@@ -224,14 +231,16 @@ def targets_of(
     )
 
 
-def _array(labels: Any, index: int) -> np.ndarray:
-    try:
-        array = np.asarray(labels)
-    except ValueError as error:
-        raise InputError(f"batch {index} has labels of different lengths: {error}") from None
-    if array.dtype.kind not in "biuf":
+def _as_integers(labels: Labels, index: int) -> np.ndarray:
+    """Classes of a batch as the integers that they are: what others hold is not known yet."""
+    classes = labels.classes
+    assert classes is not None
+    if not all(isinstance(one, int) for one in classes):
         raise InputError(
-            f"batch {index} has labels of type {array.dtype}: give classes as integers from 0 up, "
-            "or floats"
+            f"batch {index} has texts as labels: give numbers, or "
+            "jaxte.data.as_dataset(inputs, labels), which numbers the classes and keeps their names"
         )
-    return array
+    widest = max(map(abs, classes), default=0)
+    if widest >= 2**63:
+        raise InputError(f"batch {index} has a class {widest}, beyond 64 bits: number the classes")
+    return np.array(classes, np.int64 if widest >= 2**31 else np.int32)[labels.values]

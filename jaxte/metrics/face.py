@@ -146,17 +146,11 @@ def face_terms(
         (True, True)
     """
     _check_options(temperature, covariance, variance_floor)
-    n = _inputs.check_features(features, weights, num_features)
-    num_classes = _inputs.check_labels(labels, n, num_classes, weights)
+    *arrays, num_classes = _inputs.check_arguments(
+        features, labels, num_classes, weights, num_features
+    )
     return _terms(
-        features,
-        labels,
-        weights,
-        num_features,
-        temperature,
-        variance_floor,
-        num_classes=num_classes,
-        covariance=covariance,
+        *arrays, temperature, variance_floor, num_classes=num_classes, covariance=covariance
     )
 
 

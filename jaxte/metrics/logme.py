@@ -137,7 +137,9 @@ def logme_fit(
         >>> fit.mean.shape, bool(fit.converged.all())
         ((8, 1), True)
     """
-    return _fit(*_checked(features, targets, num_classes, weights, num_features, variant))
+    return _fit(
+        *_checked(features, targets, num_classes, weights, num_features, variant, renumber=False)
+    )
 
 
 def _checked(
@@ -147,11 +149,13 @@ def _checked(
     weights: ArrayLike | None,
     num_features: ArrayLike | None,
     variant: str,
+    *,
+    renumber: bool = True,
 ) -> tuple[Any, ...]:
     _inputs.choose("variant", variant, VARIANTS)
-    n = _inputs.check_features(features, weights, num_features)
-    num_classes = _inputs.check_targets(targets, n, num_classes, weights)
-    return features, targets, weights, num_features, num_classes, variant
+    return *_inputs.check_arguments(
+        features, targets, num_classes, weights, num_features, regression=True, renumber=renumber
+    ), variant
 
 
 @partial(jax.jit, static_argnums=(4, 5))

@@ -85,17 +85,10 @@ def sfda(
         True
     """
     settings = _settings(variant, shrinkage, shrink_target, double_softmax, log_score)
-    n = _inputs.check_features(features, weights, num_features)
-    num_classes = _inputs.check_labels(labels, n, num_classes, weights)
-    return _score(
-        features,
-        labels,
-        weights,
-        num_features,
-        shrinkage,
-        num_classes=num_classes,
-        settings=settings,
+    *arrays, num_classes = _inputs.check_arguments(
+        features, labels, num_classes, weights, num_features
     )
+    return _score(*arrays, shrinkage, num_classes=num_classes, settings=settings)
 
 
 class Settings(NamedTuple):

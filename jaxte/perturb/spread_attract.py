@@ -15,7 +15,6 @@ from jaxte import _inputs
 from jaxte.perturb.steps import (
     VARIANTS,
     Result,
-    check,
     check_components,
     move_apart,
     move_classes,
@@ -82,9 +81,11 @@ def spread_attract(
     released = _inputs.choose("variant", variant, VARIANTS) == "released"
     if num_components is not None:
         check_components(num_components)
-    num_classes = check(features, labels, num_classes, weights, num_features)
+    *inputs, num_classes = _inputs.check_arguments(
+        features, labels, num_classes, weights, num_features
+    )
     moved, width = _spread_attract(
-        (features, labels, weights, num_features),
+        inputs,
         force,
         alpha,
         sigma,

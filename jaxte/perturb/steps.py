@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
-from jaxte._inputs import Classes, InputError, Rows
+from jaxte._inputs import Classes, Rows
+from jaxte.errors import InputError
 from jaxte.linalg import matmul, safe_root, spectrum
 
 Result = Any  # features [n, d'], or (features, num_features) if asked for
@@ -58,8 +60,9 @@ def spread(
         >>> jaxte.perturb.spread(x, jax.numpy.arange(90) % 3).shape
         (90, 8)
     """
-    num_classes = check(features, labels, num_classes, weights, num_features)
-    inputs = (features, labels, weights, num_features)
+    *inputs, num_classes = _inputs.check_arguments(
+        features, labels, num_classes, weights, num_features
+    )
     moved, width = _jit_spread(inputs, force, num_classes=num_classes)
     return (moved, width) if return_num_features else moved
 
@@ -114,8 +117,9 @@ def attract(
         (90, 8)
     """
     _inputs.choose("variant", variant, VARIANTS)
-    num_classes = check(features, labels, num_classes, weights, num_features)
-    inputs = (features, labels, weights, num_features)
+    *inputs, num_classes = _inputs.check_arguments(
+        features, labels, num_classes, weights, num_features
+    )
     signed = variant == "released"
     moved, width = _jit_attract(inputs, alpha, sigma, num_classes=num_classes, signed=signed)
     return (moved, width) if return_num_features else moved
@@ -161,26 +165,12 @@ def pca(
         (90, 64)
     """
     check_components(num_components)
-    _inputs.check_features(features, weights, num_features)
+    features, weights = _inputs.check_features(features, weights, num_features)
     moved, width = _jit_pca(features, weights, num_features, num_components=num_components)
     return (moved, width) if return_num_features else moved
 
 
 # --- outside jit -------------------------------------------------------------------------------
-
-
-def check(
-    features: ArrayLike,
-    labels: ArrayLike,
-    num_classes: int | None,
-    weights: ArrayLike | None,
-    num_features: ArrayLike | None,
-) -> int:
-    """Raise `InputError` unless classes of these rows can be moved; return C."""
-    n = _inputs.check_features(features, weights, num_features)
-    if not _inputs.is_classification(labels):
-        raise InputError("perturbations move classes: labels must be integers 0..C-1, not floats")
-    return _inputs.check_labels(labels, n, num_classes, weights)
 
 
 def check_components(num_components: int) -> None:
@@ -192,7 +182,7 @@ def check_components(num_components: int) -> None:
 # --- inside jit --------------------------------------------------------------------------------
 
 
-def prepare(inputs: tuple[Any, ...], num_classes: int, *strengths: Any) -> tuple[Any, ...]:
+def prepare(inputs: Sequence[Any], num_classes: int, *strengths: Any) -> tuple[Any, ...]:
     """Rows, classes and strengths of one dtype from (features, labels, weights, num_features)."""
     features, labels, weights, num_features = inputs
     row = _inputs.rows(features, weights, num_features)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
+from jaxte.intake import as_features, clean_labels
 from jaxte.store._columns import LABEL_TYPES, in_memory
 from jaxte.store._manifest import Manifest
 
@@ -70,10 +71,7 @@ def prepared(
 
 
 def _matrix(given: Any, what: str, index: int) -> np.ndarray:
-    array = np.asarray(given)
-    # ml_dtypes' bfloat16 is of kind V
-    if array.dtype.kind not in "biuf" and array.dtype != in_memory("bfloat16"):
-        raise InputError(f"batch {index}: {what} has type {array.dtype}: give numbers [r, d]")
+    array = np.asarray(as_features(given, f"{what} of batch {index}"))
     if array.ndim != 2:
         raise InputError(
             f"batch {index}: {what} has shape {list(array.shape)}, not [r, d]: pool or flatten "
@@ -84,8 +82,10 @@ def _matrix(given: Any, what: str, index: int) -> np.ndarray:
 
 def _labels(given: Any, index: int) -> np.ndarray:
     """Integers as int32 or int64, floats as float32 or float64."""
-    array = np.asarray(given)
+    array = clean_labels(given, f"labels of batch {index}")
     kind, name = array.dtype.kind, array.dtype.name
+    if array.ndim == 2 and array.shape[1] == 1 and kind in "biu":
+        array = array[:, 0]
     if name not in LABEL_TYPES:
         if kind in "biu" and (name != "uint64" or array.max(initial=0) < 1 << 63):
             array = array.astype(np.int64)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxte import _files
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
+from jaxte.intake import clean_labels, number_classes
 from jaxte.sources import Shards, probe_files
 
 __all__ = [
@@ -90,15 +91,11 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
 
 def class_ids(labels: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
     """Texts as numbers of classes and the names of these, sorted; numbers as they are."""
-    if labels.dtype.kind not in "OUST":
+    labels = clean_labels(labels)
+    if labels.dtype.kind not in "OU":
         return labels, None
-    texts = [t.decode() if isinstance(t, bytes) else t for t in labels.tolist()]
-    odd = [row for row, text in enumerate(texts) if not isinstance(text, str)]
-    if odd:
-        raise InputError(f"the label in row {odd[0]} is {texts[odd[0]]!r}, neither number nor text")
-    names = sorted(set(texts))
-    ids = {name: number for number, name in enumerate(names)}
-    return np.array([ids[text] for text in texts], np.int64), names
+    numbers, classes = number_classes(labels)
+    return numbers.astype(np.int64), [str(one) for one in classes]
 
 
 # --- NumPy ----------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def test_logits_that_are_not_finite() -> None:
     [
         (np.where(np.arange(20) == 10, -1, Y), "batch 1 has label -1 in row 2: give classes fr"),
         (np.where(np.arange(20) == 10, 9, Y), "batch 1 has label 9 in row 2.*of 3"),
-        (np.where(np.arange(20) == 10, np.nan, Y), "batch 1 has labels that are not finite.*row 2"),
-        (np.array([f"class {y}" for y in Y]), "batch 0 has labels of type <U7: give classes as"),
+        (np.where(np.arange(20) == 10, np.nan, Y), "labels of batch 1 contain NaN.*row 2"),
+        (np.array([f"class {y}" for y in Y]), "batch 0 has texts as labels.*as_dataset"),
         (np.zeros((20, 4, 4), int), r"batch 0 has labels of shape \[8, 4, 4\].*level='token'"),
         (np.zeros((20, 0)), r"labels of shape \[8, 0\]"),
     ],
@@ -90,7 +90,7 @@ def test_labels_of_two_kinds() -> None:
     with pytest.raises(jaxte.InputError, match=r"batch 1 has labels float64.*before it had int32"):
         jaxte.extract(NET, mixed)
     ragged = [(X[:3], [[1.0, 2.0], [3.0], [4.0]])]
-    with pytest.raises(jaxte.InputError, match="batch 0 has labels of different lengths"):
+    with pytest.raises(jaxte.InputError, match=r"labels of batch 0.*rows have different lengths"):
         jaxte.extract(NET, ragged)
 
 

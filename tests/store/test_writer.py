@@ -210,7 +210,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "logits": ((*GOOD[:2], LOGITS[:2, :3]), r"logits have shape \[2, 3\], expected \[2, 7\]"),
     "floats": ((GOOD[0], Y[:2] + 0.5, GOOD[2]), "labels of type float64, before int64"),
     "texts": ((GOOD[0], ["a", "b"], GOOD[2]), "labels of type <U1"),
-    "matrix of classes": ((GOOD[0], Y[:2, None], GOOD[2]), "give classes as integers"),
+    "matrix of classes": ((GOOD[0], Y[:2, None] + [0, 5], GOOD[2]), "give classes as integers"),
     "too large": (
         ({"blocks/1": X[:2], "head": Z[:2].astype(np.float64) * 1e300}, *GOOD[1:]),
         "which float32 cannot hold",
