@@ -179,8 +179,6 @@ class Blocks:
             try:
                 with self.reading():
                     features, labels = next(pieces)
-                    if isinstance(features, np.memmap):
-                        features = np.asarray(features)  # a block of a file is read now
                     features = as_features(features, f"features of batch {index}")
             except StopIteration:
                 return

@@ -66,8 +66,9 @@ def rank(
             (for metrics that look once), or the `jaxte.moments.Moments` of the samples. Or a
             `jaxte.store.FeatureStore`, or its path: one of several layers is ranked as
             "model@layer" each.
-        targets: integer classes [n], or float targets [n] or [n, k] for regression (metrics that
-            know regression only); or model name -> targets where rows differ between models;
+        targets: classes [n], as integers of any size, booleans or texts; or float targets [n] or
+            [n, k] for regression, or rows [n, k] of 0 and 1 for several labels at once (metrics
+            that know regression only); or model name -> targets where rows differ between models;
             or None where the labels come with the batches, or lie in the stores.
         metrics: names from ``jaxte.metrics.REGISTRY``.
         perturb: perturbs every model's features first: a name from

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -183,8 +183,8 @@ def of(given: Any) -> Any:
     if isinstance(given, str | os.PathLike):
         return _at(Path(given))
     if is_array(given):
-        return as_features(given)
-    if isinstance(given, list | tuple) and not (given and _is_batch(given[0])):
+        return as_features(given, lazy=True)
+    if isinstance(given, Sequence) and not (len(given) and _is_batch(given[0])):
         return as_features(given)  # rows of numbers
     if callable(given) and not hasattr(given, "__iter__"):
         return Batches(lambda: _iterator(given()), again=True)

@@ -19,6 +19,7 @@ from jax import Array
 from jaxte import _inputs, moments, pool, sources
 from jaxte._blocks import Block, Blocks
 from jaxte.errors import InputError, said
+from jaxte.intake import as_features
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Pass
 from jaxte.moments import Moments
@@ -99,7 +100,7 @@ def prepared(given: Any, memory_limit: int, whole: str) -> tuple[Any, np.ndarray
             return found, None
         rows, width = found.shape
         if not pays(rows, width, memory_limit):
-            return (found if in_memory else np.asarray(found)), None
+            return as_features(found), None
         found = sources.Rows(found)
     if whole:
         raise InputError(

@@ -53,33 +53,29 @@ def as_array(value: Any, what: str) -> Any:
                 "(.filled(value)) or leave those rows out"
             )
         array = array.data
-    if not isinstance(array, np.memmap):
-        array = np.asarray(array)  # no np.matrix and the like, which calculate in other ways
-    if not (array.dtype.isnative or isinstance(array, np.memmap)):
-        array = array.astype(array.dtype.newbyteorder("="))
-    return array
+    array = np.asarray(array)  # no np.matrix and the like, which calculate in other ways
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def as_features(value: Any, what: str = "features") -> Any:
+def as_features(value: Any, what: str = "features", *, lazy: bool = False) -> Any:
     """Features as numbers that JAX can take; of any shape.
 
-    Integers become floats, of which they must be exact values, so that none wraps around. A
-    memory-mapped file is left as it is where its type will do, to be read block by block.
+    Integers become floats, of which they must be exact values, so that none wraps around. With
+    ``lazy`` a memory-mapped file of numbers is left as it is, to be read block by block.
 
     Raises:
         InputError: for complex numbers, texts, dates, objects, or integers beyond float range.
     """
+    if lazy and isinstance(value, np.memmap) and value.dtype.kind in "biuf":
+        return value
     array = as_array(value, what)
     dtype = array.dtype
     if jnp.issubdtype(dtype, jnp.floating):
         if dtype.itemsize <= 8 or isinstance(array, jax.Array):
             return array
         return narrowed(array, what)
-    if (
-        getattr(dtype, "kind", "V") in "iu"
-        and dtype.itemsize >= 4
-        and not isinstance(array, jax.Array | np.memmap)
-    ):
+    wide = getattr(dtype, "kind", "V") in "iu" and dtype.itemsize >= 4
+    if wide and not isinstance(array, jax.Array):
         if array.size and max(-int(array.min()), int(array.max())) > _EXACT:
             row = int(np.argwhere((array > _EXACT) | (array < -_EXACT))[0][0])
             raise InputError(

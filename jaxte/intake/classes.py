@@ -80,7 +80,7 @@ class ClassNumbers:
             InputError: for one class too many.
         """
         assert labels.classes is not None
-        if self.num_classes is not None and isinstance(labels.classes, range):
+        if not labels.classes or (self.num_classes and isinstance(labels.classes, range)):
             return labels.values
         for number, one in enumerate(labels.classes):
             if one not in self._numbers:

@@ -124,10 +124,17 @@ def clean_labels(
             f"{where} has no label ({shown}): leave that row out, or give it weight 0"
         )
 
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise missing(int(np.argwhere(np.ma.getmaskarray(value))[0][0]), "masked")
-    categorical = hasattr(getattr(value, "dtype", None), "categories")
-    if categorical or (isinstance(value, list | tuple) and _is_mixed(value)):
+    if isinstance(value, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(value)
+        mask = mask if counted is None or mask.shape != counted.shape else mask & counted
+        if mask.any():
+            raise missing(int(np.argwhere(mask)[0][0]), "masked")
+        value = value.data
+    dtype = getattr(value, "dtype", None)
+    categorical = hasattr(dtype, "categories")
+    # of pandas' integers with a gap NumPy would make floats
+    nullable = hasattr(value, "isna") and getattr(dtype, "kind", "O") in "iub"
+    if categorical or nullable or (isinstance(value, list | tuple) and _is_mixed(value)):
         array = np.asarray(value, object)
     else:
         array = as_array(value, what)
@@ -182,7 +189,7 @@ def _is_mixed(values: Sequence[Any]) -> bool:
 
 def _hot(array: np.ndarray, what: str) -> np.ndarray:
     """Several labels at once, columns of 0 and 1."""
-    if not np.isin(array, (0, 1)).all():
+    if array.size == 0 or not np.isin(array, (0, 1)).all():
         raise InputError(
             f"{what} are integers of shape {list(array.shape)}: give one class for each row, rows "
             "of 0 and 1 for several labels at once, or floats for regression"

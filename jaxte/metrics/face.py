@@ -67,7 +67,7 @@ def face(
 
     Args:
         features: [n, d].
-        labels: [n] integer classes 0..C-1.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0, within classes only: each class counts the same.
         num_features: true width when trailing columns are padding.

@@ -54,7 +54,7 @@ def sfda(
 
     Args:
         features: [n, d], any scale; the released shrinkage depends on that scale.
-        labels: [n] integer classes 0..C-1.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0; 0 = absent row, 2 = row written twice.
         num_features: true width when trailing columns are padding.

@@ -52,7 +52,7 @@ def spread_attract(
 
     Args:
         features: [n, d].
-        labels: [n] integer classes 0..C-1.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
         variant: "paper" or "released".
         force: of `spread`.
         alpha: of `attract`; the released scripts use 0.005 (supervised) and 0.1 (self-supervised).

@@ -39,7 +39,7 @@ def spread(
 
     Args:
         features: [n, d].
-        labels: [n] integer classes 0..C-1.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
         force: f, the distance moved, in feature units.
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0 (they decide the class means).
@@ -93,7 +93,7 @@ def attract(
 
     Args:
         features: [n, d].
-        labels: [n] integer classes 0..C-1.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
         alpha: step, dimensionless.
         sigma: radii at which a pair rests, dimensionless.
         variant: "paper" or "released".
