@@ -198,6 +198,7 @@ class Blocks:
                 raise InputError(f"batch {index} has {d} columns, others have {self.width}")
             self.width = d
             weights = _part(self.weights, seen, rows, "weights")
+            own: Any
             if self.targets is None:
                 own = self._numbers(labels, weights, index, seen)
             elif labels is not None:
@@ -208,11 +209,11 @@ class Blocks:
                 own = _part(self.targets, seen, rows, "targets")
                 if seen == 0:
                     self._check_order(features)
-            weights = np.ones(rows) if weights is None else weights
+            w = np.ones(rows) if weights is None else weights
             if self.labels is None:
                 self.labels = self._first_labels(own)
-            targets = checked(own, weights, self.labels, self.dtype, batch=index)
-            yield _Piece(features, targets, weights)
+            targets = checked(own, w, self.labels, self.dtype, batch=index)
+            yield _Piece(features, targets, w)
             seen += rows
         if seen == 0:
             raise InputError("there are no batches: was the iterator used up before?")

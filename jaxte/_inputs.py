@@ -79,7 +79,7 @@ def check_arguments(
 
 
 def check_features(
-    features: ArrayLike, weights: ArrayLike | None, num_features: ArrayLike | None = None
+    features: Any, weights: Any, num_features: ArrayLike | None = None
 ) -> tuple[Any, Any]:
     """Features [n, d] and weights [n], clean and fitting together; arrays of JAX stay in place."""
     if not is_traced(features):

@@ -200,7 +200,7 @@ def update(
         [30.0, 30.0, 30.0]
     """
     features, weights = _inputs.check_features(features, weights)
-    n, d, c = len(features), state.means.shape[1], state.counts.shape[0]
+    n, d, c = np.shape(features)[0], state.means.shape[1], state.counts.shape[0]
     if jnp.shape(features)[1] != d:
         raise InputError(f"features have {jnp.shape(features)[1]} columns, but the state has {d}")
     if not _inputs.is_traced(labels):

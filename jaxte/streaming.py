@@ -157,7 +157,8 @@ def score(
     source, dtype = stream.source, jnp.zeros(()).dtype
     look = None
     if isinstance(source, Moments):
-        width, classes = source.means.shape[1], range(len(source.counts))
+        width = source.means.shape[1]
+        classes: Sequence[Any] = range(len(source.counts))
         state = jax.tree.map(lambda part: _in_precision(part, dtype), source)
         again = "its moments are all that is left of the samples: give the samples"
     else:

@@ -145,7 +145,7 @@ def _remedy(array: Any) -> str:
         return "give its columns as one matrix, as np.lib.recfunctions.structured_to_unstructured"
     if array.dtype == np.object_ and array.ndim:
         for place, one in zip(np.ndindex(array.shape), array.flat, strict=True):
-            if not isinstance(one, Real) or (isinstance(one, Integral) and abs(one) > _EXACT):
+            if not isinstance(one, Real) or (isinstance(one, Integral) and abs(int(one)) > _EXACT):
                 where = " column ".join(map(str, place))
                 return f"give one rectangular numeric array [n, d]; row {where} holds {one!r:.50}"
         return "give one rectangular numeric array [n, d], as x.astype(float)"

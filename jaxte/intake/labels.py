@@ -157,8 +157,8 @@ def clean_labels(
         if counted is not None:
             blank &= counted
         if blank.any():
-            place = tuple(np.argwhere(blank)[0])
-            raise missing(int(place[0]), repr(str(array[place])))
+            first = tuple(np.argwhere(blank)[0])
+            raise missing(int(first[0]), repr(str(array[first])))
     if array.dtype.kind not in "biufUO" and not _is_floating(array):
         raise InputError(
             f"{what} have dtype {array.dtype}: give integers or texts (classes), or floats "

@@ -182,10 +182,10 @@ def test_files_of_every_type(dtype: str, tmp_path: Path) -> None:
     whole = np.round(X * 20 + 100)
     np.save(tmp_path / "x.npy", whole.astype(dtype))
     expected = shared(whole, Y, tmp_path)
-    for options in ({}, {"memory_limit": 1000}):
+    for limit in (1000, 1 << 30):
         for value in (tmp_path / "x.npy", np.load(tmp_path / "x.npy", mmap_mode="r")):
-            score = jaxte.rank({"m": value}, Y, metrics="logme", **options).score("m", "logme")
-            assert score == pytest.approx(expected, rel=1e-9)
+            ranking = jaxte.rank({"m": value}, Y, metrics="logme", memory_limit=limit)
+            assert ranking.score("m", "logme") == pytest.approx(expected, rel=1e-9)
 
 
 def masked() -> Any:
@@ -253,7 +253,7 @@ def without_row_9(kind: str) -> Any:
     if kind == "masked":
         return np.ma.MaskedArray(Y, np.arange(N) == 9)
     if kind == "nullable":
-        return pd.array(np.where(np.arange(N) == 9, None, Y.astype(object)), dtype="Int64")
+        return pd.array([None if row == 9 else int(y) for row, y in enumerate(Y)], dtype="Int64")
     if kind == "categories":
         texts[9] = None
         return pd.Categorical(texts)
