@@ -18,6 +18,7 @@ from jax import Array
 
 from jaxte import _inputs, moments, pool, sources
 from jaxte._blocks import Block, Blocks
+from jaxte._devices import platform_of
 from jaxte._inputs import InputError
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Pass
@@ -75,7 +76,7 @@ def pays(rows: int, width: int, memory_limit: int) -> bool:
     and on CPUs long ones, which are faster in slices.
     """
     dtype = jnp.zeros(()).dtype
-    many = dtype == jnp.float64 and jax.default_backend() == "cpu" and rows > _MANY
+    many = dtype == jnp.float64 and platform_of() == "cpu" and rows > _MANY
     return rows >= width and (many or rows * width * dtype.itemsize > memory_limit)
 
 
@@ -129,8 +130,8 @@ def score_all(
                 report=report,
                 reading=reading,
             )
-        except InputError as error:
-            found.problems[stream.name] = str(error)
+        except Exception as error:
+            found.problems[stream.name] = pool.reason(error)
             continue
         for metric, parts in one.parts.items():
             found.parts[metric][stream.name] = parts
