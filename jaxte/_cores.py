@@ -7,6 +7,7 @@ thread of LAPACK, take a fifth to a half less time than one after the other.
 
 from __future__ import annotations
 
+import _thread
 import math
 import os
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 __all__ = ["Threads", "cores", "one_blas_thread"]
 
@@ -62,38 +63,37 @@ def _quota_at(folder: Path) -> float:
         return math.inf
 
 
+_Job: TypeAlias = tuple[Any, Callable[[], Any]]
+
+
 class Threads:
     """A few threads that take jobs in order, and end with the block whatever interrupts it.
 
-    Executors of `concurrent.futures` share locks written in Python with their threads. An
-    interrupt can come at any bytecode, and where it comes just after such a lock was taken, the
-    threads wait for it for ever. A queue written in C is taken or it is not.
+    `concurrent.futures` and `threading.Thread` share locks written in Python with their threads.
+    An interrupt comes at any bytecode: where it comes just after such a lock was taken, the
+    threads wait for it for ever. Here are only queues and locks in C, which are taken or are not.
     """
 
-    def __init__(self, count: int, name: str) -> None:
-        self._count, self._name = count, name
-        self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[tuple[Any, Callable[[], Any]] | None] = SimpleQueue()
+    def __init__(self, count: int) -> None:
+        self._count, self._begun = count, 0
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
+        self._working: list[threading.Lock] = []  # one a thread, which it holds until it ends
 
     def submit(self, key: Any, job: Callable[[], Any]) -> None:
         """Do this in one of the threads."""
         self._jobs.put((key, job))
-        if len(self._threads) < self._count:
-            arguments = self._jobs, self._results
-            thread = threading.Thread(target=_work, args=arguments, name=self._name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        if self._begun < self._count:
+            self._begin()
 
     def result(self) -> tuple[Any, Any]:
         """Wait for any job: its key, and what it returned, or the `Exception` that it raised."""
         while True:
-            alive = any(thread.is_alive() for thread in self._threads)
             try:
-                key, result = self._results.get(timeout=1 if alive else 0)
+                key, result = self._results.get(timeout=1)
             except Empty:
-                if not alive:
-                    raise RuntimeError("the threads that compute have ended") from None
+                if not any(lock.locked() for lock in self._working):
+                    self._begin()  # an interrupt ended one before it took a job
                 continue
             if isinstance(result, BaseException) and not isinstance(result, Exception):
                 raise result
@@ -109,25 +109,35 @@ class Threads:
                 self._jobs.get_nowait()
         except Empty:
             pass
-        for _ in range(len(self._threads) + 1):  # one may have begun and not been listed
+        for _ in range(self._begun):
             self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
+        for lock in tuple(self._working):
+            with lock:
+                pass
+
+    def _begin(self) -> None:
+        self._begun += 1
+        _thread.start_new_thread(_work, (self._jobs, self._results, self._working))
 
 
 def _work(
-    jobs: SimpleQueue[tuple[Any, Callable[[], Any]] | None], results: SimpleQueue[tuple[Any, Any]]
+    jobs: SimpleQueue[_Job | None],
+    results: SimpleQueue[tuple[Any, Any]],
+    working: list[threading.Lock],
 ) -> None:
-    """Do jobs until there is None."""
+    """Do jobs until there is None; what else ends a thread is a result."""
+    lock = threading.Lock()
     try:
-        while (job := jobs.get()) is not None:
-            key, function = job
-            try:
-                result = function()
-            except Exception as error:
-                result = error
-            results.put((key, result))
-            del job, function, result  # nothing is held while waiting for the next
+        with lock:
+            working.append(lock)
+            while (job := jobs.get()) is not None:
+                key, function = job
+                try:
+                    result = function()
+                except Exception as error:
+                    result = error
+                results.put((key, result))
+                del job, key, function, result  # nothing is kept while waiting for the next
     except BaseException as error:
         results.put((None, error))
 

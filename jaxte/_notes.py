@@ -29,10 +29,11 @@ def notes(
 
 
 def _ties(metric: Metric, scores: Mapping[str, float], precision: str) -> str:
-    tied = next(iter(tie_groups(scores, precision)), [])
-    if len(tied) < 2:
+    groups = tie_groups(scores, precision)
+    if not groups or len(groups[0]) < 2:
         return ""
-    top = max(scores[name] for name in tied)
+    top = scores[groups[0][0]]
+    tied = [name for name in scores if name in groups[0]]  # as they were given
     where, advice = f"tie at {top:.6g}", ""
     if are_tied(top, metric.range[1], precision):
         where += ", the metric's ceiling"

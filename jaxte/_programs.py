@@ -42,6 +42,10 @@ class _Executable:
         self.lock = threading.RLock()  # a signal's handler may ask for it, too
         self.call: Callable[..., Any] | None = None
 
+    def done(self) -> bool:
+        """Whether it is compiled."""
+        return self.call is not None
+
 
 _made: OrderedDict[Any, _Executable] = OrderedDict()
 _lock = threading.RLock()
@@ -181,7 +185,10 @@ _OFTEN = 8  # compilations between two looks
 
 
 class _Watch:
-    """Lets old executables go whenever half of the mappings that were free are used up."""
+    """Lets old executables go whenever half of the mappings that were free are used up.
+
+    Where those of others leave hardly any, JAX's own caches go, too: better than the process.
+    """
 
     def __init__(self) -> None:
         self._compiled = 0
@@ -198,6 +205,8 @@ class _Watch:
         self._compiled += 1
         if self._compiled % _OFTEN == 0 and _mappings() > self.bound:
             forget(len(_made) // 2)
+            if _mappings() > self.most * 7 // 8:
+                jax.clear_caches()
             self.bound = (_mappings() + self.most) // 2
 
 

@@ -117,7 +117,7 @@ def score(
     if task.layout is None and platform == "cpu":
         yield from _score_side_by_side(task, found, memory_limit)
         return
-    with Threads(min(_COMPILING, cores()), "jaxte-compile") as threads:
+    with Threads(min(_COMPILING, cores())) as threads:
         started = 0
         for index, bucket in enumerate(found):
             if task.layout is None:
@@ -157,8 +157,8 @@ def _score_side_by_side(
     alone_there = len(jobs) == 1  # all cores are its own, and nothing is to be made ahead
     with (
         nullcontext() if alone_there else one_blas_thread(),
-        Threads(min(_COMPILING, cores()), "jaxte-compile") as compiling,
-        Threads(workers, "jaxte-model") as working,
+        Threads(min(_COMPILING, cores())) as compiling,
+        Threads(workers) as working,
     ):
         while jobs or under_way:
             # one more than there are threads, which is not to wait for this one

@@ -30,7 +30,7 @@ def are_tied(one: float, other: float, precision: str) -> bool:
 
 
 def tie_groups(scores: Mapping[str, float], precision: str) -> list[list[str]]:
-    """Names best first, those that tie with the best of a group together, as they were given."""
+    """Names best first, in groups whose scores tie with the first of the group."""
     groups: list[list[str]] = []
     best = math.nan
     for name in sorted(scores, key=lambda name: -scores[name]):
@@ -39,8 +39,7 @@ def tie_groups(scores: Mapping[str, float], precision: str) -> list[list[str]]:
         else:
             best = scores[name]
             groups.append([name])
-    given = {name: number for number, name in enumerate(scores)}
-    return [sorted(group, key=given.__getitem__) for group in groups]
+    return groups
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -65,7 +64,7 @@ class Ranking:
     _terms: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
 
     def order(self, metric: str) -> list[str]:
-        """Names of the models, best first, ties as given; those without a score are left out."""
+        """Names of the models, best first; models without a score are left out."""
         return [name for group in self._groups(metric) for name in group]
 
     def score(self, model: str, metric: str) -> float:
