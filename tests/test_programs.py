@@ -1,7 +1,10 @@
 """Functions compiled ahead: the same values, compiled once, and errors that are not kept."""
 
+import gc
+import subprocess
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -190,3 +193,105 @@ def test_no_lapack_call_of_a_pool_is_batched(x64: None) -> None:
     for call in calls:
         first = call[call.rindex(" : (") :].partition("tensor<")[2].partition(">")[0]
         assert first.count("x") == 2, call  # rows x columns x type
+
+
+# --- mappings of memory ---------------------------------------------------------------------------
+
+
+def _mapped() -> int:
+    gc.collect()
+    return _programs._mappings()
+
+
+def _problem(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(n).normal(size=(n, 6)), np.arange(n) % 3
+
+
+def _ranked(n: int, **options: Any) -> float:
+    x, y = _problem(n)
+    return jaxte.rank({"m": x}, y, metrics="face", **options).score("m", "face")
+
+
+def _streamed(n: int) -> float:
+    x, y = np.random.default_rng(n).normal(size=(60, n)), np.arange(60) % 3
+    return jaxte.rank({"m": [x[:30], x[30:]]}, y, metrics="face").score("m", "face")
+
+
+def _on_a_mesh(n: int) -> float:
+    return _ranked(n, mesh=jax.make_mesh((1,), ("samples",)))
+
+
+ROUTES: dict[str, Callable[[int], float]] = {
+    "memory": _ranked,
+    "mesh": _on_a_mesh,
+    "perturbed": lambda n: _ranked(n, perturb="pca"),
+    "streamed": _streamed,
+    "metric": lambda n: float(jaxte.metrics.face(*_problem(n))),
+}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts mappings")
+
+
+@linux
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_is_forgotten_gives_its_mappings_back(route: str) -> None:
+    score = ROUTES[route]
+    score(20)
+    forget()
+    before = _mapped()
+    first = score(21)
+    grown = _mapped() - before
+    assert grown > 10
+    forget()
+    assert _mapped() - before < grown / 3
+    assert score(21) == first
+
+
+@linux
+@pytest.mark.parametrize("route", ROUTES)
+def test_programs_go_before_the_mappings_are_used_up(
+    route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget()
+    room = 300
+    monkeypatch.setattr(_programs, "_OFTEN", 1)
+    monkeypatch.setattr(_programs._watch, "most", _mapped() + 2 * room)
+    monkeypatch.setattr(_programs._watch, "bound", _mapped() + room)
+    dropped = []
+    monkeypatch.setattr(
+        _programs, "forget", lambda kept, forget=forget: dropped.append(kept) or forget(kept)
+    )
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)  # that of last resort
+    for n in range(24, 220, 7):
+        ROUTES[route](n)
+        if dropped:
+            break
+    assert dropped
+    assert _mapped() < _programs._watch.most
+
+
+@linux
+def test_where_others_use_the_mappings_up_the_caches_of_jax_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cleared: list[int] = []
+    monkeypatch.setattr(_programs, "_OFTEN", 1)
+    monkeypatch.setattr(_programs._watch, "most", _mapped() + 10)
+    monkeypatch.setattr(_programs._watch, "bound", 0)
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(1))
+    jax.jit(lambda x: x * 3)(np.ones(7, np.float32))
+    assert cleared
+
+
+@linux
+@pytest.mark.slow
+def test_three_hundred_shapes_in_one_call() -> None:
+    """Of which each takes some hundred mappings: in a process of its own, which may crash."""
+    code = (
+        "import numpy as np, jaxte; from jaxte import _programs\n"
+        "y = {str(n): np.arange(n) % 3 for n in range(40, 340)}\n"
+        "x = {k: np.random.default_rng(0).normal(size=(len(v), 6)) for k, v in y.items()}\n"
+        "found = jaxte.rank(x, y)\n"
+        "assert all(len(found.order(m)) == 300 for m in found.metrics)\n"
+        "assert _programs._mappings() < _programs._watch.most * 3 // 4\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)
