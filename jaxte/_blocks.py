@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxte import _inputs
+from jaxte._devices import platform_of
 from jaxte.errors import InputError, said
 from jaxte.intake import ClassNumbers, as_features, as_labels, class_counts
 from jaxte.sources import Source
@@ -142,7 +143,7 @@ class Blocks:
 
     def _size(self) -> int:
         most = self.limit // (_COPIES * self.padded * self.dtype.itemsize)
-        wanted = _ROWS if jax.default_backend() == "cpu" else _MANY_ROWS
+        wanted = _ROWS if platform_of() == "cpu" else _MANY_ROWS
         if self.labels is not None and self.labels.num_classes is not None:
             wanted = max(wanted, _power_above(_PER_CLASS * self.labels.num_classes))
         return min(wanted, max(64, _power_above(most + 1) // 2))

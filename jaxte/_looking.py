@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,6 +29,7 @@ class Form(NamedTuple):
         one_target: whether they share their targets.
         one_weight: whether they share their weights, or have none.
         hasty: whether compiling it with care would take longer than running it.
+        platform: of the devices that run it.
     """
 
     quick: bool
@@ -35,6 +37,10 @@ class Form(NamedTuple):
     one_target: bool = True
     one_weight: bool = True
     hasty: bool = False
+    platform: str = "cpu"
+
+
+_lock = threading.RLock()  # threads must not make two programs of one task, to be compiled twice
 
 
 @dataclass(frozen=True)
@@ -58,17 +64,17 @@ class Task:
 
     def program(self, form: Form) -> Program:
         """The compiled function, kept, so that a second pool of the same shapes is warm."""
-        if form not in self._programs:
-            options = tuple(
-                (name, tuple(sorted(given.items()))) for name, given in sorted(self.options.items())
-            )
-            setup = (self.metrics, options, self.num_classes, self.perturb, self.layout, form)
-            try:
-                made = _compiled(*setup)
-            except TypeError:  # an option that cannot be hashed, such as an array
-                made = _compiled.__wrapped__(*setup)
-            self._programs.setdefault(form, made)
-        return self._programs[form]
+        with _lock:
+            if form not in self._programs:
+                options = tuple(
+                    (name, tuple(sorted(own.items()))) for name, own in sorted(self.options.items())
+                )
+                setup = (self.metrics, options, self.num_classes, self.perturb, self.layout, form)
+                try:
+                    self._programs[form] = _compiled(*setup)
+                except TypeError:  # an option that cannot be hashed, such as an array
+                    self._programs[form] = _compiled.__wrapped__(*setup)
+            return self._programs[form]
 
 
 @lru_cache(maxsize=256)
@@ -80,7 +86,8 @@ def _compiled(
     layout: Layout | None,
     form: Form,
 ) -> Program:
-    quick, several, one_target, one_weight, hasty = form
+    quick, several, one_target, one_weight, hasty, platform = form
+    halved = quick and platform == "cpu"  # no other device gains by it
     own = {name: dict(given) for name, given in options}
 
     def one(features: Any, targets: Any, weights: Any, num_features: Any) -> dict[str, Any]:
@@ -104,7 +111,7 @@ def _compiled(
         )
         found = {}
         for m in metrics:
-            left = m.reduce(look, **own.get(m.name, {})) if quick and m.reduce else None
+            left = m.reduce(look, **own.get(m.name, {})) if halved and m.reduce else None
             found[m.name] = m.parts(look, **own.get(m.name, {})) if left is None else left
         return found
 
@@ -123,7 +130,7 @@ def _compiled(
     # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
     # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
     # so do sums over devices beside one.
-    several_at_once = in_turn if jax.default_backend() == "cpu" else stacked
+    several_at_once = in_turn if platform == "cpu" else stacked
     if layout is None:
         return Program(several_at_once)
 

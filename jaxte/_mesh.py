@@ -45,8 +45,11 @@ class Layout(NamedTuple):
 
     def place(self, array: np.ndarray, *axes: str | None) -> jax.Array:
         """What this process holds of an array, spread over the devices."""
-        sharding = NamedSharding(self.mesh, self.spec(*axes))
-        return jax.make_array_from_process_local_data(sharding, array)
+        return jax.make_array_from_process_local_data(self.sharding(*axes), array)
+
+    def sharding(self, *axes: str | None) -> NamedSharding:
+        """Over the devices, by these axes."""
+        return NamedSharding(self.mesh, self.spec(*axes))
 
 
 def layout_of(mesh: Any) -> Layout:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from jaxte.metrics import Metric
+from jaxte.ranking import are_tied, tie_groups
 
 __all__ = ["notes"]
 
@@ -19,7 +20,7 @@ def notes(
 ) -> list[str]:
     """What is wrong, or merely degenerate, with one metric's scores over a pool."""
     finite = {name: score for name, score in scores.items() if math.isfinite(score)}
-    said = [_ties(metric, finite, 1e-9 if precision == "float64" else 1e-6)]
+    said = [_ties(metric, finite, precision)]
     if metric.name == "logme":
         said += [_exact(parts), _unconverged(parts)]
     if metric.name == "face":
@@ -27,19 +28,19 @@ def notes(
     return [f"{metric.name}: {sentence}" for sentence in said if sentence]
 
 
-def _ties(metric: Metric, scores: Mapping[str, float], tolerance: float) -> str:
-    if len(scores) < 2:
+def _ties(metric: Metric, scores: Mapping[str, float], precision: str) -> str:
+    groups = tie_groups(scores, precision)
+    if not groups or len(groups[0]) < 2:
         return ""
-    top = max(scores.values())
-    tied = [name for name, score in scores.items() if top - score <= tolerance * max(1, abs(top))]
-    if len(tied) < 2:
-        return ""
-    where = f"tie at {top:.6g}"
-    if top >= metric.range[1] - tolerance:
+    top = scores[groups[0][0]]
+    tied = [name for name in scores if name in groups[0]]  # as they were given
+    where, advice = f"tie at {top:.6g}", ""
+    if are_tied(top, metric.range[1], precision):
         where += ", the metric's ceiling"
-    advice = ""
-    if metric.name == "sfda":
-        advice = " SFDA saturates when d is near or above n: use more samples, or perturb='pca'."
+        if metric.name == "sfda":
+            advice = (
+                " SFDA saturates when d is near or above n: use more samples, or perturb='pca'."
+            )
     return (
         f"{len(tied)} of {len(scores)} models {where} ({_listed(tied)}): "
         f"no ranking among them.{advice}"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,14 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["HASTY", "LEAN", "Finish", "Program", "forget", "in_context", "side_by_side"]
+from jaxte._cores import Threads
+from jaxte._devices import platform_of
 
-# As many at once as there are cores: more would only keep the first call waiting.
-_AT_ONCE = min(4, os.cpu_count() or 1)
-# A compiled function takes some hundred of the 65,530 mappings that Linux grants a process, which
-# crashes without a word when they are used up. What is dropped here gives its own back once JAX's
-# caches let go of it too (jax.clear_caches).
-_KEPT = 64
+__all__ = ["HASTY", "LEAN", "Finish", "Program", "forget", "in_context", "when_forgetting"]
+
+_KEPT = 256  # executables, of a megabyte or two each
 # What a CPU compiles in half the time with, to code as good; releases of JAX know more or fewer
 # of these. And what halves that again, to code that is a little slower.
 LEAN: Mapping[str, Any] = MappingProxyType(
@@ -33,14 +30,48 @@ HASTY: Mapping[str, Any] = MappingProxyType({**LEAN, "xla_backend_optimization_l
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
-_made: OrderedDict[Any, Future[Any]] = OrderedDict()
-_lock = threading.Lock()
+
+class _Executable:
+    """What is, or will be, compiled for some shapes.
+
+    Who needs it makes it, under its lock, unless it is made. So nobody ever waits for work that
+    was dropped, or that an interrupt ended.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal's handler may ask for it, too
+        self.call: Callable[..., Any] | None = None
+
+    def done(self) -> bool:
+        """Whether it is compiled."""
+        return self.call is not None
 
 
-def forget() -> None:
-    """Drop everything that was compiled."""
+_made: OrderedDict[Any, _Executable] = OrderedDict()
+_lock = threading.RLock()
+_forgetting: list[Callable[[], None]] = []
+
+
+def forget(kept: int = 0) -> None:
+    """Drop what this package has compiled, but for so many of the last programs."""
     with _lock:
-        _made.clear()
+        while len(_made) > kept:
+            _made.popitem(last=False)
+    for let_go in (*_jitted(), *_forgetting):
+        let_go()
+
+
+def when_forgetting(let_go: Callable[[], None]) -> None:
+    """Call this, too, when compiled functions are dropped."""
+    _forgetting.append(let_go)
+
+
+def _jitted() -> list[Callable[[], None]]:
+    """What drops the executables of the jitted functions of this package's modules."""
+    kind = type(jax.jit(len))
+    modules = [sys.modules[name] for name in tuple(sys.modules) if name.startswith("jaxte.")]
+    found = [value for module in modules for value in vars(module).values()]
+    return [value.clear_cache for value in found if isinstance(value, kind)]
 
 
 @cache
@@ -82,55 +113,47 @@ class Program:
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any] = _NONE) -> None:
-        self._jitted = jax.jit(function)
-        self._options = options
+        self._function, self._options = function, options
 
     def __call__(self, *arguments: Any) -> Any:
         """The function itself; waits for the compilation if one is under way."""
-        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(arguments)):
-            return self._jitted(*arguments)  # only jit follows arrays to the device they lie on
-        return self.start(None, *arguments).result()(*arguments)
+        return self.compiled(*arguments)(*arguments)
 
-    def start(
-        self,
-        executor: Executor | None,
-        *like: Any,
-        then: Callable[[Any], None] | None = None,
-    ) -> Future[Any]:
-        """Compile for arguments like these, in a thread of the executor if there is one.
+    def lowered(self, *like: Any) -> jax.stages.Lowered:
+        """The function for arguments like these, not compiled."""
+
+        def function(*arguments: Any) -> Any:  # of its own: JAX keeps what it compiles as long
+            return self._function(*arguments)
+
+        return jax.jit(function).lower(*like)
+
+    def compiled(self, *like: Any, then: Callable[[Any], None] | None = None) -> Callable[..., Any]:
+        """The function compiled for arguments like these, on the devices where they lie.
 
         ``then`` is told the shapes of the result as soon as they are known.
         """
         leaves, structure = jax.tree.flatten(like)
-        shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
+        shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype), _sharding(leaf)) for leaf in leaves)
         key = self, structure, shapes, *_context()
         with _lock:
-            future = _made.get(key)
-            if future is not None:
-                _made.move_to_end(key)
-                return future
-            future = _made[key] = Future()
+            executable = _made.setdefault(key, _Executable())
+            _made.move_to_end(key)
             if len(_made) > _KEPT:
                 _made.popitem(last=False)
-
-        def make() -> None:
-            try:
-                lowered = self._jitted.lower(*like)
+        with executable.lock:
+            if executable.call is None:
+                lowered = self.lowered(*like)
                 if then is not None:
                     then(lowered.out_info)
-                on_cpu = jax.default_backend() == "cpu"
+                on_cpu = platform_of(*leaves) == "cpu"
                 options = {k: v for k, v in self._options.items() if on_cpu and _is_known(k, v)}
-                future.set_result(lowered.compile(options))
-            except BaseException as error:
-                with _lock:
-                    _made.pop(key, None)
-                future.set_exception(error)
+                executable.call = lowered.compile(options)
+            return executable.call
 
-        if executor is None:
-            make()
-        else:
-            executor.submit(in_context(make))
-        return future
+
+def _sharding(leaf: Any) -> Any:
+    """Where an array has to stay; None if it may go anywhere."""
+    return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
 
 
 class Finish:
@@ -143,17 +166,54 @@ class Finish:
         """The result, for arrays on the host."""
         return self._program(self._padded(left, np))
 
-    def start(self, executor: Executor, left: Any) -> None:
+    def start(self, threads: Threads, left: Any) -> None:
         """Begin to compile for arrays of these shapes."""
         like = jax.eval_shape(lambda left: self._padded(left, jnp), left)
-        self._program.start(executor, like)
+
+        def make() -> None:
+            self._program.compiled(like)
+
+        threads.submit(None, in_context(make))
 
 
-@contextmanager
-def side_by_side() -> Iterator[Executor]:
-    """Threads that compile; what is under way when the block is left goes on to its end."""
-    executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="jaxte-compile")
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=False)
+# --- mappings of memory --------------------------------------------------------------------------
+
+# Linux grants a process so many, and ends it at the next without a word. An executable takes a
+# hundred or more, and gives them back when it is dropped.
+_MAPS, _MOST = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+_OFTEN = 8  # compilations between two looks
+
+
+class _Watch:
+    """Lets old executables go whenever half of the mappings that were free are used up.
+
+    Where those of others leave hardly any, JAX's own caches go, too: better than the process.
+    """
+
+    def __init__(self) -> None:
+        self._compiled = 0
+        try:
+            self.most = int(_MOST.read_text())
+            self.bound = (_mappings() + self.most) // 2
+        except (OSError, ValueError):  # not Linux, or not to be read
+            self.bound = self.most = sys.maxsize
+
+    def __call__(self, event: str, *_: Any, **__: Any) -> None:
+        """Told by JAX what it has done."""
+        if not event.endswith("backend_compile_duration") or self.bound == sys.maxsize:
+            return
+        self._compiled += 1
+        if self._compiled % _OFTEN == 0 and _mappings() > self.bound:
+            forget(len(_made) // 2)
+            if _mappings() > self.most * 7 // 8:
+                jax.clear_caches()
+            self.bound = (_mappings() + self.most) // 2
+
+
+def _mappings() -> int:
+    with _MAPS.open("rb") as lines:
+        return sum(1 for _ in lines)
+
+
+_watch = _Watch()
+jax.monitoring.register_event_duration_secs_listener(_watch)

@@ -8,7 +8,10 @@ class InputError(ValueError):
 
 
 def said(error: BaseException) -> str:
-    """What an error says, for a status: with its type, unless it is one of ours."""
+    """What an error says, in one line for a status: with its type, unless it is one of ours."""
+    message = str(error).strip()
     if isinstance(error, InputError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+        return message
+    short = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in message
+    advice = " (memory is short: give a smaller memory_limit)" if short else ""
+    return f"{type(error).__name__}: {message.partition(chr(10))[0]}".rstrip(": ") + advice

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,10 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte._blocks import width_of
-from jaxte._cores import WORKERS, Budget, one_blas_thread
+from jaxte._cores import Threads, cores, one_blas_thread
+from jaxte._devices import is_placed, platform_of
 from jaxte._looking import Form, Task
-from jaxte._mesh import MODELS, SAMPLES
-from jaxte._programs import Program, in_context, side_by_side
+from jaxte._mesh import MODELS, SAMPLES, Layout
+from jaxte._programs import Program, in_context
 
 __all__ = [
     "Bucket",
@@ -25,6 +27,7 @@ __all__ = [
     "Form",
     "Task",
     "buckets",
+    "reason",
     "score",
 ]
 
@@ -36,8 +39,10 @@ _COMPILATION = 1e11
 _PASSES = 1e4
 # Entries of features in a bucket up to which a CPU gains more by compiling in haste than it loses.
 _LITTLE = 1e8
-# How many buckets are compiled ahead of the one that runs.
+# How many buckets are compiled ahead of the one that runs, and how many of them at once: more
+# than there are cores would only keep the first call waiting.
 _AHEAD = 16
+_COMPILING = 4
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def _operations(n: int, width: int) -> float:
     return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3 + _PASSES * n * width
 
 
-Found = dict[str, dict[str, float]]  # metric -> named parts
+Parts = dict[str, dict[str, float]]  # metric -> named parts
 
 
 def score(
@@ -96,84 +101,116 @@ def score(
     rows: Mapping[str, int] | None = None,
     *,
     memory_limit: int,
-) -> Iterator[tuple[Bucket, str, Found]]:
+) -> Iterator[tuple[Bucket, str, Parts | Exception]]:
     """Score all candidates, yielding bucket, name and parts of each as they are ready.
 
-    The programs of the next buckets are compiled side by side while the first ones run already.
+    What one of them raises comes in place of its parts, and the others go on. The programs of
+    the next buckets are compiled side by side while the first ones run already.
     """
     found = buckets(candidates, rows)
     if not found:
         return
-    if task.layout is not None:
-        for bucket in found:
-            for name, parts in _score_stacked(task, bucket, memory_limit):
-                yield bucket, name, parts
-    elif jax.default_backend() == "cpu":
+    placed = [one.features for one in candidates if is_placed(one.features)]
+    mesh = None if task.layout is None else task.layout.mesh
+    platform = platform_of(*placed, mesh=mesh)
+    if task.layout is None and platform == "cpu":
         yield from _score_side_by_side(task, found, memory_limit)
-    else:
-        with side_by_side() as executor:
-            for index, bucket in enumerate(found):
-                for later in found[index : index + _AHEAD] if len(found) > 1 else ():
-                    _start(executor, task, later, _at_once(task, later, memory_limit))
-                for name, parts in _score_stacked(task, bucket, memory_limit):
-                    yield bucket, name, parts
+        return
+    with Threads(min(_COMPILING, cores())) as threads:
+        started = 0
+        for index, bucket in enumerate(found):
+            if task.layout is None:
+                for later in found[started : index + _AHEAD]:
+                    _start(threads, task, later, _at_once(task, later, memory_limit), platform)
+                started = index + _AHEAD
+            for name, parts in _score_stacked(task, bucket, memory_limit, platform):
+                yield bucket, name, parts
 
 
 def _score_side_by_side(
     task: Task, found: Sequence[Bucket], memory_limit: int
-) -> Iterator[tuple[Bucket, str, Found]]:
+) -> Iterator[tuple[Bucket, str, Parts | Exception]]:
     """On a CPU: as many models at once as there are cores and ``memory_limit`` has room for."""
-    budget = Budget(memory_limit)
 
-    def alone(bucket: Bucket, member: Candidate) -> Found:
-        with budget.holding(_bytes(bucket)):
-            (parts,) = _run(task, [member], bucket, quick=True)
-            if _unsure(parts):
-                (parts,) = _run(task, [member], bucket, quick=False)
+    def alone(bucket: Bucket, member: Candidate) -> Parts:
+        (parts,) = _run(task, [member], bucket, "cpu", quick=True)
+        if _unsure(parts):
+            (parts,) = _run(task, [member], bucket, "cpu", quick=False)
         return parts
 
     work = in_context(alone)
-    jobs = [(index, member) for index, bucket in enumerate(found) for member in bucket.members]
-    executor = ThreadPoolExecutor(min(WORKERS, len(jobs)), thread_name_prefix="jaxte-model")
+    jobs = deque((index, member) for index, one in enumerate(found) for member in one.members)
+    workers = min(cores(), len(jobs))
+    under_way: dict[int, int] = {}  # jobs left when it was begun -> bytes
+    started = 0
     alone_there = len(jobs) == 1  # all cores are its own, and nothing is to be made ahead
-    with side_by_side() as compiling, nullcontext() if alone_there else one_blas_thread():
-        for bucket in () if alone_there else found[:_AHEAD]:
-            _start(compiling, task, bucket, 1)
-        try:
-            begun = {executor.submit(work, found[index], one): (index, one) for index, one in jobs}
-            for future in as_completed(begun):
-                index, member = begun[future]
-                for later in found[index + 1 : index + _AHEAD]:
-                    _start(compiling, task, later, 1)
-                yield found[index], member.name, future.result()
-        finally:
-            executor.shutdown(wait=True, cancel_futures=True)
+    with (
+        nullcontext() if alone_there else one_blas_thread(),
+        Threads(min(_COMPILING, cores())) as compiling,
+        Threads(workers) as working,
+    ):
+        while jobs or under_way:
+            # one more than there are threads, which is not to wait for this one
+            while jobs and len(under_way) <= workers:
+                index, member = jobs[0]
+                size = _bytes(found[index])
+                if under_way and sum(under_way.values()) + size > memory_limit:
+                    break
+                for later in () if alone_there else found[started : index + _AHEAD]:
+                    _start(compiling, task, later, 1, "cpu")
+                started = max(started, index + _AHEAD)
+                under_way[len(jobs)] = size
+                key = len(jobs), found[index], member.name
+                working.submit(key, partial(work, found[index], member))
+                jobs.popleft()
+            (number, bucket, name), parts = working.result()
+            del under_way[number]
+            yield bucket, name, parts
 
 
-def _unsure(found: Found) -> bool:
+def _unsure(found: Parts) -> bool:
     return any(parts.get("unsure") for parts in found.values())
 
 
-def _score_stacked(task: Task, bucket: Bucket, memory_limit: int) -> Iterator[tuple[str, Found]]:
+def _score_stacked(
+    task: Task, bucket: Bucket, memory_limit: int, platform: str
+) -> Iterator[tuple[str, Parts | Exception]]:
     """Members of a bucket in slices of equal size that fit ``memory_limit`` bytes.
 
     The last is filled up with copies, so that one compilation serves all.
     """
-    members = bucket.members
     size = _at_once(task, bucket, memory_limit)
-    unsure: list[Candidate] = []
-    for start in range(0, len(members), size):
-        chosen = members[start : start + size]
+    apart: list[tuple[Candidate, bool]] = []
+    for start in range(0, len(bucket.members), size):
+        chosen = bucket.members[start : start + size]
         filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
-        results = _run(task, filled, bucket, quick=True)
+        try:
+            results = _run(task, filled, bucket, platform, quick=True)
+        except Exception as error:
+            if jax.process_count() > 1:
+                raise  # the others take the same steps, and would wait for this one
+            if len(chosen) == 1:
+                yield chosen[0].name, error
+            else:
+                apart += [(member, True) for member in chosen]
+            continue
         for member, found in zip(chosen, results, strict=False):
             if _unsure(found):
-                unsure.append(member)
+                apart.append((member, False))
             else:
                 yield member.name, found
     copies = 1 if task.layout is None else task.layout.models
-    for member in unsure:
-        yield member.name, _run(task, [member] * copies, bucket, quick=False)[0]
+    for member, quick in apart:
+        try:
+            result: Parts | Exception
+            result = _run(task, [member] * copies, bucket, platform, quick=quick)[0]
+            if _unsure(result):
+                result = _run(task, [member] * copies, bucket, platform, quick=False)[0]
+        except Exception as error:
+            if jax.process_count() > 1:
+                raise
+            result = error
+        yield member.name, result
 
 
 def _bytes(bucket: Bucket) -> int:
@@ -190,15 +227,18 @@ def _at_once(task: Task, bucket: Bucket, memory_limit: int) -> int:
     return size
 
 
-def _start(executor: Executor, task: Task, bucket: Bucket, size: int) -> None:
+def _start(threads: Threads, task: Task, bucket: Bucket, size: int, platform: str) -> None:
     """Begin to compile what so many members of a bucket need for their first run."""
-    members = bucket.members[:size]
-    if any(_placed(m.features) for m in members):
-        return
-    dtype = _transferred(bucket)
-    shape = (bucket.rows, bucket.width)
-    features = jax.ShapeDtypeStruct(shape if size == 1 else (size, *shape), dtype)
-    program, arguments = _prepared(task, bucket, members, features, quick=True)
+
+    def make() -> None:
+        members = bucket.members[:size]
+        if any(is_placed(m.features) for m in members):
+            return
+        shape = (bucket.rows, bucket.width)
+        dtype = _transferred(bucket)
+        features = jax.ShapeDtypeStruct(shape if size == 1 else (size, *shape), dtype)
+        program, arguments = _prepared(task, bucket, members, features, platform, quick=True)
+        program.compiled(*arguments, then=then)
 
     def then(result: Any) -> None:
         for metric in task.metrics:
@@ -206,19 +246,21 @@ def _start(executor: Executor, task: Task, bucket: Bucket, size: int) -> None:
                 left = result[metric.name]
                 if size > 1:
                     left = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), left)
-                metric.finish.start(executor, left)
+                metric.finish.start(threads, left)
 
-    program.start(executor, *arguments, then=then)
+    threads.submit(None, in_context(make))  # what it raises, the run will
 
 
-def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: bool) -> list[Found]:
+def _run(
+    task: Task, members: Sequence[Candidate], bucket: Bucket, platform: str, *, quick: bool
+) -> list[Parts]:
     """One compiled call for members of one shape, and what a metric has to finish afterwards."""
     if task.layout is not None:
-        found = _run_on_mesh(task, members, bucket, quick)
+        found = _run_on_mesh(task, members, bucket, platform, quick)
     else:
         features = _stacked(members, bucket)
         features = features[0] if len(members) == 1 else features
-        program, arguments = _prepared(task, bucket, members, features, quick=quick)
+        program, arguments = _prepared(task, bucket, members, features, platform, quick=quick)
         found = program(*arguments)
         if len(members) == 1:
             found = jax.tree.map(lambda part: np.asarray(part)[None], found)
@@ -229,7 +271,7 @@ def _run(task: Task, members: Sequence[Candidate], bucket: Bucket, *, quick: boo
     ]
 
 
-def _finished(task: Task, found: Mapping[str, Any]) -> Found:
+def _finished(task: Task, found: Mapping[str, Any]) -> Parts:
     """Named numbers of one model."""
     parts = {
         metric.name: found[metric.name]
@@ -241,7 +283,13 @@ def _finished(task: Task, found: Mapping[str, Any]) -> Found:
 
 
 def _prepared(
-    task: Task, bucket: Bucket, members: Sequence[Candidate], features: Any, *, quick: bool
+    task: Task,
+    bucket: Bucket,
+    members: Sequence[Candidate],
+    features: Any,
+    platform: str,
+    *,
+    quick: bool,
 ) -> tuple[Program, tuple[Any, ...]]:
     """The program for members of one shape and its arguments."""
     first = members[0]
@@ -251,7 +299,7 @@ def _prepared(
     weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
     widths = _widths(members)
     volume = bucket.rows * bucket.width * len(bucket.members)
-    form = Form(quick, len(members) > 1, one_target, one_weight, hasty=volume < _LITTLE)
+    form = Form(quick, len(members) > 1, one_target, one_weight, volume < _LITTLE, platform)
     program = task.program(form)
     if len(members) == 1:
         widths = widths[0]
@@ -262,7 +310,9 @@ def _widths(members: Sequence[Candidate]) -> np.ndarray:
     return np.array([np.shape(m.features)[1] for m in members])
 
 
-def _run_on_mesh(task: Task, members: Sequence[Candidate], bucket: Bucket, quick: bool) -> Any:
+def _run_on_mesh(
+    task: Task, members: Sequence[Candidate], bucket: Bucket, platform: str, quick: bool
+) -> Any:
     """As `_run`: samples and models spread over the devices, missing rows of weight 0."""
     layout = task.layout
     assert layout is not None
@@ -272,24 +322,43 @@ def _run_on_mesh(task: Task, members: Sequence[Candidate], bucket: Bucket, quick
         return np.pad(array, [(0, bucket.rows - len(array))] + [(0, 0)] * (array.ndim - 1))
 
     dtype = jnp.zeros(()).dtype
-    features = np.zeros((len(members), bucket.rows, bucket.width), dtype)
-    weights = []
-    for row, member in zip(features, members, strict=True):
-        n, d = np.shape(member.features)
-        row[:n, :d] = np.asarray(member.features)
-        weights.append(long(np.ones(n) if member.weights is None else member.weights, dtype))
+    weights = [
+        long(np.ones(len(m.features)) if m.weights is None else m.weights, dtype) for m in members
+    ]
     first = long(members[0].targets)
     # what is one object in one process may be several in another, and all must compile alike
     alone = jax.process_count() == 1
     one_target = alone and all(m.targets is members[0].targets for m in members)
     targets = first if one_target else np.stack([long(m.targets) for m in members])
-    run = task.program(Form(quick, several=True, one_target=one_target, one_weight=False))
-    return run(
-        layout.place(features, MODELS, SAMPLES),
+    form = Form(quick, several=True, one_target=one_target, one_weight=False, platform=platform)
+    return task.program(form)(
+        _on_mesh(layout, members, bucket, dtype),
         layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
         layout.place(np.stack(weights), MODELS, SAMPLES),
         layout.place(_widths(members), MODELS),
     )
+
+
+def _on_mesh(
+    layout: Layout, members: Sequence[Candidate], bucket: Bucket, dtype: np.dtype[Any]
+) -> jax.Array:
+    """Features as `_stacked`, spread over the mesh; what lies on devices goes from one to another.
+
+    Of several processes each gives its own rows.
+    """
+    if jax.process_count() > 1 or not any(is_placed(m.features) for m in members):
+        features = np.zeros((len(members), bucket.rows, bucket.width), dtype)
+        for row, member in zip(features, members, strict=True):
+            n, d = np.shape(member.features)
+            row[:n, :d] = np.asarray(member.features)
+        return layout.place(features, MODELS, SAMPLES)
+    spread = []
+    for member in members:
+        n, d = np.shape(member.features)
+        x = jnp.asarray(member.features).astype(dtype)
+        x = jnp.pad(x, ((0, bucket.rows - n), (0, bucket.width - d)))
+        spread.append(jax.device_put(x, layout.sharding(SAMPLES)))
+    return jax.device_put(jnp.stack(spread), layout.sharding(MODELS, SAMPLES))
 
 
 def _stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
@@ -298,7 +367,7 @@ def _stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
     Arrays that already lie on an accelerator are put together there.
     """
     dtype, width = _transferred(bucket), bucket.width
-    if any(_placed(m.features) for m in members):
+    if any(is_placed(m.features) for m in members):
         arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
         return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
     if len(members) == 1 and members[0].features.shape[1] == width:
@@ -320,11 +389,3 @@ def _transferred(bucket: Bucket) -> np.dtype[Any]:
     dtype = types.pop()
     short = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4
     return dtype if short and not types else jnp.zeros(()).dtype
-
-
-def _placed(features: Any) -> bool:
-    """Whether an array lies on an accelerator, or on several devices."""
-    if not isinstance(features, jax.Array):
-        return False
-    here = features.is_fully_addressable and len(features.devices()) == 1
-    return not here or any(device.platform != "cpu" for device in features.devices())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +18,35 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Ranking"]
+__all__ = ["Ranking", "are_tied", "tie_groups"]
+
+_COLUMNS = ("model", "metric", "score", "rank", "status")  # of a record; the others are terms
 
 
-@dataclass(frozen=True, repr=False)
+def are_tied(one: float, other: float, precision: str) -> bool:
+    """Whether two scores, or terms of them, differ by no more than rounding, "float64" or not."""
+    tolerance = 1e-9 if precision == "float64" else 1e-6
+    return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def tie_groups(scores: Mapping[str, float], precision: str) -> list[list[str]]:
+    """Names best first, in groups whose scores tie with the first of the group."""
+    groups: list[list[str]] = []
+    best = math.nan
+    for name in sorted(scores, key=lambda name: -scores[name]):
+        if groups and are_tied(best, scores[name], precision):
+            groups[-1].append(name)
+        else:
+            best = scores[name]
+            groups.append([name])
+    return groups
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Ranking:
     """Scores of a pool of models.
+
+    Two are equal if their models, metrics, scores, terms and statuses are.
 
     Attributes:
         models: names, as they were given.
@@ -37,12 +65,12 @@ class Ranking:
 
     def order(self, metric: str) -> list[str]:
         """Names of the models, best first; models without a score are left out."""
-        scored = [m for m in self.models if self.status(m, metric) == "ok"]
-        return sorted(scored, key=lambda m: -self.score(m, metric))
+        return [name for group in self._groups(metric) for name in group]
 
     def score(self, model: str, metric: str) -> float:
         """The score, larger is better; NaN if there is none (see `status`)."""
-        return self._scores[self._key(model, metric)]
+        key = self._key(model, metric)
+        return self._scores[key] if self._statuses[key] == "ok" else math.nan
 
     def status(self, model: str, metric: str) -> str:
         """Either "ok", or why the model has no score."""
@@ -53,7 +81,7 @@ class Ranking:
         return dict(self._terms.get(self._key(model, metric), {}))
 
     def place(self, model: str, metric: str) -> int | None:
-        """1 for the best score, the same for equal scores; None for a model without one."""
+        """1 for the best score, the same for ties; None for a model without one."""
         self._key(model, metric)
         return self._places(metric).get(model)
 
@@ -67,7 +95,7 @@ class Ranking:
     def to_records(self) -> list[dict[str, Any]]:
         """One dict per model and metric: model, metric, score, rank, status, and raw terms.
 
-        ``score`` and ``rank`` (1 is best, equal scores share it) are None without a score.
+        ``score`` and ``rank`` (1 is best, ties share it) are None without a score.
         """
         places = {metric: self._places(metric) for metric in self.metrics}
         records = []
@@ -98,13 +126,51 @@ class Ranking:
         """Write `to_records` as CSV."""
         from jaxte import report
 
-        Path(path).write_text(report.to_csv(self), encoding="utf-8")
+        Path(path).write_text(report.to_csv(self), encoding="utf-8", newline="")
+
+    @classmethod
+    def from_csv(cls, source: str | Path) -> Ranking:
+        """Read what `to_csv` wrote, a path or the text itself; it has no notes and no meta.
+
+        Raises:
+            InputError: for a file that cannot be read, or is none of a ranking.
+        """
+        with _reading(source) as text:
+            records = [
+                {key: value for key, value in row.items() if value != "" or key == "model"}
+                for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            ]
+            models, metrics = (
+                tuple(dict.fromkeys(str(r[key]) for r in records)) for key in ("model", "metric")
+            )
+            places = [int(r["rank"]) if "rank" in r else None for r in records]
+            for precision in ("float64", "float32"):  # that in which these ranks are those of ties
+                found = cls(models, metrics, (), {"precision": precision}, *_parts(records))
+                if places == [record["rank"] for record in found.to_records()]:
+                    break
+        return found
 
     def to_json(self, path: str | Path) -> None:
         """Write models, metrics, notes, meta and `to_records` as JSON."""
         from jaxte import report
 
-        Path(path).write_text(report.to_json(self), encoding="utf-8")
+        Path(path).write_text(report.to_json(self), encoding="utf-8", newline="")
+
+    @classmethod
+    def from_json(cls, source: str | Path) -> Ranking:
+        """Read what `to_json` wrote, a path or the text itself.
+
+        Raises:
+            InputError: for a file that cannot be read, or is none of a ranking.
+        """
+        with _reading(source) as text:
+            content = json.loads(text)
+            models, metrics, notes = (
+                tuple(map(str, content[key])) for key in ("models", "metrics", "notes")
+            )
+            found = cls(models, metrics, notes, dict(content["meta"]), *_parts(content["records"]))
+            found.to_records()  # or a record is missing
+        return found
 
     def to_markdown(self) -> str:
         """The table as Markdown."""
@@ -128,15 +194,28 @@ class Ranking:
 
         return report.to_html(self)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ranking):
+            return NotImplemented
+        return self._content() == other._content()
+
+    def _content(self) -> tuple[Any, ...]:
+        """What two equal rankings have in common; texts, because NaN differs from NaN."""
+        pairs = [(model, metric) for metric in self.metrics for model in self.models]
+        scores = [(repr(self.score(*pair)), self.status(*pair)) for pair in pairs]
+        terms = [repr(sorted(self.terms(*pair).items())) for pair in pairs]
+        return self.models, self.metrics, scores, terms
+
+    def _groups(self, metric: str) -> list[list[str]]:
+        """The models that have a score, in groups of ties, best first."""
+        scored = {m: self.score(m, metric) for m in self.models if self.status(m, metric) == "ok"}
+        return tie_groups(scored, str(self.meta.get("precision", "float64")))
+
     def _places(self, metric: str) -> dict[str, int]:
-        """The place of every model that has a score, from one pass over the order."""
+        """The place of every model that has a score."""
         places: dict[str, int] = {}
-        place, last = 0, None
-        for count, model in enumerate(self.order(metric), start=1):
-            score = self.score(model, metric)
-            if score != last:
-                place, last = count, score
-            places[model] = place
+        for group in self._groups(metric):
+            places |= dict.fromkeys(group, len(places) + 1)
         return places
 
     def _key(self, model: str, metric: str) -> tuple[str, str]:
@@ -146,3 +225,44 @@ class Ranking:
             if name not in known:
                 raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(known)}")
         return model, metric
+
+
+@contextmanager
+def _reading(source: str | Path) -> Iterator[str]:
+    """The text of a file, or text itself; what goes wrong with it is an `InputError`."""
+    is_text = isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{"))
+    where = "the text" if is_text else str(source)
+    try:
+        if is_text:
+            yield str(source)
+        else:
+            with open(source, encoding="utf-8-sig", newline="") as file:
+                text = file.read()
+            yield text
+    except OSError as error:
+        raise InputError(f"{where} cannot be read: {error.strerror or error}") from None
+    except (csv.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where} is no ranking that to_csv or to_json wrote ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _parts(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str], Any], ...]:
+    """Scores, statuses and terms from records, as the fields of a `Ranking`."""
+    scores, statuses, terms = {}, {}, {}
+    for record in records:
+        key = str(record["model"]), str(record["metric"])
+        if key in scores:
+            raise ValueError(f"{key[0]} has two records of {key[1]}")
+        scores[key] = _number(record.get("score"))
+        statuses[key] = str(record["status"])
+        own = {term: _number(value) for term, value in record.items() if term not in _COLUMNS}
+        if own:
+            terms[key] = own
+    if not scores:
+        raise ValueError("it has no records")
+    return scores, statuses, terms
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

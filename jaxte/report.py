@@ -294,10 +294,14 @@ def _css(cell: Cell) -> str:
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     """Records as CSV: a column for every key that occurs, an empty field where there is none."""
     fields = dict.fromkeys(key for record in records for key in record)
+    rows = [{key: _plain(value) for key, value in record.items()} for record in records]
+    # before Python 3.13 the module leaves a lone "\r" unquoted, which ends the line for a reader
+    lone = any("\r" in text for row in rows for text in row.values() if isinstance(text, str))
+    quoting = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
+    writer = csv.DictWriter(stream, list(fields), lineterminator="\n", quoting=quoting)
     writer.writeheader()
-    writer.writerows({k: _plain(v) for k, v in record.items()} for record in records)
+    writer.writerows(rows)
     return stream.getvalue()
 
 

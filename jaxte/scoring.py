@@ -6,10 +6,9 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxte import _inputs, _notes, pool, streaming
+from jaxte._devices import device_of
 from jaxte._mesh import Layout, agree, layout_of
 from jaxte._precision import precision_context
 from jaxte.errors import InputError, said
@@ -123,7 +123,8 @@ def rank(
     names = tuple(str(name) for name in features)
 
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
-    with precision_context(precision):
+    device = device_of(*features.values(), mesh=mesh)
+    with precision_context(precision, device):
         whole = "mesh" if mesh is not None else "perturb" if perturb is not None else ""
         try:
             candidates, streams, problems, labels = _sorted_out(
@@ -146,12 +147,12 @@ def rank(
         with _reporter(progress) as report:
             number = None if classes is None else len(classes)
             task = pool.Task(tuple(chosen), options, number, perturb, layout)
-            found = _score_all(candidates, rows, task, memory_limit, report)
+            found = _score_all(candidates, rows, task, memory_limit, report, problems)
             streamed = streaming.score_all(
                 streams, task, num_classes, memory_limit, report, reading
             )
         problems |= streamed.problems
-        if not candidates and len(streamed.problems) == len(streams):
+        if len(problems) == len(names):
             raise _none_left(problems)
         classes = streamed.classes if classes is None else classes
         number = None if classes is None else len(classes)
@@ -164,6 +165,7 @@ def rank(
     notes = [] if named is None else [f"{len(named)} classes: {listed(named)}"]
     for metric in chosen:
         parts = found[metric.name] | streamed.parts[metric.name]
+        parts = {name: parts[name] for name in names if name in parts}  # not as they were ready
         combined = _combined(metric, parts, normalize)
         for name in names:
             key = (name, metric.name)
@@ -181,7 +183,7 @@ def rank(
         "normalize": normalize,
         "options": {name: dict(value) for name, value in options.items()},
         "seconds": time.perf_counter() - started,
-        "device": jax.devices()[0].device_kind,
+        "device": device.device_kind,
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
@@ -189,7 +191,7 @@ def rank(
         models=names,
         metrics=tuple(metric.name for metric in chosen),
         notes=tuple(notes),
-        meta=MappingProxyType(meta),
+        meta=meta,
         _scores=scores,
         _statuses=statuses,
         _terms=terms,
@@ -245,7 +247,10 @@ def _sorted_out(
 
 
 def _none_left(problems: Mapping[str, str]) -> InputError:
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in problems.items():
+        by_reason.setdefault(reason, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
     return InputError(f"no model can be scored. {reasons}")
 
 
@@ -312,16 +317,21 @@ def _score_all(
     task: pool.Task,
     memory_limit: int,
     report: Progress,
+    problems: dict[str, str],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Metric -> model -> named parts."""
+    """Metric -> model -> named parts; models that cannot be scored are added to the problems."""
     found: dict[str, dict[str, dict[str, float]]] = {metric.name: {} for metric in task.metrics}
     if candidates:
         report(0, len(candidates), "compiling")
-    results = pool.score(task, candidates, rows, memory_limit=memory_limit)
-    for done, (bucket, name, parts) in enumerate(results, 1):
-        for metric, values in parts.items():
-            found[metric][name] = values
-        report(done, len(candidates), f"width {bucket.width}")
+    # closed here: an error's traceback would keep it, and what it has under way, alive
+    with closing(pool.score(task, candidates, rows, memory_limit=memory_limit)) as results:
+        for done, (bucket, name, parts) in enumerate(results, 1):
+            if isinstance(parts, Exception):
+                problems[name] = said(parts)
+            else:
+                for metric, values in parts.items():
+                    found[metric][name] = values
+            report(done, len(candidates), f"width {bucket.width}")
     return found
 
 

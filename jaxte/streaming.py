@@ -18,6 +18,7 @@ from jax import Array
 
 from jaxte import _inputs, moments, pool, sources
 from jaxte._blocks import Block, Blocks
+from jaxte._devices import platform_of
 from jaxte.errors import InputError, said
 from jaxte.intake import as_features
 from jaxte.metrics import Metric
@@ -76,7 +77,7 @@ def pays(rows: int, width: int, memory_limit: int) -> bool:
     and on CPUs long ones, which are faster in slices.
     """
     dtype = jnp.zeros(()).dtype
-    many = dtype == jnp.float64 and jax.default_backend() == "cpu" and rows > _MANY
+    many = dtype == jnp.float64 and platform_of() == "cpu" and rows > _MANY
     return rows >= width and (many or rows * width * dtype.itemsize > memory_limit)
 
 

@@ -1,8 +1,10 @@
 """Functions compiled ahead: the same values, compiled once, and errors that are not kept."""
 
+import gc
+import subprocess
+import sys
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,9 +17,9 @@ from threadpoolctl import threadpool_info
 
 import jaxte
 from jaxte import _looking, _programs, pool
-from jaxte._cores import Budget, one_blas_thread
+from jaxte._cores import Threads, one_blas_thread
 from jaxte._mesh import layout_of
-from jaxte._programs import HASTY, LEAN, Program, forget, side_by_side
+from jaxte._programs import HASTY, LEAN, Program, forget, in_context
 from jaxte.metrics import _look
 
 
@@ -30,15 +32,23 @@ def test_it_is_the_function_and_compiles_once() -> None:
 
     program = Program(double)
     x = np.arange(3, dtype=np.float32)
-    with side_by_side() as executor:
-        shapes = []
-        program.start(executor, x, then=lambda out: shapes.append(out.shape))
-        program.start(executor, x)
+    shapes = []
+    with ThreadPoolExecutor(4) as executor:
+        for _ in range(8):
+            executor.submit(program.compiled, x, then=lambda out: shapes.append(out.shape))
         for _ in range(2):
             np.testing.assert_array_equal(program(x), 2 * x)
     assert traced == [(3,)]
-    assert shapes == [(3,)]
-    np.testing.assert_array_equal(program(jnp.asarray(x)), 2 * x)  # on its device, by jit
+    assert len(shapes) <= 1  # none if this thread was the first
+    np.testing.assert_array_equal(program(jnp.asarray(x)), 2 * x)
+    assert traced == [(3,)]
+    np.testing.assert_array_equal(program(jax.device_put(x, jax.devices()[0])), 2 * x)
+
+
+def test_the_shapes_of_the_result_are_told_before_it_is_compiled() -> None:
+    told = []
+    Program(lambda x: x[:2]).compiled(np.arange(3.0), then=lambda out: told.append(out.shape))
+    assert told == [(2,)]
 
 
 def test_both_precisions_are_kept_apart() -> None:
@@ -52,8 +62,10 @@ def test_both_precisions_are_kept_apart() -> None:
 def test_threads_work_in_the_precision_of_the_caller() -> None:
     program = Program(lambda x: x + jnp.zeros(()))
     x = np.ones(3, np.float32)
-    with side_by_side() as executor, jax.enable_x64(True):
-        assert program.start(executor, x).result()(x).dtype == jnp.float64
+    with jax.enable_x64(True), Threads(1) as threads:
+        threads.submit("key", in_context(lambda: program(x)))
+        key, found = threads.result()
+    assert (key, found.dtype) == ("key", jnp.float64)
 
 
 def test_a_failure_is_raised_and_may_be_mended() -> None:
@@ -66,8 +78,9 @@ def test_a_failure_is_raised_and_may_be_mended() -> None:
         return x
 
     program, x = Program(fragile), np.ones(2)
-    with side_by_side() as executor, pytest.raises(ValueError, match="not yet"):
-        program.start(executor, x).result()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not yet"):
+            program(x)
     broken.clear()
     np.testing.assert_array_equal(program(x), x)
 
@@ -102,34 +115,19 @@ def test_how_it_is_compiled_does_not_change_what_it_gives(options: Mapping[str, 
 
 
 def test_only_the_last_executables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Linux grants a process so many mappings, and crashes it at the next."""
+    """Each takes a megabyte or two."""
     monkeypatch.setattr(_programs, "_KEPT", 3)
     forget()
     program = Program(lambda x: x + 1)
-    one, two, three = (program.start(None, np.ones(size)) for size in (1, 2, 3))
-    assert program.start(None, np.ones(1)) is one
-    program.start(None, np.ones(4))
-    assert program.start(None, np.ones(1)) is one
-    assert program.start(None, np.ones(2)) is not two
-    assert program.start(None, np.ones(3)) is not three
+    one, two, three = (program.compiled(np.ones(size)) for size in (1, 2, 3))
+    assert program.compiled(np.ones(1)) is one
+    program.compiled(np.ones(4))
+    assert program.compiled(np.ones(1)) is one
+    assert program.compiled(np.ones(2)) is not two
+    assert program.compiled(np.ones(3)) is not three
     assert len(_programs._made) == 3
     forget()
     assert not _programs._made
-
-
-def test_models_side_by_side_stay_below_the_memory_limit() -> None:
-    budget, held, most = Budget(10), [], []
-
-    def hold(size: int) -> None:
-        with budget.holding(size):
-            held.append(min(size, 10))
-            most.append(sum(held))
-            time.sleep(0.002)
-            held.remove(min(size, 10))
-
-    with ThreadPoolExecutor(8) as executor:
-        list(executor.map(hold, [3, 4, 11, 5, 2, 6, 10, 1] * 3))
-    assert max(most) == 10
 
 
 def test_blas_has_its_threads_back_once_nobody_needs_them_kept() -> None:
@@ -189,9 +187,111 @@ def test_no_lapack_call_of_a_pool_is_batched(x64: None) -> None:
         layout.place(np.ones((4, 60)), "models"),
         layout.place(np.full(4, 16), "models"),
     ]
-    text = program._jitted.lower(*given).as_text()
+    text = program.lowered(*given).as_text()
     calls = [line for line in text.splitlines() if "@lapack_" in line]
     assert calls
     for call in calls:
         first = call[call.rindex(" : (") :].partition("tensor<")[2].partition(">")[0]
         assert first.count("x") == 2, call  # rows x columns x type
+
+
+# --- mappings of memory ---------------------------------------------------------------------------
+
+
+def _mapped() -> int:
+    gc.collect()
+    return _programs._mappings()
+
+
+def _problem(n: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(n).normal(size=(n, 6)), np.arange(n) % 3
+
+
+def _ranked(n: int, **options: Any) -> float:
+    x, y = _problem(n)
+    return jaxte.rank({"m": x}, y, metrics="face", **options).score("m", "face")
+
+
+def _streamed(n: int) -> float:
+    x, y = np.random.default_rng(n).normal(size=(60, n)), np.arange(60) % 3
+    return jaxte.rank({"m": [x[:30], x[30:]]}, y, metrics="face").score("m", "face")
+
+
+def _on_a_mesh(n: int) -> float:
+    return _ranked(n, mesh=jax.make_mesh((1,), ("samples",)))
+
+
+ROUTES: dict[str, Callable[[int], float]] = {
+    "memory": _ranked,
+    "mesh": _on_a_mesh,
+    "perturbed": lambda n: _ranked(n, perturb="pca"),
+    "streamed": _streamed,
+    "metric": lambda n: float(jaxte.metrics.face(*_problem(n))),
+}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts mappings")
+
+
+@linux
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_is_forgotten_gives_its_mappings_back(route: str) -> None:
+    score = ROUTES[route]
+    score(20)
+    forget()
+    before = _mapped()
+    first = score(21)
+    grown = _mapped() - before
+    assert grown > 10
+    forget()
+    assert _mapped() - before < grown / 3
+    assert score(21) == first
+
+
+@linux
+@pytest.mark.parametrize("route", ROUTES)
+def test_programs_go_before_the_mappings_are_used_up(
+    route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget()
+    room = 300
+    monkeypatch.setattr(_programs, "_OFTEN", 1)
+    monkeypatch.setattr(_programs._watch, "most", _mapped() + 2 * room)
+    monkeypatch.setattr(_programs._watch, "bound", _mapped() + room)
+    dropped = []
+    monkeypatch.setattr(
+        _programs, "forget", lambda kept, forget=forget: dropped.append(kept) or forget(kept)
+    )
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)  # that of last resort
+    for n in range(24, 220, 7):
+        ROUTES[route](n)
+        if dropped:
+            break
+    assert dropped
+    assert _mapped() < _programs._watch.most
+
+
+@linux
+def test_where_others_use_the_mappings_up_the_caches_of_jax_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cleared: list[int] = []
+    monkeypatch.setattr(_programs, "_OFTEN", 1)
+    monkeypatch.setattr(_programs._watch, "most", _mapped() + 10)
+    monkeypatch.setattr(_programs._watch, "bound", 0)
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(1))
+    jax.jit(lambda x: x * 3)(np.ones(7, np.float32))
+    assert cleared
+
+
+@linux
+@pytest.mark.slow
+def test_three_hundred_shapes_in_one_call() -> None:
+    """Of which each takes some hundred mappings: in a process of its own, which may crash."""
+    code = (
+        "import numpy as np, jaxte; from jaxte import _programs\n"
+        "y = {str(n): np.arange(n) % 3 for n in range(40, 340)}\n"
+        "x = {k: np.random.default_rng(0).normal(size=(len(v), 6)) for k, v in y.items()}\n"
+        "found = jaxte.rank(x, y)\n"
+        "assert all(len(found.order(m)) == 300 for m in found.metrics)\n"
+        "assert _programs._mappings() < _programs._watch.most * 3 // 4\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=900)

@@ -213,14 +213,17 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
     import jax
     import numpy as np
 
+    from jaxte._devices import platform_of
     from jaxte._inputs import InputError
 
     if not team.shares:
         return None
-    here, number = jax.local_device_count(), team.devices
+    platform = platform_of()
+    here, number = jax.local_device_count(platform), team.devices
     if number is not None and here < number:
-        raise InputError(f"--devices {number}: there are {here} ({jax.default_backend()}) here")
-    rows = [[d for d in jax.devices() if d.process_index == p] for p in range(team.processes)]
+        raise InputError(f"--devices {number}: there are {here} ({platform}) here")
+    devices = jax.devices(platform)
+    rows = [[d for d in devices if d.process_index == p] for p in range(team.processes)]
     chosen = [device for row in rows for device in row[:number]]
     return jax.sharding.Mesh(np.array(chosen), ("samples",))
 

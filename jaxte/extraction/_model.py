@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxte._cores import cores
 from jaxte._inputs import InputError
 from jaxte.extraction._arrays import host
 from jaxte.extraction.pooling import LEVELS, Pool, label
@@ -148,7 +149,7 @@ def fingerprint(model: Model) -> str:
     """
     found = hashlib.sha256(json.dumps(model.card, sort_keys=True).encode())
     # hashing lets other threads run; one array is looked at by each
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for name, one in pool.map(_hashed, _named(model.params)):
             found.update(f"\0{name}\0".encode())
             found.update(one)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from jaxte._devices import platform_of
 from jaxte._inputs import InputError
 from jaxte._mesh import Layout, layout_of
 from jaxte._progress import Progress, reporter
@@ -316,7 +317,8 @@ def _work(
             store(lambda: rows, begun.batch, begun.name)
         first = stored
         # a CPU would work on several batches at once, and its caches hold only one
-        ahead = 1 if jax.default_backend() == "cpu" else 2
+        mesh = None if forward.layout is None else forward.layout.mesh
+        ahead = 1 if platform_of(*jax.tree.leaves(forward.params), mesh=mesh) == "cpu" else 2
         with Later(ahead, threaded=named) as later:
             for batch in batches:
                 fetch = forward(batch, targets, first)

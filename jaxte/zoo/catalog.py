@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxte import _optional as optional
+from jaxte._cores import cores
 from jaxte._inputs import InputError
 from jaxte.zoo.artefacts import read_json
 from jaxte.zoo.images import prepare
@@ -254,7 +254,7 @@ def extract_all(
         return {m.name: {t: m.features(images[t]) for t in chosen} for m in models}
 
     found: dict[str, dict[str, np.ndarray]] = {}
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         for job in as_completed([pool.submit(run, models) for models in groups.values()]):
             for name, by_target in job.result().items():
                 found[name] = by_target

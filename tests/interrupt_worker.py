@@ -1,0 +1,142 @@
+"""Scores a small pool again and again, interrupted at random, and after each time once in peace.
+
+Run as a script with a way to interrupt and a number of rounds: it says how often it did, or, where
+anything waits for ever, where that is, and exits with 1.
+"""
+
+import ctypes
+import faulthandler
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxte import _cores, _programs, pool
+from jaxte._programs import Finish
+from jaxte.metrics import Metric
+
+RANDOM = random.Random(0)
+
+
+def parts(look: Any) -> dict[str, Any]:
+    x = look.row.features
+    return {"score": jnp.linalg.cholesky(x.T @ x + jnp.eye(x.shape[1])).sum(), "unsure": False}
+
+
+# cheap to compile, and with all that a metric may have
+TOY = Metric(
+    name="toy",
+    function=parts,
+    parts=parts,
+    passes=parts,
+    paper="",
+    tasks=("classification",),
+    range=(0.0, 1.0),
+    cost="",
+    reduce=lambda look: look.row.features.sum(axis=0),
+    finish=Finish(
+        lambda left: {"score": left.sum(), "unsure": left[0] > 0},
+        lambda left, xp: xp.pad(left, (0, 64 - len(left))),
+    ),
+)
+Y = np.arange(60) % 3
+POOL = [
+    pool.Candidate(f"{n}", np.random.default_rng(n).normal(size=(n, 16)), Y[:n], None)
+    for n in range(40, 46)
+]
+
+
+def scores(interrupt: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    task = pool.Task((TOY,), {}, 3, None)
+    found = {}
+    for done, (_, name, result) in enumerate(pool.score(task, POOL, memory_limit=1 << 20)):
+        found[name] = result
+        if done == 2:
+            interrupt()
+    return found
+
+
+def at_work() -> list[int]:
+    """The threads of a pool."""
+
+    def whose(frame: Any) -> Iterator[Any]:
+        while frame is not None:
+            yield frame.f_code
+            frame = frame.f_back
+
+    code = _cores._work.__code__
+    return [one for one, frame in sys._current_frames().items() if code in whose(frame)]
+
+
+def raised_in(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+@contextmanager
+def interrupted(how: str, delay: float) -> Iterator[Callable[[], None]]:
+    """What the consumer is to do after a few models; meanwhile an interrupt may come."""
+    main = threading.get_ident()
+
+    def fail() -> None:
+        raise KeyboardInterrupt
+
+    def in_a_worker() -> None:
+        threads = at_work()
+        if threads:
+            raised_in(RANDOM.choice(threads), SystemExit)
+
+    timers = {
+        "cell": lambda: raised_in(main, KeyboardInterrupt),
+        "exit": lambda: raised_in(main, SystemExit),
+        "worker": in_a_worker,
+    }
+    timer = threading.Timer(delay, timers.get(how, lambda: None))
+    if how == "signal":
+        signal.setitimer(signal.ITIMER_REAL, delay)
+    timer.start()
+    try:
+        yield fail if how == "consumer" else lambda: None
+        timer.join()
+        time.sleep(0.001)  # one that is late comes here
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        timer.cancel()
+
+
+def main(how: str, rounds: int) -> None:
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    expected = scores()
+    _programs.forget()
+    started = time.perf_counter()
+    scores()
+    takes = time.perf_counter() - started
+    count = 0
+    for _ in range(rounds):
+        faulthandler.dump_traceback_later(30, exit=True)
+        _programs.forget()
+        try:
+            with interrupted(how, RANDOM.uniform(0, takes)) as interrupt:
+                scores(interrupt)
+        except (KeyboardInterrupt, SystemExit):
+            count += 1
+        for _ in range(100):  # one that has not come to a job yet ends at once
+            if not at_work():
+                break
+            time.sleep(0.01)
+        assert not at_work()
+        assert how == "worker" or all(one.done() for one in _programs._made.values())
+        assert not _cores._users
+        assert scores() == expected
+    faulthandler.cancel_dump_traceback_later()
+    sys.stdout.write(f"{count}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

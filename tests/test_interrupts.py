@@ -1,0 +1,84 @@
+"""Whatever interrupts a ranking, nothing is left running and the next one works."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import interrupt_worker
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import _cores, _programs, pool
+
+WORKER = Path(__file__).parent / "interrupt_worker.py"
+HOW = ("signal", "cell", "exit", "worker", "consumer")
+
+
+def interrupt(how: str, rounds: int) -> int:
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+    worker = subprocess.run(
+        [sys.executable, str(WORKER), how, str(rounds)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    return int(worker.stdout)
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_at_any_point(how: str) -> None:
+    assert interrupt(how, 8) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", HOW)
+def test_at_many_points(how: str) -> None:
+    assert interrupt(how, 100) > 25
+
+
+class _StoppedError(BaseException):
+    """Neither an error nor the user's wish."""
+
+
+@pytest.fixture
+def kinds() -> Iterator[dict[str, np.ndarray]]:
+    _programs.forget()  # so that there is something to compile
+    y = np.arange(50) % 3
+    yield {f"{n}": np.random.default_rng(n).normal(size=(50, n)) + y[:, None] for n in (4, 20, 40)}
+    assert not interrupt_worker.at_work()
+    assert not _cores._users
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, _StoppedError, RuntimeError])
+def test_what_a_progress_function_raises_is_raised_and_ends_the_work(
+    error: type[BaseException], kinds: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_COMPILATION", 0)  # a program for each
+
+    def stop(done: int, total: int | None, label: str) -> None:
+        if done == 1:
+            raise error
+
+    y = np.arange(50) % 3
+    with pytest.raises(error) as kept:  # with its traceback, as a notebook keeps it
+        jaxte.rank(kinds, y, metrics="face", progress=stop)
+    assert not interrupt_worker.at_work()
+    assert not _cores._users
+    assert len(jaxte.rank(kinds, y, metrics="face").order("face")) == 3
+    del kept
+
+
+def test_who_loses_interest_ends_the_work() -> None:
+    _programs.forget()
+    task = pool.Task((interrupt_worker.TOY,), {}, 3, None)
+    with closing(pool.score(task, interrupt_worker.POOL, memory_limit=1 << 20)) as results:
+        next(iter(results))
+    assert not interrupt_worker.at_work()
+    assert not _cores._users
