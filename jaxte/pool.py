@@ -27,7 +27,6 @@ __all__ = [
     "Form",
     "Task",
     "buckets",
-    "reason",
     "score",
 ]
 

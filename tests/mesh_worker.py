@@ -87,7 +87,33 @@ def on_devices() -> dict[str, Any]:
     found["perturbed"] = message(**first, mesh=mesh_of({"samples": 4}), perturb="spread")
     moved = first | {"metrics": "face", "perturb": "spread"}
     found["perturbed models"] = told(jaxte.rank(**moved, mesh=mesh_of({"models": 4})))
-    return found
+    return found | {"placed": placed(first), "copied": copied}
+
+
+copied: list[int] = []  # sizes of the arrays of JAX that came to the host
+
+
+def placed(arguments: Case) -> dict[str, Any]:
+    """Features that lie on the devices already: on all of them, or on one that is not the first."""
+    mesh = mesh_of({"models": 2, "samples": 2})
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    with jax.enable_x64(True):
+        features = {
+            name: jax.device_put(x, jax.devices()[2] if name == "narrow" else everywhere)
+            for name, x in arguments["features"].items()
+        }
+    plain = np.asarray
+
+    def counted(array: Any, *rest: Any, **options: Any) -> Any:
+        if isinstance(array, jax.Array):
+            copied.append(array.size)
+        return plain(array, *rest, **options)
+
+    np.asarray = counted
+    try:
+        return told(jaxte.rank(**arguments | {"features": features}, mesh=mesh))
+    finally:
+        np.asarray = plain
 
 
 def in_processes(index: int, address: str) -> dict[str, Any]:
@@ -102,6 +128,10 @@ def in_processes(index: int, address: str) -> dict[str, Any]:
     if index == 1:
         models["middle"] = np.full_like(models["middle"], np.nan)
     found["broken"] = told(jaxte.rank(**given | {"features": models}))
+    order = np.argsort(first["targets"], kind="stable")[own]  # the first lacks two of the classes
+    texts = np.array(["ant", "bee", "cat", "dog"])[first["targets"][order]]
+    models = {name: x[order] for name, x in first["features"].items()}
+    found["texts"] = told(jaxte.rank(**given | {"features": models, "targets": texts}))
     other = {f"{name}-{index}": x for name, x in models.items()}
     return found | {"names": message(**given | {"features": other})}
 

@@ -86,6 +86,11 @@ def test_perturbed_models_may_be_spread_but_not_their_samples(on_devices: dict[s
     assert "all rows of a model on one device" in on_devices["perturbed"]
 
 
+def test_features_on_the_devices_stay_there(on_devices: dict[str, Any]) -> None:
+    assert_equal(on_devices["placed"], on_one_device("samples"), 1e-10)
+    assert 0 < max(on_devices["copied"]) <= mesh_worker.N
+
+
 def test_a_mesh_that_will_not_do(on_devices: dict[str, Any]) -> None:
     assert "mesh is a int, not a jax.sharding.Mesh" in on_devices["no mesh"]
     assert "axis 'rows'" in on_devices["other axis"]
@@ -106,6 +111,8 @@ def test_two_processes_with_rows_of_their_own() -> None:
     first, second = results(*(start(str(i), address, devices=2) for i in range(2)))
     assert first["whole"] == second["whole"]
     assert_equal(first["whole"], on_one_device("samples"), 1e-10)
+    assert first["texts"] == second["texts"]
+    assert_equal(first["texts"], on_one_device("samples"), 1e-10)
     # a model that the second process cannot score
     assert "process 1 cannot score it" in first["broken"]["middle logme"][1]
     assert "NaN" in second["broken"]["middle logme"][1]

@@ -344,7 +344,7 @@ def test_failures_of_labels_that_come_with_batches() -> None:
     assert found.order("sfda") == ["good"]
     for model, reason in reasons.items():
         assert reason in found.status(model, "logme")
-    with pytest.raises(jaxte.InputError, match=r"batch 3: labels contain -1|batch \d+: labels"):
+    with pytest.raises(jaxte.InputError, match="labels contain -1, first in row 50"):
         rank({"low": Loader(X, low)})
     x, y = regression(90, 7)
     y[33] = np.nan

@@ -121,7 +121,7 @@ def test_label_maps() -> None:
         ([], {}, "holds no rows"),
         ([0, None], {}, "row 1 has no label"),
         ([1.0, np.nan], {}, "row 1 has no label"),
-        ([[1.0, 2], [np.inf, 0]], {}, "row 1 has no label"),
+        ([[1.0, 2], [np.inf, 0]], {}, "row 1 has a label that is missing or not finite"),
         (
             ["a", "z"],
             {"classes": ("a", "b")},
