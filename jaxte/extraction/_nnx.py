@@ -14,18 +14,10 @@ import numpy as np
 from flax import nnx
 
 from jaxte._inputs import InputError
-from jaxte.extraction._arrays import called, main
-from jaxte.extraction._layers import (
-    NAMED,
-    PENULTIMATE,
-    Apply,
-    Network,
-    Seen,
-    Watched,
-    of_type,
-    unknown,
-)
+from jaxte.extraction._arrays import called
+from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown
 from jaxte.extraction._model import Model, Request, Static, qualified
+from jaxte.extraction._outputs import NAMED, PENULTIMATE, split
 from jaxte.extraction.preprocess import zoo_images
 
 __all__ = ["from_nnx", "from_zoo"]
@@ -51,7 +43,7 @@ class _Module(Network):
         for node in {id(node): node for node in nodes.values()}.values():
             kind: Any = type(node)
             object.__setattr__(node, "__class__", _watched(kind))
-        output = main(called(module, type(module).__call__, inputs), "the model")
+        output = called(module, type(module).__call__, inputs)
         seen = {path: getattr(node, _MARK, None) for path, node in nodes.items()}
         for path in paths:
             if seen[path] is None:
@@ -79,12 +71,12 @@ def from_nnx(given: nnx.Module, request: Request) -> Model:
     network = _Module(Static(nnx.split(copy)[0]))
     params = nnx.split(copy)[1]
     layers = request.layers or (PENULTIMATE,)
-    for layer in layers:
+    for layer, _ in map(split, layers):
         if layer not in NAMED:
             _at(copy, layer)  # or an error, before any work
     return Model(
         name=request.name or type(given).__name__,
-        apply=Apply(network, layers, request.pool, request.level, request.compute_dtype),
+        apply=Apply.of(network, layers, request),
         layers=layers,
         params=params,
         prepare=request.prepare,
@@ -99,7 +91,7 @@ def from_zoo(given: Any, request: Request) -> Model:
         request = request._replace(prepare=zoo_images)
     layers = request.layers or (PENULTIMATE,)
     network = _Module(Static(given._graphdef))
-    body = Apply(network, layers, request.pool, request.level, request.compute_dtype)
+    body = Apply.of(network, layers, request)
     normal = {
         key: np.asarray(given.card["normalisation"][key], np.float32) for key in ("mean", "std")
     }
@@ -156,7 +148,7 @@ def _watched(kind: Any) -> Any:
         output = kind.__call__(self, *args, **kwargs)
         taken = args[0] if args else next(iter(kwargs.values()), None)
         taken = taken if hasattr(taken, "shape") else None
-        setattr(self, _MARK, _Passed((taken, main(output, kind.__name__))))
+        setattr(self, _MARK, _Passed((taken, output)))
         return output
 
     body = {"__call__": functools.wraps(kind.__call__)(call), "__module__": kind.__module__}

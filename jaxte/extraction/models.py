@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 
-from jaxte._inputs import InputError
+from jaxte._inputs import InputError, choose
 from jaxte._optional import is_a
 from jaxte.extraction._callables import from_callable
 from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint
+from jaxte.extraction._outputs import LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
@@ -37,6 +38,7 @@ def as_model(
     compute_dtype: str | None = None,
     max_length: int | None = None,
     traced: bool | None = None,
+    layout: str | None = None,
 ) -> Model:
     """One kind of model of whatever gives features; what is given is never changed.
 
@@ -50,6 +52,10 @@ def as_model(
     * "hidden/i": state i of a transformers model, from 0 (embeddings), or block i of a timm model;
       -1 is the last; i alone means the same.
     * "last_hidden_state" (the default for texts), "pooler_output": of a transformers model.
+
+    Where a model or a module returns several arrays, "[...]" picks one: "output[0]",
+    "blocks/3[1][logits]". Of models with an encoder and a decoder the encoder is run, of those of
+    images and texts (CLIP, SigLIP) what fits the data.
 
     Features come back as float32, whatever the model computes in (float64 as that).
 
@@ -73,6 +79,9 @@ def as_model(
             computes under autocast.
         max_length: tokens at which texts are cut; by default what the model can take, 512 at most.
         traced: whether JAX can trace a function; by default the first batch shows it.
+        layout: "NHWC" or "NCHW", of layers with four axes or more. By default that of the
+            framework: channels are first in torch, last in JAX and Flax; of other arrays it has
+            to be said.
 
     Returns:
         A `Model`.
@@ -101,9 +110,12 @@ def as_model(
     if compute_dtype is not None and compute_dtype not in _TYPES:
         known = ", ".join(map(repr, _TYPES))
         raise InputError(f"unknown compute_dtype {compute_dtype!r}: choose one of {known}")
+    if layout is not None:
+        choose("layout", layout, LAYOUTS)
     prepare = _preparing(prepare, given, max_length, level)
     names = None if layers is None else _names(layers)
-    request = Request(names, pool, name, variables, prepare, level, compute_dtype, max_length)
+    asked = (names, pool, name, variables, prepare, level, compute_dtype, max_length, layout)
+    request = Request(*asked)
     if isinstance(given, Model):
         return _changed(given, request)
     return _made(given, request, traced)
@@ -253,8 +265,8 @@ def _changed(given: Model, request: Request) -> Model:
     fixed = request._replace(layers=None, name=None, prepare=None, level="example")
     if fixed != Request(None, "mean", None, None, None, "example", None, None):
         raise InputError(
-            f"{given.name} is a Model already: pool, variables, compute_dtype and max_length are "
-            "given when it is made (as_model)"
+            f"{given.name} is a Model already: pool, variables, compute_dtype, max_length and "
+            "layout are given when it is made (as_model)"
         )
     if request.level not in ("example", given.level):
         raise InputError(f"{given.name} is of level {given.level!r}, not {request.level!r}")
