@@ -16,10 +16,11 @@ from jaxte._inputs import InputError
 from jaxte._mesh import SAMPLES, Layout
 from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
+from jaxte.extraction._evaluation import compare, is_half, order, reordered
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
 from jaxte.extraction.models import Model, settled
 
-__all__ = ["Forward", "Rows"]
+__all__ = ["Forward", "Rows", "named"]
 
 LOGITS, VALID = "logits", "valid"
 
@@ -73,10 +74,44 @@ class Forward:
         # of examples nothing has to be known before; the step looks at the outputs by itself
         grid = self.grid(inputs) if self.model.level != "example" else ()
         chosen = targets.of(batch.labels, batch.number, grid, first)
-        given = self._placed(inputs, _places(chosen, self.size))
-        with _naming(self.model):
+        places = _places(chosen, self.size)
+        given = self._placed(inputs, places)
+        with named(self.model):
             outputs = self._compiled()(self.params, *given)
+            if self.unchecked(inputs, self.model.apply):
+                again = self._placed(*reordered((inputs, places)))
+                self.check(outputs, self._compiled()(self.params, *again))
         return lambda: self._rows(outputs, chosen, batch)
+
+    def unchecked(self, inputs: Any, owner: Any) -> bool:
+        """Whether nobody has seen yet that this function is in evaluation mode; true only once.
+
+        The zoo's models are known, and a `Model` made by hand has no card.
+        """
+        if self.model.card.get("kind") in (None, "zoo"):
+            return False
+        shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), inputs)
+        seen = kept(owner, "checked", lambda _: [])
+        if shapes in seen:
+            return False
+        seen.append(shapes)
+        return True
+
+    def check(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+        """Raise `InputError` if the outputs of two passes show that the model is training."""
+        layers = self.model.layers
+        rows = order(len(first[layers[0]]))
+        one, other = (
+            {name: np.asarray(x[name]).astype(np.float64) for name in layers}
+            for x in (first, second)
+        )
+        one = {name: x[rows] for name, x in one.items()}
+        compare(one, other, self.half(first))
+
+    def half(self, outputs: Any) -> bool:
+        """Whether the arithmetic or the features have 16 bits."""
+        asked = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
+        return asked or is_half(self.model.params, outputs)
 
     def filled(self, batch: Batch) -> Any:
         """The inputs of a batch, with as many rows as are compiled for."""
@@ -106,7 +141,7 @@ class Forward:
         """
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
-            with _naming(self.model):
+            with named(self.model):
                 self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
             self._shapes = shapes
         return self._grid
@@ -117,9 +152,11 @@ class Forward:
         Raises:
             InputError: as `grid`.
         """
-        with _naming(self.model):
+        with named(self.model):
             out = self.model.apply(self.model.params, inputs)
             self._look(out, size)
+            if self.unchecked(inputs, self.model.apply):
+                self.check(out, self.model.apply(self.model.params, reordered(inputs)))
         wanted = (*self.model.layers, *self._wanted, VALID)
         return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
 
@@ -282,7 +319,7 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
 
 
 @contextmanager
-def _naming(model: Model) -> Iterator[None]:
+def named(model: Model) -> Iterator[None]:
     """Errors of a model begin with its name."""
     try:
         yield

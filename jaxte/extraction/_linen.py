@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flax import errors
 from flax import linen as nn
 
 from jaxte._inputs import InputError
 from jaxte.extraction._arrays import called
+from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown
 from jaxte.extraction._model import Model, Request, Static, qualified
 from jaxte.extraction._outputs import PENULTIMATE
@@ -53,8 +55,11 @@ class _Module(Network):
         def apply(*args: Any, **kwargs: Any) -> Any:
             return module.apply(params, *args, mutable=[_SEEN], **kwargs)
 
-        with nn.intercept_methods(intercept):
-            output, state = called(apply, type(module).__call__, inputs)
+        try:
+            with nn.intercept_methods(intercept):
+                output, state = called(apply, type(module).__call__, inputs)
+        except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
+            raise training(str(error).partition(" (http")[0]) from error
         seen = {}
         for path in met if dense else paths:
             found: Any = state.get(_SEEN, {})

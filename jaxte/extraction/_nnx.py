@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxte._inputs import InputError
 from jaxte.extraction._arrays import called
+from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown
 from jaxte.extraction._model import Model, Request, Static, qualified
 from jaxte.extraction._outputs import NAMED, PENULTIMATE, split
@@ -43,7 +44,11 @@ class _Module(Network):
         for node in {id(node): node for node in nodes.values()}.values():
             kind: Any = type(node)
             object.__setattr__(node, "__class__", _watched(kind))
+        statistics = _statistics(module)
         output = called(module, type(module).__call__, inputs)
+        alone = len(jax.tree.leaves(inputs)[0]) == 1  # no other example could show it
+        if alone and any(now is not statistics[path] for path, now in _statistics(module).items()):
+            raise training(f"it writes to {', '.join(statistics)}")
         seen = {path: getattr(node, _MARK, None) for path, node in nodes.items()}
         for path in paths:
             if seen[path] is None:
@@ -116,6 +121,15 @@ _is_dense: Callable[[Any], bool] = of_type((nnx.Linear, nnx.LinearGeneral), nnx.
 def _modules(module: nnx.Module) -> Iterator[tuple[str, Any]]:
     for path, node in nnx.iter_modules(module):
         yield "/".join(map(str, path)), node
+
+
+def _statistics(module: nnx.Module) -> dict[str, Any]:
+    """Path -> value of the batch statistics."""
+    return {
+        "/".join(map(str, path)): node.get_value()
+        for path, node in nnx.iter_graph(module)
+        if isinstance(node, nnx.BatchStat)
+    }
 
 
 def _at(module: nnx.Module, path: str) -> Any:

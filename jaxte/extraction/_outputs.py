@@ -14,7 +14,7 @@ from jaxte._inputs import InputError
 from jaxte._optional import is_a
 
 __all__ = ["LAYOUTS", "LOGITS", "NAMED", "OUTPUT", "PENULTIMATE", "channels_last", "layers_of"]
-__all__ += ["is_first", "named_parts", "of_head", "only", "pick", "split"]
+__all__ += ["is_first", "named_parts", "of_head", "only", "pick", "refused", "split"]
 
 PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
 NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths
@@ -68,19 +68,25 @@ def pick(output: Any, part: str, layer: str, where: str = "") -> Any:
     chosen = {name: x for name, x in found.items() if name == part or name.startswith(f"{part}[")}
     if len(chosen) == 1:
         return _checked(next(iter(chosen.values())), where)
+    raise refused(output, part, layer, where)
+
+
+def refused(output: Any, part: str, layer: str, where: str) -> InputError:
+    """The error for an output that is not one array: it names the parts, and how to pick one."""
+    found = dict(_arrays(output, ""))
     kind = type(output).__name__
     if not found:
-        raise InputError(f"{where} returns a {kind} without any array: return features [b, ...]")
+        return InputError(f"{where} returns a {kind} without any array: return features [b, ...]")
     some = list(found)[:_MOST]
     more = ", ..." if len(found) > _MOST else ""
     listed = ", ".join(f"{name or 'itself'} {tuple(found[name].shape)}" for name in some) + more
-    if part and not chosen:
-        raise InputError(f"{where} returns a {kind} that has no part {part}: there are {listed}")
-    first = next(iter(chosen))
+    chosen = [name for name in found if name.startswith(part)]
+    if not chosen:
+        return InputError(f"{where} returns a {kind} that has no part {part}: there are {listed}")
     base = OUTPUT if layer in NAMED else layer
-    raise InputError(
-        f"{where} returns a {kind} of {len(chosen)} arrays, {listed}, not one: pick one, as "
-        f"layers={f'{base}{first}'!r}, or give a function that returns the one that is meant"
+    return InputError(
+        f"{where} returns a {kind} of {len(found)} arrays, {listed}, not one array: pick one, as "
+        f"layers={f'{base}{chosen[0]}'!r}, or return it alone, as lambda x: model(x)['features']"
     )
 
 

@@ -19,8 +19,11 @@ from jaxte._inputs import InputError
 from jaxte._precision import precision_context
 from jaxte._progress import Progress, reporter
 from jaxte.extraction._batches import Batch, Prepare, filled, read
+from jaxte.extraction._callables import evaluated
 from jaxte.extraction._compiled import kept
-from jaxte.extraction._forward import VALID, Forward, picked
+from jaxte.extraction._evaluation import compare, order, reordered
+from jaxte.extraction._forward import VALID, Forward, named, picked
+from jaxte.extraction._outputs import OUTPUT, only, refused
 from jaxte.extraction._reader import Reader, as_dataset
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
 from jaxte.extraction.models import Model, as_model
@@ -55,6 +58,7 @@ def stream(
     seed: int = 0,
     workers: int = 0,
     progress: bool | Progress = False,
+    layout: str | None = None,
 ) -> Moments:
     r"""The moments of a model's features, without ever keeping the features.
 
@@ -94,6 +98,7 @@ def stream(
         seed: of the choice of pixels.
         workers: threads that read a data set ahead.
         progress: True for a progress bar, or a function (done, total, name) of examples.
+        layout: as in `jaxte.extraction.as_model`.
 
     Returns:
         `jaxte.moments.Moments` of d features, in the units of the features.
@@ -116,14 +121,18 @@ def stream(
         ((2, 4), [5.0, 5.0])
     """
     plain = params is not None or isinstance(apply_fn, _FUNCTIONS)
-    if plain and layers is None and level is None and compute_dtype is None:
+    asked = (layers, level, compute_dtype, layout)
+    if plain and all(one is None for one in asked):
         form = "inputs" if params is None else "params"
         apply = functools.partial(_outputs, apply_fn, form)
-        given = _Given(Model("apply_fn", apply, ("features",), params, prepare), apply_fn, form)
+        about = {"prepare": prepare, "card": {"kind": "callable"}}
+        given = _Given(Model("apply_fn", apply, ("features",), params, **about), apply_fn, form)
     else:
         level = level_of(apply_fn, as_dataset(batches), level)
+        variables = params if variables is None else variables
         options: dict[str, Any] = {"layers": layers, "pool": pool, "variables": variables}
         options |= {"prepare": prepare, "level": level, "compute_dtype": compute_dtype}
+        options["layout"] = layout
         given = of_model(as_model(apply_fn, **options))
     if len(given.model.layers) > 1:
         raise InputError(
@@ -205,15 +214,16 @@ def streamed(
             labels = checked(row.labels, row.weights, known, dtype, batch=batch.number, start=seen)
             positions = len(labels) // batch.rows
             weights = np.pad(row.weights, (0, (forward.size - batch.rows) * positions))
-            states, bad = step(
-                states,
-                forward.params if model.traced else None,
-                inputs,
-                places,
-                filled(labels, forward.size * positions),
-                weights.astype(dtype),
-                plain=plain,
+            labels = filled(labels, forward.size * positions)
+            run = functools.partial(
+                step, params=forward.params if model.traced else None, plain=plain
             )
+            rows = (inputs, places, labels, weights.astype(dtype))
+            if model.traced and forward.unchecked(inputs, given.owner):
+                empty = functools.partial(_empty, forward.widths, known, class_counts)
+                with named(model):
+                    _check_mode(run, empty, rows, forward)
+            states, bad = run(states, rows=rows)
             _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
             before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
             report(seen, reader.total, model.name)
@@ -257,6 +267,35 @@ def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> 
     assert chosen.counted is not None
     weights = weights[:, None] * chosen.counted
     return _Rows(chosen.labels.reshape(-1), weights.reshape(-1), chosen.places)
+
+
+def _check_mode(
+    run: Callable[..., Any],
+    empty: Callable[[], dict[str, Moments]],
+    rows: tuple[Any, Any, np.ndarray, np.ndarray],
+    forward: Forward,
+) -> None:
+    """One example alone counts, in two places beside other examples: its moments must agree."""
+    passes = ((order(forward.size)[0], rows[:3]), (0, _reordered(rows[:3], forward.size)))
+    features: list[dict[str, np.ndarray]] = []
+    for place, given in passes:
+        weights = np.zeros((forward.size, len(rows[3]) // forward.size), rows[3].dtype)
+        weights[place] = 1
+        states, _ = run(empty(), rows=(*given, weights.reshape(-1)))
+        features.append({layer: _mean(state) for layer, state in states.items()})
+    compare(*features, forward.half(()))
+
+
+def _mean(state: Moments) -> np.ndarray:
+    """Of the classes that occur, in one row."""
+    counts, means, origin = map(np.asarray, (state.counts, state.means, state.origin))
+    return ((means + origin[None]) * (counts > 0)[:, None]).reshape(1, -1)
+
+
+def _reordered(rows: Any, size: int) -> Any:
+    inputs, places, labels = rows
+    labels = labels.reshape(size, -1, *labels.shape[1:])[order(size)]
+    return (*reordered((inputs, places)), labels.reshape(-1, *labels.shape[2:]))
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> Labels:
@@ -305,13 +344,11 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
     """The layers of a model, or the output of a function under the name of one."""
     if form == "layers":
         return function(params, inputs)
-    out = function(inputs) if form == "inputs" else function(params, inputs)
+    given = (inputs,) if form == "inputs" else (params, inputs)
+    out = evaluated(function, *given)
     if not hasattr(out, "shape"):
-        raise InputError(
-            f"apply_fn returns a {type(out).__name__}, not one array of features: pick one, as "
-            "lambda x: model(x)['features']"
-        )
-    return {"features": out}
+        raise refused(out, "", OUTPUT, "apply_fn")
+    return {"features": only(out, where="apply_fn")}
 
 
 def _outside(params: None, inputs: Any) -> Any:
@@ -326,14 +363,12 @@ def _made(given: _Given, function: Callable[[], Callable[..., Any]]) -> Callable
     def step(
         states: dict[str, Moments],
         params: Any,
-        inputs: Any,
-        places: Array | None,
-        labels: Array,
-        weights: Array,
+        rows: tuple[Any, Array | None, Array, Array],
         *,
         plain: bool,
     ) -> tuple[dict[str, Moments], Array]:
         """The moments after one more batch; for each layer its first row not finite, else -1."""
+        inputs, places, labels, weights = rows
         # Python numbers in the model must not turn it into float64 only because the moments are
         with jax.enable_x64(plain):
             found = picked(_outputs(function(), form, params, inputs), layers, places)

@@ -7,7 +7,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.extraction._arrays import called, host, positions
+from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import of_type, unknown
 from jaxte.extraction._model import Model, Request, qualified
 from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE
@@ -44,6 +45,7 @@ class Runner:
         self.module, self.layers, self.request = module, tuple(layers), request
         bases = dict.fromkeys(split(name)[0] for name in layers)
         self.paths = {name: self._module_at(name) for name in bases if not self.is_named(name)}
+        self._unchecked = True
         self._format = getattr(module, "output_fmt", None)
         self._heads: dict[tuple[str, ...], str | None] = {}  # by the names of inputs
         kinds = {str(p.dtype) for p in module.parameters() if p.is_floating_point()}
@@ -58,7 +60,9 @@ class Runner:
         """The layers of a batch; the parameters are the model's own."""
         with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
             given = self._on_device(self.trimmed(inputs), device)
-            found = {name: _wide(x) for name, x in self.found(given).items()}
+            with _unchanged(self.module) if self._unchecked else nullcontext():
+                found = {name: _wide(x) for name, x in self.found(given).items()}
+            self._unchecked = False
             where = positions(given, channels_first=True)
             if callable(self.request.pool):
                 found = {name: host(x) for name, x in found.items()}
@@ -200,6 +204,22 @@ def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Passed]]:
     finally:
         for one in hooks:
             one.remove()
+
+
+@contextmanager
+def _unchanged(module: Any) -> Iterator[None]:
+    """Buffers are put back, and that they were changed is an error."""
+    before = {name: x.clone() for name, x in module.named_buffers()}
+    yield
+    changed = []
+    for name, x in module.named_buffers():
+        was = before.get(name)
+        if was is not None and was.shape == x.shape and not bool((was == x).all()):
+            if not bool(was.isnan().any()):
+                changed.append(name)
+            x.copy_(was)
+    if changed:
+        raise training(f"it writes to {', '.join(changed[:5])}")
 
 
 @contextmanager

@@ -73,6 +73,8 @@ def extract(
     shard_rows: int = SHARD_ROWS,
     workers: int = 0,
     progress: bool | Progress = False,
+    layout: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> FeatureStore:
     """Features, labels and source logits of a model on a data set, in a store.
 
@@ -115,6 +117,9 @@ def extract(
         shard_rows: rows of a file of the store.
         workers: threads that read and prepare a data set ahead.
         progress: True for a progress bar, or a function (done, total, name) of examples.
+        layout: "NHWC" or "NCHW", of layers with four axes, as in `as_model`.
+        on_error: "skip" leaves out examples of a data set that cannot be read; the manifest of
+            the store says which, and why. `jaxte.data.Dataset.damaged` finds them beforehand.
 
     Returns:
         A `FeatureStore`, which `jaxte.rank` takes for features, labels included.
@@ -144,6 +149,7 @@ def extract(
         level=level_of(model, dataset, level),
         compute_dtype=compute_dtype,
         max_length=max_length,
+        layout=layout,
     )
     return extraction(
         made,

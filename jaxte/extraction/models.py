@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
 
 __all__ = ["Model", "as_model", "fingerprint", "resolve", "settled"]
+
+log = logging.getLogger("jaxte")
 
 _TYPES = ("bfloat16", "float16", "float32")
 
@@ -131,12 +134,31 @@ def settled(model: Model, inputs: Any) -> Model:
         return model
     try:
         jax.eval_shape(model.apply, model.params, inputs)
+        return replace(model, traced=True)
     except InputError:
         raise
-    except Exception:  # whatever a function says to a tracer
+    except Exception as error:  # whatever a function says to a tracer
+        why = error
+    try:
         model.apply(model.params, inputs)
-        return replace(model, traced=False)
-    return replace(model, traced=True)
+    except Exception as error:
+        if (type(error), str(error)) != (type(why), str(why)):
+            error.add_note(f"JAX cannot trace {model.name} either: {_first_line(why)}")
+        raise
+    # arrays of other libraries are the usual reason; of a function in JAX the user wants to know
+    usual = isinstance(why, jax.errors.TracerArrayConversionError | TypeError)
+    log.log(
+        logging.INFO if usual else logging.WARNING,
+        "%s runs as it is, uncompiled, because JAX cannot trace it: %s (traced=False says so)",
+        model.name,
+        _first_line(why),
+    )
+    return replace(model, traced=False)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 _FORMS = "zoo:NAME, hf:PATH_OR_NAME, timm:NAME, python:MODULE:ATTRIBUTE"
