@@ -92,6 +92,7 @@ class Outcome(NamedTuple):
     Attributes:
         features: name in rankings -> store or moments; empty where it failed.
         reason: why it failed.
+        notes: what a user should know though it did not.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Outcome(NamedTuple):
     size: int | None
     features: Mapping[str, FeatureStore | Moments]
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 Where: TypeAlias = "Callable[[str], Path | None]"  # name of a model -> directory of its store
@@ -257,6 +259,7 @@ def _stored(
         found.seconds,
         None if out is None else sum(f.stat().st_size for f in out.rglob("*") if f.is_file()),
         {model.name: store},
+        notes=found.notes,
     )
 
 
@@ -270,6 +273,7 @@ def _streamed(
     from jaxte.extraction._stream import of_model, streamed
 
     begun = time.perf_counter()
+    notes: list[str] = []
     states = streamed(
         of_model(model),
         dataset,
@@ -278,6 +282,7 @@ def _streamed(
         pixels=options.positions,
         workers=options.workers,
         progress=report,
+        notes=notes,
     )
     several = len(states) > 1
     named = {f"{model.name}@{layer}" if several else model.name: s for layer, s in states.items()}
@@ -289,6 +294,7 @@ def _streamed(
         time.perf_counter() - begun,
         None,
         named,
+        notes=tuple(notes),
     )
 
 

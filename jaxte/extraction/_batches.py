@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte._inputs import InputError
+from jaxte.data._images import is_pillow, of_pillow
 
 Prepare = Callable[[Sequence[Any]], Any]
 
@@ -81,6 +82,8 @@ def checked(inputs: Any, labels: Any, index: int) -> Batch:
         InputError: names the batch and what does not fit.
     """
     if isinstance(inputs, list) and not any(isinstance(i, Mapping) for i in inputs):
+        named = ((f"batch {index}, example {row}", one) for row, one in enumerate(inputs))
+        inputs = [of_pillow(one, where) if is_pillow(one) else one for where, one in named]
         try:
             inputs = np.asarray(inputs)
         except ValueError as error:
@@ -175,4 +178,6 @@ def _of_mapping(given: Mapping[str, Any], index: int) -> tuple[Any, Any]:
 
 
 def _is_numeric(column: Any) -> bool:
+    if isinstance(column, list | tuple) and any(map(is_pillow, column)):
+        return False
     return getattr(as_array(column), "dtype", np.dtype(object)).kind not in "OUS"

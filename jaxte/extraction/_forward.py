@@ -17,8 +17,9 @@ from jaxte._mesh import SAMPLES, Layout
 from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
+from jaxte.extraction._model import described
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
-from jaxte.extraction.models import Model, settled
+from jaxte.extraction.models import Model, log, settled
 
 __all__ = ["Forward", "Rows", "named"]
 
@@ -40,6 +41,7 @@ class Forward:
         size: rows of the batches that are compiled for.
         params: of the model, on the devices.
         widths: of the layers, once a batch has been looked at.
+        notes: what a user should know of the inputs, once a batch has been looked at.
 
     Args:
         model: whose layers are wanted.
@@ -61,6 +63,7 @@ class Forward:
         self._begun = False
         self.params: Any = None
         self.widths: dict[str, int] = {}
+        self.notes: list[str] = []
 
     def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
         """Set a batch to work; what comes back waits for the device and fetches the rows.
@@ -78,26 +81,28 @@ class Forward:
         given = self._placed(inputs, places)
         with named(self.model):
             outputs = self._compiled()(self.params, *given)
-            if self.unchecked(inputs, self.model.apply):
-                again = self._placed(*reordered((inputs, places)))
-                self.check(outputs, self._compiled()(self.params, *again))
+
+            def again() -> None:
+                second = self._placed(*reordered((inputs, places)))
+                self._check_mode(outputs, self._compiled()(self.params, *second))
+
+            self.once(inputs, self.model.apply, again)
         return lambda: self._rows(outputs, chosen, batch)
 
-    def unchecked(self, inputs: Any, owner: Any) -> bool:
-        """Whether nobody has seen yet that this function is in evaluation mode; true only once.
+    def once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
+        """Check that a function is in evaluation mode, unless that was seen before.
 
         The zoo's models are known, and a `Model` made by hand has no card.
         """
         if self.model.card.get("kind") in (None, "zoo"):
-            return False
+            return
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), inputs)
         seen = kept(owner, "checked", lambda _: [])
-        if shapes in seen:
-            return False
-        seen.append(shapes)
-        return True
+        if shapes not in seen:
+            check()
+            seen.append(shapes)
 
-    def check(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    def _check_mode(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         """Raise `InputError` if the outputs of two passes show that the model is training."""
         layers = self.model.layers
         rows = order(len(first[layers[0]]))
@@ -120,6 +125,7 @@ class Forward:
             self.size = self.layout.padded(self.size)
         inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
         if not self._begun:
+            self.note(inputs)
             self.model = settled(self.model, inputs)
             if self.layout is not None and not self.model.traced:
                 raise InputError(
@@ -132,6 +138,14 @@ class Forward:
                 self.params = jax.device_put(self.model.params, place)
             self._begun = True
         return inputs
+
+    def note(self, inputs: Any) -> None:
+        """Say it of images that nobody has scaled; the models of the zoo do that themselves."""
+        raw = any(leaf.dtype == np.uint8 and leaf.ndim > 2 for leaf in jax.tree.leaves(inputs))
+        if raw and not self.notes and self.model.card.get("kind") != "zoo":
+            by = "none" if self.model.prepare is None else described(self.model.prepare)
+            self.notes.append(f"preprocessing: {by}, values 0 to 255")
+            log.warning("%s: %s", self.model.name, self.notes[0])
 
     def grid(self, inputs: Any) -> tuple[int, ...]:
         """The positions of an example in the outputs, looked at once for every shape of inputs.
@@ -155,8 +169,9 @@ class Forward:
         with named(self.model):
             out = self.model.apply(self.model.params, inputs)
             self._look(out, size)
-            if self.unchecked(inputs, self.model.apply):
-                self.check(out, self.model.apply(self.model.params, reordered(inputs)))
+            apply, params = self.model.apply, self.model.params
+            again = lambda: self._check_mode(out, apply(params, reordered(inputs)))  # noqa: E731
+            self.once(inputs, apply, again)
         wanted = (*self.model.layers, *self._wanted, VALID)
         return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
 

@@ -178,8 +178,9 @@ def streamed(
     pixels: Pixels | None = None,
     workers: int = 0,
     progress: bool | Progress = False,
+    notes: list[str] | None = None,
 ) -> dict[str, Moments]:
-    """The moments of every layer of a model."""
+    """The moments of every layer of a model; to ``notes`` goes what a user should know."""
     model, dataset = given.model, as_dataset(batches)
     if class_counts is None and dataset is not None and dataset.task == "classification":
         class_counts = _counts(dataset, num_classes)
@@ -219,15 +220,18 @@ def streamed(
                 step, params=forward.params if model.traced else None, plain=plain
             )
             rows = (inputs, places, labels, weights.astype(dtype))
-            if model.traced and forward.unchecked(inputs, given.owner):
+            if model.traced:
                 empty = functools.partial(_empty, forward.widths, known, class_counts)
+                check = functools.partial(_check_mode, run, empty, rows, forward)
                 with named(model):
-                    _check_mode(run, empty, rows, forward)
+                    forward.once(inputs, given.owner, check)
             states, bad = run(states, rows=rows)
             _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
             before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
             report(seen, reader.total, model.name)
         _check_finite(before, model.layers)
+    if notes is not None:
+        notes += forward.notes
     if not states:
         raise InputError("there are no batches: was the iterator used up before?")
     return states

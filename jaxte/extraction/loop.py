@@ -41,12 +41,14 @@ class Extraction(NamedTuple):
         status: "cached" if it was complete before, "resumed" if a part of it was there.
         examples: of this run.
         seconds: of this run.
+        notes: what a user should know of the inputs.
     """
 
     store: FeatureStore
     status: Literal["extracted", "resumed", "cached"]
     examples: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def extract(
@@ -204,14 +206,16 @@ def extraction(
         if writer.batches:
             _look_back(reader, writer, forward, targets)
         if writer.complete:
-            return Extraction(writer.finish(), "cached", 0, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            return Extraction(writer.finish(), "cached", 0, seconds, tuple(forward.notes))
         before = writer.examples
         with reporter(progress, model.name) as report:
             _work(reader, writer, forward, targets, begun, report)
         done = writer.examples - before
         store = writer.finish()
     seconds = time.perf_counter() - started
-    return Extraction(store, "resumed" if before else "extracted", done, seconds)
+    status: Literal["extracted", "resumed"] = "resumed" if before else "extracted"
+    return Extraction(store, status, done, seconds, tuple(forward.notes))
 
 
 def settings(model: Model, logits: bool, pixels: Pixels) -> dict[str, Any]:
@@ -253,6 +257,7 @@ def _writer(
 def _look_back(reader: Reader, writer: Store, forward: Forward, targets: Targets) -> None:
     """Refuse what is not what was stored, by some of its batches."""
     for batch in reader.again(writer.batches, writer.complete):
+        forward.note(batch.inputs)
         if reader.dataset is None:
             forward.size = max(forward.size, batch.rows)
         if batch.number == 0 and forward.model.params is None:

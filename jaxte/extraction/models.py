@@ -22,7 +22,7 @@ from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
 
-__all__ = ["Model", "as_model", "fingerprint", "resolve", "settled"]
+__all__ = ["Model", "as_model", "fingerprint", "log", "resolve", "settled"]
 
 log = logging.getLogger("jaxte")
 
@@ -146,7 +146,8 @@ def settled(model: Model, inputs: Any) -> Model:
             error.add_note(f"JAX cannot trace {model.name} either: {_first_line(why)}")
         raise
     # arrays of other libraries are the usual reason; of a function in JAX the user wants to know
-    usual = isinstance(why, jax.errors.TracerArrayConversionError | TypeError)
+    concrete = isinstance(why, jax.errors.ConcretizationTypeError)
+    usual = isinstance(why, jax.errors.TracerArrayConversionError | TypeError) and not concrete
     log.log(
         logging.INFO if usual else logging.WARNING,
         "%s runs as it is, uncompiled, because JAX cannot trace it: %s (traced=False says so)",
