@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from jaxte.store import FeatureStore
 
 __all__ = ["FAILED", "Job", "Options", "Outcome", "directory_name", "file_jobs", "given_jobs"]
-__all__ += ["plans", "read_data", "reason_of", "work"]
+__all__ += ["damaged", "plans", "read_data", "reason_of", "work"]
 
 FAILED = "failed"
 _NAMED = re.compile(r"([\w.+-]+)=((?:zoo|hf|timm|python):.*)")
 _KEYS = ("name", "source", "layers", "pool", "level", "prepare", "compute_dtype", "max_length")
+_KEYS += ("layout",)
 
 
 class Job(NamedTuple):
@@ -73,6 +74,7 @@ class Options(NamedTuple):
     store: bool
     precision: str
     traceback: bool
+    on_error: str = "raise"
 
     @property
     def positions(self) -> Pixels:
@@ -123,6 +125,14 @@ def read_data(
     from jaxte.cli._first import First
 
     return First(found, limit)
+
+
+def damaged(dataset: Dataset, workers: int) -> dict[int, str]:
+    """Number of a row that cannot be read -> why."""
+    from jaxte._progress import bar
+
+    with bar("reading") as update:
+        return dataset.damaged(workers=workers, progress=update)
 
 
 def given_jobs(
@@ -247,6 +257,7 @@ def _stored(
         mesh=options.mesh,
         workers=options.workers,
         progress=report,
+        on_error=options.on_error,
         **options.extraction(),
     )
     store = found.store
@@ -283,6 +294,7 @@ def _streamed(
         workers=options.workers,
         progress=report,
         notes=notes,
+        on_error=options.on_error,
     )
     several = len(states) > 1
     named = {f"{model.name}@{layer}" if several else model.name: s for layer, s in states.items()}

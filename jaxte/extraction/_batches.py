@@ -27,6 +27,12 @@ class Batch(NamedTuple):
     labels: Any  # an array [b, ...], or a list of b arrays where their lengths differ
     rows: int
     weights: np.ndarray | None = None
+    skipped: Mapping[int, str] = {}  # number of an example that was left out -> why
+
+    @property
+    def examples(self) -> int:
+        """How many examples of the data it stands for."""
+        return self.rows + len(self.skipped)
 
 
 def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> Iterator[Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from jaxte.extraction._compiled import kept
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
 from jaxte.extraction._model import described
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
-from jaxte.extraction.models import Model, log, settled
+from jaxte.extraction.models import Model, log, tried
 
 __all__ = ["Forward", "Rows", "named"]
 
@@ -61,6 +62,7 @@ class Forward:
         self._grid: tuple[int, ...] = ()
         self._thread: ThreadPoolExecutor | None = None
         self._begun = False
+        self._second: Any = None  # what a model gave when it was tried
         self.params: Any = None
         self.widths: dict[str, int] = {}
         self.notes: list[str] = []
@@ -102,6 +104,12 @@ class Forward:
             check()
             seen.append(shapes)
 
+    def _again(self, out: Any, inputs: Any) -> None:
+        second, self._second = self._second, None
+        if second is None:
+            second = self.model.apply(self.model.params, reordered(inputs))
+        self._check_mode(out, second)
+
     def _check_mode(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         """Raise `InputError` if the outputs of two passes show that the model is training."""
         layers = self.model.layers
@@ -126,7 +134,7 @@ class Forward:
         inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
         if not self._begun:
             self.note(inputs)
-            self.model = settled(self.model, inputs)
+            self.model, self._second = tried(self.model, inputs)
             if self.layout is not None and not self.model.traced:
                 raise InputError(
                     f"{self.model.name} is no model that JAX traces: leave out mesh, or give it "
@@ -169,9 +177,7 @@ class Forward:
         with named(self.model):
             out = self.model.apply(self.model.params, inputs)
             self._look(out, size)
-            apply, params = self.model.apply, self.model.params
-            again = lambda: self._check_mode(out, apply(params, reordered(inputs)))  # noqa: E731
-            self.once(inputs, apply, again)
+            self.once(inputs, self.model.apply, functools.partial(self._again, out, inputs))
         wanted = (*self.model.layers, *self._wanted, VALID)
         return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
 

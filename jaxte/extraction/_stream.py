@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs, moments
 from jaxte._blocks import Labels, checked
-from jaxte._inputs import InputError
+from jaxte._inputs import InputError, choose
 from jaxte._precision import precision_context
 from jaxte._progress import Progress, reporter
 from jaxte.extraction._batches import Batch, Prepare, filled, read
@@ -26,7 +26,7 @@ from jaxte.extraction._forward import VALID, Forward, named, picked
 from jaxte.extraction._outputs import OUTPUT, only, refused
 from jaxte.extraction._reader import Reader, as_dataset
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
-from jaxte.extraction.models import Model, as_model
+from jaxte.extraction.models import Model, as_model, log
 from jaxte.moments import Moments
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def stream(
     workers: int = 0,
     progress: bool | Progress = False,
     layout: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> Moments:
     r"""The moments of a model's features, without ever keeping the features.
 
@@ -99,6 +100,7 @@ def stream(
         workers: threads that read a data set ahead.
         progress: True for a progress bar, or a function (done, total, name) of examples.
         layout: as in `jaxte.extraction.as_model`.
+        on_error: "skip" reads a data set beforehand, and leaves out what cannot be read.
 
     Returns:
         `jaxte.moments.Moments` of d features, in the units of the features.
@@ -149,6 +151,7 @@ def stream(
         pixels=Pixels(pixels, pixel_budget, seed),
         workers=workers,
         progress=progress,
+        on_error=on_error,
     )
     return found[given.model.layers[0]]
 
@@ -179,9 +182,12 @@ def streamed(
     workers: int = 0,
     progress: bool | Progress = False,
     notes: list[str] | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Moments]:
     """The moments of every layer of a model; to ``notes`` goes what a user should know."""
     model, dataset = given.model, as_dataset(batches)
+    if choose("on_error", on_error, ("raise", "skip")) == "skip":
+        batches = dataset = readable(dataset, workers, progress, notes)
     if class_counts is None and dataset is not None and dataset.task == "classification":
         class_counts = _counts(dataset, num_classes)
     if num_classes is None and class_counts is not None:
@@ -235,6 +241,23 @@ def streamed(
     if not states:
         raise InputError("there are no batches: was the iterator used up before?")
     return states
+
+
+def readable(
+    dataset: Dataset | None, workers: int, progress: bool | Progress, notes: list[str] | None
+) -> Dataset:
+    """What of a data set can be read: class counts are needed before the first batch."""
+    if dataset is None:
+        raise InputError("on_error='skip' needs a Dataset: an iterator ends where it fails")
+    damaged = dataset.damaged(workers=workers, progress=progress)
+    if not damaged:
+        return dataset
+    (row, why), more = next(iter(damaged.items())), ", ..." if len(damaged) > 1 else ""
+    text = f"{len(damaged)} examples could not be read and are left out: row {row} ({why}){more}"
+    log.warning("%s: %s", dataset.name, text)
+    if notes is not None:
+        notes.append(text)
+    return dataset.without(damaged)
 
 
 def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:

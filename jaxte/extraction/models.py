@@ -16,6 +16,7 @@ import jax
 from jaxte._inputs import InputError, choose
 from jaxte._optional import is_a
 from jaxte.extraction._callables import from_callable
+from jaxte.extraction._evaluation import reordered
 from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint
 from jaxte.extraction._outputs import LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
@@ -23,6 +24,7 @@ from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
 
 __all__ = ["Model", "as_model", "fingerprint", "log", "resolve", "settled"]
+__all__ += ["tried"]
 
 log = logging.getLogger("jaxte")
 
@@ -130,17 +132,22 @@ def settled(model: Model, inputs: Any) -> Model:
     Raises:
         Exception: what the model raises, if it neither can be traced nor called.
     """
+    return tried(model, inputs)[0]
+
+
+def tried(model: Model, inputs: Any) -> tuple[Model, Any]:
+    """`settled`, and what the model gave for the `reordered` inputs if it was called."""
     if model.traced is not None:
-        return model
+        return model, None
     try:
         jax.eval_shape(model.apply, model.params, inputs)
-        return replace(model, traced=True)
+        return replace(model, traced=True), None
     except InputError:
         raise
     except Exception as error:  # whatever a function says to a tracer
         why = error
     try:
-        model.apply(model.params, inputs)
+        given = model.apply(model.params, reordered(inputs))
     except Exception as error:
         if (type(error), str(error)) != (type(why), str(why)):
             error.add_note(f"JAX cannot trace {model.name} either: {_first_line(why)}")
@@ -154,7 +161,7 @@ def settled(model: Model, inputs: Any) -> Model:
         model.name,
         _first_line(why),
     )
-    return replace(model, traced=False)
+    return replace(model, traced=False), given
 
 
 def _first_line(error: BaseException) -> str:
