@@ -65,7 +65,7 @@ def of_pillow(image: Any, where: str, channels: int = 3) -> np.ndarray:
         InputError: if its content cannot be read, or has no range that is known.
     """
     with _readable(where):
-        image = require("PIL.ImageOps", "reading images", "data").exif_transpose(image)
+        image = _pillow("ImageOps").exif_transpose(image)
         if image.mode == "I":
             pixels = _sixteen_bits(np.asarray(image), where)
         elif image.mode in ("1", "L", "F") or image.mode.startswith("I;"):
@@ -133,17 +133,22 @@ def _on_white(image: np.ndarray) -> np.ndarray:
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
+def _pillow(module: str) -> Any:
+    require("PIL", "reading images", "data")
+    return require(f"PIL.{module}", "reading images", "data")
+
+
 @contextmanager
 def _opened(given: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
-    pillow = require("PIL.Image", "reading images", "data")
-    with _readable(where), pillow.open(io.BytesIO(given) if isinstance(given, bytes) else given) as image:
+    source = io.BytesIO(given) if isinstance(given, bytes) else given
+    with _readable(where), _pillow("Image").open(source) as image:
         yield image
 
 
 @contextmanager
 def _readable(where: str) -> Iterator[None]:
     """What Pillow says of a damaged file is an `InputError` that names it."""
-    pillow = require("PIL.Image", "reading images", "data")
+    pillow = _pillow("Image")
     try:
         with warnings.catch_warnings():  # of damaged EXIF data and the like
             warnings.simplefilter("ignore")

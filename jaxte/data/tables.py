@@ -54,6 +54,9 @@ def table_file(
         names = content.column_names
         if kind == "csv" and any(map(pyarrow.types.is_binary, content.schema.types)):
             raise pyarrow.ArrowInvalid("texts are not UTF-8")
+        if kind == "csv" and _doubtful(path, len(content)):
+            if fault := _ragged(_decoded(path, encoding or "utf-8-sig"), path):
+                raise InputError(fault)
         if kind == "csv" and (texts := _meant_as_texts(content, columns, name)):
             if not isinstance(source, Path):
                 source.seek(0)
@@ -154,6 +157,12 @@ def _decoded(path: Path, encoding: str) -> str:
         raise InputError(f"{path}: there is no encoding {encoding!r}") from error
     except UnicodeError as error:
         raise InputError(f"{path} is not {encoding} ({error}): give encoding=") from error
+
+
+def _doubtful(path: Path, rows: int) -> bool:
+    """Whether a quote may lack its end: there is an odd number, or a cell of several lines."""
+    content = path.read_bytes()
+    return content.count(b'"') % 2 == 1 or (b'"' in content and content.count(b"\n") > rows + 1)
 
 
 def _meant_as_texts(content: Any, columns: Columns, name: str) -> tuple[str, ...]:

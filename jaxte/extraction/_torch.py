@@ -266,10 +266,10 @@ def _wide(x: Any) -> Any:
 
 
 def _first(inputs: Any) -> Any:
-    """The first row of a batch."""
+    """The first rows of a batch: of one alone some layers cannot normalise."""
     if isinstance(inputs, Mapping):
-        return {name: x[:1] for name, x in inputs.items()}
-    return tuple(x[:1] for x in inputs) if isinstance(inputs, tuple) else inputs[:1]
+        return {name: x[:2] for name, x in inputs.items()}
+    return tuple(x[:2] for x in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
 def _is_same(output: Any, passed: Passed) -> bool:
