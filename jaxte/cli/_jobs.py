@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from jaxte.store import FeatureStore
 
 __all__ = ["FAILED", "Job", "Options", "Outcome", "directory_name", "file_jobs", "given_jobs"]
-__all__ += ["plans", "read_data", "reason_of", "work"]
+__all__ += ["damaged", "plans", "read_data", "reason_of", "work"]
 
 FAILED = "failed"
 _NAMED = re.compile(r"([\w.+-]+)=((?:zoo|hf|timm|python):.*)")
 _KEYS = ("name", "source", "layers", "pool", "level", "prepare", "compute_dtype", "max_length")
+_KEYS += ("layout",)
 
 
 class Job(NamedTuple):
@@ -73,6 +74,7 @@ class Options(NamedTuple):
     store: bool
     precision: str
     traceback: bool
+    on_error: str = "raise"
 
     @property
     def positions(self) -> Pixels:
@@ -92,6 +94,7 @@ class Outcome(NamedTuple):
     Attributes:
         features: name in rankings -> store or moments; empty where it failed.
         reason: why it failed.
+        notes: what a user should know though it did not.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Outcome(NamedTuple):
     size: int | None
     features: Mapping[str, FeatureStore | Moments]
     reason: str = ""
+    notes: tuple[str, ...] = ()
 
 
 Where: TypeAlias = "Callable[[str], Path | None]"  # name of a model -> directory of its store
@@ -121,6 +125,14 @@ def read_data(
     from jaxte.cli._first import First
 
     return First(found, limit)
+
+
+def damaged(dataset: Dataset, workers: int) -> dict[int, str]:
+    """Number of a row that cannot be read -> why."""
+    from jaxte._progress import bar
+
+    with bar("reading") as update:
+        return dataset.damaged(workers=workers, progress=update)
 
 
 def given_jobs(
@@ -245,6 +257,7 @@ def _stored(
         mesh=options.mesh,
         workers=options.workers,
         progress=report,
+        on_error=options.on_error,
         **options.extraction(),
     )
     store = found.store
@@ -257,6 +270,7 @@ def _stored(
         found.seconds,
         None if out is None else sum(f.stat().st_size for f in out.rglob("*") if f.is_file()),
         {model.name: store},
+        notes=found.notes,
     )
 
 
@@ -270,6 +284,7 @@ def _streamed(
     from jaxte.extraction._stream import of_model, streamed
 
     begun = time.perf_counter()
+    notes: list[str] = []
     states = streamed(
         of_model(model),
         dataset,
@@ -278,6 +293,8 @@ def _streamed(
         pixels=options.positions,
         workers=options.workers,
         progress=report,
+        notes=notes,
+        on_error=options.on_error,
     )
     several = len(states) > 1
     named = {f"{model.name}@{layer}" if several else model.name: s for layer, s in states.items()}
@@ -289,6 +306,7 @@ def _streamed(
         time.perf_counter() - begun,
         None,
         named,
+        notes=tuple(notes),
     )
 
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from jaxte.cli._jobs import FAILED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jaxte.cli._jobs import Outcome
+    from jaxte.data import Dataset
     from jaxte.extraction.plan import Plan
     from jaxte.report import Table
 
-__all__ = ["forecast", "summary", "usable"]
+__all__ = ["damage", "forecast", "summary", "usable"]
 
 
 def summary(outcomes: Sequence[Outcome]) -> Table:
@@ -29,8 +30,17 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
         )
         for one in outcomes
     ]
-    notes = [f"{one.name}: {one.reason}" for one in outcomes if one.reason]
+    notes = [f"{one.name}: {text}" for one in outcomes for text in (one.reason, *one.notes) if text]
     return _table(("model", "status", "rows", "width", "seconds", "size"), rows, notes)
+
+
+def damage(dataset: Dataset, damaged: Mapping[int, str]) -> Table | str:
+    """What of a data set cannot be read."""
+    if not damaged:
+        return f"All {len(dataset)} examples of {dataset.name} can be read."
+    rows = [(str(row), why) for row, why in damaged.items()]
+    text = f"{len(damaged)} of {len(dataset)} examples of {dataset.name} cannot be read"
+    return _table(("row", "why"), rows, [text])
 
 
 def forecast(found: Sequence[tuple[str, Plan | str]]) -> Table:

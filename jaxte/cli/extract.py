@@ -60,28 +60,43 @@ def extract(
     devices: DevicesOption = None,
     store: StoreFlag = True,
     dry_run: DryOption = False,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="NHWC or NCHW, of layers with four axes; by default the framework's."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only read the data, and list what cannot be read.")
+    ] = False,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Leave out examples that cannot be read.")
+    ] = False,
     trace: TraceOption = False,
 ) -> None:
     """Run a data set through a model and store the features, labels and source logits in DIR.
 
     Interrupted, it goes on where it stopped when it is called again; completed, it returns at
     once. DIR may be ranked with `jaxte rank DIR`. With --no-store nothing is kept: LogME and FaCe
-    of the model are shown. The exit code is 2 if it fails.
+    of the model are shown. The exit code is 2 if it fails, and if --check finds damaged examples.
     """
     with _common.one_line_errors():
         from jaxte import InputError, report
         from jaxte.cli import _jobs, _scores, _summary
 
-        if store and out is None:
+        if store and out is None and not check:
             raise InputError("say where to store the features: --out DIR (or --no-store)")
         of_models = _options.of_models(layers, pool, compute_dtype, max_length)
-        jobs = _jobs.given_jobs([model], {**of_models, "name": name}, batch_size)
+        more = {"name": name, "layout": layout}
+        jobs = _jobs.given_jobs([model], {**of_models, **more}, batch_size)
         team = _options.team_of(devices, store)
         _cache.turn_on()
         with processes.joined(team):
             dataset = _jobs.read_data(
                 data, subset=subset, seed=seed, limit=limit, data_dir=data_dir
             )
+            if check:
+                damaged = _jobs.damaged(dataset, workers)
+                _common.write_page([_summary.damage(dataset, damaged)], None)
+                raise typer.Exit(2 if damaged else 0)
             options = _jobs.Options(
                 dtype=dtype,
                 logits=logits,
@@ -93,6 +108,7 @@ def extract(
                 store=store,
                 precision="auto",
                 traceback=trace,
+                on_error="skip" if skip_damaged else "raise",
             )
             if dry_run:
                 found = _jobs.plans(jobs, dataset, lambda _: out, options)

@@ -1,10 +1,12 @@
-"""Image files to arrays, by Pillow."""
+"""Images of any kind to uint8 pixels, the same by every way in; files are read by Pillow."""
 
 from __future__ import annotations
 
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,14 @@ import numpy as np
 from jaxte._inputs import InputError
 from jaxte._optional import require
 
-__all__ = ["SUFFIXES", "decode", "decode_map"]
+__all__ = ["SUFFIXES", "decode", "decode_map", "is_pillow", "of_array", "of_pillow"]
 
 _ENDINGS = ("bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "ppm", "tif", "tiff", "webp")
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS)
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def decode(given: str | os.PathLike[str] | bytes, where: str, channels: int = 3) -> np.ndarray:
-    """An image as uint8 [h, w, channels], upright as its EXIF data say.
-
-    What is transparent becomes white, unless four channels are asked for; 16 bits become 8.
+    """An image file as uint8 [h, w, channels], see `of_pillow`.
 
     Args:
         given: a file, or its content.
@@ -32,19 +31,8 @@ def decode(given: str | os.PathLike[str] | bytes, where: str, channels: int = 3)
     Raises:
         InputError: if it cannot be read as an image.
     """
-
-    def take(image: Any, pillow: Any) -> np.ndarray:
-        image = pillow.ImageOps.exif_transpose(image)
-        if image.mode.startswith(("I", "F")):
-            image = pillow.Image.fromarray(_to_eight_bits(np.asarray(image)))
-        if channels != 4 and image.has_transparency_data:
-            image = image.convert("RGBA")
-            white = pillow.Image.new("RGBA", image.size, "white")
-            image = pillow.Image.alpha_composite(white, image)
-        pixels = np.asarray(image.convert(_MODES[channels]))
-        return pixels[..., None] if pixels.ndim == 2 else pixels
-
-    return _opened(given, where, take)
+    with _opened(given, where) as image:
+        return of_pillow(image, where, channels)
 
 
 def decode_map(given: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
@@ -53,8 +41,7 @@ def decode_map(given: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
     Raises:
         InputError: if it cannot be read, or has more than one channel.
     """
-
-    def take(image: Any, pillow: Any) -> np.ndarray:
+    with _opened(given, where) as image:
         pixels = np.asarray(image)
         if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
             raise InputError(
@@ -63,40 +50,114 @@ def decode_map(given: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
             )
         return pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
 
-    return _opened(given, where, take)
+
+def is_pillow(value: Any) -> bool:
+    """Whether it is an image of Pillow."""
+    return hasattr(value, "getbands") and hasattr(value, "convert")
 
 
-def _opened(given: str | os.PathLike[str] | bytes, where: str, take: Any) -> np.ndarray:
-    pillow = require("PIL", "reading images", "data")
-    require("PIL.Image", "reading images", "data")
-    require("PIL.ImageOps", "reading images", "data")
+def of_pillow(image: Any, where: str, channels: int = 3) -> np.ndarray:
+    """An image of Pillow as uint8 [h, w, channels], upright as its EXIF data say.
+
+    What is transparent becomes white, unless four channels are asked for; 16 bits become 8.
+
+    Raises:
+        InputError: if its content cannot be read, or has no range that is known.
+    """
+    with _readable(where):
+        image = _pillow("ImageOps").exif_transpose(image)
+        if image.mode == "I":
+            pixels = _sixteen_bits(np.asarray(image), where)
+        elif image.mode in ("1", "L", "F") or image.mode.startswith("I;"):
+            pixels = np.asarray(image)
+        else:
+            pixels = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+        if image.mode in ("1", "L") and image.has_transparency_data:
+            pixels = np.asarray(image.convert("RGBA"))
+    return of_array(pixels, where, channels)
+
+
+def of_array(pixels: np.ndarray, where: str, channels: int = 3) -> np.ndarray:
+    """An image [h, w] or [h, w, c] as uint8 [h, w, channels]; two and four have alpha at the end.
+
+    Raises:
+        InputError: if it is no image, or has no range that is known.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4) or 0 in pixels.shape:
+        raise InputError(
+            f"{where} has shape {pixels.shape}: an image is [h, w] or [h, w, c] with 1, 3 or 4 "
+            "channels, channels last"
+        )
+    pixels = _eight_bits(pixels, where)
+    if pixels.shape[-1] == 2:
+        pixels = pixels[..., [0, 0, 0, 1]]
+    if pixels.shape[-1] == 4 and channels != 4:
+        pixels = _on_white(pixels)
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 1:
+        luma = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # ITU-R 601-2
+        return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
+    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    if channels == 3:
+        return colour
+    return np.concatenate([colour, np.full_like(colour[..., :1], 255)], axis=2)
+
+
+def _eight_bits(pixels: np.ndarray, where: str) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == np.bool_:
+        return pixels * np.uint8(255)
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:  # of any byte order
+        return (pixels / 257 + 0.5).astype(np.uint8)
+    raise InputError(
+        f"{where} has dtype {pixels.dtype}: give images as uint8 from 0 to 255; arrays that are "
+        "ready for the model go in by name, as {'pixel_values': array}"
+    )
+
+
+def _sixteen_bits(pixels: np.ndarray, where: str) -> np.ndarray:
+    """Grey values of a mode of 32 bits, in which many files keep 16."""
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise InputError(f"{where} has values from {low} to {high}: no grey values of 16 bits")
+    return pixels.astype(np.uint16)
+
+
+def _on_white(image: np.ndarray) -> np.ndarray:
+    alpha = image[..., 3:].astype(np.uint32)
+    mixed = image[..., :3] * alpha + 255 * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _pillow(module: str) -> Any:
+    require("PIL", "reading images", "data")
+    return require(f"PIL.{module}", "reading images", "data")
+
+
+@contextmanager
+def _opened(given: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
+    source = io.BytesIO(given) if isinstance(given, bytes) else given
+    with _readable(where), _pillow("Image").open(source) as image:
+        yield image
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """What Pillow says of a damaged file is an `InputError` that names it."""
+    pillow = _pillow("Image")
     try:
         with warnings.catch_warnings():  # of damaged EXIF data and the like
             warnings.simplefilter("ignore")
-            with pillow.Image.open(
-                io.BytesIO(given) if isinstance(given, bytes) else given
-            ) as image:
-                pixels: np.ndarray = take(image, pillow)
-                return pixels
+            yield
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f"{where} does not exist") from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        pillow.Image.DecompressionBombError,
-    ) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, pillow.DecompressionBombError) as error:
         raise InputError(
             f"{where} cannot be read as an image ({error}): remove or replace it"
         ) from error
-
-
-def _to_eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Grey values of 16 bits, or of other types by their own range, to 0 .. 255."""
-    values = pixels.astype(np.float64)
-    if pixels.dtype.kind in "iu" and pixels.min() >= 0 and pixels.max() <= 65535:
-        return np.asarray(values / 257 + 0.5).astype(np.uint8)
-    raise ValueError(f"values from {values.min()} to {values.max()} are no grey values")

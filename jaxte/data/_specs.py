@@ -19,7 +19,7 @@ FORMS = {
     "npz": "npz:FILE",
     "zoo": "zoo:TARGET[/train or /test]",
 }
-_TEXTS = ("image", "text", "words", "task", "data_dir")
+_TEXTS = ("image", "text", "words", "task", "data_dir", "encoding")
 _LISTS = ("label", "classes")
 _NUMBERS = ("ignore", "subset", "seed")
 

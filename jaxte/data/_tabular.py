@@ -33,6 +33,7 @@ class Table:
         column: column -> all of it, as an Arrow array.
         class_names: of columns of classes, or of lists of them.
         root: what paths in it are relative to.
+        faults: of columns that cannot be used -> why.
     """
 
     rows: int
@@ -41,6 +42,7 @@ class Table:
     column: Callable[[str], Any]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     root: Path = Path()
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 def kind_of(type: Any) -> str:
@@ -71,6 +73,11 @@ def records(
     if table.rows == 0:
         raise InputError(f"{name} has no rows")
     choice = columns.choose(table.kinds, name)
+    for column in (choice.input, *choice.labels):
+        if column in table.faults:
+            raise InputError(f"{name}: {table.faults[column]}")
+        if table.kinds[column] == "text":
+            _check_nul(table.column(column), f"{name}, column {column!r}")
     facts = {**facts, "columns": choice.named()}
     images = _Images(table, name)
     example = images.reader(choice.input) if choice.kind == "image" else _reader(table, *choice[:2])
@@ -99,6 +106,17 @@ def records(
     if images.files:
         facts["images"] = _digests.of_files(images.files, table.root)
     return Records(name, example, targets, card(name, targets, facts))
+
+
+def _check_nul(column: Any, where: str) -> None:
+    """Raise `InputError` for a text with a NUL character, as damaged files have them."""
+    compute = require("pyarrow.compute", _WHAT, "data")
+    if column.null_count == len(column):
+        return
+    damaged = compute.match_substring(column.cast("string"), "\0")
+    if compute.any(damaged).as_py():
+        row = damaged.to_pylist().index(True)
+        raise InputError(f"{where}, row {row} has a NUL character: repair the row or leave it out")
 
 
 def _checksum(column: Any) -> str | None:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
 from jaxte._inputs import InputError
+from jaxte._progress import Progress, reporter
 from jaxte.data._draws import keys, stratified
 from jaxte.data._threads import in_order
 
-__all__ = ["TASKS", "Dataset", "collate"]
+__all__ = ["TASKS", "Dataset", "Piece", "collate"]
 
 TASKS = ("classification", "multilabel", "regression", "tokens", "segmentation")
+
+
+class Piece(NamedTuple):
+    """Some rows of a data set, one after the other.
+
+    Attributes:
+        inputs, labels: of the rows that were read; None if there are none.
+        rows: how many rows there are in all.
+        skipped: number of a row that was left out -> why.
+    """
+
+    inputs: Any
+    labels: Any
+    rows: int
+    skipped: Mapping[int, str]
 
 
 class Dataset:
@@ -103,7 +119,45 @@ class Dataset:
         classes = self.labels() if self.task == "classification" else None
         if classes is None:
             classes = np.zeros(len(self), np.int64)
-        return _Subset(self, stratified(classes, n, keys(len(classes), seed)), seed)
+        return _drawn(self, stratified(classes, n, keys(len(classes), seed)), seed)
+
+    def damaged(self, *, workers: int = 0, progress: bool | Progress = False) -> dict[int, str]:
+        """Read every row, to know those that cannot be read before hours are spent.
+
+        Args:
+            workers: threads that read.
+            progress: True for a progress bar, or a function (done, total, name).
+
+        Returns:
+            The number of each row that cannot be read, and why; `jaxte.extract` leaves them out
+            with ``on_error="skip"``.
+
+        Example:
+            >>> from jaxte import data
+            >>> data.load("zoo:digits/test").damaged()
+            {}
+        """
+
+        def reason(row: int) -> str:
+            try:
+                self.read(row)
+            except Exception as error:  # a data set of one's own raises what it will
+                return _reason(error)
+            return ""
+
+        found = {}
+        with reporter(progress, self.name) as report:
+            for row, why in enumerate(in_order(reason, range(len(self)), workers)):
+                if why:
+                    found[row] = why
+                report(row + 1, len(self), self.name)
+        return found
+
+    def without(self, rows: Collection[int]) -> Dataset:
+        """The data set without some rows."""
+        kept = np.setdiff1d(np.arange(len(self)), np.asarray(list(rows), np.int64))
+        left = {"rows": len(kept), "without": sorted(rows)}
+        return _Subset(self, kept, self.name, {**self.card, **left})
 
     def batches(
         self,
@@ -140,20 +194,47 @@ class Dataset:
             >>> [inputs.shape for inputs, labels in digits.batches(200, start=50)]
             [(200, 8, 8, 1), (200, 8, 8, 1), (50, 8, 8, 1)]
         """
+        pieces = self.pieces(size, prepare=prepare, start=start, workers=workers)
+        return ((piece.inputs, piece.labels) for piece in pieces)
+
+    def pieces(
+        self,
+        size: int,
+        *,
+        prepare: Callable[[list[Any]], Any] | None = None,
+        start: int = 0,
+        workers: int = 0,
+        skip: bool = False,
+        without: Collection[int] = (),
+    ) -> Iterator[Piece]:
+        """As `batches`, with what was left out: rows ``without``, and to ``skip`` damaged ones."""
         if size < 1 or workers < 0:
             raise InputError(f"size is {size} and workers {workers}: at least 1 and 0 are needed")
         if not 0 <= start <= len(self):
             raise InputError(f"start is {start}: {self.name} has {len(self)} rows")
 
-        def make(first: int) -> tuple[Any, Any]:
+        def make(first: int) -> Piece:
             last = min(first + size, len(self))
-            examples, labels = zip(*(self.read(row) for row in range(first, last)), strict=True)
+            read, skipped = [], {}
+            for row in range(first, last):
+                if row in without:
+                    skipped[row] = ""
+                    continue
+                try:
+                    read.append(self.read(row))
+                except Exception as error:
+                    if not skip:
+                        raise
+                    skipped[row] = _reason(error)
+            if not read:
+                return Piece(None, None, last - first, skipped)
+            examples, labels = zip(*read, strict=True)
             try:
                 inputs = (prepare or _stack)(list(examples))
             except Exception as error:
                 error.add_note(f"while preparing rows {first} to {last - 1} of {self.name}")
                 raise
-            return inputs, collate(labels, self.task, self.ignore)
+            return Piece(inputs, collate(labels, self.task, self.ignore), last - first, skipped)
 
         return in_order(make, range(start, len(self), size), workers)
 
@@ -161,15 +242,12 @@ class Dataset:
 class _Subset(Dataset):
     """Some rows of another data set."""
 
-    def __init__(self, whole: Dataset, rows: np.ndarray, seed: int) -> None:
-        drawn: dict[str, Any] = {"n": len(rows), "seed": seed, "of": len(whole)}
-        if "subset" in whole.card:
-            drawn["within"] = whole.card["subset"]
-        self._whole, self._rows = whole, rows
-        self.name = f"{whole.name}{'&' if '?' in whole.name else '?'}subset={len(rows)}&seed={seed}"
+    def __init__(
+        self, whole: Dataset, rows: np.ndarray, name: str, card: Mapping[str, Any]
+    ) -> None:
+        self._whole, self._rows, self.name, self.card = whole, rows, name, card
         self.task, self.ignore = whole.task, whole.ignore
         self.num_classes, self.class_names = whole.num_classes, whole.class_names
-        self.card = {**whole.card, "rows": len(rows), "subset": drawn}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -181,6 +259,20 @@ class _Subset(Dataset):
     def label(self, row: int) -> Any:
         """The label of a row."""
         return self._whole.label(int(self._rows[row]))
+
+
+def _drawn(whole: Dataset, rows: np.ndarray, seed: int) -> Dataset:
+    drawn: dict[str, Any] = {"n": len(rows), "seed": seed, "of": len(whole)}
+    if "subset" in whole.card:
+        drawn["within"] = whole.card["subset"]
+    name = f"{whole.name}{'&' if '?' in whole.name else '?'}subset={len(rows)}&seed={seed}"
+    return _Subset(whole, rows, name, {**whole.card, "rows": len(rows), "subset": drawn})
+
+
+def _reason(error: Exception) -> str:
+    """Why a row cannot be read, in one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def collate(labels: Sequence[Any], task: str, ignore: int | None) -> Any:

@@ -28,6 +28,7 @@ def load(
     subset: int | None = None,
     seed: int | None = None,
     data_dir: str | None = None,
+    encoding: str | None = None,
 ) -> Dataset:
     """Load a data set: ``"tfds:cifar10/train[:5000]"``, ``"csv:mail.csv?text=body&label=spam"``.
 
@@ -53,6 +54,8 @@ def load(
         subset: draw so many rows, as `Dataset.subset` does.
         seed: of the subset, 0 by default.
         data_dir: the directory of tensorflow-datasets, if it is not the usual one.
+        encoding: of a CSV or JSON lines file without a byte order mark that is not UTF-8, as
+            "latin-1".
 
     Returns:
         The data set.
@@ -79,6 +82,7 @@ def load(
         "subset": subset,
         "seed": seed,
         "data_dir": data_dir,
+        "encoding": encoding,
     }
     options = {key: value for key, value in given.items() if value is not None}
     parsed = parse(spec) if isinstance(spec, str) else None
@@ -98,11 +102,14 @@ def _named(spec: Spec, options: dict[str, Any]) -> Dataset:
     data_dir = options.pop("data_dir", None)
     if data_dir is not None and spec.kind != "tfds":
         raise InputError(f"data_dir is for tfds:, not {spec.kind}:")
+    encoding = options.pop("encoding", None)
+    if encoding is not None and spec.kind not in ("csv", "jsonl"):
+        raise InputError(f"encoding is for csv: and jsonl:, not {spec.kind}:")
     columns, known = _split(options, spec.name)
     if spec.kind == "tfds":
         return tensorflow_datasets.tfds(spec.where, columns, known, spec.name, data_dir)
     if spec.kind in ("csv", "parquet", "jsonl"):
-        return tables.table_file(spec.kind, spec.where, columns, known, spec.name)
+        return tables.table_file(spec.kind, spec.where, columns, known, spec.name, encoding)
     if spec.kind == "hf":
         return huggingface.hugging_face(spec.where, columns, known, spec.name)
     if spec.kind == "npz":
@@ -123,6 +130,8 @@ def _given(value: Any, options: dict[str, Any]) -> Dataset:
         return value
     if options.pop("data_dir", None) is not None:
         raise InputError("data_dir is for tfds:")
+    if options.pop("encoding", None) is not None:
+        raise InputError("encoding is for csv: and jsonl:")
     library = type(value).__module__.partition(".")[0]
     columns, known = _split(options, "pair" if isinstance(value, tuple) else library)
     if isinstance(value, tuple) and len(value) == 2 and columns == Columns():

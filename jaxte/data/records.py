@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxte import _inputs
 from jaxte._inputs import InputError
-from jaxte.data import _digests, _targets
+from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Columns
 from jaxte.data._targets import Known, Targets
 from jaxte.data.dataset import Dataset
@@ -86,8 +86,14 @@ def arrays(inputs: Any, labels: Any, known: Known, name: str, facts: Mapping[str
     targets = _targets.make(labels, known, words=words)
     if targets.task == "tokens":
         check_words(list(map(len, inputs)), targets, known)
+    if not isinstance(inputs, np.ndarray):
+        inputs = [_of_pillow(value, row) for row, value in enumerate(inputs)]
     facts = {**facts, "inputs": _digests.of_values(inputs)}
     return Records(name, lambda row: _example(inputs[row]), targets, card(name, targets, facts))
+
+
+def _of_pillow(value: Any, row: int) -> Any:
+    return _images.of_pillow(value, f"example {row}") if _images.is_pillow(value) else value
 
 
 def _is_words(example: Any) -> bool:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +21,220 @@ from jaxte.data.records import Records
 __all__ = ["table", "table_file"]
 
 _WHAT = "reading tables"
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
-def table_file(kind: str, where: str, columns: Columns, known: Known, name: str) -> Records:
+def table_file(
+    kind: str, where: str, columns: Columns, known: Known, name: str, encoding: str | None = None
+) -> Records:
     """The rows of a CSV (.tsv: separated by tabs), Parquet or JSON lines file.
 
-    Paths in it are relative to the file.
+    Paths in it are relative to the file. Texts are UTF-8, unless a byte order mark or ``encoding``
+    says something else.
 
     Raises:
-        InputError: if it cannot be read, or lacks a column.
+        InputError: if it cannot be read, or lacks a column; names line and column of a fault.
     """
     path = Path(where)
     if not path.is_file():
         raise InputError(f"{path} is no file")
     pyarrow = require("pyarrow", _WHAT, "data")
+    read = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[kind]
+    source: Any = path
+    if kind != "parquet" and (encoding := encoding or _marked(path)) is not None:
+        source = pyarrow.BufferReader(_decoded(path, encoding).encode())
     try:
-        content = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[kind](path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} cannot be read as {kind} ({error})") from error
+        content = read(source, path, ())
+        content.validate(full=True)  # whether texts are UTF-8
+        names = content.column_names
+        if kind == "csv" and any(map(pyarrow.types.is_binary, content.schema.types)):
+            raise pyarrow.ArrowInvalid("texts are not UTF-8")
+        if kind == "csv" and _doubtful(path, len(content)):
+            if fault := _ragged(_decoded(path, encoding or "utf-8-sig"), path):
+                raise InputError(fault)
+        if kind == "csv" and (texts := _meant_as_texts(content, columns, name)):
+            if not isinstance(source, Path):
+                source.seek(0)
+            content = read(source, path, texts)
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        fault = None if kind == "parquet" else _fault(kind, path, encoding or "utf-8")
+        raise InputError(fault or f"{path} cannot be read as {kind} ({error})") from error
     facts = {"source": kind, "name": path.name, "files": _digests.of_files([path], path.parent)}
-    return _of(content, columns, known, name, path.parent, facts)
+    return _of(content, columns, known, name, path.parent, facts, _twice(names))
 
 
 def table(given: Any, columns: Columns, known: Known) -> Records:
     """The rows of a pandas data frame or a pyarrow table; paths are relative to the directory."""
     pyarrow = require("pyarrow", _WHAT, "data")
+    faults: dict[str, str] = {}
     if not isinstance(given, pyarrow.Table):
-        given = pyarrow.Table.from_pandas(given, preserve_index=False)
-    return _of(given, columns, known, "table", Path(), {"source": "table"})
+        arrays, names = [], [str(name) for name in given.columns]
+        for place, name in enumerate(names):
+            series = given.iloc[:, place]
+            try:
+                arrays.append(pyarrow.Array.from_pandas(series))
+            except (pyarrow.ArrowException, TypeError, ValueError) as error:
+                faults[name] = _mixed(name, series.tolist()) or f"column {name!r}: {error}"
+                arrays.append(pyarrow.nulls(len(series)))
+        given = pyarrow.table(arrays, names)
+    faults |= _twice(given.column_names)
+    return _of(given, columns, known, "table", Path(), {"source": "table"}, faults)
 
 
 def _of(
-    content: Any, columns: Columns, known: Known, name: str, root: Path, facts: dict[str, Any]
+    content: Any,
+    columns: Columns,
+    known: Known,
+    name: str,
+    root: Path,
+    facts: dict[str, Any],
+    faults: dict[str, str],
 ) -> Records:
+    once = {field.name: place for place, field in enumerate(content.schema)}
     read = Table(
         len(content),
         {field.name: kind_of(field.type) for field in content.schema},
-        lambda column, row: content.column(column)[row].as_py(),
-        content.column,
+        lambda column, row: content.column(once[column])[row].as_py(),
+        lambda column: content.column(once[column]),
         root=root,
+        faults=faults,
     )
     return records(read, columns, known, name, facts)
 
 
-def _read_csv(path: Path) -> Any:
-    csv = require("pyarrow.csv", _WHAT, "data")
-    return csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(block_size=_block(path)),
-        parse_options=csv.ParseOptions(
-            delimiter="\t" if path.suffix == ".tsv" else ",", newlines_in_values=True
-        ),
+def _read_csv(source: Any, path: Path, texts: Collection[str]) -> Any:
+    arrow = require("pyarrow.csv", _WHAT, "data")
+    string = require("pyarrow", _WHAT, "data").string()
+    return arrow.read_csv(
+        source,
+        read_options=arrow.ReadOptions(block_size=_block(path)),
+        parse_options=arrow.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
+        convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(texts, string)),
     )
 
 
-def _read_parquet(path: Path) -> Any:
-    return require("pyarrow.parquet", _WHAT, "data").read_table(path)
+def _read_parquet(source: Any, path: Path, texts: Collection[str]) -> Any:
+    with require("pyarrow.parquet", _WHAT, "data").ParquetFile(source) as file:
+        return file.read()
 
 
-def _read_jsonl(path: Path) -> Any:
+def _read_jsonl(source: Any, path: Path, texts: Collection[str]) -> Any:
     json = require("pyarrow.json", _WHAT, "data")
-    return json.read_json(path, read_options=json.ReadOptions(block_size=_block(path)))
+    return json.read_json(source, read_options=json.ReadOptions(block_size=_block(path)))
 
 
 def _block(path: Path) -> int:
     """Bytes read at once: types are inferred from the first block, and a row must fit into one."""
-    return min(max(path.stat().st_size, 1 << 20), 1 << 28)
+    return min(max(2 * path.stat().st_size, 1 << 20), 1 << 28)
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","
+
+
+# --- what may be wrong with a table --------------------------------------------------------------
+
+
+def _marked(path: Path) -> str | None:
+    """The encoding that a byte order mark tells; UTF-8 needs none."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    for mark, encoding in _MARKS.items():
+        if start.startswith(mark):
+            return encoding
+    return None
+
+
+def _decoded(path: Path, encoding: str) -> str:
+    try:
+        return path.read_bytes().decode(encoding)
+    except LookupError as error:
+        raise InputError(f"{path}: there is no encoding {encoding!r}") from error
+    except UnicodeError as error:
+        raise InputError(f"{path} is not {encoding} ({error}): give encoding=") from error
+
+
+def _doubtful(path: Path, rows: int) -> bool:
+    """Whether a quote may lack its end: there is an odd number, or a cell of several lines."""
+    content = path.read_bytes()
+    return content.count(b'"') % 2 == 1 or (b'"' in content and content.count(b"\n") > rows + 1)
+
+
+def _meant_as_texts(content: Any, columns: Columns, name: str) -> tuple[str, ...]:
+    """The column of texts where its cells look like numbers or dates."""
+    kinds = {field.name: kind_of(field.type) for field in content.schema}
+    choice = columns.choose(kinds, name)
+    return (choice.input,) if choice.kind == "text" and kinds[choice.input] != "text" else ()
+
+
+def _twice(names: Sequence[str]) -> dict[str, str]:
+    """Fault of each column whose name occurs more than once."""
+    counts = Counter(names)
+    return {
+        name: f"column {name!r} occurs {count} times: rename all but one"
+        for name, count in counts.items()
+        if count > 1
+    }
+
+
+def _mixed(name: str, values: Sequence[Any]) -> str | None:
+    """The fault of a column whose values are of different kinds."""
+    first: Any = None
+    for row, value in enumerate(values):
+        if value is None or value != value:  # a missing one
+            continue
+        first = value if first is None else first
+        if type(value) is not type(first):
+            kinds = (type(one).__name__ for one in (value, first))
+            return (
+                f"column {name!r}, row {row}: {value!r} is of type {' among values of type '.join(kinds)}"
+                ": convert the column to one type"
+            )
+    return None
+
+
+def _fault(kind: str, path: Path, encoding: str) -> str | None:
+    """What is wrong with a file of texts, and where."""
+    content = path.read_bytes()
+    if encoding == "utf-8" and b"\0" in content[:4096]:
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        return f"{path}, line {line} has NUL bytes: if it is UTF-16, say encoding=utf-16-le or -be"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        begun = content[: error.start].rpartition(b"\n")[2].decode(errors="replace")
+        header = content.partition(b"\n")[0].decode(errors="replace").split(_delimiter(path))
+        column = header[min(begun.count(_delimiter(path)), len(header) - 1)].strip()
+        place = f"line {line}, column {column!r}" if kind == "csv" else f"line {line}"
+        return (
+            f"{path}, {place}: byte {content[error.start]:#04x} is not UTF-8: convert the file, or "
+            "say which encoding it has, as encoding=latin-1"
+        )
+    return _ragged(text, path) if kind == "csv" else None
+
+
+def _ragged(text: str, path: Path) -> str | None:
+    """The first row of a CSV that has other cells than the header, or a quote without an end."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path), strict=True)
+    header: list[str] | None = None
+    row, line = -1, 1
+    try:
+        for cells in reader:
+            if header is None:
+                header = cells
+            elif cells and len(cells) != len(header):
+                missing = "" if len(cells) > len(header) else f", none for {header[len(cells)]!r}"
+                return (
+                    f"{path}, line {line} (row {row}) has {len(cells)} cells for {len(header)} "
+                    f"columns{missing}: quote cells that hold the separator"
+                )
+            row, line = row + bool(cells), reader.line_num + 1
+    except csv.Error as error:
+        return f"{path}, line {line} (row {row}): a quote is wrong or has no end ({error})"
+    return None

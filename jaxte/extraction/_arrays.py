@@ -10,26 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.extraction.pooling import Positions
 
-__all__ = ["MASK", "STARTS", "called", "cast", "host", "main", "positions", "wide"]
+__all__ = ["MASK", "STARTS", "called", "cast", "flags", "host", "positions", "wide"]
 
 MASK = "attention_mask"
 STARTS = "word_starts"  # [b, W] the first token of each word, -1 for a word that was cut off
 
-# How the many ways to say it say that nothing is to be learnt or dropped.
-_INFERENCE = {
-    "train": False,
-    "training": False,
-    "is_training": False,
-    "deterministic": True,
-    "use_running_average": True,
-    "inference": True,
-}
-# Which part of an output with several names is the output.
-_MAIN = ("logits", "last_hidden_state", "features", "output", "out", "x")
+# The many names of one argument: whether something is learnt or dropped, or whether it is not.
+_TRAINING = ("train", "training", "is_train", "is_training", "train_mode", "training_mode")
+_TRAINING += ("enable_dropout", "use_dropout", "update_stats", "update_batch_stats")
+_INFERENCE = ("deterministic", "use_running_average", "use_running_stats", "inference")
+_INFERENCE += ("is_inference", "inference_mode", "eval", "is_eval", "eval_mode", "evaluate")
+_INFERENCE += ("evaluation", "test", "is_test", "test_mode", "testing")
+_MODES = ("train", "training")  # of an argument that is a text, whatever its name
 
 
 def cast(tree: Any, dtype: str | None) -> Any:
@@ -64,20 +59,44 @@ def host(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def positions(inputs: Any) -> Positions:
+def positions(inputs: Any, channels_first: bool) -> Positions:
     """What inputs say of the positions of the layers: tokens of texts, sizes of images."""
     if isinstance(inputs, Mapping):
-        return Positions(inputs.get(MASK), inputs.get(STARTS), _size(inputs.get("pixel_values")))
-    return Positions(size=_size(inputs))
+        size = _size(inputs.get("pixel_values"), channels_first)
+        return Positions(inputs.get(MASK), inputs.get(STARTS), size)
+    return Positions(size=_size(inputs, channels_first))
 
 
-def _size(images: Any) -> tuple[int, int] | None:
-    """Height and width of images, whose channels are first or last."""
+def _size(images: Any, channels_first: bool) -> tuple[int, int] | None:
+    """Height and width of images."""
     shape: Any = getattr(images, "shape", ())
     if len(shape) != 4:
         return None
-    first = shape[1] in (1, 3) and shape[3] not in (1, 3)
-    return (shape[2], shape[3]) if first else (shape[1], shape[2])
+    return (shape[2], shape[3]) if channels_first else (shape[1], shape[2])
+
+
+def flags(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments by which a function is told that it is not training, as far as it has them.
+
+    Example:
+        >>> flags(lambda x, is_train=True, deterministic=False, mode="train", test="abc": x)
+        {'is_train': False, 'deterministic': True, 'mode': 'eval'}
+    """
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # built in
+        return {}
+    found: dict[str, Any] = {}
+    for name, one in known.items():
+        if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+            continue
+        if isinstance(one.default, str):
+            if one.default in _MODES:
+                found[name] = "eval"
+        elif isinstance(one.default, bool | None) or one.default is one.empty:
+            if name in (*_TRAINING, *_INFERENCE):
+                found[name] = name in _INFERENCE
+    return found
 
 
 def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any) -> Any:
@@ -89,38 +108,16 @@ def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any
         inputs: an array, a tuple of arguments, or a mapping from their names.
     """
     known = inspect.signature(signature).parameters
-    mode = {name: value for name, value in _INFERENCE.items() if name in known}
+    mode = flags(signature)
     if isinstance(inputs, Mapping):
         inputs = {name: value for name, value in inputs.items() if name != STARTS}
+        mode = {name: value for name, value in mode.items() if name not in inputs}
         anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
         if anything or set(inputs) <= set(known):
             return model(**inputs, **mode)
         if MASK in inputs and set(inputs) - {MASK, "token_type_ids"} <= set(known):
             return model(**{n: x for n, x in inputs.items() if n in known}, **mode)
         return model(inputs, **mode)
-    return model(*inputs, **mode) if isinstance(inputs, tuple) else model(inputs, **mode)
-
-
-def main(output: Any, where: str) -> Any:
-    """The array that an output is about.
-
-    Raises:
-        InputError: if it is not to be seen which.
-    """
-    if hasattr(output, "shape"):
-        return output
-    if isinstance(output, tuple | list) and output and not hasattr(output, "_fields"):
-        return main(output[0], where)
-    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
-    if hasattr(output, "_asdict"):
-        named = output._asdict()
-    for name in _MAIN:
-        if named.get(name) is not None:
-            return main(named[name], where)
-    arrays = [value for value in named.values() if hasattr(value, "shape")]
-    if len(arrays) == 1:
-        return arrays[0]
-    raise InputError(
-        f"{where} gives a {type(output).__name__} of {', '.join(map(str, named)) or 'no arrays'}: "
-        "give a function that returns the array that is meant"
-    )
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    taken = [name for name in known if name != "self"][: len(arguments)]
+    return model(*arguments, **{name: x for name, x in mode.items() if name not in taken})

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte._inputs import InputError
+from jaxte.data._images import is_pillow, of_pillow
 
 Prepare = Callable[[Sequence[Any]], Any]
 
@@ -26,6 +27,12 @@ class Batch(NamedTuple):
     labels: Any  # an array [b, ...], or a list of b arrays where their lengths differ
     rows: int
     weights: np.ndarray | None = None
+    skipped: Mapping[int, str] = {}  # number of an example that was left out -> why
+
+    @property
+    def examples(self) -> int:
+        """How many examples of the data it stands for."""
+        return self.rows + len(self.skipped)
 
 
 def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> Iterator[Batch]:
@@ -81,6 +88,8 @@ def checked(inputs: Any, labels: Any, index: int) -> Batch:
         InputError: names the batch and what does not fit.
     """
     if isinstance(inputs, list) and not any(isinstance(i, Mapping) for i in inputs):
+        named = ((f"batch {index}, example {row}", one) for row, one in enumerate(inputs))
+        inputs = [of_pillow(one, where) if is_pillow(one) else one for where, one in named]
         try:
             inputs = np.asarray(inputs)
         except ValueError as error:
@@ -175,4 +184,6 @@ def _of_mapping(given: Mapping[str, Any], index: int) -> tuple[Any, Any]:
 
 
 def _is_numeric(column: Any) -> bool:
+    if isinstance(column, list | tuple) and any(map(is_pillow, column)):
+        return False
     return getattr(as_array(column), "dtype", np.dtype(object)).kind not in "OUS"

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from jaxte._inputs import InputError
-from jaxte.extraction._arrays import cast, positions, wide
+from jaxte.extraction._arrays import cast, flags, positions, wide
 from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._outputs import (
+    LOGITS,
+    OUTPUT,
+    channels_last,
+    is_first,
+    named_parts,
+    only,
+    pick,
+    split,
+)
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["from_callable"]
+__all__ = ["evaluated", "from_callable"]
 
 FEATURES = "features"
+_JITTED = type(jax.jit(lambda: None))
 
 
 def from_callable(given: Callable[..., Any], request: Request, traced: bool | None) -> Model:
@@ -23,7 +36,9 @@ def from_callable(given: Callable[..., Any], request: Request, traced: bool | No
     source = qualified(given)
     return Model(
         name=request.name or source.rpartition(".")[2].strip("<>"),
-        apply=kind(given, layers, request.pool, request.level, request.compute_dtype),
+        apply=kind(
+            given, layers, request.pool, request.level, request.compute_dtype, request.layout
+        ),
         layers=layers,
         params=request.variables,
         prepare=request.prepare,
@@ -40,36 +55,65 @@ class _Apply:
     pool: Pool
     level: str
     compute_dtype: str | None
+    layout: str | None
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
-        given = cast(inputs, self.compute_dtype)
-        if params is None:
-            found = self.function(given)
-        else:
-            found = self.function(cast(params, self.compute_dtype), given)
-        return features(self._named(found), self.layers, self.pool, self.level, positions(inputs))
+        given = (cast(inputs, self.compute_dtype),)
+        if params is not None:
+            given = (cast(params, self.compute_dtype), *given)
+        found = self._named(evaluated(self.function, *given))
+        first = self.layout == "NCHW" or (
+            self.layout is None and any(is_first(found[name]) for name in self.layers)
+        )
+        for name in self.layers:
+            if self.level != "example" or self.pool != "flatten":  # which loses no channel
+                found[name] = channels_last(found[name], self.layout, name)
+        found = {name: wide(x) for name, x in found.items()}
+        where = positions(inputs, first)
+        return features(found, self.layers, self.pool, self.level, where)
 
-    def _named(self, found: Any) -> dict[str, Any]:
-        if not isinstance(found, Mapping):
-            if self.layers != (FEATURES,):
+    def _named(self, output: Any) -> dict[str, Any]:
+        source = qualified(self.function)
+        parts = {name: split(name) for name in self.layers}
+        whole = {name: part for name, (base, part) in parts.items() if base == OUTPUT}
+        named = named_parts(output)
+        if named is None and self.layers == (FEATURES,):
+            return {FEATURES: only(output, where=source)}
+        found = {} if named is None else dict(named)
+        others = [name for name in found if name != LOGITS and found[name] is not None]
+        if self.layers == (FEATURES,) and FEATURES not in found and len(others) == 1:
+            found[FEATURES] = found[others[0]]
+        for name in self.layers:
+            if name in whole and name not in found:
+                found[name] = pick(output, whole[name], OUTPUT, source)
+            elif name not in found and named is None:
                 raise InputError(
-                    f"{qualified(self.function)} returns a {type(found).__name__}, not a dict with "
+                    f"{source} returns a {type(output).__name__}, not a dict with "
                     f"{', '.join(self.layers)}: leave layers out, or let it return a dict"
                 )
-            return {FEATURES: wide(found)}
-        others = [name for name in found if name != "logits"]
-        if self.layers == (FEATURES,) and FEATURES not in found and len(others) == 1:
-            found = {FEATURES: found[others[0]], **found}
-        for name in self.layers:
-            if name not in found:
-                known = ", ".join(map(repr, found)) or "nothing"
-                raise InputError(
-                    f"{qualified(self.function)} returns a dict with {known}, not {name!r}: say "
-                    "which of them are wanted (layers=...)"
+            elif name not in found:
+                known = ", ".join(map(repr, named or ())) or "nothing"
+                shapes = ", ".join(
+                    f"{n} {tuple(getattr(x, 'shape', ()))}" for n, x in found.items()
                 )
-        return {name: wide(found[name]) for name in (*self.layers, "logits") if name in found}
+                raise InputError(
+                    f"{source} returns a {type(output).__name__} with {known}, not {name!r}: say "
+                    f"which of them are wanted (layers=...); their shapes are {shapes}"
+                )
+        kept = {name: only(found[name], name, source) for name in self.layers}
+        if LOGITS in found and hasattr(found[LOGITS], "shape"):
+            kept.setdefault(LOGITS, found[LOGITS])
+        return kept
 
 
 @dataclass(frozen=True)  # by value: a function of its variables holds on to nothing else
 class _Pure(_Apply):
     pass
+
+
+def evaluated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in inference mode, if it has an argument for that."""
+    mode = flags(function)
+    if mode and isinstance(function, _JITTED):  # to which Python's own True and False are arrays
+        function = function.__wrapped__
+    return function(*arguments, **mode)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,11 +15,12 @@ from jaxte.extraction._model import Request
 from jaxte.extraction._texts import texts_of
 from jaxte.extraction.preprocess import Processed
 
-__all__ = ["LAST_STATE", "STATE", "beside", "loaded", "source", "state"]
+__all__ = ["LAST_STATE", "STATE", "Either", "beside", "loaded", "output_of", "source", "state"]
 
 LAST_STATE = "last_hidden_state"
 STATE = re.compile(r"hidden/(-?\d+)")
 
+_MAIN = ("logits", LAST_STATE)
 _SOURCES = {"input_ids": "AutoTokenizer", "pixel_values": "AutoImageProcessor"}
 
 
@@ -40,9 +41,37 @@ class _Missing:
         return {}
 
 
-def beside(model: Any, request: Request) -> Any:
-    """The tokenizer or image processor that lies where the model was loaded from, if it has one."""
-    about, where = model.main_input_name, model.config._name_or_path
+class Either:
+    """Prepares texts, or images, whichever the data are.
+
+    Args:
+        texts: list of texts -> inputs.
+        images: list of images -> pixel values.
+    """
+
+    def __init__(self, texts: Any, images: Any) -> None:
+        self._texts, self._images = texts, images
+        self.card = {"texts": texts.card, "images": images.card}
+
+    def __call__(self, examples: Sequence[Any]) -> Any:
+        """Inputs by name."""
+        first = examples[0]
+        if isinstance(first, Mapping):
+            first = first.get("text", first.get("words"))
+        if isinstance(first, str | tuple | list):
+            return self._texts(examples)
+        return {"pixel_values": self._images(examples)}
+
+
+def beside(model: Any, request: Request, about: str) -> Any:
+    """What lies where the model was loaded from to make its inputs, if there is anything.
+
+    Args:
+        model: of transformers.
+        request: how it is wanted.
+        about: the name of the inputs, "input_ids" or "pixel_values".
+    """
+    where = model.config._name_or_path
     if about not in _SOURCES:
         return None
     what = _SOURCES[about].removeprefix("Auto")
@@ -57,13 +86,19 @@ def beside(model: Any, request: Request) -> Any:
         return _Missing(what, str(error))
     if about == "pixel_values":
         return Processed(found)
-    return texts_of(found, request.max_length, request.level, model.config)
+    config = getattr(model.config, "text_config", model.config)
+    return texts_of(found, request.max_length, request.level, config)
 
 
 def source(model: Any) -> str:
     """Where a model comes from; a directory may be moved, so that only its name counts."""
     where = model.config._name_or_path or type(model).__name__
     return os.path.basename(os.path.normpath(where)) if os.path.isdir(where) else where
+
+
+def output_of(output: Any) -> Any:
+    """What a model of transformers returns first of all; its outputs have names."""
+    return next((output[one] for one in _MAIN if output.get(one) is not None), output)
 
 
 def state(outputs: Iterable[Any], index: int) -> Any:

@@ -6,17 +6,18 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxte._inputs import InputError
-from jaxte.extraction._arrays import STARTS, main
-from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, source, state
-from jaxte.extraction._layers import PENULTIMATE, Apply, Network, Seen, Watched, unknown
+from jaxte.extraction._arrays import STARTS
+from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, output_of, source, state
+from jaxte.extraction._layers import Apply, Network, Seen, Watched, unknown
 from jaxte.extraction._linen import is_dense
 from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction.preprocess import channels_first
 
 __all__ = ["from_flax_transformers"]
@@ -28,6 +29,7 @@ class _Module(Network):
 
     model: Any = field(compare=False)
     architecture: str
+    channels_first: ClassVar[bool] = True
 
     def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
         """As `Network` says; outputs and hidden states have names, too."""
@@ -42,7 +44,7 @@ class _Module(Network):
                 outputs[path] = output
                 if path in wanted or (dense and path and is_dense(context.module)):
                     taken = args[0] if args else next(iter(kwargs.values()), None)
-                    passed[path] = Seen(taken, main(output, path))
+                    passed[path] = Seen(taken, output)
             return output
 
         if not isinstance(inputs, Mapping):
@@ -62,7 +64,7 @@ class _Module(Network):
                 if found is None:
                     raise unknown(path, outputs)
                 passed[path] = Seen(None, found)
-        return Watched(main(output, "the model"), passed)
+        return Watched(output_of(output), passed)
 
 
 def from_flax_transformers(given: Any, request: Request) -> Model:
@@ -73,7 +75,11 @@ def from_flax_transformers(given: Any, request: Request) -> Model:
             f"{type(given).__name__} computes in {own} itself: load it with "
             f"dtype=jnp.{request.compute_dtype}"
         )
-    prepare = beside(given, request) if request.prepare is None else request.prepare
+    prepare = (
+        beside(given, request, given.main_input_name)
+        if request.prepare is None
+        else request.prepare
+    )
     request = request._replace(prepare=channels_first(prepare))
     texts = given.main_input_name == "input_ids"
     layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))
@@ -82,7 +88,7 @@ def from_flax_transformers(given: Any, request: Request) -> Model:
     network = _Module(bare, f"{qualified(given)} {given.dtype} {given.config.to_json_string()}")
     return Model(
         name=request.name or type(given).__name__,
-        apply=Apply(network, layers, request.pool, request.level, request.compute_dtype),
+        apply=Apply.of(network, layers, request),
         layers=layers,
         params=given.params,
         prepare=request.prepare,

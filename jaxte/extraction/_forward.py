@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from jaxte._inputs import InputError
 from jaxte._mesh import SAMPLES, Layout
 from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
+from jaxte.extraction._evaluation import compare, is_half, order, reordered
+from jaxte.extraction._model import described
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
-from jaxte.extraction.models import Model, settled
+from jaxte.extraction.models import Model, log, tried
 
-__all__ = ["Forward", "Rows"]
+__all__ = ["Forward", "Rows", "named"]
 
 LOGITS, VALID = "logits", "valid"
 
@@ -39,6 +42,7 @@ class Forward:
         size: rows of the batches that are compiled for.
         params: of the model, on the devices.
         widths: of the layers, once a batch has been looked at.
+        notes: what a user should know of the inputs, once a batch has been looked at.
 
     Args:
         model: whose layers are wanted.
@@ -58,8 +62,10 @@ class Forward:
         self._grid: tuple[int, ...] = ()
         self._thread: ThreadPoolExecutor | None = None
         self._begun = False
+        self._second: Any = None  # what a model gave when it was tried
         self.params: Any = None
         self.widths: dict[str, int] = {}
+        self.notes: list[str] = []
 
     def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
         """Set a batch to work; what comes back waits for the device and fetches the rows.
@@ -73,10 +79,52 @@ class Forward:
         # of examples nothing has to be known before; the step looks at the outputs by itself
         grid = self.grid(inputs) if self.model.level != "example" else ()
         chosen = targets.of(batch.labels, batch.number, grid, first)
-        given = self._placed(inputs, _places(chosen, self.size))
-        with _naming(self.model):
+        places = _places(chosen, self.size)
+        given = self._placed(inputs, places)
+        with named(self.model):
             outputs = self._compiled()(self.params, *given)
+
+            def again() -> None:
+                second = self._placed(*reordered((inputs, places)))
+                self._check_mode(outputs, self._compiled()(self.params, *second))
+
+            self.once(inputs, self.model.apply, again)
         return lambda: self._rows(outputs, chosen, batch)
+
+    def once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
+        """Check that a function is in evaluation mode, unless that was seen before.
+
+        The zoo's models are known, and a `Model` made by hand has no card.
+        """
+        if self.model.card.get("kind") in (None, "zoo"):
+            return
+        shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), inputs)
+        seen = kept(owner, "checked", lambda _: [])
+        if shapes not in seen:
+            check()
+            seen.append(shapes)
+
+    def _again(self, out: Any, inputs: Any) -> None:
+        second, self._second = self._second, None
+        if second is None:
+            second = self.model.apply(self.model.params, reordered(inputs))
+        self._check_mode(out, second)
+
+    def _check_mode(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+        """Raise `InputError` if the outputs of two passes show that the model is training."""
+        layers = self.model.layers
+        rows = order(len(first[layers[0]]))
+        one, other = (
+            {name: np.asarray(x[name]).astype(np.float64) for name in layers}
+            for x in (first, second)
+        )
+        one = {name: x[rows] for name, x in one.items()}
+        compare(one, other, self.half(first))
+
+    def half(self, outputs: Any) -> bool:
+        """Whether the arithmetic or the features have 16 bits."""
+        asked = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
+        return asked or is_half(self.model.params, outputs)
 
     def filled(self, batch: Batch) -> Any:
         """The inputs of a batch, with as many rows as are compiled for."""
@@ -85,7 +133,8 @@ class Forward:
             self.size = self.layout.padded(self.size)
         inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
         if not self._begun:
-            self.model = settled(self.model, inputs)
+            self.note(inputs)
+            self.model, self._second = tried(self.model, inputs)
             if self.layout is not None and not self.model.traced:
                 raise InputError(
                     f"{self.model.name} is no model that JAX traces: leave out mesh, or give it "
@@ -98,6 +147,14 @@ class Forward:
             self._begun = True
         return inputs
 
+    def note(self, inputs: Any) -> None:
+        """Say it of images that nobody has scaled; the models of the zoo do that themselves."""
+        raw = any(leaf.dtype == np.uint8 and leaf.ndim > 2 for leaf in jax.tree.leaves(inputs))
+        if raw and not self.notes and self.model.card.get("kind") != "zoo":
+            by = "none" if self.model.prepare is None else described(self.model.prepare)
+            self.notes.append(f"preprocessing: {by}, values 0 to 255")
+            log.warning("%s: %s", self.model.name, self.notes[0])
+
     def grid(self, inputs: Any) -> tuple[int, ...]:
         """The positions of an example in the outputs, looked at once for every shape of inputs.
 
@@ -106,7 +163,7 @@ class Forward:
         """
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
-            with _naming(self.model):
+            with named(self.model):
                 self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
             self._shapes = shapes
         return self._grid
@@ -117,9 +174,10 @@ class Forward:
         Raises:
             InputError: as `grid`.
         """
-        with _naming(self.model):
+        with named(self.model):
             out = self.model.apply(self.model.params, inputs)
             self._look(out, size)
+            self.once(inputs, self.model.apply, functools.partial(self._again, out, inputs))
         wanted = (*self.model.layers, *self._wanted, VALID)
         return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
 
@@ -282,7 +340,7 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
 
 
 @contextmanager
-def _naming(model: Model) -> Iterator[None]:
+def named(model: Model) -> Iterator[None]:
     """Errors of a model begin with its name."""
     try:
         yield

@@ -6,18 +6,17 @@ import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 
 from jaxte._inputs import InputError
 from jaxte.extraction._arrays import cast, positions, wide
+from jaxte.extraction._model import Request
+from jaxte.extraction._outputs import LOGITS, NAMED, channels_last, layers_of, of_head, split
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["NAMED", "PENULTIMATE", "Apply", "Network", "Seen", "Watched", "of_type", "unknown"]
-
-PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
-NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths
+__all__ = ["Apply", "Network", "Seen", "Watched", "of_type", "unknown"]
 
 # What may lie between the last dense layer and the output without making it another array.
 _SHAPING = {"reshape", "squeeze", "convert_element_type", "copy", "copy_p", "sharding_constraint"}
@@ -31,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """One forward pass: the output, and what went through the modules that were watched."""
+    """One forward pass: what it returned, and what went through the modules that were watched."""
 
     output: Any
     seen: Mapping[str, Seen]
@@ -39,6 +38,8 @@ class Watched(NamedTuple):
 
 class Network:
     """A model without its parameters; equal ones give the same program."""
+
+    channels_first: ClassVar[bool] = False  # whether it takes images [b, c, h, w]
 
     def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
         """One forward pass in inference mode.
@@ -64,32 +65,37 @@ class Apply:
     pool: Pool
     level: str
     compute_dtype: str | None
+    layout: str | None
+
+    @staticmethod
+    def of(network: Network, layers: tuple[str, ...], request: Request) -> Apply:
+        """As it was asked for."""
+        asked = (request.pool, request.level, request.compute_dtype, request.layout)
+        return Apply(network, layers, *asked)
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
         """The layers of a batch."""
         weights, given = cast((params, inputs), self.compute_dtype)
-        found = _chosen(self.network, weights, given, self.layers)
-        return features(found, self.layers, self.pool, self.level, positions(inputs))
+        found = _chosen(self.network, weights, given, self)
+        where = positions(inputs, self.network.channels_first)
+        return features(found, self.layers, self.pool, self.level, where)
 
 
-def _chosen(network: Network, params: Any, inputs: Any, layers: Sequence[str]) -> dict[str, Any]:
+def _chosen(network: Network, params: Any, inputs: Any, apply: Apply) -> dict[str, Any]:
     """The layers of one forward pass, and "logits" if the model has a head.
 
     Raises:
         InputError: for a layer that there is not.
     """
+    layers = apply.layers
     head = _head_for(network, params, inputs)
-    if head is None and LOGITS in layers:
-        raise InputError(
-            "layer 'logits': the model has no head, as its output is not that of a dense layer"
-        )
-    paths = {name for name in layers if name not in NAMED}
+    paths = {split(name)[0] for name in layers} - set(NAMED)
     output, seen = network.watch(params, inputs, sorted(paths | ({head} if head else set())), False)
-    found = {OUTPUT: output, PENULTIMATE: output if head is None else seen[head].taken}
-    if head is not None:
-        found[LOGITS] = seen[head].given
-    found |= {name: seen[name].given for name in paths}
-    kept = {name: wide(found[name]) for name in (*layers, LOGITS) if name in found}
+    of_head = None if head is None else seen[head]
+    given = {path: seen[path].given for path in paths}
+    found = layers_of(layers, output, of_head, given)
+    kept = {name: wide(x) for name, x in found.items()}
+    kept |= {name: channels_last(kept[name], apply.layout, name) for name in layers}
     if LOGITS in kept and LOGITS not in layers and kept[LOGITS].ndim > 2:
         logits = kept.pop(LOGITS)
         if logits.size == len(logits) * logits.shape[-1]:  # [b, 1, 1, s] of a 1x1 convolution
@@ -126,9 +132,11 @@ def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | No
         params, inputs = jax.tree.unflatten(structure, leaves)
         output, seen = network.watch(params, inputs, (), True)
         names[:] = seen
-        return output, [one.given for one in seen.values()]
+        return of_head(output), [one.given for one in seen.values()]
 
     program: Any = jax.make_jaxpr(run)(shapes).jaxpr
+    if len(program.outvars) == len(names):  # the output is several arrays
+        return None
     output, *dense = program.outvars
     made_by = {var: one for one in program.eqns for var in one.outvars}
     same = [output]

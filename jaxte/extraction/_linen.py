@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flax import errors
 from flax import linen as nn
 
 from jaxte._inputs import InputError
-from jaxte.extraction._arrays import called, main
-from jaxte.extraction._layers import PENULTIMATE, Apply, Network, Seen, Watched, of_type, unknown
+from jaxte.extraction._arrays import called
+from jaxte.extraction._evaluation import training
+from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown
 from jaxte.extraction._model import Model, Request, Static, qualified
+from jaxte.extraction._outputs import PENULTIMATE
 
 __all__ = ["from_linen", "is_dense"]
 
@@ -42,7 +45,7 @@ class _Module(Network):
             met[path] = None
             if path in paths or (dense and is_dense(one)):
                 taken = args[0] if args else next(iter(kwargs.values()), None)
-                passed = {"given": main(output, path)}
+                passed = {"given": (output,)}
                 if hasattr(taken, "shape"):
                     passed["taken"] = taken
                 for name, array in passed.items():
@@ -52,15 +55,18 @@ class _Module(Network):
         def apply(*args: Any, **kwargs: Any) -> Any:
             return module.apply(params, *args, mutable=[_SEEN], **kwargs)
 
-        with nn.intercept_methods(intercept):
-            output, state = called(apply, type(module).__call__, inputs)
+        try:
+            with nn.intercept_methods(intercept):
+                output, state = called(apply, type(module).__call__, inputs)
+        except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
+            raise training(str(error).partition(" (http")[0]) from error
         seen = {}
         for path in met if dense else paths:
             found: Any = state.get(_SEEN, {})
             for part in path.split("/"):
                 found = found.get(part, {})
-            if "given" in found and not isinstance(found["given"], Mapping):
-                seen[path] = Seen(found.get("taken"), found["given"])
+            if isinstance(found.get("given"), tuple):
+                seen[path] = Seen(found.get("taken"), found["given"][0])
             elif path in met and not dense:
                 raise InputError(
                     f"layer {path!r} runs inside a transformation that keeps its output to itself "
@@ -68,7 +74,7 @@ class _Module(Network):
                 )
             elif not dense:
                 raise unknown(path, met)
-        return Watched(main(output, "the model"), seen)
+        return Watched(output, seen)
 
 
 def _last(before: Any, now: Any) -> Any:
@@ -90,7 +96,7 @@ def from_linen(given: nn.Module, request: Request) -> Model:
     architecture = hashlib.sha256(described.encode()).hexdigest()[:16]
     return Model(
         name=request.name or given.name or type(given).__name__,
-        apply=Apply(network, layers, request.pool, request.level, request.compute_dtype),
+        apply=Apply.of(network, layers, request),
         layers=layers,
         params=variables,
         prepare=request.prepare,

@@ -75,6 +75,7 @@ class Request(NamedTuple):
     level: str
     compute_dtype: str | None
     max_length: int | None
+    layout: str | None = None
 
     def card(self, kind: str, source: str, layers: Sequence[str], **more: Any) -> dict[str, Any]:
         """The card of a model; what is None is left out."""
@@ -85,6 +86,7 @@ class Request(NamedTuple):
             "layers": list(layers),
             "level": self.level,
             "pool": label(self.pool) if self.level == "example" else None,
+            "layout": self.layout,
             "compute_dtype": self.compute_dtype,
             "preprocessing": None if prepare is None else described(prepare),
             **more,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxte._inputs import InputError
@@ -23,6 +23,9 @@ class Stored(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def skipped(self) -> Mapping[int, str]: ...
+
 
 class Reader:
     """Where batches come from.
@@ -32,10 +35,27 @@ class Reader:
         prepare: list of raw examples -> inputs, as the model wants them.
         size: examples of a batch of a data set.
         workers: threads that read a data set ahead.
+        skip: whether examples of a data set that cannot be read are left out.
+
+    Attributes:
+        skipped: those behind the last batch.
+
+    Raises:
+        InputError: where nothing can be skipped.
     """
 
-    def __init__(self, given: Any, prepare: Prepare | None, size: int, workers: int) -> None:
+    def __init__(
+        self,
+        given: Any,
+        prepare: Prepare | None,
+        size: int,
+        workers: int,
+        skip: bool = False,
+    ) -> None:
         self.dataset = as_dataset(given)
+        if skip and self.dataset is None:
+            raise InputError("on_error='skip' needs a Dataset: an iterator ends where it fails")
+        self._skip, self.skipped = skip, dict[int, str]()
         self._given, self._prepare = given, prepare
         self._size, self._workers = size, workers
         self._left: Iterator[Batch] | None = None
@@ -50,24 +70,32 @@ class Reader:
         """Examples of a whole batch; 0 where the first one will show it."""
         return 0 if self.total is None else min(self._size, self.total)
 
-    def again(self, stored: Sequence[Stored], least: bool) -> Iterator[Batch]:
+    def again(self, stored: Sequence[Stored], least: bool, whole: bool = False) -> Iterator[Batch]:
         """Stored batches as they are now: the first, and unless ``least`` what comes cheap.
 
         That is the last of a data set, and all of an iterable, which has to be read up to there.
+
+        Args:
+            stored: what a store knows of them.
+            least: whether the first is enough.
+            whole: whether all of a data set are wanted.
 
         Raises:
             InputError: names the first one that is not what was stored.
         """
         if self.dataset is not None:
-            ends = {0, 0 if least else len(stored) - 1}
-            for index in sorted(ends):
-                start = sum(one.examples for one in stored[:index])
-                found = self._of_dataset(stored[index].examples, start, index, 0)
-                yield _same(next(found, None), stored[index], index)
+            kept = [i for i, one in enumerate(stored) if len(one.skipped) < one.examples]
+            ends = {kept[0], kept[0 if least else -1]}
+            for index in kept if whole else sorted(ends):
+                start, one = sum(one.examples for one in stored[:index]), stored[index]
+                there = start + one.examples <= len(self.dataset)
+                found = self._of_dataset(one.examples, start, index, 0, one.skipped)
+                rows = f" (rows {start} to {start + one.examples - 1})"
+                yield _same(next(found, None) if there else None, one, f"batch {index}", rows)
             return
         self._left = read(self._given, self._prepare)
         for index, one in enumerate(stored[:1] if least else stored):
-            yield _same(next(self._left, None), one, index)
+            yield _same(next(self._left, None), one, f"batch {index}", "")
 
     def rest(self, stored: Sequence[Stored]) -> Iterator[Batch]:
         """What is not stored yet; after `again`."""
@@ -77,11 +105,25 @@ class Reader:
             return
         yield from read(self._given, self._prepare) if self._left is None else self._left
 
-    def _of_dataset(self, size: int, start: int, index: int, workers: int) -> Iterator[Batch]:
+    def _of_dataset(
+        self, size: int, start: int, index: int, workers: int, without: Collection[int] = ()
+    ) -> Iterator[Batch]:
         assert self.dataset is not None
-        batches = self.dataset.batches(size, prepare=self._prepare, start=start, workers=workers)
-        for number, (inputs, labels) in enumerate(batches, index):
-            yield checked(inputs, labels, number)
+        pieces = self.dataset.pieces(
+            size,
+            prepare=self._prepare,
+            start=start,
+            workers=workers,
+            skip=self._skip,
+            without=without,
+        )
+        self.skipped = {}
+        for piece in pieces:
+            self.skipped |= piece.skipped
+            if piece.inputs is not None:
+                batch = checked(piece.inputs, piece.labels, index)
+                yield batch._replace(skipped=self.skipped)
+                self.skipped, index = {}, index + 1
 
 
 def as_dataset(given: Any) -> Dataset | None:
@@ -105,19 +147,19 @@ def facts(dataset: Dataset | None, num_classes: int | None) -> Mapping[str, Any]
     }
 
 
-def _same(batch: Batch | None, stored: Stored, index: int) -> Batch:
+def _same(batch: Batch | None, stored: Stored, where: str, rows: str) -> Batch:
     remedy = "give the same batches, or extract into another directory (out=...)"
     if batch is None:
-        raise InputError(f"the batches end before batch {index}, which is stored: {remedy}")
-    if batch.rows != stored.examples:
+        raise InputError(f"the batches end before {where}{rows}, which is stored: {remedy}")
+    if batch.examples != stored.examples:
         raise InputError(
-            f"batch {index} has {batch.rows} examples, but {stored.examples} were stored: {remedy}"
+            f"{where} has {batch.examples} examples, but {stored.examples} were stored: {remedy}"
         )
     now, before = digest(batch).split("."), stored.digest.split(".")
     parts = [what for what, a, b in zip(("inputs", "labels"), now, before, strict=True) if a != b]
     if parts:
         raise InputError(
-            f"the {' and '.join(parts)} of batch {index} are not those that were stored: the data "
+            f"the {' and '.join(parts)} of {where} are not those that were stored{rows}: the data "
             f"or how it is prepared has changed; {remedy}"
         )
     return batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,18 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs, moments
 from jaxte._blocks import LabelCounts, checked
-from jaxte._inputs import InputError
+from jaxte._inputs import InputError, choose
 from jaxte._precision import precision_context
 from jaxte._progress import Progress, reporter
 from jaxte.extraction._batches import Batch, Prepare, filled, read
+from jaxte.extraction._callables import evaluated
 from jaxte.extraction._compiled import kept
-from jaxte.extraction._forward import VALID, Forward, picked
+from jaxte.extraction._evaluation import compare, order, reordered
+from jaxte.extraction._forward import VALID, Forward, named, picked
+from jaxte.extraction._outputs import OUTPUT, only, refused
 from jaxte.extraction._reader import Reader, as_dataset
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
-from jaxte.extraction.models import Model, as_model
+from jaxte.extraction.models import Model, as_model, log
 from jaxte.moments import Moments
 
 if TYPE_CHECKING:
@@ -55,6 +58,8 @@ def stream(
     seed: int = 0,
     workers: int = 0,
     progress: bool | Progress = False,
+    layout: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> Moments:
     r"""The moments of a model's features, without ever keeping the features.
 
@@ -94,6 +99,8 @@ def stream(
         seed: of the choice of pixels.
         workers: threads that read a data set ahead.
         progress: True for a progress bar, or a function (done, total, name) of examples.
+        layout: as in `jaxte.extraction.as_model`.
+        on_error: "skip" reads a data set beforehand, and leaves out what cannot be read.
 
     Returns:
         `jaxte.moments.Moments` of d features, in the units of the features.
@@ -116,14 +123,18 @@ def stream(
         ((2, 4), [5.0, 5.0])
     """
     plain = params is not None or isinstance(apply_fn, _FUNCTIONS)
-    if plain and layers is None and level is None and compute_dtype is None:
+    asked = (layers, level, compute_dtype, layout)
+    if plain and all(one is None for one in asked):
         form = "inputs" if params is None else "params"
         apply = functools.partial(_outputs, apply_fn, form)
-        given = _Given(Model("apply_fn", apply, ("features",), params, prepare), apply_fn, form)
+        about = {"prepare": prepare, "card": {"kind": "callable"}}
+        given = _Given(Model("apply_fn", apply, ("features",), params, **about), apply_fn, form)
     else:
         level = level_of(apply_fn, as_dataset(batches), level)
+        variables = params if variables is None else variables
         options: dict[str, Any] = {"layers": layers, "pool": pool, "variables": variables}
         options |= {"prepare": prepare, "level": level, "compute_dtype": compute_dtype}
+        options["layout"] = layout
         given = of_model(as_model(apply_fn, **options))
     if len(given.model.layers) > 1:
         raise InputError(
@@ -140,6 +151,7 @@ def stream(
         pixels=Pixels(pixels, pixel_budget, seed),
         workers=workers,
         progress=progress,
+        on_error=on_error,
     )
     return found[given.model.layers[0]]
 
@@ -169,9 +181,13 @@ def streamed(
     pixels: Pixels | None = None,
     workers: int = 0,
     progress: bool | Progress = False,
+    notes: list[str] | None = None,
+    on_error: str = "raise",
 ) -> dict[str, Moments]:
-    """The moments of every layer of a model."""
+    """The moments of every layer of a model; to ``notes`` goes what a user should know."""
     model, dataset = given.model, as_dataset(batches)
+    if choose("on_error", on_error, ("raise", "skip")) == "skip":
+        batches = dataset = readable(dataset, workers, progress, notes)
     if class_counts is None and dataset is not None and dataset.task == "classification":
         class_counts = _counts(dataset, num_classes)
     if num_classes is None and class_counts is not None:
@@ -205,22 +221,43 @@ def streamed(
             labels = checked(row.labels, row.weights, known, dtype, batch=batch.number)
             positions = len(labels) // batch.rows
             weights = np.pad(row.weights, (0, (forward.size - batch.rows) * positions))
-            states, bad = step(
-                states,
-                forward.params if model.traced else None,
-                inputs,
-                places,
-                filled(labels, forward.size * positions),
-                weights.astype(dtype),
-                plain=plain,
+            labels = filled(labels, forward.size * positions)
+            run = functools.partial(
+                step, params=forward.params if model.traced else None, plain=plain
             )
+            rows = (inputs, places, labels, weights.astype(dtype))
+            if model.traced:
+                empty = functools.partial(_empty, forward.widths, known, class_counts)
+                check = functools.partial(_check_mode, run, empty, rows, forward)
+                with named(model):
+                    forward.once(inputs, given.owner, check)
+            states, bad = run(states, rows=rows)
             _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
             before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
             report(seen, reader.total, model.name)
         _check_finite(before, model.layers)
+    if notes is not None:
+        notes += forward.notes
     if not states:
         raise InputError("there are no batches: was the iterator used up before?")
     return states
+
+
+def readable(
+    dataset: Dataset | None, workers: int, progress: bool | Progress, notes: list[str] | None
+) -> Dataset:
+    """What of a data set can be read: class counts are needed before the first batch."""
+    if dataset is None:
+        raise InputError("on_error='skip' needs a Dataset: an iterator ends where it fails")
+    damaged = dataset.damaged(workers=workers, progress=progress)
+    if not damaged:
+        return dataset
+    (row, why), more = next(iter(damaged.items())), ", ..." if len(damaged) > 1 else ""
+    text = f"{len(damaged)} examples could not be read and are left out: row {row} ({why}){more}"
+    log.warning("%s: %s", dataset.name, text)
+    if notes is not None:
+        notes.append(text)
+    return dataset.without(damaged)
 
 
 def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:
@@ -257,6 +294,35 @@ def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> 
     assert chosen.counted is not None
     weights = weights[:, None] * chosen.counted
     return _Rows(chosen.labels.reshape(-1), weights.reshape(-1), chosen.places)
+
+
+def _check_mode(
+    run: Callable[..., Any],
+    empty: Callable[[], dict[str, Moments]],
+    rows: tuple[Any, Any, np.ndarray, np.ndarray],
+    forward: Forward,
+) -> None:
+    """One example alone counts, in two places beside other examples: its moments must agree."""
+    passes = ((order(forward.size)[0], rows[:3]), (0, _reordered(rows[:3], forward.size)))
+    features: list[dict[str, np.ndarray]] = []
+    for place, given in passes:
+        weights = np.zeros((forward.size, len(rows[3]) // forward.size), rows[3].dtype)
+        weights[place] = 1
+        states, _ = run(empty(), rows=(*given, weights.reshape(-1)))
+        features.append({layer: _mean(state) for layer, state in states.items()})
+    compare(*features, forward.half(()))
+
+
+def _mean(state: Moments) -> np.ndarray:
+    """Of the classes that occur, in one row."""
+    counts, means, origin = map(np.asarray, (state.counts, state.means, state.origin))
+    return ((means + origin[None]) * (counts > 0)[:, None]).reshape(1, -1)
+
+
+def _reordered(rows: Any, size: int) -> Any:
+    inputs, places, labels = rows
+    labels = labels.reshape(size, -1, *labels.shape[1:])[order(size)]
+    return (*reordered((inputs, places)), labels.reshape(-1, *labels.shape[2:]))
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> LabelCounts:
@@ -305,13 +371,11 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
     """The layers of a model, or the output of a function under the name of one."""
     if form == "layers":
         return function(params, inputs)
-    out = function(inputs) if form == "inputs" else function(params, inputs)
+    given = (inputs,) if form == "inputs" else (params, inputs)
+    out = evaluated(function, *given)
     if not hasattr(out, "shape"):
-        raise InputError(
-            f"apply_fn returns a {type(out).__name__}, not one array of features: pick one, as "
-            "lambda x: model(x)['features']"
-        )
-    return {"features": out}
+        raise refused(out, "", OUTPUT, "apply_fn")
+    return {"features": only(out, where="apply_fn")}
 
 
 def _outside(params: None, inputs: Any) -> Any:
@@ -326,14 +390,12 @@ def _made(given: _Given, function: Callable[[], Callable[..., Any]]) -> Callable
     def step(
         states: dict[str, Moments],
         params: Any,
-        inputs: Any,
-        places: Array | None,
-        labels: Array,
-        weights: Array,
+        rows: tuple[Any, Array | None, Array, Array],
         *,
         plain: bool,
     ) -> tuple[dict[str, Moments], Array]:
         """The moments after one more batch; for each layer its first row not finite, else -1."""
+        inputs, places, labels, weights = rows
         # Python numbers in the model must not turn it into float64 only because the moments are
         with jax.enable_x64(plain):
             found = picked(_outputs(function(), form, params, inputs), layers, places)

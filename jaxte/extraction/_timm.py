@@ -9,10 +9,9 @@ from typing import Any
 
 from jaxte._inputs import InputError
 from jaxte._optional import require
-from jaxte.extraction._arrays import main
-from jaxte.extraction._layers import LOGITS, OUTPUT, PENULTIMATE
 from jaxte.extraction._model import Model, Request
-from jaxte.extraction._torch import Runner, model_of, watched
+from jaxte.extraction._outputs import PENULTIMATE
+from jaxte.extraction._torch import Passed, Runner, model_of, watched
 from jaxte.extraction.preprocess import FILTERS, Images, channels_first
 
 __all__ = ["from_torch", "is_timm", "load"]
@@ -29,7 +28,7 @@ class _Runner(Runner):
 
     def found(self, inputs: Any) -> dict[str, Any]:
         blocks = {n: int(m[1]) for n in self.layers if (m := _BLOCK.fullmatch(n)) is not None}
-        found, maps = {}, {}
+        maps, logits = {}, None
         with watched(self.paths) as seen:
             if blocks:
                 indices = sorted({self._index(index) for index in blocks.values()})
@@ -38,15 +37,19 @@ class _Runner(Runner):
                 )
                 by_index = dict(zip(indices, states, strict=True))
                 for name, index in blocks.items():
-                    maps[name] = by_index[self._index(index)].permute(0, 2, 3, 1)
+                    maps[name] = by_index[self._index(index)]
             else:
                 last = self.module.forward_features(inputs)
-            found[OUTPUT] = main(last, "forward_features")
-            found[PENULTIMATE] = self.module.forward_head(last, pre_logits=True)
+            before = self.module.forward_head(last, pre_logits=True)
             if getattr(self.module, "num_classes", 0):
-                found[LOGITS] = main(self.module.forward_head(last), "forward_head")
-        found |= {name: main(passed.given, name) for name, passed in seen.items()}
-        return self.picked({n: self.channels_last(x) for n, x in found.items()} | maps)
+                logits = self.module.forward_head(last)
+        given = {name: passed.given for name, passed in seen.items()} | maps
+        if not hasattr(logits, "shape"):
+            return self.picked(last, None, given | {PENULTIMATE: before})
+        return self.picked(last, Passed(before, logits, logits), given)
+
+    def layout(self, name: str) -> str | None:
+        return "NCHW" if _BLOCK.fullmatch(name) else super().layout(name)
 
     def _index(self, index: int) -> int:
         known = len(self.module.feature_info)

@@ -7,16 +7,26 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxte._inputs import InputError
 from jaxte._optional import require
-from jaxte.extraction._arrays import STARTS, host, main, positions
-from jaxte.extraction._layers import LOGITS, NAMED, OUTPUT, PENULTIMATE, of_type, unknown
+from jaxte.extraction._arrays import called, host, positions
+from jaxte.extraction._evaluation import training
+from jaxte.extraction._layers import of_type, unknown
 from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._outputs import (
+    LOGITS,
+    NAMED,
+    PENULTIMATE,
+    channels_last,
+    layers_of,
+    of_head,
+    split,
+)
 from jaxte.extraction.pooling import Positions, features
 from jaxte.extraction.preprocess import channels_first
 
@@ -40,8 +50,11 @@ class Runner:
 
     def __init__(self, module: Any, layers: Sequence[str], request: Request) -> None:
         self.module, self.layers, self.request = module, tuple(layers), request
-        self.paths = {name: self._module_at(name) for name in layers if not self.is_named(name)}
-        self._head: list[str | None] | None = None
+        bases = dict.fromkeys(split(name)[0] for name in layers)
+        self.paths = {name: self._module_at(name) for name in bases if not self.is_named(name)}
+        self._unchecked = True
+        self._format = getattr(module, "output_fmt", None)
+        self._heads: dict[tuple[str, ...], str | None] = {}  # by the names of inputs
         kinds = {str(p.dtype) for p in module.parameters() if p.is_floating_point()}
         wanted = request.compute_dtype
         if wanted not in (None, *_HALVES) and kinds - {f"torch.{wanted}"}:
@@ -54,8 +67,10 @@ class Runner:
         """The layers of a batch; the parameters are the model's own."""
         with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
             given = self._on_device(self.trimmed(inputs), device)
-            found = {name: _wide(x) for name, x in self.found(given).items()}
-            where = positions(given)
+            with _unchanged(self.module) if self._unchecked else nullcontext():
+                found = {name: _wide(x) for name, x in self.found(given).items()}
+            self._unchecked = False
+            where = positions(given, channels_first=True)
             if callable(self.request.pool):
                 found = {name: host(x) for name, x in found.items()}
                 mask, first = (None if x is None else host(x) for x in (where.mask, where.first))
@@ -75,54 +90,43 @@ class Runner:
 
     def forward(self, inputs: Any) -> Any:
         """The model's output."""
-        if isinstance(inputs, Mapping):
-            return self.module(**{name: x for name, x in inputs.items() if name != STARTS})
-        return self.module(*inputs) if isinstance(inputs, tuple) else self.module(inputs)
+        return called(self.module, self.module.forward, inputs)
 
     def found(self, inputs: Any) -> dict[str, Any]:
         """The layers that are wanted, and "logits" if the model has a head; channels last."""
         head = self.head(inputs)
         with watched(self.paths | ({} if head is None else {PENULTIMATE: head})) as seen:
-            output = main(self.forward(inputs), "the model")
-        found = {OUTPUT: output, PENULTIMATE: output}
-        if head is not None:
-            passed = seen.pop(PENULTIMATE)
-            found |= {PENULTIMATE: passed.taken, LOGITS: passed.given}
-        found |= {name: main(passed.given, name) for name, passed in seen.items()}
-        return self.picked({name: self.channels_last(x) for name, x in found.items()})
+            output = self.forward(inputs)
+        passed = None if head is None else seen.pop(PENULTIMATE)
+        return self.picked(output, passed, {name: one.given for name, one in seen.items()})
 
-    def picked(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """The layers that are wanted, and logits."""
-        if LOGITS in self.layers and LOGITS not in found:
-            raise InputError(
-                "layer 'logits': the model has no head, as its output is not that of a dense layer"
-            )
-        for name in self.layers:
-            if name not in found:
-                raise InputError(f"layer {name!r} takes no part in the model's output")
-        kept = {name: found[name] for name in self.layers}
+    def picked(self, output: Any, head: Passed | None, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The layers that are wanted, channels last, and logits."""
+        ends = None if head is None else (head.taken, head.given)
+        found = layers_of(self.layers, output, ends, given)
+        kept = {n: channels_last(found[n], self.layout(n), n) for n in self.layers}
         if LOGITS in found and LOGITS not in kept:
-            logits = found[LOGITS]
+            logits = channels_last(found[LOGITS], self.layout(LOGITS), LOGITS)
             if logits.numel() == len(logits) * logits.shape[-1]:
                 kept[LOGITS] = logits.reshape(len(logits), -1)
         return kept
 
-    def channels_last(self, x: Any) -> Any:
-        """[b, h, w, c] of [b, c, h, w]."""
-        first = x.ndim == 4 and getattr(self.module, "output_fmt", None) != "NHWC"
-        return x.permute(0, 2, 3, 1) if first else x
+    def layout(self, name: str) -> str | None:
+        """Of a layer, if it is not that of the framework; some models of timm have another."""
+        return self.request.layout or ("NHWC" if self._format == "NHWC" else None)
 
     # --- all -------------------------------------------------------------------------------------
 
     def head(self, inputs: Any) -> Any:
         """The last dense layer whose output is the output of the model, looked for once."""
-        if self._head is None:
+        key = tuple(inputs) if isinstance(inputs, Mapping) else ()
+        if key not in self._heads:
             dense = {name: one for name, one in self.module.named_modules() if _dense()(one)}
             with watched(dense) as seen:
-                output = main(self.forward(_first(inputs)), "the model")
+                output = of_head(self.forward(_first(inputs)))
             same = [name for name, passed in seen.items() if _is_same(output, passed)]
-            self._head = [same[-1] if same else None]
-        (name,) = self._head
+            self._heads[key] = same[-1] if same else None
+        name = self._heads[key]
         return None if name is None else self.module.get_submodule(name)
 
     def _module_at(self, path: str) -> Any:
@@ -154,11 +158,13 @@ def from_torch(given: Any, request: Request) -> Model:
     return model_of(given, Runner(given, layers, request), request, "torch", qualified(given))
 
 
-def model_of(given: Any, runner: Runner, request: Request, kind: str, source: str) -> Model:
+def model_of(
+    given: Any, runner: Runner, request: Request, kind: str, source: str, **more: Any
+) -> Model:
     """A `Model` that a runner runs."""
     structure = re.sub(r" at 0x[0-9a-f]+", "", repr(given))
     architecture = hashlib.sha256(structure.encode()).hexdigest()[:16]
-    card = request.card(kind, source, runner.layers, architecture=architecture)
+    card = request.card(kind, source, runner.layers, architecture=architecture, **more)
     return Model(
         name=request.name or type(given).__name__,
         apply=runner,
@@ -194,7 +200,7 @@ def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Passed]]:
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
             seen.pop(name, None)
             taken = args[0] if args else next(iter(kwargs.values()), None)
-            copied = output.clone() if hasattr(output, "clone") else output
+            copied = _copied(output)
             seen[name] = Passed(taken, copied, output)
 
         return hook
@@ -205,6 +211,22 @@ def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Passed]]:
     finally:
         for one in hooks:
             one.remove()
+
+
+@contextmanager
+def _unchanged(module: Any) -> Iterator[None]:
+    """Buffers are put back, and that they were changed is an error."""
+    before = {name: x.clone() for name, x in module.named_buffers()}
+    yield
+    changed = []
+    for name, x in module.named_buffers():
+        was = before.get(name)
+        if was is not None and was.shape == x.shape and not bool((was == x).all()):
+            if not bool(was.isnan().any()):
+                changed.append(name)
+            x.copy_(was)
+    if changed:
+        raise training(f"it writes to {', '.join(changed[:5])}")
 
 
 @contextmanager
@@ -224,6 +246,19 @@ def _inference(module: Any, compute_dtype: str | None) -> Iterator[Any]:
             one.training = True
 
 
+def _copied(output: Any) -> Any:
+    """An output whose tensors nobody writes over, in lists and such, too."""
+    if hasattr(output, "clone"):
+        return output.clone()
+    if isinstance(output, tuple) and not hasattr(output, "_fields"):
+        return tuple(map(_copied, output))
+    if type(output) is list:
+        return list(map(_copied, output))
+    if type(output) is dict:
+        return {name: _copied(x) for name, x in output.items()}
+    return output
+
+
 def _torch() -> Any:
     return require("torch", "a torch model", "hf")
 
@@ -238,16 +273,16 @@ def _wide(x: Any) -> Any:
 
 
 def _first(inputs: Any) -> Any:
-    """The first row of a batch."""
+    """The first rows of a batch: of one alone some layers cannot normalise."""
     if isinstance(inputs, Mapping):
-        return {name: x[:1] for name, x in inputs.items()}
-    return tuple(x[:1] for x in inputs) if isinstance(inputs, tuple) else inputs[:1]
+        return {name: x[:2] for name, x in inputs.items()}
+    return tuple(x[:2] for x in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
 def _is_same(output: Any, passed: Passed) -> bool:
     """Whether an output is that of a module, maybe of another shape, and not written over."""
     one, copied = passed.original, passed.given
-    if not hasattr(one, "data_ptr") or output.numel() != one.numel():
+    if not hasattr(output, "data_ptr") or output.numel() != one.numel():
         return False
     same = output is one or output.data_ptr() == one.data_ptr()
     return bool(same and (output.reshape(-1) == copied.reshape(-1)).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,19 @@ import numpy as np
 
 from jaxte._inputs import InputError
 from jaxte._optional import require
-from jaxte.extraction._arrays import MASK, STARTS, main
-from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, loaded, source, state
-from jaxte.extraction._layers import LOGITS, NAMED, OUTPUT, PENULTIMATE
+from jaxte.extraction._arrays import MASK, STARTS
+from jaxte.extraction._checkpoints import (
+    LAST_STATE,
+    STATE,
+    Either,
+    beside,
+    loaded,
+    output_of,
+    source,
+    state,
+)
 from jaxte.extraction._model import Model, Request
+from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split
 from jaxte.extraction._torch import Runner, model_of, watched
 from jaxte.extraction.preprocess import channels_first
 
@@ -33,12 +43,10 @@ class _Runner(Runner):
 
     def __init__(self, module: Any, layers: Sequence[str], request: Request) -> None:
         super().__init__(module, layers, request)
-        self._base = module.base_model
+        self._towers = towers(module)
         self._options = {"return_dict": True}
         if any(map(STATE.fullmatch, layers)):
             self._options["output_hidden_states"] = True
-        if hasattr(module.config, "use_cache"):
-            self._options["use_cache"] = False
 
     def is_named(self, layer: str) -> bool:
         return layer in self.named or STATE.fullmatch(layer) is not None
@@ -55,49 +63,97 @@ class _Runner(Runner):
         }
 
     def forward(self, inputs: Any) -> Any:
-        if not isinstance(inputs, Mapping):
-            inputs = {self.module.main_input_name: inputs}
-        given = {name: x for name, x in inputs.items() if name != STARTS}
-        return self.module(**given, **self._options)
+        inputs = self._named(inputs)
+        part = self._part(inputs)
+        options = dict(self._options)
+        if hasattr(part.config, "use_cache") and _takes(part.forward, "use_cache"):
+            options["use_cache"] = False
+        return part(**{name: x for name, x in inputs.items() if name != STARTS}, **options)
+
+    def _named(self, inputs: Any) -> Mapping[str, Any]:
+        """Inputs by name; an array of images is told from one of tokens by its axes."""
+        if isinstance(inputs, Mapping):
+            return inputs
+        images = "pixel_values" in self._towers and inputs.ndim == 4
+        return {"pixel_values" if images else self.module.main_input_name: inputs}
+
+    def _part(self, inputs: Mapping[str, Any]) -> Any:
+        """What of the model runs: of an encoder and a decoder, or of two towers, is one enough."""
+        fitting = [name for name in self._towers if name in inputs]
+        if len(fitting) > 1:
+            raise InputError(
+                f"{type(self.module).__name__} has a tower for each of {', '.join(fitting)}: give "
+                "one of them"
+            )
+        if fitting:
+            return self._towers[fitting[0]]
+        decodes = any(name.startswith("decoder_") for name in inputs)
+        return self.module if decodes else encoder(self.module) or self.module
 
     def found(self, inputs: Any) -> dict[str, Any]:
-        head = self.head(inputs)
+        head, part = self.head(inputs), self._part(self._named(inputs))
         watch = dict(self.paths)
         if head is not None:
             watch[PENULTIMATE] = head
-        if self._base is not self.module:
-            watch[_BASE] = self._base
+        if part.base_model is not part:
+            watch[_BASE] = part.base_model
         with watched(watch) as seen:
             output = self.forward(inputs)
         base = seen.pop(_BASE).given if _BASE in seen else output
         named = {k: x for out in (output, base) for k, x in out.items() if hasattr(x, "shape")}
-        found = {**named, OUTPUT: main(output, "the model")}
-        found[PENULTIMATE] = named.get(LAST_STATE, found[OUTPUT])
-        found.pop(LOGITS, None)
-        if head is not None:
-            passed = seen.pop(PENULTIMATE)
-            found |= {PENULTIMATE: passed.taken, LOGITS: passed.given}
-        found |= {name: main(passed.given, name) for name, passed in seen.items()}
+        passed = None if head is None else seen.pop(PENULTIMATE)
+        given = named | {name: one.given for name, one in seen.items()}
+        given.pop(LOGITS, None)
+        if LAST_STATE in named:
+            given[PENULTIMATE] = named[LAST_STATE]
         for name in self.layers:
             if (match := STATE.fullmatch(name)) is not None:
-                found[name] = state((base, output), int(match[1]))
-            elif name not in found and name != LOGITS:
+                given[name] = state((base, output), int(match[1]))
+            elif split(name)[0] in self.named[len(NAMED) :] and name not in given:
                 known = ", ".join(named)
                 raise InputError(f"the model gives no {name!r}: its output has {known}")
-        return self.picked({name: self.channels_last(x) for name, x in found.items()})
+        return self.picked(output_of(output), passed, given)
 
 
 def from_transformers(given: Any, request: Request) -> Model:
     """A model of a transformers model; what it needs beside it comes from where it came from."""
-    about = given.main_input_name
-    texts = about == "input_ids"
     prepare = request.prepare
-    if prepare is None:
-        prepare = beside(given, request)
+    if prepare is None and len(towers(given)) > 1:
+        texts, images = (beside(given, request, about) for about in ("input_ids", "pixel_values"))
+        prepare = Either(texts, channels_first(images))
+    elif prepare is None:
+        prepare = beside(given, request, given.main_input_name)
     request = request._replace(prepare=channels_first(prepare))
+    texts = given.main_input_name == "input_ids"
     layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))
     runner = _Runner(given, layers, request)
-    return model_of(given, runner, request, "transformers", source(given))
+    part = None if encoder(given) is None else "encoder"
+    return model_of(given, runner, request, "transformers", source(given), part=part)
+
+
+def encoder(model: Any) -> Any:
+    """The encoder of a model that has a decoder, too; else None."""
+    both = getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "get_encoder")
+    found = model.get_encoder() if both else None
+    return None if found is model else found
+
+
+def towers(model: Any) -> dict[str, Any]:
+    """Name of the inputs -> the part of a model that takes them, where there are several."""
+    named = {"pixel_values": ("vision_model", "image_model"), "input_features": ("audio_model",)}
+    named["input_ids"] = ("text_model",)
+    found = {
+        inputs: getattr(model, part)
+        for inputs, parts in named.items()
+        for part in parts
+        if hasattr(getattr(model, part, None), "base_model")
+    }
+    return found if len(found) > 1 else {}
+
+
+def _takes(function: Any, name: str) -> bool:
+    known = inspect.signature(function).parameters
+    return name in known or any(one.kind is one.VAR_KEYWORD for one in known.values())
 
 
 def load(where: str) -> tuple[Any, str]:
@@ -111,7 +167,7 @@ def load(where: str) -> tuple[Any, str]:
     cuda = require("torch", f"hf:{where}", "hf").cuda.is_available()
     config = loaded("AutoConfig", where)
     (kind,) = (config.architectures or [""])[:1]
-    kept = kind.endswith(_HEADS) and hasattr(transformers, kind)
+    kept = kind.endswith((*_HEADS, "EncoderModel")) and hasattr(transformers, kind)
     model, about = loaded(
         kind if kept else "AutoModel",
         where,
@@ -119,6 +175,8 @@ def load(where: str) -> tuple[Any, str]:
         dtype="auto" if cuda else "float32",
     )
     missing = {name: _POOLER.match(name) for name in about["missing_keys"]}
+    if encoder(model) is not None:  # the decoder is not run
+        missing = {n: match for n, match in missing.items() if "decoder." not in n}
     if lacking := [name for name, pooler in missing.items() if pooler is None]:
         raise InputError(
             f"hf:{where} does not hold {len(lacking)} weights of {type(model).__name__}, as "

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxte._devices import platform_of
-from jaxte._inputs import InputError
+from jaxte._inputs import InputError, choose
 from jaxte._mesh import Layout, layout_of
 from jaxte._progress import Progress, reporter
 from jaxte.extraction._batches import Batch, Prepare, digest
@@ -21,7 +21,7 @@ from jaxte.extraction._forward import Forward, Rows
 from jaxte.extraction._later import Later
 from jaxte.extraction._reader import Reader, as_dataset, facts
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
-from jaxte.extraction.models import Model, as_model, fingerprint
+from jaxte.extraction.models import Model, as_model, fingerprint, log
 from jaxte.store import FeatureStore, MemoryWriter, Writer, is_store
 from jaxte.store.writer import SHARD_ROWS
 
@@ -31,6 +31,10 @@ __all__ = ["Extraction", "extract", "extraction", "identity", "settings"]
 # How far features may be off that another device or release has computed, of the largest.
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 4e-2}
 _LEAST_TOLERANCE = 2e-3
+_HINT = (
+    "on_error='skip' (--skip-damaged) leaves out what cannot be read, Dataset.damaged() (--check) "
+    "lists it beforehand"
+)
 
 Store: TypeAlias = Writer | MemoryWriter
 
@@ -42,12 +46,14 @@ class Extraction(NamedTuple):
         status: "cached" if it was complete before, "resumed" if a part of it was there.
         examples: of this run.
         seconds: of this run.
+        notes: what a user should know of the inputs.
     """
 
     store: FeatureStore
     status: Literal["extracted", "resumed", "cached"]
     examples: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def extract(
@@ -74,6 +80,8 @@ def extract(
     shard_rows: int = SHARD_ROWS,
     workers: int = 0,
     progress: bool | Progress = False,
+    layout: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> FeatureStore:
     """Features, labels and source logits of a model on a data set, in a store.
 
@@ -116,6 +124,9 @@ def extract(
         shard_rows: rows of a file of the store.
         workers: threads that read and prepare a data set ahead.
         progress: True for a progress bar, or a function (done, total, name) of examples.
+        layout: "NHWC" or "NCHW", of layers with four axes, as in `as_model`.
+        on_error: "skip" leaves out examples of a data set that cannot be read; the manifest of
+            the store says which, and why. `jaxte.data.Dataset.damaged` finds them beforehand.
 
     Returns:
         A `FeatureStore`, which `jaxte.rank` takes for features, labels included.
@@ -145,6 +156,7 @@ def extract(
         level=level_of(model, dataset, level),
         compute_dtype=compute_dtype,
         max_length=max_length,
+        layout=layout,
     )
     return extraction(
         made,
@@ -159,6 +171,7 @@ def extract(
         shard_rows=shard_rows,
         workers=workers,
         progress=progress,
+        on_error=on_error,
     ).store
 
 
@@ -176,6 +189,7 @@ def extraction(
     shard_rows: int = SHARD_ROWS,
     workers: int = 0,
     progress: bool | Progress = False,
+    on_error: str = "raise",
 ) -> Extraction:
     """`extract` of a `Model`, with what became of it."""
     started = time.perf_counter()
@@ -183,7 +197,8 @@ def extraction(
         raise InputError(f"batch_size is {batch_size}: at least 1 is needed")
     pixels = pixels or Pixels()
     layout = None if mesh is None else _layout(mesh)
-    reader = Reader(batches, model.prepare, batch_size, workers)
+    choose("on_error", on_error, ("raise", "skip"))
+    reader = Reader(batches, model.prepare, batch_size, workers, on_error == "skip")
     data = facts(reader.dataset, num_classes)
     forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
     targets = targets_of(model, reader.dataset, num_classes, pixels)
@@ -196,17 +211,36 @@ def extraction(
         writer = stack.enter_context(_writer(out, model, data, chosen, dtype, shard_rows))
         if begun is not None and writer.batches:
             raise InputError(f"another process has written to {out} meanwhile: run it again")
+        other = isinstance(writer, Writer) and writer.other_data
         if writer.batches:
-            _look_back(reader, writer, forward, targets)
+            _look_back(reader, writer, forward, targets, other)
+        if isinstance(writer, Writer) and other:
+            writer.adopt()
         if writer.complete:
-            return Extraction(writer.finish(), "cached", 0, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            store = writer.finish()
+            return Extraction(store, "cached", 0, seconds, _notes(forward, store))
         before = writer.examples
         with reporter(progress, model.name) as report:
             _work(reader, writer, forward, targets, begun, report)
         done = writer.examples - before
         store = writer.finish()
     seconds = time.perf_counter() - started
-    return Extraction(store, "resumed" if before else "extracted", done, seconds)
+    status: Literal["extracted", "resumed"] = "resumed" if before else "extracted"
+    notes = _notes(forward, store)
+    for note in notes[len(forward.notes) :]:  # the others were said when they were seen
+        log.warning("%s: %s", model.name, note)
+    return Extraction(store, status, done, seconds, notes)
+
+
+def _notes(forward: Forward, store: FeatureStore) -> tuple[str, ...]:
+    """What a user should know of the data."""
+    skipped = store.manifest.get("skipped", {})
+    if not skipped:
+        return tuple(forward.notes)
+    (row, why), more = next(iter(skipped.items())), ", ..." if len(skipped) > 1 else ""
+    text = f"{len(skipped)} examples could not be read and are left out: row {row} ({why}){more}"
+    return (*forward.notes, text)
 
 
 def settings(model: Model, logits: bool, pixels: Pixels) -> dict[str, Any]:
@@ -245,9 +279,12 @@ def _writer(
     return Writer(out, model=identity(model), shard_rows=shard_rows, **what)
 
 
-def _look_back(reader: Reader, writer: Store, forward: Forward, targets: Targets) -> None:
-    """Refuse what is not what was stored, by some of its batches."""
-    for batch in reader.again(writer.batches, writer.complete):
+def _look_back(
+    reader: Reader, writer: Store, forward: Forward, targets: Targets, whole: bool
+) -> None:
+    """Refuse what is not what was stored, by some of its batches, or by the whole of them."""
+    for batch in reader.again(writer.batches, writer.complete, whole):
+        forward.note(batch.inputs)
         if reader.dataset is None:
             forward.size = max(forward.size, batch.rows)
         if batch.number == 0 and forward.model.params is None:
@@ -283,10 +320,10 @@ class _Begun(NamedTuple):
 
 
 def _begun(reader: Reader, forward: Forward, targets: Targets) -> _Begun:
-    batches = _noted(reader.rest(()))
+    batches = _noted(reader.rest(()), reader.dataset is not None)
     batch = next(batches, None)
     if batch is None:
-        raise _nothing()
+        raise _nothing(reader)
     rows = forward(batch, targets, 0)()
     return _Begun(rows, batch._replace(inputs=None), digest(batch), batches)
 
@@ -307,10 +344,18 @@ def _work(
     def store(fetch: Callable[[], Rows], batch: Batch, name: str) -> None:
         nonlocal stored
         rows = fetch()
-        writer.append(rows.features, rows.labels, rows.logits, examples=batch.rows, digest=name)
-        stored += batch.rows
+        writer.append(
+            rows.features,
+            rows.labels,
+            rows.logits,
+            examples=batch.examples,
+            digest=name,
+            skipped=batch.skipped,
+        )
+        stored += batch.examples
 
-    batches = _noted(reader.rest(writer.batches)) if begun is None else begun.others
+    hint = reader.dataset is not None
+    batches = _noted(reader.rest(writer.batches), hint) if begun is None else begun.others
     try:
         if begun is not None:
             rows = begun.rows
@@ -325,24 +370,30 @@ def _work(
                 # the device is at work meanwhile; later the arrays may have been filled again
                 digested = digest(batch) if named else ""
                 later.do(store, fetch, batch._replace(inputs=None), digested)
-                first += batch.rows
+                first += batch.examples
                 report(stored, reader.total, name)
             later.wait()
+            if reader.skipped and stored:
+                writer.leave_out(reader.skipped)
+                stored += len(reader.skipped)
             report(stored, reader.total, name)
     except Exception as error:
         if named and stored:
             error.add_note(f"{stored} examples are stored: extract again to go on after them")
         raise
     if not stored:
-        raise _nothing()
+        raise _nothing(reader)
 
 
-def _nothing() -> InputError:
+def _nothing(reader: Reader) -> InputError:
+    if reader.skipped:
+        row, why = next(iter(reader.skipped.items()))
+        return InputError(f"no example can be read: row {row} ({why})")
     return InputError("there are no batches: was the iterator used up before?")
 
 
-def _noted(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches, whose reader says where it failed."""
+def _noted(batches: Iterator[Batch], hint: bool) -> Iterator[Batch]:
+    """Batches, whose reader says where it failed, and what to do."""
     index = None
     while True:
         try:
@@ -352,6 +403,8 @@ def _noted(batches: Iterator[Batch]) -> Iterator[Batch]:
         except Exception as error:
             after = "the first batch" if index is None else f"the batch after batch {index}"
             error.add_note(f"while reading {after}")
+            if hint:
+                error.add_note(_HINT)
             raise
         index = batch.number
         yield batch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,15 +13,20 @@ from typing import Any
 
 import jax
 
-from jaxte._inputs import InputError
+from jaxte._inputs import InputError, choose
 from jaxte._optional import is_a
 from jaxte.extraction._callables import from_callable
+from jaxte.extraction._evaluation import reordered
 from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint
+from jaxte.extraction._outputs import LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
 
-__all__ = ["Model", "as_model", "fingerprint", "resolve", "settled"]
+__all__ = ["Model", "as_model", "fingerprint", "log", "resolve", "settled"]
+__all__ += ["tried"]
+
+log = logging.getLogger("jaxte")
 
 _TYPES = ("bfloat16", "float16", "float32")
 
@@ -37,6 +43,7 @@ def as_model(
     compute_dtype: str | None = None,
     max_length: int | None = None,
     traced: bool | None = None,
+    layout: str | None = None,
 ) -> Model:
     """One kind of model of whatever gives features; what is given is never changed.
 
@@ -50,6 +57,10 @@ def as_model(
     * "hidden/i": state i of a transformers model, from 0 (embeddings), or block i of a timm model;
       -1 is the last; i alone means the same.
     * "last_hidden_state" (the default for texts), "pooler_output": of a transformers model.
+
+    Where a model or a module returns several arrays, "[...]" picks one: "output[0]",
+    "blocks/3[1][logits]". Of models with an encoder and a decoder the encoder is run, of those of
+    images and texts (CLIP, SigLIP) what fits the data.
 
     Features come back as float32, whatever the model computes in (float64 as that).
 
@@ -73,6 +84,9 @@ def as_model(
             computes under autocast.
         max_length: tokens at which texts are cut; by default what the model can take, 512 at most.
         traced: whether JAX can trace a function; by default the first batch shows it.
+        layout: "NHWC" or "NCHW", of layers with four axes or more. By default that of the
+            framework: channels are first in torch, last in JAX and Flax; of other arrays it has
+            to be said.
 
     Returns:
         A `Model`.
@@ -101,9 +115,12 @@ def as_model(
     if compute_dtype is not None and compute_dtype not in _TYPES:
         known = ", ".join(map(repr, _TYPES))
         raise InputError(f"unknown compute_dtype {compute_dtype!r}: choose one of {known}")
+    if layout is not None:
+        choose("layout", layout, LAYOUTS)
     prepare = _preparing(prepare, given, max_length, level)
     names = None if layers is None else _names(layers)
-    request = Request(names, pool, name, variables, prepare, level, compute_dtype, max_length)
+    asked = (names, pool, name, variables, prepare, level, compute_dtype, max_length, layout)
+    request = Request(*asked)
     if isinstance(given, Model):
         return _changed(given, request)
     return _made(given, request, traced)
@@ -115,16 +132,41 @@ def settled(model: Model, inputs: Any) -> Model:
     Raises:
         Exception: what the model raises, if it neither can be traced nor called.
     """
+    return tried(model, inputs)[0]
+
+
+def tried(model: Model, inputs: Any) -> tuple[Model, Any]:
+    """`settled`, and what the model gave for the `reordered` inputs if it was called."""
     if model.traced is not None:
-        return model
+        return model, None
     try:
         jax.eval_shape(model.apply, model.params, inputs)
+        return replace(model, traced=True), None
     except InputError:
         raise
-    except Exception:  # whatever a function says to a tracer
-        model.apply(model.params, inputs)
-        return replace(model, traced=False)
-    return replace(model, traced=True)
+    except Exception as error:  # whatever a function says to a tracer
+        why = error
+    try:
+        given = model.apply(model.params, reordered(inputs))
+    except Exception as error:
+        if (type(error), str(error)) != (type(why), str(why)):
+            error.add_note(f"JAX cannot trace {model.name} either: {_first_line(why)}")
+        raise
+    # arrays of other libraries are the usual reason; of a function in JAX the user wants to know
+    concrete = isinstance(why, jax.errors.ConcretizationTypeError)
+    usual = isinstance(why, jax.errors.TracerArrayConversionError | TypeError) and not concrete
+    log.log(
+        logging.INFO if usual else logging.WARNING,
+        "%s runs as it is, uncompiled, because JAX cannot trace it: %s (traced=False says so)",
+        model.name,
+        _first_line(why),
+    )
+    return replace(model, traced=False), given
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 _FORMS = "zoo:NAME, hf:PATH_OR_NAME, timm:NAME, python:MODULE:ATTRIBUTE"
@@ -253,8 +295,8 @@ def _changed(given: Model, request: Request) -> Model:
     fixed = request._replace(layers=None, name=None, prepare=None, level="example")
     if fixed != Request(None, "mean", None, None, None, "example", None, None):
         raise InputError(
-            f"{given.name} is a Model already: pool, variables, compute_dtype and max_length are "
-            "given when it is made (as_model)"
+            f"{given.name} is a Model already: pool, variables, compute_dtype, max_length and "
+            "layout are given when it is made (as_model)"
         )
     if request.level not in ("example", given.level):
         raise InputError(f"{given.name} is of level {given.level!r}, not {request.level!r}")

@@ -84,6 +84,8 @@ def features(
 
 def _pooled(x: Any, name: str, pool: Pool, mask: Any) -> Any:
     """[b, d] of [b, d] or [b, positions..., d]."""
+    if x.ndim == 0:
+        raise InputError(f"layer {name} has shape (), not [b, d]: it is one number for all")
     if x.ndim < 3:
         return x if x.ndim == 2 else x.reshape(len(x), 1)
     if mask is not None and (x.ndim != 3 or x.shape[1] != mask.shape[1]):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxte._inputs import InputError, choose
 from jaxte._optional import is_a, require
+from jaxte.data import _images
 
 __all__ = ["FILTERS", "IMAGENET", "Images", "Processed", "channels_first", "zoo_images"]
 
@@ -194,41 +196,20 @@ def eight_bits(example: Any, row: int, channels: int) -> np.ndarray:
     Raises:
         InputError: if it is no image.
     """
-    if isinstance(example, Mapping):
+    if isinstance(example, Mapping) and "bytes" not in example:
         if "image" not in example:
             raise InputError(
                 f"example {row} has {', '.join(map(str, example)) or 'nothing'}, but no 'image'"
             )
         example = example["image"]
-    if hasattr(example, "convert"):  # Pillow's own
-        example = np.asarray(example.convert("RGBA" if "A" in example.getbands() else "RGB"))
-    image = np.asarray(example)
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.shape[-1] not in (1, 3, 4) or 0 in image.shape:
-        raise InputError(
-            f"example {row} has shape {np.shape(example)}: an image is [h, w] or [h, w, c] with 1, "
-            "3 or 4 channels, channels last"
-        )
-    if image.dtype != np.uint8:
-        raise InputError(
-            f"example {row} has dtype {image.dtype}: give images as uint8 from 0 to 255; arrays "
-            "that are ready for the model go in by name, as {'pixel_values': array}"
-        )
-    if image.shape[-1] == 4:
-        image = _on_white(image)
-    if image.shape[-1] == channels:
-        return image
-    if channels == 3:
-        return np.broadcast_to(image, (*image.shape[:2], 3))
-    luma = image.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)  # ITU-R 601-2
-    return ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
-
-
-def _on_white(image: np.ndarray) -> np.ndarray:
-    alpha = image[..., 3:].astype(np.uint32)
-    mixed = image[..., :3] * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+    where = f"example {row}"
+    if isinstance(example, Mapping) and "bytes" in example:  # as Hugging Face stores a file
+        example = example["bytes"] if example["bytes"] is not None else Path(example["path"])
+    if isinstance(example, bytes | Path):
+        return _images.decode(example, where, channels)
+    if _images.is_pillow(example):
+        return _images.of_pillow(example, where, channels)
+    return _images.of_array(np.asarray(example), where, channels)
 
 
 def zoo_images(examples: Sequence[Any]) -> np.ndarray:

@@ -63,6 +63,7 @@ class Appending(ABC):
         *,
         examples: int,
         digest: str,
+        skipped: Mapping[int, str] | None = None,
     ) -> None:
         """Store one more batch; once this returns, a killed process does not lose it.
 
@@ -72,6 +73,7 @@ class Appending(ABC):
             logits: [r, s] of the source head, or None; with every batch or with none.
             examples: how many examples of the data set the rows were made of.
             digest: of the inputs, by which a resumed run knows them again.
+            skipped: number of an example that was left out -> why; counted in ``examples``.
 
         Raises:
             InputError: if the batch does not fit the others, or a number the type of the store.
@@ -84,7 +86,7 @@ class Appending(ABC):
         if not settled.columns:
             settled = settled.settled(*_batch.schema(settled, features, labels, logits))
         arrays = _batch.prepared(settled, features, labels, logits, index)
-        batch = Batch(len(arrays["labels"]), int(examples), str(digest), {})
+        batch = Batch(len(arrays["labels"]), int(examples), str(digest), {}, skipped or {})
         try:
             if not self._manifest.columns:
                 self._settle(settled)
@@ -93,6 +95,14 @@ class Appending(ABC):
             self.close()  # half a batch may be written: opening the store again cuts it off
             raise
         self._take([batch])
+
+    def leave_out(self, skipped: Mapping[int, str]) -> None:
+        """Count examples at the end of the data that were left out; after the first batch."""
+        arrays = {
+            column.folder: np.zeros((0,) if column.width is None else (0, column.width))
+            for column in self._manifest.columns
+        }
+        self._take([self._add(Batch(0, len(skipped), "", {}, skipped), arrays)])
 
     def finish(self) -> FeatureStore:
         """Declare the store complete.
@@ -138,6 +148,7 @@ class Appending(ABC):
             batches=len(self._batches),
             shards=tuple(shards),
             digest=digest,
+            skipped={row: why for batch in self._batches for row, why in batch.skipped.items()},
         )
 
     @property

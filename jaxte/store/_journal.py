@@ -26,12 +26,14 @@ class Batch(NamedTuple):
         examples: how many examples of the data set it was made of.
         digest: of its inputs.
         crc32: folder of each array -> checksum of the rows of the shard up to and with this batch.
+        skipped: number of an example that was left out -> why; they count as examples.
     """
 
     rows: int
     examples: int
     digest: str
     crc32: Mapping[str, int]
+    skipped: Mapping[int, str] = {}
 
 
 class Group(NamedTuple):
@@ -66,6 +68,8 @@ def line(batch: Batch) -> bytes:
     """A batch as a line that knows whether it is whole."""
     entry: dict[str, Any] = batch._asdict()
     entry["crc32"] = {folder: f"{value:08x}" for folder, value in batch.crc32.items()}
+    if not batch.skipped:
+        del entry["skipped"]
     text = json.dumps(entry)[:-1]
     return (text + _CHECK.format(zlib.crc32(text.encode())) + "\n").encode()
 
@@ -104,7 +108,8 @@ def _parsed(raw: bytes) -> Batch | None:
     try:
         entry = json.loads(text + b"}")
         crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
-        batch = Batch(entry["rows"], entry["examples"], entry["digest"], crc32)
+        skipped = {int(row): str(why) for row, why in entry.get("skipped", {}).items()}
+        batch = Batch(entry["rows"], entry["examples"], entry["digest"], crc32, skipped)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     sound = type(batch.rows) is int and type(batch.examples) is int and batch.rows >= 0

@@ -23,6 +23,8 @@ __all__ = ["MANIFEST", "Manifest", "Shard", "differences", "is_store", "plain", 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "jaxte-store", 1
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+# What a card says of all rows together: of how many, of their files, and of what they hold.
+_CONTENT = re.compile(r"data\.card\.(rows|files|images|inputs|labels|maps|subset\.of)(\.|$)")
 _VERSIONS = "versions"  # of libraries: told, but no reason to refuse
 
 
@@ -48,6 +50,7 @@ class Manifest:
         rows, examples, batches: how many there are; of a complete store.
         shards: those that are finished.
         digest: of the inputs of all batches; of a complete store.
+        skipped: number of an example that was left out -> why; of a complete store.
         versions: of the libraries that wrote it, one entry for each that resumed it with others.
     """
 
@@ -65,6 +68,7 @@ class Manifest:
     batches: int = 0
     shards: tuple[Shard, ...] = ()
     digest: str = ""
+    skipped: Mapping[int, str] = field(default_factory=dict)
     versions: tuple[dict[str, str], ...] = field(default_factory=lambda: (versions(),))
 
     @staticmethod
@@ -128,6 +132,7 @@ class Manifest:
             "labels": self.labels and {"dtype": self.labels.dtype, "width": self.labels.width},
             "logits": self.logits and {"width": self.logits.width},
             "versions": list(self.versions),
+            "skipped": {str(row): why for row, why in self.skipped.items()},
             "state": "complete" if self.complete else "unfinished",
             "shards": [
                 {"rows": s.rows, "crc32": {f: f"{v:08x}" for f, v in s.crc32.items()}}
@@ -135,7 +140,16 @@ class Manifest:
             ],
         }
         order = ("state", "model", "data", "settings", "dtype", "layers", "labels", "logits")
-        order += ("rows", "examples", "batches", "digest", "versions", "shard_rows", "shards")
+        order += (
+            "rows",
+            "examples",
+            "batches",
+            "skipped",
+            "digest",
+            "versions",
+            "shard_rows",
+            "shards",
+        )
         content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION}
         for name in order:
             content[name] = extra[name] if name in extra else getattr(self, name)
@@ -225,11 +239,16 @@ def plain(value: Any, where: str) -> Any:
 
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
-    """Where two stores were not made of the same, apart from the versions of libraries."""
+    """Where two stores were not made of the same, apart from the versions of libraries.
+
+    Of an unfinished store it is no difference what the data hold as a whole: only its rows count.
+    """
     found = []
     before, now = (dict(_leaves(_identity(one), "")) for one in (old, new))
     for path in before | now:
         if before.get(path, _NOTHING) != now.get(path, _NOTHING):
+            if not old.complete and _CONTENT.match(path):
+                continue
             was, is_ = (_short(side.get(path, _NOTHING)) for side in (before, now))
             found.append(f"{path} was {was}, now it is {is_}")
     return found
@@ -321,6 +340,7 @@ def _parsed(content: Mapping[str, Any]) -> Manifest:
         batches=_count(content["batches"], "batches"),
         shards=tuple(_shard(entry) for entry in content["shards"]),
         digest=str(content["digest"]),
+        skipped={int(row): str(why) for row, why in content.get("skipped", {}).items()},
         versions=tuple(_object(entry, "versions") for entry in content["versions"]),
     )
     if complete and (not known or not found.rows):

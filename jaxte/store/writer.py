@@ -82,6 +82,7 @@ class Writer(Appending):
     ) -> None:
         self.directory = Path(directory)
         super().__init__(Manifest.new(model, data, layers, dtype, shard_rows, settings))
+        self._data = self._manifest.data
         self._files: dict[str, FileIO] = {}
         self._sums: dict[str, int] = {}
         self._open_rows = self._journal_size = 0
@@ -115,6 +116,16 @@ class Writer(Appending):
         if self._lock is not None:
             _lock.release(self._lock, self.directory)
             self._lock = None
+
+    @property
+    def other_data(self) -> bool:
+        """Whether the data set is not what it was, so that every stored batch is in question."""
+        return not self.complete and self._manifest.data != self._data
+
+    def adopt(self) -> None:
+        """Go on with the data set as it is, of which the caller has compared what is stored."""
+        self._manifest = replace(self._manifest, data=self._data)
+        self._manifest.write(self.directory)
 
     @property
     def _where(self) -> str:

@@ -140,7 +140,7 @@ def test_many_threads_at_once() -> None:
             np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("ending", ["plain", "shaped", "tuple", "dict"])
+@pytest.mark.parametrize("ending", ["plain", "shaped", "dict"])
 def test_the_head_is_found(ending: str) -> None:
     net = trained(ending=ending)
     out, expected = run(as_model(net), X), by_hand(net)
