@@ -6,6 +6,7 @@ can raise, so the same faults poison the score with NaN instead.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, NamedTuple
 
 import jax
@@ -29,8 +30,10 @@ def is_traced(value: Any) -> bool:
 
 def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """Return ``value`` if it is one of ``allowed``, else raise an `InputError` that lists them."""
-    if value not in allowed:
-        raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}")
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(
+            f"unknown {name} {short(value)}: choose one of {', '.join(map(repr, allowed))}"
+        )
     return value
 
 
@@ -76,6 +79,8 @@ def check_features(features: ArrayLike, weights: ArrayLike | None, num_features:
                 f"{int(np.flatnonzero(bad)[0])}: fix the model's output or give those rows weight 0"
             )
     if num_features is not None and not is_traced(num_features):
+        if not float(number(num_features)).is_integer():
+            raise InputError(f"num_features is {short(num_features)}: give a whole number, 1..{d}")
         if not 1 <= int(num_features) <= d:
             raise InputError(f"num_features is {int(num_features)}, outside 1..{d} (the columns)")
         known = not (is_traced(features) or is_traced(weights))
@@ -108,8 +113,10 @@ def check_labels(
             f"labels have dtype {dtype}: classes must be integers 0..C-1 (labels.astype(int)); "
             "only logme takes float targets, for regression"
         )
-    if num_classes is not None and (is_traced(num_classes) or int(num_classes) < 1):
-        raise InputError("num_classes must be a positive Python integer (static under jit)")
+    if num_classes is not None:
+        if is_traced(num_classes):
+            raise InputError("num_classes must be a positive Python integer (static under jit)")
+        check_whole("num_classes", num_classes)
     if is_traced(labels):
         if num_classes is None:
             raise InputError("num_classes is required under jit, vmap over labels, and grad")
@@ -167,14 +174,35 @@ def check_regression(
 
 def check_positive(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option is a positive finite number."""
-    if not is_traced(value) and not 0 < float(np.asarray(value)) < np.inf:
-        raise InputError(f"{name} is {value}: it must be a positive number")
+    if not is_traced(value) and not 0 < number(value) < np.inf:
+        raise InputError(f"{name} is {short(value)}: it must be a positive number")
 
 
 def check_share(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option lies in [0, 1]."""
-    if not is_traced(value) and not 0 <= float(np.asarray(value)) <= 1:
-        raise InputError(f"{name} is {value}, outside [0, 1]")
+    if not is_traced(value) and not 0 <= number(value) <= 1:
+        raise InputError(f"{name} is {short(value)}, outside [0, 1]")
+
+
+def check_whole(name: str, value: Any) -> None:
+    """Raise `InputError` unless an option is a whole number from 1 on."""
+    if is_traced(value) or not (number(value) >= 1 and number(value).is_integer()):
+        raise InputError(f"{name} is {short(value)}: it must be a positive whole number")
+
+
+def number(value: Any) -> float:
+    """One real number as such; NaN for anything else, which no limit lets pass."""
+    if isinstance(value, str | bytes | bool | np.bool_):
+        return float("nan")
+    try:
+        return float(value) if np.ndim(value) == 0 else float("nan")
+    except Exception:  # objects may refuse in any way
+        return float("nan")
+
+
+def short(value: Any) -> str:
+    """A value as one line of an error, however long it is."""
+    return " ".join(reprlib.repr(value).split())
 
 
 def is_classification(targets: ArrayLike) -> bool:

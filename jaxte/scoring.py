@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,21 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, _notes, pool, streaming
+from jaxte import _inputs, _notes, _options, pool, streaming
 from jaxte._blocks import check_weights
 from jaxte._inputs import InputError
-from jaxte._mesh import Layout, agree, layout_of
+from jaxte._mesh import Layout, agree
 from jaxte._precision import precision_context
-from jaxte.metrics import Metric, get_metric
-from jaxte.perturb import get_perturbation
+from jaxte.metrics import Metric
 from jaxte.ranking import Ranking
 from jaxte.store._given import by_layer
 
 __all__ = ["rank"]
 
-_NORMALIZATIONS = ("sum", "minmax", "zscore")
 _GIGABYTE = 1 << 30
-_SHARED = ("features", "labels", "targets", "num_classes", "weights", "num_features")
 
 Progress = Callable[[int, int | None, str], None]
 
@@ -105,19 +101,19 @@ def rank(
     started = time.perf_counter()
     if not isinstance(features, Mapping) or not features:
         raise InputError("features must be a mapping of at least one model name to its features")
+    _options.check_names(features)
+    chosen, options, perturb, memory_limit, layout = _options.checked(
+        metrics,
+        options=options,
+        perturb=perturb,
+        precision=precision,
+        progress=progress,
+        num_classes=num_classes,
+        normalize=normalize,
+        memory_limit=memory_limit,
+        mesh=mesh,
+    )
     features, targets = by_layer(features, targets)
-    _inputs.choose("normalize", normalize, _NORMALIZATIONS)
-    chosen = [get_metric(name) for name in ([metrics] if isinstance(metrics, str) else metrics)]
-    if not chosen:
-        raise InputError("metrics is empty: name at least one")
-    options = _checked_options(options or {}, chosen)
-    if isinstance(perturb, str):
-        perturb = get_perturbation(perturb)
-    if memory_limit < 1:
-        raise InputError(f"memory_limit is {memory_limit} bytes: it must be positive")
-    layout = None if mesh is None else layout_of(mesh)
-    if layout is not None and layout.axis is not None and perturb is not None:
-        raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
     names = tuple(str(name) for name in features)
 
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
@@ -142,7 +138,7 @@ def rank(
         if not candidates and not streams:
             raise _none_left(problems)
         with _reporter(progress) as report:
-            task = pool.Task(tuple(chosen), options, classes, perturb, layout)
+            task = pool.Task(chosen, options, classes, perturb, layout)
             found = _score_all(candidates, rows, task, memory_limit, report)
             streamed = streaming.score_all(
                 streams, task, num_classes, memory_limit, report, reading
@@ -284,21 +280,6 @@ def _class_count(
         return int(num_classes)
     weights = candidates[0].weights
     return 1 + max(int(y.max() if weights is None else y[weights > 0].max()) for y in labels)
-
-
-def _checked_options(
-    options: Mapping[str, Mapping[str, Any]], metrics: Sequence[Metric]
-) -> Mapping[str, Mapping[str, Any]]:
-    known = {metric.name: metric for metric in metrics}
-    for name, given in options.items():
-        if name not in known:
-            raise InputError(f"options are given for {name!r}, which is not among the metrics")
-        parameters = inspect.signature(known[name].function).parameters
-        own = [p for p in parameters if p not in _SHARED]
-        for option in given:
-            if option not in own:
-                raise InputError(f"{name} has no option {option!r}: it has {', '.join(own)}")
-    return options
 
 
 def _score_all(

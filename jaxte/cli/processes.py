@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import jax
+    import numpy as np
 
     from jaxte.ranking import Ranking
     from jaxte.store import FeatureSet
@@ -227,9 +228,7 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
 
 def share(found: FeatureSet, team: Team) -> FeatureSet:
     """The rows of every model that are this process's own, in memory; others are not read."""
-    import numpy as np
-
-    from jaxte.sources import Source
+    from jaxte._inputs import InputError
 
     if not team.shares:
         return found
@@ -237,13 +236,27 @@ def share(found: FeatureSet, team: Team) -> FeatureSet:
     labels = {}
     for name, y in found.labels.items():
         start, stop = (len(y) * (team.number + end) // team.processes for end in (0, 1))
-        pieces, begin = [], 0
-        given = found.features[name]
-        for piece in given.parts() if isinstance(given, Source) else [given]:
-            end = begin + len(piece)
-            if begin < stop and end > start:
-                pieces.append(piece[max(start - begin, 0) : stop - begin])
-            begin = end
         labels[name] = y[start:stop]
-        features[name] = np.concatenate(pieces) if pieces else np.zeros((0, 1))
+        try:
+            features[name] = _between(found.features[name], start, stop)
+        except InputError as error:  # `rank` gives it to this model alone
+            features[name] = error
     return found._replace(features=features, labels=labels)
+
+
+def _between(features: Any, start: int, stop: int) -> np.ndarray:
+    """Rows from start to stop, in memory."""
+    import numpy as np
+
+    from jaxte.sources import Source
+
+    pieces, begin = [], 0
+    source = features if isinstance(features, Source) else None
+    for index, part in enumerate([features] if source is None else source.parts()):
+        end = begin + len(part)
+        if begin < stop and end > start:
+            if source is not None:
+                source.check(index)
+            pieces.append(part[max(start - begin, 0) : stop - begin])
+        begin = end
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1))

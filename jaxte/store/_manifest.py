@@ -175,7 +175,7 @@ def is_store(directory: Path) -> bool:
     try:
         return read_json(directory / MANIFEST).get("format") == _FORMAT
     except InputError:
-        return all(os.path.isfile(directory / name) for name in (MANIFEST, "journal.jsonl"))
+        return all(os.path.lexists(directory / name) for name in (MANIFEST, "journal.jsonl"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -185,11 +185,11 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: if there is none.
     """
     inside(path.parent, path)
+    if not os.path.lexists(path):
+        raise InputError(f"{path.parent} is no store: it has no {path.name}")
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} is no store: it has no {path.name}") from None
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(_files.read_bytes(path, "JSON"))
+    except (ValueError, RecursionError) as error:  # an InputError among them
         raise InputError(f"{path} cannot be read ({error}): extract again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object: extract again")
@@ -217,7 +217,9 @@ def plain(value: Any, where: str) -> Any:
         return plain(value.tolist(), where)
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):  # names of files may hold what UTF-8 has not
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if np.isfinite(value) else str(value)
