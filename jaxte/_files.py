@@ -6,6 +6,7 @@ import io
 import math
 import os
 import stat
+import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,6 +206,12 @@ def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
         import ml_dtypes
 
         return array.view(ml_dtypes.bfloat16)
+    if array.dtype.kind == "U" and array.size:
+        codes = np.ascontiguousarray(array).view(
+            np.dtype(np.uint32).newbyteorder(array.dtype.str[0])
+        )
+        if codes.max() > sys.maxunicode:
+            raise InputError(f"{where} holds {what} that are no texts: write it again")
     return array
 
 
@@ -249,7 +256,7 @@ def replace(path: Path, text: str) -> None:
     """Write a text file in one step: after a crash or power loss there is the old or the new."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)  # a link would be written through
-    with part.open("x", encoding="utf-8") as stream:
+    with part.open("x", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,7 +102,7 @@ def class_ids(labels: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
     """Texts as numbers of classes and the names of these, sorted; numbers as they are."""
     if labels.dtype.kind not in "OUST":
         return labels, None
-    texts = [t.decode() if isinstance(t, bytes) else t for t in labels.tolist()]
+    texts = [t.decode(errors="replace") if isinstance(t, bytes) else t for t in labels.tolist()]
     odd = [row for row, text in enumerate(texts) if not isinstance(text, str)]
     if odd:
         raise InputError(f"the label in row {odd[0]} is {texts[odd[0]]!r}, neither number nor text")
@@ -190,7 +191,8 @@ def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
             "pip install --upgrade torch"
         )
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from the unpickler to the archive
         first = str(error).strip().partition("\n")[0]
         raise InputError(

@@ -18,7 +18,16 @@ from jaxte import __version__, _files
 from jaxte._inputs import InputError
 from jaxte.store._columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
 
-__all__ = ["MANIFEST", "Manifest", "Shard", "differences", "is_store", "plain", "versions"]
+__all__ = [
+    "MANIFEST",
+    "Manifest",
+    "Shard",
+    "differences",
+    "differing",
+    "is_store",
+    "plain",
+    "versions",
+]
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "jaxte-store", 1
@@ -228,8 +237,13 @@ def plain(value: Any, where: str) -> Any:
 
 def differences(old: Manifest, new: Manifest) -> list[str]:
     """Where two stores were not made of the same, apart from the versions of libraries."""
+    return differing(_identity(old), _identity(new))
+
+
+def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Where two objects of manifests are not the same."""
     found = []
-    before, now = (dict(_leaves(_identity(one), "")) for one in (old, new))
+    before, now = (dict(_leaves(dict(one), "")) for one in (old, new))
     for path in before | now:
         if before.get(path, _NOTHING) != now.get(path, _NOTHING):
             was, is_ = (_short(side.get(path, _NOTHING)) for side in (before, now))
