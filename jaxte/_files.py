@@ -1,34 +1,123 @@
-"""Arrays in files, read without ever unpickling; what cannot be used says why."""
+"""Files that users name: checked before they are read, never unpickled; an error names the file."""
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import stat
+import sys
 import zipfile
-import zlib
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from jaxte._inputs import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
-# What NumPy raises on files that are cut short, damaged or something else altogether.
-_READ_ERRORS = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+_MAGIC = b"\x93NUMPY"
+_HEADER_LIMIT = 10_000  # bytes, as NumPy has it: a longer one is not safe to parse
+_BLOCK = 1 << 24  # bytes that are unpacked at once
+_SHOWN = 100  # characters of what a reader said
+
+
+# --- any file -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(path: Path, kind: str = "NumPy file") -> Iterator[None]:
+    """Whatever goes wrong while a file is read becomes an `InputError` that names the file.
+
+    Damaged files make their readers raise anything. A pipe or device is refused unopened, because
+    reading it might never end.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path.name} is a directory: a file is needed")
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{path.name} is a pipe, socket or device: a file is needed")
+        yield
+    except (InputError, ImportError):
+        raise
+    except Exception as error:
+        raise _unreadable(path, kind, error) from error
+
+
+def read_bytes(path: Path, kind: str) -> bytes:
+    """All of a file."""
+    with reading(path, kind):
+        return path.read_bytes()
+
+
+def listing(directory: Path) -> list[Path]:
+    """What a directory holds, sorted, without hidden files."""
+    try:
+        return sorted(file for file in directory.iterdir() if not file.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{directory} cannot be read ({error.strerror})") from error
+
+
+def check_memory(size: int, where: str) -> None:
+    """Raise `InputError` for bytes that this machine cannot hold, before it is tried."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not known on this system
+        return
+    if size > memory:
+        raise InputError(
+            f"{where} takes {size / 1e9:.1f} GB of memory, of which there are {memory / 1e9:.1f}: "
+            "save it as .npy, which is read in pieces"
+        )
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
+    if isinstance(error, PermissionError):
+        return InputError(f"{path.name} may not be read: check its permissions")
+    if isinstance(error, FileNotFoundError):
+        state = "is a link to nothing" if path.is_symlink() else "does not exist"
+        return InputError(f"{path} {state}")
+    if isinstance(error, OSError) and error.errno is not None:
+        return InputError(f"{path.name} cannot be read ({error.strerror})")
+    said = " ".join(str(error).split()) or type(error).__name__
+    said = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
+    return InputError(f"{path.name} is truncated or no {kind} ({said}): write it again")
+
+
+# --- NumPy's files --------------------------------------------------------------------------------
+
+
+class _Header(NamedTuple):
+    """What an .npy file says of itself, and where its numbers begin."""
+
+    shape: tuple[int, ...]
+    order: str
+    dtype: np.dtype
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def load_npy(path: Path, what: str) -> np.ndarray:
     """One numeric array, memory-mapped; never unpickles."""
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
-    if not isinstance(loaded, np.ndarray):
-        loaded.close()
-        raise InputError(f"{path.name} is an .npz archive by its content: rename it to .npz")
-    return numeric(loaded, path.name, what)
+    with reading(path), path.open("rb") as stream:
+        if stream.read(2) == b"PK":
+            raise InputError(f"{path.name} is an .npz archive by its content: rename it to .npz")
+        stream.seek(0)
+        header = _header(stream, path.stat().st_size, path.name, what)
+        array: np.ndarray
+        if header.size:
+            array = np.memmap(path, header.dtype, "r", header.start, header.shape, header.order)
+        else:  # nothing cannot be mapped
+            array = np.empty(header.shape, header.dtype)
+        return numeric(array, path.name, what)
 
 
 def load_npz(
@@ -36,30 +125,107 @@ def load_npz(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The features and, where the archive has them, the labels; None for what is not wanted."""
     wanted = [name for name, want in (("features", features), ("labels", labels)) if want]
-    found = npz_arrays(path, wanted)
-    x, y = found.get("features"), found.get("labels")
-    return (
-        None if x is None else numeric(x, path.name, "features"),
-        None if y is None else numeric(y, path.name, "labels"),
-    )
+    arrays = npz_arrays(path, wanted)
+    return arrays.get("features"), arrays.get("labels")
 
 
 def npz_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     """Those of the wanted arrays that an archive of features holds; never unpickles."""
-    try:
-        # Opened here, because NumPy leaves the file open when the archive turns out damaged.
-        with path.open("rb") as stream:
-            archive: Any = np.load(stream, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise InputError(f"{path.name} is a plain .npy by its content: rename it to .npy")
-            if "features" not in archive.files:
-                keys = ", ".join(archive.files) or "nothing"
+    with reading(path), path.open("rb") as stream:
+        if stream.read(len(_MAGIC)) == _MAGIC:
+            raise InputError(f"{path.name} is a plain .npy by its content: rename it to .npy")
+        with zipfile.ZipFile(stream) as archive:
+            members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
+            if "features" not in members:
+                keys = ", ".join(list(members)[:8]) or "nothing"
                 raise InputError(f"{path.name} holds {keys}: it needs features and labels")
-            return {name: archive[name] for name in wanted if name in archive.files}
-    except InputError:
-        raise
-    except _READ_ERRORS as error:
-        raise _unreadable(path, error) from error
+            return {
+                name: _unpacked(archive, members[name], path.name, name)
+                for name in wanted
+                if name in members
+            }
+
+
+def _unpacked(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, what: str
+) -> np.ndarray:
+    """An array of an archive; memory grows with what is there, not with what is claimed."""
+    with archive.open(member) as stream:
+        header = _header(stream, member.file_size, where, what)
+        check_memory(header.size, where)
+        content = bytearray()
+        while len(content) < header.size:
+            block = stream.read(min(_BLOCK, header.size - len(content)))
+            if not block:
+                raise ValueError(f"{what} end after {len(content)} bytes")
+            content += block
+        stream.read()  # which compares the checksum
+    array = np.frombuffer(content, header.dtype).reshape(header.shape, order=header.order)
+    return numeric(array, where, what)
+
+
+def _header(stream: IO[bytes], size: int, where: str, what: str) -> _Header:
+    """The header of an array in a file of so many bytes, which must be all of it."""
+    start = stream.read(10)
+    if start[:1] == b"\x80":  # as a pickle begins
+        raise _pickled(where)
+    if start[:6] != _MAGIC:
+        raise ValueError("it does not begin as one")
+    start += stream.read(2) if start[6] > 1 else b""
+    length = int.from_bytes(start[8:], "little")
+    if length > _HEADER_LIMIT:
+        raise ValueError(f"a header of {length} bytes")
+    text = io.BytesIO(start + stream.read(length))
+    version = np.lib.format.read_magic(text)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(text)
+    else:
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(text)
+    if dtype.hasobject:
+        raise _pickled(where)
+    _check_type(dtype, where, what)
+    header = _Header(shape, "F" if fortran else "C", dtype, len(start) + length)
+    there = size - header.start
+    if min(shape, default=0) < 0 or header.size != there:
+        sizes = " x ".join(map(str, shape))
+        raise ValueError(f"its header says {sizes} {dtype}, which are not the {there} bytes there")
+    return header
+
+
+def _pickled(where: str) -> InputError:
+    return InputError(
+        f"{where} holds pickled objects, which are refused because loading them can run code: "
+        "save plain numeric arrays"
+    )
+
+
+def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
+    """The array as numbers; NumPy stores bfloat16 as two opaque bytes, which are given back."""
+    _check_type(array.dtype, where, what)
+    if array.dtype == np.dtype("V2"):
+        import ml_dtypes
+
+        return array.view(ml_dtypes.bfloat16)
+    if array.dtype.kind == "U" and array.size:
+        codes = np.ascontiguousarray(array).view(
+            np.dtype(np.uint32).newbyteorder(array.dtype.str[0])
+        )
+        if codes.max() > sys.maxunicode:
+            raise InputError(f"{where} holds {what} that are no texts: write it again")
+    return array
+
+
+def _check_type(dtype: np.dtype, where: str, what: str) -> None:
+    """Numbers, and of labels also texts, which are names of classes."""
+    allowed = "biufUS" if what == "labels" else "biuf"
+    if dtype.kind not in allowed and dtype != np.dtype("V2"):
+        raise InputError(
+            f"{where} holds {what} of type {str(dtype)[:_SHOWN]}: save them as "
+            + ("numbers" if what != "labels" else "integers (classes) or floats (regression)")
+        )
+
+
+# --- their contents -------------------------------------------------------------------------------
 
 
 def check_matrix(features: np.ndarray, where: str) -> None:
@@ -83,11 +249,14 @@ def check_labels(labels: np.ndarray, where: str, rows: int, beside: str) -> None
         )
 
 
+# --- writing -----------------------------------------------------------------------------------
+
+
 def replace(path: Path, text: str) -> None:
     """Write a text file in one step: after a crash or power loss there is the old or the new."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)  # a link would be written through
-    with part.open("x", encoding="utf-8") as stream:
+    with part.open("x", encoding="utf-8", errors="backslashreplace") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -112,34 +281,3 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    if isinstance(error, PermissionError):
-        return InputError(f"{path.name} may not be read: check its permissions")
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path} does not exist")
-    with path.open("rb") as stream:
-        start = stream.read(1)
-    # NumPy suspects a pickle in whatever it does not know: 0x80 begins one, \x93 and P its own.
-    suspected = any(sign in str(error) for sign in ("allow_pickle", "Python objects"))
-    if suspected and start in (b"\x80", b"\x93", b"P"):
-        return InputError(
-            f"{path.name} holds pickled objects, which are refused because loading them can run "
-            "code: save plain numeric arrays"
-        )
-    return InputError(f"{path.name} is truncated or no NumPy file: write it again")
-
-
-def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
-    """The array as numbers; NumPy stores bfloat16 as two opaque bytes, which are given back."""
-    if array.dtype == np.dtype("V2"):
-        import ml_dtypes
-
-        return array.view(ml_dtypes.bfloat16)
-    if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{where} holds {what} of type {array.dtype}: save them as "
-            + ("numbers" if what == "features" else "integers (classes) or floats (regression)")
-        )
-    return array

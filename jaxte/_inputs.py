@@ -6,6 +6,7 @@ can raise, so the same faults poison the score with NaN instead.
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, NamedTuple
 
 import jax
@@ -28,8 +29,10 @@ def is_traced(value: Any) -> bool:
 
 def choose(name: str, value: str, allowed: tuple[str, ...]) -> str:
     """Return ``value`` if it is one of ``allowed``, else raise an `InputError` that lists them."""
-    if value not in allowed:
-        raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}")
+    if not isinstance(value, str) or value not in allowed:
+        raise InputError(
+            f"unknown {name} {short(value)}: choose one of {', '.join(map(repr, allowed))}"
+        )
     return value
 
 
@@ -108,7 +111,9 @@ def check_features(
                 f"{int(np.flatnonzero(bad)[0])}: fix the model's output or give those rows weight 0"
             )
     if num_features is not None and not is_traced(num_features):
-        width = _whole("num_features", num_features)
+        if not float(number(num_features)).is_integer():
+            raise InputError(f"num_features is {short(num_features)}: give a whole number, 1..{d}")
+        width = int(num_features)
         if not 1 <= width <= d:
             raise InputError(f"num_features is {width}, outside 1..{d} (the columns)")
         if concrete and bool((abs(features[:, width:]).max(axis=1, initial=0) > 0)[counted].any()):
@@ -138,8 +143,9 @@ def check_num_classes(num_classes: Any) -> int | None:
     """C as a Python integer, or None."""
     if num_classes is None:
         return None
-    if is_traced(num_classes) or _whole("num_classes", num_classes) < 1:
+    if is_traced(num_classes):
         raise InputError("num_classes must be a positive Python integer (static under jit)")
+    check_whole("num_classes", num_classes)
     return int(num_classes)
 
 
@@ -196,17 +202,6 @@ def _check_traced(targets: Any, n: int, num_classes: int | None, regression: boo
     return check_num_classes(num_classes)
 
 
-def _whole(name: str, value: Any) -> int:
-    """An option that is a whole number."""
-    try:
-        number = int(value)
-        if number == value:
-            return number
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InputError(f"{name} is {value!r}: it must be a whole number")
-
-
 def _finite_rows(features: Any) -> np.ndarray:
     """Which rows are finite throughout, looked at where the array lies."""
     if isinstance(features, Array):
@@ -221,21 +216,35 @@ def is_classification(targets: Any) -> bool:
 
 def check_positive(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option is a positive finite number."""
-    if not is_traced(value) and not 0 < _number(name, value) < np.inf:
-        raise InputError(f"{name} is {value}: it must be a positive number")
+    if not is_traced(value) and not 0 < number(value) < np.inf:
+        raise InputError(f"{name} is {short(value)}: it must be a positive number")
 
 
 def check_share(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option lies in [0, 1]."""
-    if not is_traced(value) and not 0 <= _number(name, value) <= 1:
-        raise InputError(f"{name} is {value}, outside [0, 1]")
+    if not is_traced(value) and not 0 <= number(value) <= 1:
+        raise InputError(f"{name} is {short(value)}, outside [0, 1]")
 
 
-def _number(name: str, value: Any) -> float:
+def check_whole(name: str, value: Any) -> None:
+    """Raise `InputError` unless an option is a whole number from 1 on."""
+    if is_traced(value) or not (number(value) >= 1 and number(value).is_integer()):
+        raise InputError(f"{name} is {short(value)}: it must be a positive whole number")
+
+
+def number(value: Any) -> float:
+    """One real number as such; NaN for anything else, which no limit lets pass."""
+    if isinstance(value, str | bytes | bool | np.bool_):
+        return float("nan")
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {value!r}: it must be a number") from None
+        return float(value) if np.ndim(value) == 0 else float("nan")
+    except Exception:  # objects may refuse in any way
+        return float("nan")
+
+
+def short(value: Any) -> str:
+    """A value as one line of an error, however long it is."""
+    return " ".join(reprlib.repr(value).split())
 
 
 # --- inside jit --------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,22 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, _notes, pool, streaming
+from jaxte import _inputs, _notes, _options, pool, streaming
 from jaxte._devices import device_of
-from jaxte._mesh import Layout, agree, layout_of
+from jaxte._mesh import Layout, agree
 from jaxte._precision import precision_context
 from jaxte.errors import InputError, said
 from jaxte.intake import Labels, as_labels, class_names, listed
-from jaxte.metrics import Metric, get_metric
-from jaxte.perturb import get_perturbation
+from jaxte.metrics import Metric
 from jaxte.ranking import Ranking
 from jaxte.store._given import by_layer
 
 __all__ = ["rank"]
 
-_NORMALIZATIONS = ("sum", "minmax", "zscore")
 _GIGABYTE = 1 << 30
-_SHARED = ("features", "labels", "targets", "num_classes", "weights", "num_features")
 
 Progress = Callable[[int, int | None, str], None]
 
@@ -107,19 +103,19 @@ def rank(
     started = time.perf_counter()
     if not isinstance(features, Mapping) or not features:
         raise InputError("features must be a mapping of at least one model name to its features")
+    _options.check_names(features)
+    chosen, options, perturb, memory_limit, layout = _options.checked(
+        metrics,
+        options=options,
+        perturb=perturb,
+        precision=precision,
+        progress=progress,
+        num_classes=num_classes,
+        normalize=normalize,
+        memory_limit=memory_limit,
+        mesh=mesh,
+    )
     features, targets = by_layer(features, targets)
-    _inputs.choose("normalize", normalize, _NORMALIZATIONS)
-    chosen = [get_metric(name) for name in ([metrics] if isinstance(metrics, str) else metrics)]
-    if not chosen:
-        raise InputError("metrics is empty: name at least one")
-    options = _checked_options(options or {}, chosen)
-    if isinstance(perturb, str):
-        perturb = get_perturbation(perturb)
-    if memory_limit < 1:
-        raise InputError(f"memory_limit is {memory_limit} bytes: it must be positive")
-    layout = None if mesh is None else layout_of(mesh)
-    if layout is not None and layout.axis is not None and perturb is not None:
-        raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
     names = tuple(str(name) for name in features)
 
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
@@ -136,7 +132,9 @@ def rank(
             # the other processes wait for this one's word on every model
             candidates, streams, problems = [], [], dict.fromkeys(names, str(error))
             labels = {}
-        _check_task([*labels.values()], chosen)
+        problems |= _of_another_task(labels, chosen)
+        candidates = [one for one in candidates if one.name not in problems]
+        streams = [one for one in streams if one.name not in problems]
         rows = None
         if layout is not None:
             candidates, rows = _agreed(layout, names, candidates, problems, labels)
@@ -146,7 +144,7 @@ def rank(
             raise _none_left(problems)
         with _reporter(progress) as report:
             number = None if classes is None else len(classes)
-            task = pool.Task(tuple(chosen), options, number, perturb, layout)
+            task = pool.Task(chosen, options, number, perturb, layout)
             found = _score_all(candidates, rows, task, memory_limit, report, problems)
             streamed = streaming.score_all(
                 streams, task, num_classes, memory_limit, report, reading
@@ -289,26 +287,24 @@ def _agreed(
     return kept, rows
 
 
-def _check_task(labels: Sequence[Labels], metrics: Sequence[Metric]) -> None:
+def _of_another_task(labels: Mapping[str, Labels], metrics: Sequence[Metric]) -> dict[str, str]:
+    """Models that cannot be scored together with the others, and why.
+
+    Raises:
+        InputError: if that is so of all of them.
+    """
     unable = [metric.name for metric in metrics if "regression" not in metric.tasks]
-    for one in labels:
-        if one.classes is None and unable:
-            raise InputError(_inputs.needs_classes(one, ", ".join(unable)))
-
-
-def _checked_options(
-    options: Mapping[str, Mapping[str, Any]], metrics: Sequence[Metric]
-) -> Mapping[str, Mapping[str, Any]]:
-    known = {metric.name: metric for metric in metrics}
-    for name, given in options.items():
-        if name not in known:
-            raise InputError(f"options are given for {name!r}, which is not among the metrics")
-        parameters = inspect.signature(known[name].function).parameters
-        own = [p for p in parameters if p not in _SHARED]
-        for option in given:
-            if option not in own:
-                raise InputError(f"{name} has no option {option!r}: it has {', '.join(own)}")
-    return options
+    targets = {name: known for name, known in labels.items() if known.classes is None}
+    if not targets or not (unable or len(targets) < len(labels)):
+        return {}
+    if unable:
+        who = ", ".join(unable)
+        reasons = {name: _inputs.needs_classes(one, who) for name, one in targets.items()}
+        if len(targets) == len(labels):
+            raise InputError(next(iter(reasons.values())))
+        return reasons
+    reason = "its targets are numbers, but other models have classes: rank them by a call each"
+    return dict.fromkeys(targets, reason)
 
 
 def _score_all(

@@ -52,6 +52,9 @@ class Source:
         """The arrays that it consists of, mapped where they lie in files."""
         yield from (features for features, _ in self.read(self.rows or 1))
 
+    def check(self, part: int) -> None:
+        """Raise `InputError` if a part is not what was stored, where that is known."""
+
     def load(self) -> np.ndarray:
         """All features at once, for those that are known to be small."""
         pieces = [np.asarray(features) for features, _ in self.read(self.rows or 1)]
@@ -136,7 +139,7 @@ class Shards(Source):
 
     def _find_labels(self) -> np.ndarray | None:
         whole = self.directory / _LABELS
-        if whole.is_file():
+        if os.path.lexists(whole):
             return _files.load_npy(whole, "labels")
         if self.files[0].suffix == ".npz":
             found = [_files.load_npz(file, features=False)[1] for file in self.files]
@@ -199,7 +202,8 @@ def of(given: Any) -> Any:
 
 def shard_files(directory: Path) -> list[Path]:
     """The files of a directory that hold the features of one model, in natural order."""
-    files = [f for f in directory.iterdir() if f.is_file() and not f.name.startswith(".")]
+    # directories are others' business; a pipe or a dead link would be rows that are lost
+    files = [f for f in _files.listing(directory) if not os.path.isdir(f)]
     files = [f for f in files if f.suffix in (".npy", ".npz") and not f.name.startswith("labels")]
     named = [f for f in files if f.name.startswith("features")]
     return sorted(named or files, key=natural)
@@ -226,17 +230,17 @@ def _labels_beside(file: Path) -> Path | None:
     if not file.name.startswith("features"):
         return None
     beside = file.with_name("labels" + file.name.removeprefix("features"))
-    return beside if beside.is_file() else None
+    return beside if os.path.lexists(beside) else None
 
 
 def _at(path: Path) -> Source:
-    if path.is_dir():
+    if os.path.isdir(path):
         if len(probes := probe_files(path)) > 1:
             raise InputError(
                 f"{path} holds probes of several data sets ({', '.join(probes)}): name a file"
             )
         return Shards(path) if not probes else _at(*probes.values())
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError(
             f"{path} does not exist: name an .npy or .npz file, or a directory of them"
         )

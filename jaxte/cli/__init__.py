@@ -7,16 +7,41 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from jaxte import __version__
-from jaxte.cli import _cache, demo, extract, metrics, rank, run, zoo
+from jaxte.cli import _cache, _common, demo, extract, metrics, rank, run, zoo
 
 __all__ = ["app", "main"]
 
+
+class _OneLine(TyperGroup):
+    """Commands whose wrong calls are told in one line, as everything that a user can mend."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+        """Run a command and, standing alone, end the process."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **options)
+        try:
+            code = super().main(*args, standalone_mode=False, **options)
+        except typer.BadParameter.__base__ as error:  # click's UsageError, wherever it comes from
+            message = error.format_message()
+            if "\n" in message:  # the help, where nothing else was asked
+                error.show()
+            else:
+                where = error.ctx.command_path if error.ctx else "jaxte"
+                _common.warn(f"{message.rstrip('.')}. Try '{where} -h' for help.")
+            code = error.exit_code
+        except typer.Abort:
+            code = 130
+        sys.exit(code)
+
+
 app = typer.Typer(
+    cls=_OneLine,
     help="Which of these pre-trained models should I fine-tune on my data?",
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,

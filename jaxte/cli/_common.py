@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import os
 import sys
 import textwrap
 from contextlib import contextmanager
@@ -25,10 +27,19 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 _PICTURES = (".png", ".svg", ".pdf")
-_ENDINGS = {".csv": Format.CSV, ".json": Format.JSON, ".md": Format.MARKDOWN}
+_ENDINGS = {
+    "": Format.TABLE,
+    ".txt": Format.TABLE,
+    ".csv": Format.CSV,
+    ".json": Format.JSON,
+    ".md": Format.MARKDOWN,
+    ".html": Format.HTML,
+}
+_PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>jaxte</title>\n{}\n</html>'
 
 FormatOption = Annotated[
     Format | None,
@@ -65,11 +76,31 @@ def one_line_errors() -> Iterator[None]:
         if "pip install" not in str(error):  # not an extra that is missing, but a fault
             raise
         warn(str(error))
-    except (InputError, OSError) as error:
+    except InputError as error:
         warn(str(error))
+    except MemoryError as error:
+        warn(f"out of memory ({error}): use fewer or smaller batches")
+    except OSError as error:
+        warn(of_system(error))
     else:
         return
     raise typer.Exit(2)
+
+
+def of_system(error: OSError) -> str:
+    """What the system said of a file, without its number."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror}" if error.strerror else str(error)
+
+
+def check_counts(least: int = 1, **options: float | None) -> None:
+    """Raise `InputError` for a number below the least; a name stands for its --option."""
+    from jaxte._inputs import InputError
+
+    for name, value in options.items():
+        if value is not None and not least <= value < 1 << 62:
+            wanted = "positive number" if least else "number from 0 on"
+            raise InputError(f"--{name.replace('_', '-')} {value}: it must be a {wanted}")
 
 
 def checked_format(form: Format | None, out: Path | None, plot: Path | None = None) -> Format:
@@ -81,13 +112,19 @@ def checked_format(form: Format | None, out: Path | None, plot: Path | None = No
             raise InputError(f"{path.parent} is not a directory: create it first")
         if path is not None and path.is_dir():
             raise InputError(f"{path} is a directory: name a file in it")
+        if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{path} may not be written: check the permissions")
     if plot is not None:
         import_module("jaxte.plots")  # says now that Matplotlib is missing, not after the work
-        if plot.suffix not in _PICTURES:
+        if plot.suffix.lower() not in _PICTURES:
             raise InputError(f"--plot {plot}: end the name in {', '.join(_PICTURES)}")
     if form is not None:
         return form
-    return _ENDINGS.get(out.suffix, Format.TABLE) if out else Format.TABLE
+    ending = "" if out is None else out.suffix.lower()
+    if ending not in _ENDINGS:
+        known = ", ".join(name for name in _ENDINGS if name)
+        raise InputError(f"--out {out}: end the name in {known}, or choose with --format")
+    return _ENDINGS[ending]
 
 
 def write(text: str, out: Path | None) -> None:
@@ -95,14 +132,18 @@ def write(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
-        out.write_text(text if text.endswith("\n") else f"{text}\n", encoding="utf-8")
+        text = text if text.endswith("\n") else f"{text}\n"
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")
         warn(f"wrote {out}")
 
 
-def write_page(parts: Sequence[str | Table], out: Path | None) -> None:
-    """Tables and paragraphs for people: in colour on a terminal, plain elsewhere."""
+def write_page(parts: Sequence[str | Table], out: Path | None, form: Format = Format.TABLE) -> None:
+    """Tables and paragraphs for people: in colour on a terminal, plain elsewhere, or as HTML."""
     from jaxte import report
 
+    if form is Format.HTML:
+        write(as_html(parts), out)
+        return
     if out is None and sys.stdout.isatty():
         from rich.console import Console
 
@@ -120,6 +161,17 @@ def write_page(parts: Sequence[str | Table], out: Path | None) -> None:
         for part in parts
     )
     write("\n\n".join(text.rstrip("\n") for text in texts), out)
+
+
+def as_html(parts: Sequence[str | Table]) -> str:
+    """Tables and paragraphs as a page of its own."""
+    from jaxte import report
+
+    pieces = (
+        f"<p>{html.escape(part)}</p>" if isinstance(part, str) else report.to_html(part)
+        for part in parts
+    )
+    return _PAGE.format("\n".join(pieces))
 
 
 @contextmanager

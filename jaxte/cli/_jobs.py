@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 import traceback
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from jaxte.store import FeatureStore
 
 __all__ = ["FAILED", "Job", "Options", "Outcome", "directory_name", "file_jobs", "given_jobs"]
-__all__ += ["damaged", "plans", "read_data", "reason_of", "work"]
+__all__ += ["damaged", "plans", "read_data", "reason_of", "size_of", "work"]
 
 FAILED = "failed"
 _NAMED = re.compile(r"([\w.+-]+)=((?:zoo|hf|timm|python):.*)")
@@ -51,6 +52,16 @@ class Job(NamedTuple):
     def title(self) -> str:
         """Its name before it is loaded."""
         return self.name or self.source
+
+    @property
+    def expected(self) -> str | None:
+        """The name that it will have; None where only the loaded model tells it."""
+        if self.name is not None:
+            return self.name
+        kind, _, where = self.source.partition(":")
+        if kind == "hf":
+            return os.path.basename(os.path.normpath(where))
+        return where if kind in ("zoo", "timm") else None
 
     def load(self, dataset: Dataset) -> Model:
         """The model itself, at the level that the data set needs."""
@@ -152,11 +163,13 @@ def file_jobs(path: Path, options: Mapping[str, Any], batch_size: int | None) ->
     """The [[model]] tables of a TOML file; what they leave open the command line decides."""
     import tomllib
 
+    from jaxte import _files
     from jaxte._inputs import InputError
 
+    text = _files.read_bytes(path, "TOML")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("model")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(text.decode()).get("model")
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no TOML: {error}") from error
     if not isinstance(tables, list) or not tables:
         raise InputError(f"{path} has no [[model]] tables: write one for each model")
@@ -177,6 +190,9 @@ def _job(where: str, table: Any, options: Mapping[str, Any], batch_size: int | N
             raise InputError(f"{where} has no {key!r}: there are {', '.join(kinds)}")
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
             raise InputError(f"{where}: {key} cannot be {value!r}")
+    for key in ("batch_size", "max_length"):
+        if key in table and table[key] < 1:
+            raise InputError(f"{where}: {key} is {table[key]}, it must be a positive number")
     own = {key: value for key, value in table.items() if key not in ("source", "batch_size")}
     size = table.get("batch_size", batch_size or 64)
     return Job(table.get("name"), table["source"], {**_known(options), **own}, size)
@@ -268,10 +284,15 @@ def _stored(
         store.rows,
         width,
         found.seconds,
-        None if out is None else sum(f.stat().st_size for f in out.rglob("*") if f.is_file()),
+        None if out is None else size_of(out),
         {model.name: store},
         notes=found.notes,
     )
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files in a directory."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
 def _streamed(
@@ -340,7 +361,9 @@ def reason_of(error: BaseException, name: str) -> str:
     # JAX adds a note about its own frames, under a line of dashes
     notes = " ".join(note for note in getattr(error, "__notes__", ()) if note[:2] != "--")
     text = f"{message} ({notes})" if notes else message
-    if isinstance(error, InputError | OSError | ImportError):
+    if isinstance(error, OSError):
+        return f"{_common.of_system(error)} ({notes})" if notes else _common.of_system(error)
+    if isinstance(error, InputError | ImportError):
         return text
     frames = traceback.extract_tb(error.__traceback__)
     place = f" [{Path(frames[-1].filename).name}, line {frames[-1].lineno}]" if frames else ""

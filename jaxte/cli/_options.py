@@ -68,6 +68,33 @@ TraceOption = Annotated[
 ]
 
 
+def check(
+    *,
+    dtype: str,
+    compute_dtype: str | None,
+    pool: str | None,
+    pixels: float | None,
+    seed: int,
+    workers: int,
+    **counts: int | None,
+) -> None:
+    """Raise `InputError` for values that cannot be, before anything is read or loaded."""
+    from jaxte._inputs import InputError, choose
+    from jaxte.extraction.models import COMPUTE_TYPES
+    from jaxte.extraction.pooling import check_pool
+    from jaxte.store._columns import FEATURE_TYPES
+
+    choose("dtype", dtype, FEATURE_TYPES)
+    if compute_dtype is not None:
+        choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
+    if pool is not None:
+        check_pool(pool, "example")
+    if pixels is not None and not 0 < pixels < float("inf"):
+        raise InputError(f"--pixels {pixels}: it must be a positive number")
+    _common.check_counts(least=0, seed=seed, workers=workers)
+    _common.check_counts(**counts)
+
+
 def of_models(
     layers: str | None, pool: str | None, compute_dtype: str | None, max_length: int | None
 ) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _show(
         page: list[str | Table] = []
         for result in results:
             page += [_heading(result), _table(result)]
-        _common.write_page([*page, *_meaning(results, seconds)], out)
+        _common.write_page([*page, *_meaning(results, seconds)], out, form)
 
 
 def _heading(result: _Result) -> str:

@@ -84,6 +84,11 @@ def extract(
 
         if store and out is None and not check:
             raise InputError("say where to store the features: --out DIR (or --no-store)")
+        _options.check(
+            dtype=dtype, compute_dtype=compute_dtype, pool=pool, pixels=pixels, seed=seed,
+            workers=workers, batch_size=batch_size, max_length=max_length, subset=subset,
+            limit=limit, pixel_budget=pixel_budget,
+        )  # fmt: skip
         of_models = _options.of_models(layers, pool, compute_dtype, max_length)
         more = {"name": name, "layout": layout}
         jobs = _jobs.given_jobs([model], {**of_models, **more}, batch_size)

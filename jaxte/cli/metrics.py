@@ -37,4 +37,4 @@ def metrics(form: FormatOption = None, out: OutOption = None) -> None:
         else:
             short = [{k: r[k] for k in r if k not in ("paper", "cost")} for r in records]
             notes = [f"{r['name']}: {r['paper']}. Cost: {r['cost']}." for r in records]
-            _common.write_page([report.plain_table(short, notes)], out)
+            _common.write_page([report.plain_table(short, notes)], out, form)

@@ -2,15 +2,20 @@
 
 Without a coordinator the command starts all processes itself, on this machine, and only waits for
 them; with one it is process number I of a ranking that the others started elsewhere.
+
+Processes that the command has started end with it, even if it is killed: each reads from a pipe
+that the command holds open and never writes to, so that the end of the pipe is the command's own.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import jax
+    import numpy as np
 
     from jaxte.ranking import Ranking
     from jaxte.store import FeatureSet
@@ -76,9 +82,7 @@ def checked(
     """The team that the options describe, or an `InputError` that says which one is missing."""
     from jaxte._inputs import InputError
 
-    for name, value in (("--devices", devices), ("--processes", processes)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} {value}: it must be a positive number")
+    _common.check_counts(devices=devices, processes=processes)
     if (coordinator is None) != (index is None):
         raise InputError(
             "--coordinator HOST:PORT and --process-id I belong together: leave both out to start "
@@ -107,7 +111,7 @@ def run_all(team: Team, directory: str, options: Mapping[str, Any]) -> None:
             arguments += [] if one is None else [f"--{name}={one}"]
     arguments += ["--coordinator", address, "--processes", str(team.processes), "--process-id"]
     children: list[subprocess.Popen[bytes]] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with _terminable(), tempfile.TemporaryDirectory() as folder:
         logs = [os.path.join(folder, str(index)) for index in range(team.processes)]
         try:
             for index, path in enumerate(logs):
@@ -116,7 +120,7 @@ def run_all(team: Team, directory: str, options: Mapping[str, Any]) -> None:
                         subprocess.Popen(
                             [*arguments, str(index)],
                             stderr=log,
-                            stdin=subprocess.DEVNULL,
+                            stdin=subprocess.PIPE,
                             env=os.environ | {_STARTED: str(os.getpid())},
                         )
                     )
@@ -124,11 +128,43 @@ def run_all(team: Team, directory: str, options: Mapping[str, Any]) -> None:
         finally:
             for child in children:
                 child.kill()
-                child.wait()
+            for child in children:
+                child.communicate()
         texts = [Path(path).read_text(encoding="utf-8", errors="replace") for path in logs]
     _relay(texts, failed)
     if failed is not None:
         raise typer.Exit(2)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A polite signal to end becomes an exit that tidies up, as Ctrl-C does anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), leave) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that has started it is no more."""
+
+    def wait() -> None:
+        with suppress(OSError, ValueError):
+            while os.read(0, 1024):
+                pass
+        os._exit(2)
+
+    threading.Thread(target=wait, name="jaxte-parent", daemon=True).start()
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int | None:
@@ -156,6 +192,8 @@ def _relay(texts: Sequence[str], failed: int | None) -> None:
 @contextmanager
 def joined(team: Team) -> Iterator[None]:
     """Devices of this process, and the others, for as long as the work goes on."""
+    if team.coordinator is not None and _STARTED in os.environ:
+        _end_with_parent()
     import jax
 
     from jaxte._inputs import InputError
@@ -177,7 +215,7 @@ def joined(team: Team) -> Iterator[None]:
         jax.distributed.shutdown()
     except (InputError, OSError, RuntimeError) as error:
         # an ordinary exit would wait for the others, who may be waiting for this one
-        _common.warn(str(error))
+        _common.warn(_common.of_system(error) if isinstance(error, OSError) else str(error))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(2)
@@ -230,9 +268,7 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
 
 def share(found: FeatureSet, team: Team) -> FeatureSet:
     """The rows of every model that are this process's own, in memory; others are not read."""
-    import numpy as np
-
-    from jaxte.sources import Source
+    from jaxte._inputs import InputError
 
     if not team.shares:
         return found
@@ -240,13 +276,27 @@ def share(found: FeatureSet, team: Team) -> FeatureSet:
     labels = {}
     for name, y in found.labels.items():
         start, stop = (len(y) * (team.number + end) // team.processes for end in (0, 1))
-        pieces, begin = [], 0
-        given = found.features[name]
-        for piece in given.parts() if isinstance(given, Source) else [given]:
-            end = begin + len(piece)
-            if begin < stop and end > start:
-                pieces.append(piece[max(start - begin, 0) : stop - begin])
-            begin = end
         labels[name] = y[start:stop]
-        features[name] = np.concatenate(pieces) if pieces else np.zeros((0, 1))
+        try:
+            features[name] = _between(found.features[name], start, stop)
+        except InputError as error:  # `rank` gives it to this model alone
+            features[name] = error
     return found._replace(features=features, labels=labels)
+
+
+def _between(features: Any, start: int, stop: int) -> np.ndarray:
+    """Rows from start to stop, in memory."""
+    import numpy as np
+
+    from jaxte.sources import Source
+
+    pieces, begin = [], 0
+    source = features if isinstance(features, Source) else None
+    for index, part in enumerate([features] if source is None else source.parts()):
+        end = begin + len(part)
+        if begin < stop and end > start:
+            if source is not None:
+                source.check(index)
+            pieces.append(part[max(start - begin, 0) : stop - begin])
+        begin = end
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1))

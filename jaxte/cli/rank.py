@@ -70,13 +70,13 @@ def rank(
     """
     with _common.one_line_errors():
         import jaxte
+        from jaxte._options import checked
         from jaxte.store import read_features
 
         form = _common.checked_format(form, out, plot)
         names = _common.names(metrics)
         options = _parse_settings(settings or [])
-        for name in (*names, *options):
-            jaxte.metrics.get_metric(name)
+        checked(names, options=options, perturb=perturb, precision=precision, normalize=normalize)
         team = processes.checked(devices, number, coordinator, process_id, perturb)
         if team.starts_all:
             given = {"metrics": metrics, "format": form, "out": out, "plot": plot, "set": settings}
@@ -118,16 +118,19 @@ def _parse_settings(settings: list[str]) -> dict[str, dict[str, Any]]:
     from jaxte._inputs import InputError
 
     options: dict[str, dict[str, Any]] = {}
+    words = {"true": True, "false": False, "none": None}
     for setting in settings:
         name, equals, text = setting.partition("=")
         metric, dot, option = name.partition(".")
         if not (equals and dot and metric and option):
             raise InputError(f"--set {setting}: write METRIC.OPTION=VALUE, as sfda.variant=paper")
         try:
-            value = json.loads(text.lower() if text.lower() in ("true", "false", "none") else text)
-        except ValueError:
+            value = words[text.lower()] if text.lower() in words else json.loads(text)
+        except (ValueError, RecursionError):
             value = text
-        options.setdefault(metric, {})[option] = value
+        if option in options.setdefault(metric, {}):
+            raise InputError(f"--set {setting}: {name} is set twice")
+        options[metric][option] = value
     return options
 
 
@@ -137,9 +140,9 @@ def _show(
     from jaxte import report
 
     table = report.table(ranking, problems=problems)
-    if form is Format.TABLE:
+    if form in (Format.TABLE, Format.HTML):
         took = f"{len(ranking.models)} models scored in {seconds:.1f} s."
-        _common.write_page([table, took], out)
+        _common.write_page([table, took], out, form)
     elif form is Format.MARKDOWN:
         _common.write(report.to_markdown(table), out)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +90,9 @@ def run(
     """Extract the features of every model that are not there yet, rank, and write a report.
 
     Features lie in OUT/features/<model>/<data set>/; what is complete there is used, what was
-    interrupted goes on. OUT gets ranking.csv, .json, .md and, where Matplotlib is installed, .png.
+    interrupted goes on. OUT gets ranking.csv, .json, .md, .html and, where Matplotlib is
+    installed, .png. Models whose features of the data set lie there from earlier calls are ranked
+    too; a report on another data set is not overwritten.
     With --no-store no features are kept: LogME and FaCe are made from moments.
 
     A table of models.toml: source = "hf:...", and if wanted name, layers, pool, level, prepare,
@@ -102,8 +103,14 @@ def run(
     """
     with _common.one_line_errors():
         from jaxte._inputs import InputError, choose
-        from jaxte.cli import _jobs, _scores, _summary
+        from jaxte._options import NORMALIZATIONS, PRECISIONS, checked
+        from jaxte.cli import _jobs, _report, _scores, _summary
 
+        _options.check(
+            dtype=dtype, compute_dtype=compute_dtype, pool=pool, pixels=pixels, seed=seed,
+            workers=workers, batch_size=batch_size, max_length=max_length, subset=subset,
+            limit=limit, pixel_budget=pixel_budget,
+        )  # fmt: skip
         of_models = _options.of_models(layers, pool, compute_dtype, max_length)
         jobs = _jobs.file_jobs(models, of_models, batch_size) if models is not None else []
         jobs += _jobs.given_jobs(model or [], of_models, batch_size)
@@ -111,8 +118,8 @@ def run(
             raise InputError("name the models: --models FILE, or --model SPEC once or more")
         _check_names(jobs)
         options_of = _parse_settings(settings or [])
-        choose("precision", precision, ("auto", "float32", "float64"))
-        choose("normalize", normalize, ("sum", "minmax", "zscore"))
+        choose("precision", precision, PRECISIONS)
+        choose("normalize", normalize, NORMALIZATIONS)
         team = _options.team_of(devices, store)
         _cache.turn_on()
         with processes.joined(team):
@@ -121,8 +128,10 @@ def run(
             )
             names = _scores.chosen(None if metrics is None else _common.names(metrics), dataset)
             _check_settings(list(options_of), names)
+            checked(names, options=options_of)
             folder = _jobs.directory_name(dataset.name)
             root = out / "features" if features is None else features
+            before = _report.earlier(out, dataset)
 
             def where(name: str) -> Path:
                 return root / _jobs.directory_name(name) / folder
@@ -143,16 +152,22 @@ def run(
                 found = _jobs.plans(jobs, dataset, where, options)
                 _common.write_page([_summary.forecast(found)], None)
                 raise typer.Exit(_code(sum(_summary.usable(one) for _, one in found), len(found)))
+            expected = [job.expected for job in jobs]
+            if None not in expected:  # else it is seen at the end
+                kept = _report.stored(root, folder, dataset, ())
+                before.check([*(name for name in expected if name), *(one.name for one in kept)])
             out.mkdir(parents=True, exist_ok=True)
             outcomes = _jobs.work(jobs, dataset, where, options)
             usable = [one for one in outcomes if one.features]
             if not usable:
                 _common.write_page([_summary.summary(outcomes)], None)
                 raise InputError("no model could be extracted, the reasons are above")
+            kept = _report.stored(root, folder, dataset, [one.name for one in outcomes])
+            every = [*outcomes, *kept]
             ranking = _scores.ranked(
-                outcomes, names, precision=precision, normalize=normalize, options=options_of
+                every, names, precision=precision, normalize=normalize, options=options_of
             )
-            _report(ranking, outcomes, out)
+            _report.write(ranking, every, _scores.problems(every), before, dataset.name)
             scored = [one for one in usable if _is_scored(one, ranking)]
             raise typer.Exit(_code(len(scored), len(outcomes)))
 
@@ -160,10 +175,10 @@ def run(
 def _check_names(jobs: Sequence[Job]) -> None:
     from jaxte._inputs import InputError
 
-    names = [job.name for job in jobs if job.name is not None]
+    names = [job.expected or job.source for job in jobs]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"two models are called {name}: give each a name of its own")
+            raise InputError(f"two models are called {name}: give each a name, NAME=SPEC")
 
 
 def _check_settings(given: Sequence[str], metrics: Sequence[str]) -> None:
@@ -182,23 +197,3 @@ def _is_scored(outcome: Outcome, ranking: Ranking) -> bool:
     """Whether a layer of the model has a score at all."""
     own = [m for m in ranking.models if m == outcome.name or m.startswith(f"{outcome.name}@")]
     return any(ranking.status(model, metric) == "ok" for model in own for metric in ranking.metrics)
-
-
-def _report(ranking: Ranking, outcomes: Sequence[Outcome], out: Path) -> None:
-    from jaxte import report
-    from jaxte.cli import _scores, _summary
-
-    problems = _scores.problems(outcomes)
-    table = report.table(ranking, problems=problems)
-    made = _summary.summary(outcomes)._replace(notes=())  # which the ranking has
-    files = {
-        "ranking.csv": report.to_csv(ranking, problems=problems),
-        "ranking.json": report.to_json(ranking, problems=problems),
-        "ranking.md": f"{report.to_markdown(table)}\n{report.to_markdown(made)}",
-    }
-    for name, text in files.items():
-        (out / name).write_text(text, encoding="utf-8")
-    _common.write_page([table, made], None)
-    if importlib.util.find_spec("matplotlib") is not None:
-        ranking.plot(out / "ranking.png")
-    _common.warn(f"wrote {out}")

@@ -69,7 +69,7 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
             if form is Format.MARKDOWN:
                 _common.write("\n".join(map(report.to_markdown, tables)), out)
             else:
-                _common.write_page(tables, out)
+                _common.write_page(tables, out, form)
 
 
 def _training(card: Mapping[str, Any]) -> str:

@@ -23,12 +23,12 @@ from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
 
-__all__ = ["Model", "as_model", "fingerprint", "log", "resolve", "settled"]
+__all__ = ["COMPUTE_TYPES", "Model", "as_model", "fingerprint", "log", "resolve", "settled"]
 __all__ += ["tried"]
 
 log = logging.getLogger("jaxte")
 
-_TYPES = ("bfloat16", "float16", "float32")
+COMPUTE_TYPES = ("bfloat16", "float16", "float32")
 
 
 def as_model(
@@ -112,8 +112,8 @@ def as_model(
         {'blocks/1': (5, 6), 'logits': (5, 2), 'penultimate': (5, 6)}
     """
     check_pool(pool, level)
-    if compute_dtype is not None and compute_dtype not in _TYPES:
-        known = ", ".join(map(repr, _TYPES))
+    if compute_dtype is not None and compute_dtype not in COMPUTE_TYPES:
+        known = ", ".join(map(repr, COMPUTE_TYPES))
         raise InputError(f"unknown compute_dtype {compute_dtype!r}: choose one of {known}")
     if layout is not None:
         choose("layout", layout, LAYOUTS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +32,14 @@ __all__ = [
 FEATURE, LABEL, _OUTPUT = "_feature.npy", "_label.npy", "_output.npy"  # of the SFDA family
 SHARED_LABELS = "labels.npy"
 OF_OTHERS = (".safetensors", ".pt", ".pth", ".parquet")
+KINDS = {
+    ".npy": "NumPy file",
+    ".npz": "NumPy file",
+    ".safetensors": "safetensors file",
+    ".pt": "PyTorch file",
+    ".pth": "PyTorch file",
+    ".parquet": "Parquet file",
+}
 
 _FEATURES = ("features", "embeddings", "hidden_states")
 _LABELS = ("labels", "label", "targets", "target", "y")
@@ -76,14 +86,14 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
         InputError: if it holds no features, or damaged ones.
         ImportError: if a package that reads it is missing.
     """
-    if path.is_dir():
+    if os.path.isdir(path) and path.suffix.lower() not in OF_OTHERS:
         return _shards(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path.name} cannot be imported: give one of {', '.join(READERS)}")
-    found = reader(path, columns, rows)
+        state = "cannot be imported" if path.exists() else "does not exist"
+        raise InputError(f"{path} {state}: give one of {', '.join(READERS)}")
+    with _files.reading(path, KINDS[path.suffix.lower()]):
+        found = reader(path, columns, rows)
     for name, array in found.layers.items():
         _files.check_matrix(array, f"{path.name}, {name}," if len(found.layers) > 1 else path.name)
     return found
@@ -107,20 +117,15 @@ def _npy(path: Path, columns: Any, rows: int | None) -> Arrays:
     beside, logits = path.with_name(SHARED_LABELS), None
     if stem != path.name:
         beside, outputs = path.with_name(stem + LABEL), path.with_name(stem + _OUTPUT)
-        if outputs.is_file():
+        if os.path.lexists(outputs):
             logits = _files.load_npy(outputs, "logits")
-    labels = _files.load_npy(beside, "labels") if beside.is_file() else None
+    labels = _files.load_npy(beside, "labels") if os.path.lexists(beside) else None
     return Arrays({"features": features}, labels, logits)
 
 
 def _npz(path: Path, columns: Any, rows: int | None) -> Arrays:
     found = _files.npz_arrays(path, ("features", "labels", "logits"))
-    logits = found.get("logits")
-    return Arrays(
-        {"features": _files.numeric(found["features"], path.name, "features")},
-        found.get("labels"),
-        None if logits is None else _files.numeric(logits, path.name, "logits"),
-    )
+    return Arrays({"features": found["features"]}, found.get("labels"), found.get("logits"))
 
 
 def _shards(path: Path) -> Arrays:
@@ -139,10 +144,8 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if the file is damaged.
     """
-    try:
+    with _files.reading(path, KINDS[".safetensors"]):
         return dict(_tensors(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path.name} is truncated or no safetensors file ({error})") from None
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -185,29 +188,35 @@ def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
             "pip install --upgrade torch"
         )
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from the unpickler to the archive
         first = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{path.name} cannot be read without running code that it brings ({first}): save "
             "plain tensors, as torch.save({'features': x, 'labels': y}, path)"
         ) from None
-    plain = _without_torch(found, path.name, torch)
+    plain = _without_torch(found, path, torch)
     if isinstance(plain, Mapping):
         return _from_mapping(plain, path.name, rows)
     return Arrays(_layers(plain, path.name, rows))
 
 
-def _without_torch(value: Any, where: str, torch: Any) -> Any:
+def _without_torch(value: Any, path: Path, torch: Any) -> Any:
     """Tensors in lists and mappings as arrays."""
     if isinstance(value, Mapping):
-        return {str(key): _without_torch(item, where, torch) for key, item in value.items()}
+        return {str(key): _without_torch(item, path, torch) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_torch(item, where, torch) for item in value]
+        return [_without_torch(item, path, torch) for item in value]
     if not isinstance(value, torch.Tensor):
         return value
     if value.layout != torch.strided or value.is_quantized:
-        raise InputError(f"{where} holds a sparse or quantised tensor: save a dense one")
+        raise InputError(f"{path.name} holds a sparse or quantised tensor: save a dense one")
+    if value.numel() * value.element_size() > path.stat().st_size:  # rows that are one in memory
+        raise InputError(
+            f"{path.name} holds a tensor {list(value.shape)}, larger than the file: save it as "
+            "tensor.clone()"
+        )
     tensor = value.detach()
     if tensor.dtype == torch.bfloat16:
         import ml_dtypes
@@ -287,17 +296,16 @@ def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arr
             label = next((name for name in _LABELS if name in kinds), None)
             chosen = _chosen(kinds, columns, label, path.name, pa.types)
             flat = [name for names in chosen.values() for name in names]
-            n = file.metadata.num_rows
-            layers: dict[str, np.ndarray] = {}
+            layers: dict[str, list[np.ndarray]] = {}
             labels: list[np.ndarray] = []
             start = 0
             for batch in file.iter_batches(_ROWS, columns=[*flat, *([label] if label else [])]):
                 for layer, names in chosen.items():
                     part = _matrix(batch, names, path.name, start)
-                    whole = layers.setdefault(layer, np.empty((n, part.shape[1]), part.dtype))
-                    if part.shape[1] != whole.shape[1]:
+                    parts = layers.setdefault(layer, [])
+                    if parts and part.shape[1] != parts[0].shape[1]:
                         raise _ragged(path.name, names[0], start)
-                    whole[start : start + len(part)] = part
+                    parts.append(part)
                 if label:
                     labels.append(_column(batch, label, path.name, start))
                 start += batch.num_rows
@@ -306,7 +314,9 @@ def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arr
         raise InputError(f"{path.name} is truncated or no Parquet file ({said})") from None
     if not layers:
         raise InputError(f"{path.name} has no rows")
-    return Arrays(layers, np.concatenate(labels) if labels else None)
+    # one after the other: only one of them is in memory twice at any time
+    whole = {name: np.concatenate(layers.pop(name)) for name in list(layers)}
+    return Arrays(whole, np.concatenate(labels) if labels else None)
 
 
 def _chosen(

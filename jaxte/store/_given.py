@@ -36,7 +36,7 @@ def by_layer(features: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any],
     for name, given in features.items():
         try:
             sources = _sources(str(name), given)
-        except (InputError, ImportError) as error:
+        except (ImportError, OSError, ValueError) as error:  # an InputError is one of the last
             found[name] = error if isinstance(error, InputError) else InputError(str(error))
             continue
         if sources is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxte import _files
 from jaxte._inputs import InputError
 from jaxte.store._columns import inside
 
@@ -78,15 +80,15 @@ def read(directory: Path) -> tuple[list[Batch], list[int]]:
     """The batches of all whole lines up to the first that is not, and where each line ends.
 
     Raises:
-        InputError: if there is no journal.
+        InputError: if there is no journal, or it cannot be read.
     """
-    try:
-        content = inside(directory, directory / JOURNAL).read_bytes()
-    except FileNotFoundError:
+    path = inside(directory, directory / JOURNAL)
+    if not os.path.lexists(path):
         raise InputError(
             f"{directory} is an unfinished store without its {JOURNAL}: what is in it cannot be "
             "trusted, delete the directory"
-        ) from None
+        )
+    content = _files.read_bytes(path, "journal")
     batches: list[Batch] = []
     ends: list[int] = []
     start = 0

@@ -18,7 +18,16 @@ from jaxte import __version__, _files
 from jaxte._inputs import InputError
 from jaxte.store._columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
 
-__all__ = ["MANIFEST", "Manifest", "Shard", "differences", "is_store", "plain", "versions"]
+__all__ = [
+    "MANIFEST",
+    "Manifest",
+    "Shard",
+    "differences",
+    "differing",
+    "is_store",
+    "plain",
+    "versions",
+]
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "jaxte-store", 1
@@ -189,7 +198,7 @@ def is_store(directory: Path) -> bool:
     try:
         return read_json(directory / MANIFEST).get("format") == _FORMAT
     except InputError:
-        return all(os.path.isfile(directory / name) for name in (MANIFEST, "journal.jsonl"))
+        return all(os.path.lexists(directory / name) for name in (MANIFEST, "journal.jsonl"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -199,11 +208,11 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: if there is none.
     """
     inside(path.parent, path)
+    if not os.path.lexists(path):
+        raise InputError(f"{path.parent} is no store: it has no {path.name}")
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} is no store: it has no {path.name}") from None
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(_files.read_bytes(path, "JSON"))
+    except (ValueError, RecursionError) as error:  # an InputError among them
         raise InputError(f"{path} cannot be read ({error}): extract again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object: extract again")
@@ -231,7 +240,9 @@ def plain(value: Any, where: str) -> Any:
         return plain(value.tolist(), where)
     if isinstance(value, Path):
         return str(value)
-    if value is None or isinstance(value, str | bool | int):
+    if isinstance(value, str):  # names of files may hold what UTF-8 has not
+        return value.encode(errors="backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return value if np.isfinite(value) else str(value)
@@ -243,11 +254,19 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
 
     Of an unfinished store it is no difference what the data hold as a whole: only its rows count.
     """
+    passed_over = None if old.complete else _CONTENT
+    return differing(_identity(old), _identity(new), passed_over)
+
+
+def differing(
+    old: Mapping[str, Any], new: Mapping[str, Any], passed_over: re.Pattern[str] | None = None
+) -> list[str]:
+    """Where two objects of manifests are not the same, but for paths that match a pattern."""
     found = []
-    before, now = (dict(_leaves(_identity(one), "")) for one in (old, new))
+    before, now = (dict(_leaves(dict(one), "")) for one in (old, new))
     for path in before | now:
         if before.get(path, _NOTHING) != now.get(path, _NOTHING):
-            if not old.complete and _CONTENT.match(path):
+            if passed_over is not None and passed_over.match(path):
                 continue
             was, is_ = (_short(side.get(path, _NOTHING)) for side in (before, now))
             found.append(f"{path} was {was}, now it is {is_}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -117,7 +118,7 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
             features, labels = _read(one)
             if twice := [name for name in features if name in found.features]:
                 raise InputError(f"{twice[0]} is stored more than once: keep one of them")
-        except (InputError, ImportError) as error:
+        except (InputError, ImportError, OSError) as error:
             found.problems[one.model] = str(error)
         else:
             found.features.update(features)
@@ -136,17 +137,19 @@ def stores_in(directory: Path) -> Iterator[Path]:
     if is_store(directory):
         yield directory
         return
-    for folder in _visible(directory):
-        if not folder.is_dir():
-            continue
+    for folder in _folders(directory):
         if is_store(folder):
             yield folder
         else:
-            yield from (inner for inner in _visible(folder) if inner.is_dir() and is_store(inner))
+            yield from (inner for inner in _folders(folder) if is_store(inner))
 
 
-def _visible(directory: Path) -> list[Path]:
-    return sorted(file for file in directory.iterdir() if not file.name.startswith("."))
+def _folders(directory: Path) -> list[Path]:
+    """Those in a directory; none in one that cannot be read."""
+    try:
+        return [file for file in _files.listing(directory) if os.path.isdir(file)]
+    except InputError:
+        return []
 
 
 def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
@@ -154,9 +157,10 @@ def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
     stores = [_as_store(folder, directory) for folder in stores_in(directory)]
     if stores and stores[0].features == directory:
         return stores
-    visible = _visible(directory)
-    files = [f for f in visible if f.is_file()]
-    folders = [f for f in visible if f.is_dir()]
+    visible = _files.listing(directory)
+    folders = [f for f in visible if os.path.isdir(f)]
+    # whatever is named like a file of features, so that a pipe or a dead link is not lost
+    files = [f for f in visible if f not in folders or _is_misnamed(f)]
     known = [*stores, *_pairs(files, dataset), *_probes(folders)]
     names = sorted({one.datasets[0] for one in known if one.datasets})
     if dataset is not None:
@@ -226,7 +230,7 @@ def _files_of(files: list[Path]) -> Iterator[_Found]:
             if file.name != SHARED_LABELS and not file.name.startswith(kin):
                 yield _Found(file.stem, file, beside)
         elif file.suffix == ".parquet" or (file.suffix == ".safetensors" and _has_features(file)):
-            yield _Found(file.stem, file, beside if beside.is_file() else None)
+            yield _Found(file.stem, file, beside if os.path.lexists(beside) else None)
 
 
 def _folders_of(folders: list[Path]) -> Iterator[_Found]:
@@ -236,31 +240,37 @@ def _folders_of(folders: list[Path]) -> Iterator[_Found]:
             yield _Found(folder.name, folder)
 
 
+def _is_misnamed(folder: Path) -> bool:
+    """Whether a directory has the name of a file, and is neither a store nor one of shards."""
+    named = folder.suffix in _formats.KINDS and folder.name != SHARED_LABELS
+    return named and not is_store(folder) and not shard_files(folder)
+
+
 def _has_features(file: Path) -> bool:
-    """Whether a .safetensors file is one of features, not of a model's weights."""
+    """Whether a .safetensors file is one of features, not of a model's weights, or damaged."""
     try:
         return "features" in _formats.safetensors(file)
     except InputError:
-        return False
+        return True  # reading it will say why
 
 
 def _read(one: _Found) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
     """The features of one model, by name, and its labels, checked against each other."""
     path = one.features
-    if path.suffix in OF_OTHERS:
+    labels: np.ndarray | None = None
+    features: np.ndarray | Shards
+    if path.is_dir():
+        if is_store(path):
+            store = FeatureStore.open(path)
+            return store.sources(one.model), store.labels
+        features = Shards(path)
+        labels, rows = features.labels(), features.rows
+    elif path.suffix in OF_OTHERS:
         read = read_arrays(path, labels=one.labels)
         if read.labels is None:
             raise InputError(f"no labels in {path.name}, and no {SHARED_LABELS} beside it")
         names = layer_names(one.model, read.layers)
         return {names[layer]: array for layer, array in read.layers.items()}, read.labels
-    if path.is_dir() and is_store(path):
-        store = FeatureStore.open(path)
-        return store.sources(one.model), store.labels
-    labels: np.ndarray | None = None
-    features: np.ndarray | Shards
-    if path.is_dir():
-        features = Shards(path)
-        labels, rows = features.labels(), features.rows
     else:
         if one.labels is None:
             array, labels = _files.load_npz(path)
@@ -272,9 +282,10 @@ def _read(one: _Found) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
     where = path.name + ("/labels" if path.is_dir() else "")
     if labels is None:
         file = one.labels or path.with_name(SHARED_LABELS)
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise InputError(f"no {file.name} beside {path.name}: save the labels there")
         labels, where = _files.load_npy(file, "labels"), file.name
+    labels, _ = _formats.class_ids(labels)
     if rows is not None:  # sizes of .npz shards are known once they are read
         _files.check_labels(labels, where, rows, path.name)
     return {one.model: features}, labels

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import numpy as np
 from jaxte._inputs import InputError
 from jaxte.sources import Rows, Source
 from jaxte.store import _journal
-from jaxte.store._columns import Column, as_bytes, in_memory
+from jaxte.store._checks import Checks, Stored, damaged
+from jaxte.store._columns import Column, in_memory
 from jaxte.store._manifest import Manifest
-from jaxte.store._recovery import checksum, located, safe
+from jaxte.store._recovery import located, safe
 from jaxte.store.parts import Parts
 
 __all__ = ["FeatureStore", "StoreSource", "layer_names"]
@@ -26,7 +26,8 @@ _TRIES = 5  # at a store that is written while it is opened
 class FeatureStore:
     """The features of one model on one data set, of one or several layers.
 
-    What lies on disk is mapped, not read. `jaxte.rank` takes a store wherever it takes an array,
+    What lies on disk is mapped, not read; a shard is compared with its checksum when it is first
+    read, and refused if it was damaged. `jaxte.rank` takes a store wherever it takes an array,
     and its labels, too; the layers of a store of several are ranked as "model@layer" each.
 
     Attributes:
@@ -59,9 +60,10 @@ class FeatureStore:
         directory: Path | None = None,
         files: Mapping[str, list[tuple[Path, int]]] | None = None,
         layers: tuple[str, ...] | None = None,
-        batches: tuple[_journal.Batch, ...] = (),
+        checks: Checks | None = None,
+        batches: Sequence[_journal.Batch] = (),
     ) -> None:
-        self._manifest, self._files, self._batches = manifest, files, batches
+        self._manifest, self._files = manifest, files
         self._arrays: dict[str, tuple[np.ndarray, ...]] = dict(arrays or {})
         self.directory = directory
         self.layers = tuple(manifest.layers) if layers is None else layers
@@ -69,6 +71,7 @@ class FeatureStore:
             self.rows = sum(rows for _, rows in files["labels"])
         else:
             self.rows = sum(len(part) for part in self._arrays["labels"])
+        self._checks = self._checks_of(batches) if checks is None else checks
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, partial: bool = False) -> FeatureStore:
@@ -115,7 +118,7 @@ class FeatureStore:
             if None in (file for file, _ in found):
                 raise FileNotFoundError(root / column.folder)
             files[column.folder] = [(file, rows) for file, rows in found if file is not None]
-        store = cls(manifest, directory=root, files=files, batches=tuple(batches))
+        store = cls(manifest, directory=root, files=files, batches=batches)
         for column in manifest.columns:  # now, before a writer gives them other names
             store._parts(column)
         return store
@@ -182,7 +185,7 @@ class FeatureStore:
             directory=self.directory,
             files=self._files,
             layers=(layer,),
-            batches=self._batches,
+            checks=self._checks,
         )
 
     @property
@@ -190,16 +193,16 @@ class FeatureStore:
         """[n] classes, or [n] or [n, k] targets, in memory."""
         column = self._manifest.labels
         assert column is not None
-        return np.asarray(Parts(self._parts(column)))
+        return np.asarray(Parts(self._checked(column)))
 
     @property
     def logits(self) -> Parts | None:
         """[n, s] of the source head, read where it is indexed; None if there is none."""
-        return self._manifest.logits and Parts(self._parts(self._manifest.logits))
+        return self._manifest.logits and Parts(self._checked(self._manifest.logits))
 
     def features(self) -> np.ndarray:
         """The only layer as one array: mapped where it lies in one shard, else in memory."""
-        parts = self._parts(self._only())
+        parts = self._checked(self._only())
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -207,7 +210,8 @@ class FeatureStore:
 
     def source(self) -> StoreSource:
         """The only layer in pieces, for `jaxte.rank`; read again from the files every time."""
-        return StoreSource(self._parts(self._only()), self.labels)
+        column = self._only()
+        return StoreSource(self._parts(column), self.labels, column.folder, self._checks)
 
     def sources(self, name: str) -> dict[str, StoreSource]:
         """The sources of all layers: by ``name`` alone, or "name@layer" where there are several."""
@@ -222,23 +226,11 @@ class FeatureStore:
         """
         if self._files is None:
             return
-        wrong = []
-        plan = _journal.groups(self._batches, self._manifest.shard_rows)
-        for column in self._manifest.columns:
-            for index, (file, rows) in enumerate(self._files[column.folder]):
-                if self.complete:
-                    assert self.directory is not None
-                    column.check(self.directory, index, rows)
-                    stored, found = self._manifest.shards[index].crc32, checksum(file)
-                else:  # it may have another name by now
-                    stored = plan[index].batches[-1].crc32
-                    found = zlib.crc32(as_bytes(self._parts(column)[index]))
-                wrong += [str(file)] if found != stored[column.folder] else []
-        if wrong:
-            raise InputError(
-                f"{', '.join(wrong)}: damaged, the checksum is not the one that was stored; delete "
-                "the store and extract again"
-            )
+        assert self.directory is not None
+        if self.complete:
+            _finished(self.directory, self._manifest)
+        if wrong := self._checks.everything():
+            raise damaged(wrong)
 
     def _only(self) -> Column:
         if len(self.layers) > 1:
@@ -258,22 +250,62 @@ class FeatureStore:
             self._arrays[column.folder] = tuple(mapped)
         return self._arrays[column.folder]
 
+    def _checked(self, column: Column) -> tuple[np.ndarray, ...]:
+        """The shards of an array, once they are known to be what was stored."""
+        self._checks.check(column.folder)
+        return self._parts(column)
+
+    def _checks_of(self, batches: Sequence[_journal.Batch]) -> Checks:
+        """The checksums of the manifest; of an unfinished store those of its journal."""
+        plan = _journal.groups(batches, self._manifest.shard_rows)
+        done = self._manifest.shards if self.complete else [g.batches[-1] for g in plan]
+        sums = [one.crc32 for one in done]
+
+        def shard(column: Column, index: int, file: Path) -> Stored:
+            def array() -> np.ndarray:
+                return self._parts(column)[index]
+
+            return Stored(file, sums[index][column.folder], array, not self.complete)
+
+        return Checks(
+            {
+                column.folder: [
+                    shard(column, index, file)
+                    for index, (file, _) in enumerate((self._files or {}).get(column.folder, ()))
+                ]
+                for column in self._manifest.columns
+            }
+        )
+
 
 class StoreSource(Source):
-    """One layer of a store, and its labels."""
+    """One layer of a store, and its labels; shards are compared with their checksums."""
 
-    def __init__(self, parts: tuple[np.ndarray, ...], labels: np.ndarray) -> None:
+    def __init__(
+        self, parts: tuple[np.ndarray, ...], labels: np.ndarray, folder: str, checks: Checks
+    ) -> None:
         self._pieces, self._labels = parts, labels
+        self._folder, self._checks = folder, checks
         self.rows, self.width = len(labels), parts[0].shape[1]
 
     def read(self, size: int) -> Iterator[tuple[Any, Any]]:
         """Slices of one shard after the other."""
-        for part in self._pieces:
-            yield from Rows(part).read(size)
+        in_memory = not self._checks.shards[self._folder]
+        for index, part in enumerate(self._pieces):
+            if in_memory:
+                yield from Rows(part).read(size)
+            else:
+                read = self._checks.read(self._folder, index, part, size)
+                yield from ((block, None) for block in read)
 
     def parts(self) -> Iterator[np.ndarray]:
-        """The shards."""
+        """The shards, which `check` compares."""
         yield from self._pieces
+
+    def check(self, part: int) -> None:
+        """Compare a shard with its checksum."""
+        if self._checks.shards[self._folder]:
+            self._checks.check(self._folder, part)
 
     def labels(self) -> np.ndarray:
         """Those of the store."""

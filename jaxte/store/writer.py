@@ -87,6 +87,7 @@ class Writer(Appending):
         self._sums: dict[str, int] = {}
         self._open_rows = self._journal_size = 0
         self._lock: Any = None
+        self._found_complete = False
         if self.directory.exists() and not self.directory.is_dir():
             raise InputError(f"{self.directory} is a file: name a directory")
         if self._is_complete():
@@ -144,7 +145,7 @@ class Writer(Appending):
                 "Write to another directory (out=...), or delete this one to start anew"
             )
         if found.complete:
-            self._manifest = found
+            self._manifest, self._found_complete = found, True
             self._rows, self._examples = found.rows, found.examples
             if (self.directory / JOURNAL).exists():
                 self._batches = read(self.directory)[0]
@@ -245,7 +246,10 @@ class Writer(Appending):
         self._manifest = final
 
     def _finished(self) -> FeatureStore:
-        return FeatureStore.open(self.directory)
+        store = FeatureStore.open(self.directory)
+        if self._found_complete:  # long ago, maybe: it is handed out as good as new
+            store.verify()
+        return store
 
 
 def _write(file: FileIO, at: int, content: Any) -> None:

@@ -3,8 +3,11 @@
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +125,57 @@ def test_shares_are_all_the_rows_in_order(sharded: Path, count: int) -> None:
         labels = np.concatenate([part.labels[name] for part in parts])
         np.testing.assert_array_equal(labels, whole.labels[name])
     assert max(len(p.labels["good"]) for p in parts) - min(len(p.labels["good"]) for p in parts) < 2
+
+
+def children(process: int) -> list[int]:
+    """The processes that this one has started (Linux)."""
+    path = Path(f"/proc/{process}/task/{process}/children")
+    return [int(number) for number in path.read_text().split()] if path.exists() else []
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process runs, and is not only remembered."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def waited_for(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the children")
+@pytest.mark.parametrize(
+    ("number", "delay"),
+    [
+        (signal.SIGKILL, 0.0),
+        (signal.SIGTERM, 0.0),
+        pytest.param(signal.SIGKILL, 6.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, 6.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 6.0, marks=pytest.mark.slow),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_processes_end_with_the_command_that_started_them(
+    stored: Path, tmp_path: Path, number: signal.Signals, delay: float
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    np.save(stored / "large.npy", np.random.default_rng(0).normal(size=(60, 3000)))
+    command = [sys.executable, "-m", "jaxte", "rank", str(stored), "--processes", "2"]
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    environment |= {"JAX_PLATFORMS": "cpu", "TMPDIR": str(folder)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment) as process:
+        assert waited_for(lambda: len(children(process.pid)) == 2, 60)
+        started = children(process.pid)
+        time.sleep(delay)
+        process.send_signal(number)
+        process.communicate()
+    assert waited_for(lambda: not any(map(is_alive, started)), 60), "they outlive it"
+    if number != signal.SIGKILL:  # after which nothing can be tidied up
+        assert list(folder.iterdir()) == []

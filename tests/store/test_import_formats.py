@@ -212,7 +212,7 @@ def test_directories_hold_such_files_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.features["b@y"], Z)
     np.testing.assert_array_equal(found.labels["b@x"], -Y)
     assert isinstance(found.features["a"], np.memmap)
-    assert list(found.problems) == ["c"]
+    assert list(found.problems) == ["broken", "c"]
     assert "c.parquet has no column of embeddings" in found.problems["c"]
     np.save(tmp_path / "labels.npy", Y)
     np.testing.assert_array_equal(read_features(tmp_path).labels["b@x"], Y)

@@ -121,11 +121,6 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "no columns": ("bad.npy", lambda p: written(p, npy=X[:, :0]), "is empty, of shape [12, 0]"),
     "text": ("bad.npy", lambda p: written(p, npy=X.astype(str)), "holds features of type <U"),
-    "text labels": (
-        "bad.npz",
-        lambda p: written(p, features=X, labels=Y.astype(str)),
-        "holds labels of type <U",
-    ),
     "labels of rank 3": (
         "bad.npz",
         lambda p: written(p, features=X, labels=Y[:, None, None]),

@@ -1,0 +1,148 @@
+"""The options of `jaxte.rank`, checked in one place before any work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxte._inputs import InputError, check_whole, choose, is_traced, number, short
+from jaxte._mesh import Layout, layout_of
+from jaxte.metrics import Metric, get_metric
+from jaxte.perturb import PERTURBATIONS, get_perturbation
+
+__all__ = ["NORMALIZATIONS", "PRECISIONS", "Options", "check_names", "checked"]
+
+NORMALIZATIONS = ("sum", "minmax", "zscore")
+PRECISIONS = ("auto", "float32", "float64")
+_SHARED = ("features", "labels", "targets", "num_classes", "weights", "num_features")
+# Where an annotation of a metric's option has one of these words, values of that kind may be given.
+_KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool | np.bool_)),
+    "int": ("a whole number", lambda value: number(value).is_integer()),
+    "float": ("a number", lambda value: not np.isnan(number(value))),
+    "ArrayLike": ("a number", lambda value: not np.isnan(number(value))),
+    "None": ("None", lambda value: value is None),
+}
+
+
+class Options(NamedTuple):
+    """The options as `rank` uses them."""
+
+    metrics: tuple[Metric, ...]
+    of_metrics: Mapping[str, Mapping[str, Any]]
+    perturb: Callable[..., Any] | None
+    memory_limit: int
+    layout: Layout | None
+
+
+def checked(
+    metrics: Any,
+    *,
+    options: Any = None,
+    perturb: Any = None,
+    precision: Any = "auto",
+    progress: Any = False,
+    num_classes: Any = None,
+    normalize: Any = "sum",
+    memory_limit: Any = 1 << 30,
+    mesh: Any = None,
+) -> Options:
+    """The options of a call, or an `InputError` that names the one that cannot be."""
+    chosen = _metrics(metrics)
+    _check_options({} if options is None else options, chosen)
+    choose("precision", precision, PRECISIONS)
+    choose("normalize", normalize, NORMALIZATIONS)
+    if not (progress is None or isinstance(progress, bool | np.bool_) or callable(progress)):
+        raise InputError(
+            f"progress is {short(progress)}: give True, False or a function of (done, total, label)"
+        )
+    if num_classes is not None:
+        check_whole("num_classes", num_classes)
+    if not 1 <= number(memory_limit) < 1 << 62:
+        raise InputError(
+            f"memory_limit is {short(memory_limit)}: give bytes, as a positive finite number"
+        )
+    layout = None if mesh is None else layout_of(mesh)
+    if isinstance(perturb, str):
+        perturb = get_perturbation(perturb)
+    elif perturb is not None and not callable(perturb):
+        names = ", ".join(PERTURBATIONS)
+        raise InputError(f"perturb is {short(perturb)}: give a function or one of {names}")
+    if layout is not None and layout.axis is not None and perturb is not None:
+        raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
+    return Options(chosen, options or {}, perturb, int(memory_limit), layout)
+
+
+def check_names(features: Mapping[Any, Any]) -> None:
+    """Raise `InputError` where two models have one name, as 1 and "1"."""
+    names: dict[str, Any] = {}
+    for key in features:
+        if str(key) in names:
+            raise InputError(
+                f"two models are called {key}: the names {names[str(key)]!r} and {key!r} are one "
+                "as texts, rename one of them"
+            )
+        names[str(key)] = key
+
+
+def _metrics(given: Any) -> tuple[Metric, ...]:
+    listed = [given] if isinstance(given, str) else given
+    if not isinstance(listed, Iterable) or isinstance(listed, bytes | Mapping):
+        raise InputError(f"metrics is {short(given)}: give a name or a list of names")
+    if isinstance(listed, set | frozenset):
+        listed = sorted(listed, key=str)  # for a fixed order
+    names = [name if isinstance(name, str) else short(name) for name in listed]
+    if not names:
+        raise InputError("metrics is empty: name at least one")
+    return tuple(get_metric(name) for name in dict.fromkeys(names))
+
+
+def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
+    if not isinstance(options, Mapping):
+        raise InputError(
+            f"options is {short(options)}: give metric -> its own options, as a mapping"
+        )
+    known = {metric.name: metric for metric in metrics}
+    for name, given in options.items():
+        if name not in known:
+            raise InputError(f"options are given for {name!r}, which is not among the metrics")
+        if not isinstance(given, Mapping):
+            raise InputError(
+                f"options of {name} are {short(given)}: give option -> value, as a mapping"
+            )
+        parameters = inspect.signature(known[name].function).parameters
+        own = [p for p in parameters if p not in _SHARED]
+        for option, value in given.items():
+            if option not in own:
+                raise InputError(f"{name} has no option {option!r}: it has {', '.join(own)}")
+            _check_kind(f"{name}.{option}", value, str(parameters[option].annotation))
+        if given:
+            _try(known[name], given)
+
+
+def _check_kind(name: str, value: Any, annotation: str) -> None:
+    words = [word.strip() for word in annotation.split("|")]
+    kinds = [_KINDS[word] for word in words if word in _KINDS]
+    if len(kinds) < len(words) or is_traced(value) or any(fits(value) for _, fits in kinds):
+        return  # of other kinds nothing is known here
+    raise InputError(f"{name} is {short(value)}: give {' or '.join(said for said, _ in kinds)}")
+
+
+def _try(metric: Metric, given: Mapping[str, Any]) -> None:
+    """Let the metric itself check its options, on shapes alone: nothing is compiled."""
+    features = jax.ShapeDtypeStruct((4, 2), jnp.float32)
+    labels = jax.ShapeDtypeStruct((4,), jnp.int32)
+
+    def score(x: jax.Array, y: jax.Array) -> jax.Array:
+        return metric.function(x, y, num_classes=2, **given)
+
+    try:
+        jax.eval_shape(score, features, labels)
+    except InputError as error:
+        raise InputError(f"options of {metric.name}: {error}") from None
