@@ -8,7 +8,17 @@ from collections.abc import Mapping
 from jaxte.metrics import Metric
 from jaxte.ranking import are_tied, tie_groups
 
-__all__ = ["notes"]
+__all__ = ["notes", "verdict"]
+
+
+def verdict(metric: Metric, parts: Mapping[str, float], score: float) -> str:
+    """The status of one score."""
+    if math.isfinite(score):
+        return "ok"
+    why = "singular or degenerate"
+    if parts.get("coincident"):
+        why = "the class means coincide but for rounding: they are constant, or as good as"
+    return f"{metric.name} has no finite value on these features ({why})"
 
 
 def notes(
@@ -20,9 +30,9 @@ def notes(
 ) -> list[str]:
     """What is wrong, or merely degenerate, with one metric's scores over a pool."""
     finite = {name: score for name, score in scores.items() if math.isfinite(score)}
-    said = [_ties(metric, finite, precision)]
+    said = [_ties(metric, finite, precision), _silent(parts)]
     if metric.name == "logme":
-        said += [_exact(parts), _unconverged(parts)]
+        said += [_exact(parts), _unconverged(parts), _blurred(parts)]
     if metric.name == "face":
         said.append(_flat_fairness(parts, num_classes))
     return [f"{metric.name}: {sentence}" for sentence in said if sentence]
@@ -44,6 +54,26 @@ def _ties(metric: Metric, scores: Mapping[str, float], precision: str) -> str:
     return (
         f"{len(tied)} of {len(scores)} models {where} ({_listed(tied)}): "
         f"no ranking among them.{advice}"
+    )
+
+
+def _silent(parts: Mapping[str, Mapping[str, float]]) -> str:
+    silent = [n for n, part in parts.items() if part.get("constant") or part.get("coincident")]
+    if not silent:
+        return ""
+    return (
+        f"the features of {_listed(silent)} are the same for every class, but for rounding: they "
+        "say nothing about the targets, whatever the score."
+    )
+
+
+def _blurred(parts: Mapping[str, Mapping[str, float]]) -> str:
+    blurred = [name for name, part in parts.items() if part["blurred"]]
+    if not blurred:
+        return ""
+    return (
+        f"the features of {_listed(blurred)} are so nearly dependent that their moments do not "
+        "tell all: directions lost in rounding are left out. Arrays in memory are scored exactly."
     )
 
 

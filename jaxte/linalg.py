@@ -14,6 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.typing import ArrayLike
 
@@ -23,14 +24,30 @@ matmul = partial(jnp.matmul, precision=HIGHEST)
 _REORDER, _HALVE = 1e8, 1e9  # multiplications in a Gram matrix that repay what each saves
 # Conditions, as the factor shows them, up to which Cholesky loses no digit that matters, alone or
 # mended by a step of refinement.
-_HARMLESS, _HARMLESS_SINGLE, _MENDABLE_SINGLE = 1e5, 10.0, 1e3
+_HARMLESS, _HARMLESS_SINGLE, _MENDABLE, _MENDABLE_SINGLE = 1e5, 10.0, 1e14, 1e3
 _STRIPS = 1024  # size from which a factor is made in strips
+_ROUNDING = 4.0  # eps
+
+
+def noise(size: Array, terms: ArrayLike = 1) -> Array:
+    """What counts as zero beside ``size``: 4 eps of it, times the root of the ``terms`` summed.
+
+    The one measure of rounding error: differences, residuals and eigenvalues are held against the
+    size of what they were computed from, in the units of that.
+    """
+    eps = jnp.finfo(size.dtype).eps
+    return _ROUNDING * eps * jnp.sqrt(jnp.asarray(terms, size.dtype)) * size
 
 
 def safe_root(square: Array) -> Array:
     """Square root with derivative 0 at 0."""
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def power_of_two(size: Array) -> Array:
+    """The power of two nearest to a size, so that dividing by it costs no digit."""
+    return jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1))))
 
 
 def trace(a: Array) -> Array:
@@ -82,109 +99,6 @@ def _gram_jvp(
     return gram(x, w), moved
 
 
-class Spectrum(NamedTuple):
-    """Thin spectrum of A = X' diag(w) X for rows X [n, d], with r = min(n, d), largest first.
-
-    ``values`` [r]: eigenvalues, exactly 0 where they are rounding error. ``axes`` [d, r]: their
-    eigenvectors, the entry of largest magnitude of each positive; a full basis for n >= d.
-    ``dual`` [n, r]: diag(w) X axes / sqrt(values), 0 where the value is 0; [0, r] where only a
-    Gram matrix was at hand.
-    """
-
-    values: Array
-    axes: Array
-    dual: Array
-
-
-@jax.custom_jvp
-def spectrum(x: Array, weights: Array) -> Spectrum:
-    """Spectrum of X' diag(w) X by the cheapest accurate route; differentiable, also at weight 0.
-
-    float64, n >= d: eigh of the d x d Gram matrix; n < d: of the n x n one; float32: QR and SVD.
-    Between two equal eigenvalues the derivative of the vectors does not exist: such a pair
-    contributes 0, which is right for everything that does not depend on the basis among them.
-    """
-    n, d = x.shape
-    root = jnp.sqrt(weights)[:, None]
-    rows = x * root
-    if x.dtype == jnp.float32:
-        values, axes, left = _spectrum_from_svd(rows)
-    else:
-        values, vectors, kept = _positive(gram(rows if n >= d else rows.T), max(n, d))
-        sigma = jnp.sqrt(jnp.where(kept, values, 1))
-        axes = vectors if n >= d else matmul(rows.T, vectors) * jnp.where(kept, 1 / sigma, 0)[None]
-        left = matmul(rows, vectors) / sigma[None] if n >= d else vectors
-        left = jnp.where(kept[None], left, 0)
-    sign = _signs(axes)
-    return Spectrum(values, axes * sign, root * left * sign)
-
-
-def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
-    """As `spectrum`, from X' diag(w) X [d, d] of so many samples alone; without the dual."""
-    # sums of n products carry errors of sqrt(n) roundings; a factor n would cut signal at 1e6
-    values, axes, _ = _positive(a, jnp.maximum(jnp.sqrt(samples), a.shape[0]))
-    return Spectrum(values, axes * _signs(axes), jnp.zeros((0, len(values)), a.dtype))
-
-
-def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:
-    """Eigenvalues, largest first and 0 where rounding error, eigenvectors, and which are kept."""
-    values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    kept = values > size * jnp.finfo(a.dtype).eps * values[0]
-    return jnp.where(kept, values, 0), vectors, kept
-
-
-def _signs(axes: Array) -> Array:
-    """What makes the entry of largest magnitude of each axis positive [1, r]."""
-    peak = jnp.take_along_axis(axes, jnp.abs(axes).argmax(axis=0)[None], axis=0)
-    return jnp.where(peak < 0, -1, 1).astype(axes.dtype)
-
-
-def _spectrum_from_svd(x: Array) -> tuple[Array, Array, Array]:
-    """Float32: the digits of columns of very different scale survive a QR of sorted columns."""
-    n, d = x.shape
-    eps = jnp.finfo(x.dtype).eps
-    norms = jnp.sqrt(jnp.sum(x**2, axis=0))
-    order = jnp.argsort(-norms)
-    x = x[:, order]
-    if n >= d:
-        q, upper = jnp.linalg.qr(x)
-        axes, singular, right = jnp.linalg.svd(upper.T, full_matrices=False)
-        left = matmul(q, right.T)
-        cut = eps * jnp.maximum(4 * norms[order], singular[0])
-    else:
-        left, singular, right = jnp.linalg.svd(x, full_matrices=False)
-        axes = right.T
-        cut = d * eps * singular[0]
-    kept = singular > cut
-    values = jnp.where(kept, singular, 0) ** 2
-    return values, axes[jnp.argsort(order)], jnp.where(kept[None], left, 0)
-
-
-@spectrum.defjvp
-def _spectrum_jvp(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-) -> tuple[Spectrum, Spectrum]:
-    (x, w), (dx, dw) = primals, tangents
-    values, axes, dual = out = spectrum(x, w)
-    w, dw = w[:, None], dw[:, None]
-    kept = values > 0
-    safe = jnp.where(kept, values, 1)
-    scores, d_scores = matmul(x, axes), matmul(dx, axes)
-    moved = matmul(dx.T, w * scores) + matmul(x.T, w * d_scores + dw * scores)  # dA @ axes
-    within = matmul(axes.T, moved)
-    gap = values[None, :] - values[:, None]
-    tied = jnp.abs(gap) <= 100 * jnp.finfo(x.dtype).eps * values[0]
-    turn = jnp.where(tied, 0, within / jnp.where(tied, 1, gap))
-    # for n < d the axes do not span the space; outside them all eigenvalues are 0
-    outside = moved - matmul(axes, within)
-    d_axes = matmul(axes, turn) + outside * jnp.where(kept, 1 / safe, 0)[None]
-    d_values = jnp.where(kept, jnp.diagonal(within), 0)
-    d_dual = (dw * scores + w * (d_scores + matmul(x, d_axes))) / jnp.sqrt(safe)[None]
-    d_dual = jnp.where(kept[None], d_dual - dual * (d_values / (2 * safe))[None], 0)
-    return out, Spectrum(d_values, d_axes, d_dual)
-
-
 def ridge_solve(
     r: Array, weights: Array, scale: Array, ridge: Array, rhs: Array, scatter: Array | None = None
 ) -> Array:
@@ -193,13 +107,14 @@ def ridge_solve(
     With ``scatter``, R' diag(weights) R as it is known already (for n >= d): Cholesky of the
     d x d matrix. Without: Cholesky of the n x n matrix ridge * I + scale * R R' and the
     push-through identity; in float32 QR of the rows stacked on sqrt(ridge) * I, which never forms
-    a Gram matrix, and which float32 also falls back on where Cholesky would lose too much. Where
+    a Gram matrix, and which both precisions fall back on where Cholesky would lose too much. Where
     the factor shows that digits are lost, one step of iterative refinement against the rows
     themselves takes them back. Differentiable in every argument through the solution, never
     through the factorisation.
     """
-    d = r.shape[1]
     single = r.dtype == jnp.float32
+    harmless, mendable = (_HARMLESS_SINGLE, _MENDABLE_SINGLE) if single else (_HARMLESS, _MENDABLE)
+    c = lax.stop_gradient(ridge)
 
     def apply(z: Array) -> Array:
         return scale * matmul(r.T, weights[:, None] * matmul(r, z)) + ridge * z
@@ -207,46 +122,74 @@ def ridge_solve(
     def mended(solve_once: Callable[[Array], Array], b: Array, z: Array) -> Array:
         return z + solve_once(b - lax.stop_gradient(apply(z)))
 
-    def refined(solve_once: Callable[[Array], Array], b: Array) -> Array:
-        return mended(solve_once, b, solve_once(b))
-
-    c = lax.stop_gradient(ridge)
-
     def weighted_rows() -> Array:
         return lax.stop_gradient(jnp.sqrt(scale * weights)[:, None] * r)
 
-    def by_qr(b: Array) -> Array:
-        stacked = jnp.concatenate([weighted_rows(), jnp.sqrt(c) * jnp.eye(d, dtype=r.dtype)])
-        upper = jnp.linalg.qr(stacked, mode="r")
-        return refined(lambda b: solve_triangular(upper, solve_triangular(upper, b, trans="T")), b)
-
     def by_rows(b: Array) -> Array:
         s = weighted_rows()
+        if single:
+            return _solve_by_qr(jnp.ones((), bool), s, c, b, b)
         inner = _factor(_plus(gram(s.T), c))
-        return refined(lambda b: (b - matmul(s.T, inner.solve(matmul(s, b)))) / c, b)
+
+        def once(b: Array) -> Array:
+            return (b - matmul(s.T, inner.solve(matmul(s, b)))) / c
+
+        z = mended(once, b, once(b))
+        return _solve_by_qr(~(inner.condition < mendable), s, c, b, z)
 
     def by_columns(known: Array, b: Array) -> Array:
         factor = _factor(_plus(known, c))
-        z, better = factor.solve(b), partial(mended, factor.solve, b)
-        if not single:
-            return lax.cond(factor.condition < _HARMLESS, lambda z: z, better, z)
-        route = jnp.where(factor.condition < _HARMLESS_SINGLE, 0, 1)
-        route = jnp.where(factor.condition < _MENDABLE_SINGLE, route, 2)
-        return lax.switch(route, [lambda z: z, better, lambda _: by_qr(b)], z)
+        better = partial(mended, factor.solve, b)
+        z = lax.cond(factor.condition < harmless, lambda z: z, better, factor.solve(b))
+        return _solve_by_qr(~(factor.condition < mendable), weighted_rows(), c, b, z)
 
-    solve: Callable[[Array], Array]
+    solve: Callable[[Array], Array] = by_rows
     if scatter is not None:
         solve = partial(by_columns, lax.stop_gradient(scale * scatter))
-    else:
-        solve = by_qr if single else by_rows
     return lax.custom_linear_solve(apply, rhs, lambda _, b: solve(b), symmetric=True)
+
+
+@sequential_vmap  # or both sides of the condition would be computed
+def _solve_by_qr(needed: Array, rows: Array, ridge: Array, b: Array, z: Array) -> Array:
+    """(R'R + ridge * I)^-1 b from a QR of the rows, if it is needed, else z."""
+
+    def by_qr() -> Array:
+        eye = jnp.eye(rows.shape[1], dtype=rows.dtype)
+        upper = jnp.linalg.qr(jnp.concatenate([rows, jnp.sqrt(ridge) * eye]), mode="r")
+
+        def once(b: Array) -> Array:
+            return solve_triangular(upper, solve_triangular(upper, b, trans="T"))
+
+        z = once(b)
+        return z + once(b - matmul(rows.T, matmul(rows, z)) - ridge * z)
+
+    return lax.cond(needed, by_qr, lambda: z)
 
 
 def ridge_solve_scatter(scatter: Array, scale: Array, ridge: Array, rhs: Array) -> Array:
     """As `ridge_solve`, where the scatter matrix is all that there is."""
-    factor = _factor(_plus(scale * scatter, ridge))
+    a = scale * scatter
+    factor = _factor(_plus(a, ridge))
     z = factor.solve(rhs)
-    return z + factor.solve(rhs - scale * matmul(scatter, z) - ridge * z)
+    z += factor.solve(rhs - matmul(a, z) - ridge * z)
+    known = factor.condition < (_MENDABLE_SINGLE**2 if a.dtype == jnp.float32 else _MENDABLE)
+    return _solve_by_eigenvectors(~known, a, ridge, rhs, z)
+
+
+@sequential_vmap
+def _solve_by_eigenvectors(needed: Array, a: Array, ridge: Array, b: Array, z: Array) -> Array:
+    """(A + ridge * I)^-1 b, if needed, else z; eigenvalues that are rounding error count as 0."""
+
+    def by_eigenvectors() -> Array:
+        values, axes = jnp.linalg.eigh(a)
+        kept = values > noise(values[-1], len(a))
+        along = matmul(axes.T, b)
+        # of what lies outside, rounding error would be blown up most
+        real = jnp.abs(along) > noise(jnp.sqrt(jnp.sum(b**2, axis=0)), len(a))[None]
+        along = jnp.where(kept[:, None] | real, along, 0)
+        return matmul(axes, along / (jnp.where(kept, values, 0) + ridge)[:, None])
+
+    return lax.cond(needed, by_eigenvectors, lambda: z)
 
 
 def _plus(a: Array, ridge: Array) -> Array:

@@ -7,104 +7,23 @@ merged by the pairwise update of Chan et al., so a common offset of the features
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
 from jaxte._inputs import Rows
+from jaxte._measure import Balance, Deviations, Moments, TargetMoments, deviate, divisors
 from jaxte.errors import InputError
 from jaxte.intake import as_labels
 from jaxte.linalg import gram, matmul
 
 __all__ = ["Balance", "Moments", "TargetMoments", "init", "merge", "update"]
-
-
-class TargetMoments(NamedTuple):
-    """What regression adds: k target columns, their scatter and their scatter with the features.
-
-    Attributes:
-        origin: [k] what ``mean`` is measured from.
-        mean: [k] weighted mean of the targets minus ``origin``.
-        square: [k] weighted sum of squared deviations from the mean.
-        cross: [d, k] weighted sum of (x - mean of x) (y - mean of y).
-    """
-
-    origin: Array
-    mean: Array
-    square: Array
-    cross: Array
-
-
-class Balance(NamedTuple):
-    """A second scatter in which every class weighs the same; it needs the counts beforehand.
-
-    Attributes:
-        counts: [C] the weight that each class will have in the end.
-        scatter: [d, d] within-class scatter, each class divided by its count.
-    """
-
-    counts: Array
-    scatter: Array
-
-
-class Moments(NamedTuple):
-    """Moments of n samples of d features in C classes; C = 1, all samples, for regression.
-
-    Attributes:
-        origin: [d] what ``means`` are measured from, a point inside the data.
-        samples: how many samples have a positive weight.
-        counts: [C] sum of the weights of each class.
-        means: [C, d] weighted mean of each class minus ``origin``; 0 where a class has no sample.
-        squares: [C, d] weighted sum of squared deviations from the class mean, by coordinate.
-        scatter: [d, d] the same as a matrix, summed over classes: the within-class scatter.
-        valid: False once a label outside 0..C-1 or a feature that is not finite has counted.
-        targets: `TargetMoments` for regression, else None.
-        balance: `Balance` if it was asked for, else None.
-    """
-
-    origin: Array
-    samples: Array
-    counts: Array
-    means: Array
-    squares: Array
-    scatter: Array
-    valid: Array
-    targets: TargetMoments | None = None
-    balance: Balance | None = None
-
-    @property
-    def precision(self) -> AbstractContextManager[Any]:
-        """A context in which JAX computes in the precision of the state itself."""
-        if _inputs.is_traced(self.means):
-            return nullcontext()
-        return jax.enable_x64(self.means.dtype == jnp.float64)
-
-    @property
-    def total(self) -> Array:
-        """Sum of all weights."""
-        return self.counts.sum()
-
-    @property
-    def relative_mean(self) -> Array:
-        """Mean of all samples minus ``origin`` [d]."""
-        return matmul(self.counts, self.means) / jnp.where(self.total > 0, self.total, 1)
-
-    @property
-    def deviations(self) -> Array:
-        """Class means minus the mean of all samples [C, d]; 0 where a class has no sample."""
-        return jnp.where((self.counts > 0)[:, None], self.means - self.relative_mean[None], 0)
-
-    @property
-    def total_scatter(self) -> Array:
-        """Scatter about the mean of all samples [d, d]: within plus between classes."""
-        return self.scatter + gram(self.deviations, self.counts)
 
 
 def init(
@@ -213,7 +132,8 @@ def update(
         raise InputError(
             f"labels have shape {jnp.shape(labels)}, but for {n} rows the state has {wanted_shape}"
         )
-    return _update(state, features, labels, weights)
+    with _in_float64(state):
+        return _update(state, features, labels, weights)
 
 
 def _numbered(labels: Any, num_classes: int | None, weights: Any) -> np.ndarray:
@@ -240,22 +160,21 @@ def _update(
 def add(state: Moments, row: Rows, labels: ArrayLike) -> Moments:
     """As `update`, for rows that have been promoted and masked, inside jit."""
     classes = None if state.targets is not None else state.counts.shape[0]
-    batch, x = measure(row, labels, classes, scattered=False)
+    batch = deviate(row, labels, classes, near=state)
     joined, gap, share = _join(state, batch)
     # the class means moved: as many rows more in the same product
-    scale = jnp.ones(len(x), x.dtype) if row.uniform else row.weights
-    rows, scale = jnp.concatenate([x, gap]), jnp.concatenate([scale, share])
+    scale = jnp.ones(len(batch.rows), gap.dtype) if row.uniform else row.weights
+    rows, scale = jnp.concatenate([batch.rows, gap]), jnp.concatenate([scale, share])
     joined = joined._replace(scatter=state.scatter + gram(rows, scale))
     if state.balance is None:
         return joined
     y = jnp.asarray(labels).astype(jnp.int32)
     owner = jnp.concatenate([y, jnp.arange(len(gap), dtype=y.dtype)])
     known, scatter = state.balance
-    second = gram(rows, scale / jnp.take(_divisors(known), owner, mode="clip"))
+    second = gram(rows, scale / jnp.take(divisors(known), owner, mode="clip"))
     return joined._replace(balance=Balance(known, scatter + second))
 
 
-@jax.jit
 def merge(a: Moments, b: Moments) -> Moments:
     r"""The moments of the samples behind ``a`` and those behind ``b``, in any order and split.
 
@@ -282,36 +201,68 @@ def merge(a: Moments, b: Moments) -> Moments:
         >>> float(jaxte.moments.merge(*parts).total)
         90.0
     """
-    shapes = [jax.tree.map(jnp.shape, state) for state in (a, b)]
-    if shapes[0] != shapes[1]:
-        raise InputError(
-            f"moments of {a.means.shape[1]} features in {a.counts.shape[0]} classes do not merge "
-            f"with {b.means.shape[1]} in {b.counts.shape[0]}, nor classification with regression"
-        )
-    joined, gap, share = _join(a, b)
+    kinds = [_kind(state) for state in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"moments of {kinds[0]} do not merge with moments of {kinds[1]}")
+    if a.balance is not None and b.balance is not None:
+        counts = a.balance.counts, b.balance.counts
+        if not any(map(_inputs.is_traced, counts)) and np.any(counts[0] != counts[1]):
+            raise InputError("moments made for different class_counts do not merge")
+    with _in_float64(a, b):
+        return _merge(a, b)
+
+
+def _in_float64(*states: Moments) -> AbstractContextManager[Any]:
+    """A context that keeps float64 where a state has it, whatever JAX computes in outside."""
+    double = any(s.means.dtype == jnp.float64 and not _inputs.is_traced(s.means) for s in states)
+    return jax.enable_x64(True) if double else nullcontext()
+
+
+def _kind(state: Moments) -> str:
+    """What a state is of, as a user knows it."""
+    count, width = state.means.shape
+    if state.targets is not None:
+        return f"{width} features and {state.targets.mean.shape[0]} float targets (regression)"
+    return f"{width} features in {count} classes" + (", with class_counts" if state.balance else "")
+
+
+@jax.jit
+def _merge(a: Moments, b: Moments) -> Moments:
+    origin = jnp.where(a.total > 0, a.origin, b.origin)
+    means, others = (s.means + (s.origin - origin)[None] for s in (a, b))
+    references = jnp.where((a.counts > 0)[:, None], means, others)
+    gap = jnp.where((b.counts > 0)[:, None], others - references, 0)
+    rows = jnp.zeros((0, means.shape[1]), means.dtype)
+    batch = Deviations(
+        rows, origin, references, gap, b.samples, b.counts, b.squares, b.valid,
+        b.targets,
+    )  # fmt: skip
+    joined, gap, share = _join(a._replace(means=means, origin=origin), batch)
     joined = joined._replace(scatter=a.scatter + b.scatter + gram(gap, share))
     if a.balance is None or b.balance is None:
         return joined
-    second = gram(gap, share / _divisors(a.balance.counts))
+    second = gram(gap, share / divisors(a.balance.counts))
     second += a.balance.scatter + b.balance.scatter
     return joined._replace(balance=Balance(a.balance.counts, second))
 
 
-def _join(a: Moments, b: Moments) -> tuple[Moments, Array, Array]:
-    """All of the merged state but its d x d matrices; the gap between class means and its share."""
-    some = a.total > 0
-    origin = jnp.where(some, a.origin, b.origin)
-    means_a, means_b = (s.means + (s.origin - origin)[None] for s in (a, b))
+def _join(a: Moments, b: Deviations) -> tuple[Moments, Array, Array]:
+    """All of the merged state but its d x d matrices; the gap between class means and its share.
+
+    ``b`` is measured from the origin and the class means of ``a``, where that has them.
+    """
+    both = ((a.counts > 0) & (b.counts > 0))[:, None]
     counts = a.counts + b.counts
-    share_b = b.counts / _divisors(counts)
-    gap = jnp.where(((a.counts > 0) & (b.counts > 0))[:, None], means_b - means_a, 0)
-    means = jnp.where((a.counts > 0)[:, None], means_a + share_b[:, None] * gap, means_b)
+    share_b = b.counts / divisors(counts)
+    gap = jnp.where(both, b.gap, 0)
+    means = b.references + jnp.where(both, share_b[:, None] * gap, b.gap)
     share = a.counts * share_b
     targets = None
     if a.targets is not None and b.targets is not None:
-        p, q, middle = a.targets, b.targets, jnp.where(some, a.targets.origin, b.targets.origin)
+        p, q = a.targets, b.targets
+        middle = jnp.where(a.total > 0, p.origin, q.origin)
         mean_p, mean_q = (t.mean + (t.origin - middle) for t in (p, q))
-        apart = jnp.where((a.counts > 0) & (b.counts > 0), mean_q - mean_p, 0)
+        apart = jnp.where(both[:, 0], mean_q - mean_p, 0)
         targets = TargetMoments(
             middle,
             jnp.where(a.counts > 0, mean_p + share_b * apart, mean_q),
@@ -321,7 +272,9 @@ def _join(a: Moments, b: Moments) -> tuple[Moments, Array, Array]:
     means = jnp.where((counts > 0)[:, None], means, 0)
     squares = a.squares + b.squares + share[:, None] * gap**2
     samples, valid = a.samples + b.samples, a.valid & b.valid
-    joined = Moments(origin, samples, counts, means, squares, a.scatter, valid, targets, a.balance)
+    joined = Moments(
+        b.origin, samples, counts, means, squares, a.scatter, valid, targets, a.balance
+    )
     return joined, gap, share
 
 
@@ -329,84 +282,3 @@ def even(counts: ArrayLike) -> bool:
     """Whether all classes that occur weigh the same, outside jit."""
     found = np.asarray(counts)
     return len(np.unique(found[found > 0])) == 1
-
-
-def _divisors(counts: Array) -> Array:
-    """Counts to divide by, 1 where there is nothing to divide."""
-    return jnp.where(counts > 0, counts, 1)
-
-
-def measure(
-    row: Rows,
-    labels: ArrayLike,
-    num_classes: int | None,
-    *,
-    everywhere: Callable[[Array], Array] = lambda part: part,
-    scattered: bool = True,
-    centred: bool = False,
-) -> tuple[Moments, Array]:
-    """Moments of rows in memory, and the rows minus the mean of their class [n, d].
-
-    ``everywhere`` adds up over the devices that share the rows; the moments are then those of all.
-    Without ``scattered`` the d x d matrix is left out; with ``centred`` 0 lies inside the data.
-    """
-    w, n = row.weights, everywhere(row.total)
-    origin, x = jnp.zeros(row.features.shape[1], w.dtype), row.features
-    if not centred:
-        total = _inputs.weighted_sum(x, None if row.uniform else w)
-        origin = _origin(everywhere(total) / _divisors(n))
-        x = x - origin[None]
-    samples = everywhere((w > 0).sum().astype(w.dtype))
-    finite = everywhere(jnp.asarray(row.finite, w.dtype)) == everywhere(jnp.ones((), w.dtype))
-    targets = None
-    if num_classes is None:
-        counts = n[None]
-        means = (everywhere(matmul(w, x)) / _divisors(n))[None]
-        x = x - means
-        squares, valid = everywhere(matmul(w, x**2))[None], finite
-        targets = _measure_targets(row, x, labels, n, everywhere)
-    else:
-        y = jnp.asarray(labels).astype(jnp.int32)
-        add_up = _summing(row, y, num_classes, everywhere)
-        outside = jnp.sum((w > 0) & ((y < 0) | (y >= num_classes))).astype(w.dtype)
-        valid = finite & (everywhere(outside) == 0)
-        counts = add_up(jnp.ones((len(y), 1), w.dtype))[:, 0]
-        means = add_up(x) / _divisors(counts)[:, None]
-        x = x - jnp.take(means, y, axis=0, mode="clip")
-        squares = add_up(x**2)
-    weights = None if row.uniform else w
-    scatter = everywhere(gram(x, weights)) if scattered else jnp.zeros((), w.dtype)
-    return Moments(origin, samples, counts, means, squares, scatter, valid, targets), x
-
-
-def _origin(near: Array) -> Array:
-    """A point to measure from: the result does not depend on it, nor does its derivative.
-
-    One bit is cut off so that all see the same number: fused into the subtraction, a quotient
-    would be taken off before it is rounded, and far from 0 differ from the one that is kept.
-    """
-    info = jnp.finfo(near.dtype)
-    return lax.reduce_precision(lax.stop_gradient(near), info.nexp, info.nmant - 1)
-
-
-def _summing(
-    row: Rows, y: Array, num_classes: int, everywhere: Callable[[Array], Array]
-) -> Callable[[Array], Array]:
-    def add_up(values: Array) -> Array:
-        weighted = values if row.uniform else row.weights[:, None] * values
-        return everywhere(_inputs.class_sums(weighted, y, num_classes))
-
-    return add_up
-
-
-def _measure_targets(
-    row: Rows, x: Array, given: ArrayLike, n: Array, everywhere: Callable[[Array], Array]
-) -> TargetMoments:
-    """Moments of float targets beside features that are already centred."""
-    y, w = _inputs.target_columns(given, row), row.weights
-    origin = _origin(everywhere(matmul(w, y)) / _divisors(n))
-    y = y - origin[None]
-    mean = everywhere(matmul(w, y)) / _divisors(n)
-    y = y - mean[None]
-    cross = everywhere(matmul(x.T, w[:, None] * y))
-    return TargetMoments(origin, mean, everywhere(matmul(w, y**2)), cross)

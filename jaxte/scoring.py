@@ -22,7 +22,7 @@ from jaxte._precision import precision_context
 from jaxte.errors import InputError, said
 from jaxte.intake import Labels, as_labels, class_names, listed
 from jaxte.metrics import Metric
-from jaxte.ranking import Ranking
+from jaxte.ranking import Ranking, are_tied
 from jaxte.store._given import by_layer
 
 __all__ = ["rank"]
@@ -164,12 +164,12 @@ def rank(
     for metric in chosen:
         parts = found[metric.name] | streamed.parts[metric.name]
         parts = {name: parts[name] for name in names if name in parts}  # not as they were ready
-        combined = _combined(metric, parts, normalize)
+        combined = _combined(metric, parts, normalize, computed_in)
         for name in names:
             key = (name, metric.name)
             scores[key] = combined.get(name, math.nan)
             reason = problems.get(name) or streamed.reasons.get(key)
-            statuses[key] = reason or _verdict(metric, scores[key])
+            statuses[key] = reason or _notes.verdict(metric, parts.get(name, {}), scores[key])
             if statuses[key] == "ok" and metric.terms:
                 terms[key] = {term: parts[name][term] for term in metric.terms}
         notes += _notes.notes(metric, parts, combined, number, computed_in)
@@ -332,28 +332,25 @@ def _score_all(
 
 
 def _combined(
-    metric: Metric, parts: Mapping[str, Mapping[str, float]], normalize: str
+    metric: Metric, parts: Mapping[str, Mapping[str, float]], normalize: str, precision: str
 ) -> dict[str, float]:
     """Scores over the pool: as computed, or the sum of terms that are normalised first."""
     if not metric.terms or normalize == "sum":
         return {name: values["score"] for name, values in parts.items()}
     usable = [name for name, values in parts.items() if math.isfinite(values["score"])]
     total = np.zeros(len(usable))
+    if not usable:
+        return {}
     for term in metric.terms:
         values = np.array([parts[name][term] for name in usable])
         if normalize == "minmax":
-            low, width = values.min(initial=np.inf), np.ptp(values) if len(values) else 0.0
+            low, width = values.min(), np.ptp(values)
         else:
-            low, width = (values.mean(), values.std()) if len(values) else (0.0, 0.0)
-        # a term that is the same for all says nothing
-        total += (values - low) / width if width > 0 else 0.0
+            low, width = values.mean(), values.std()
+        # a term that is the same for all, but for rounding, says nothing
+        same = are_tied(values.min(), values.max(), precision)
+        total += 0.0 if same else (values - low) / width
     return dict(zip(usable, total.tolist(), strict=True))
-
-
-def _verdict(metric: Metric, score: float) -> str:
-    if math.isfinite(score):
-        return "ok"
-    return f"{metric.name} has no finite value on these features (singular or degenerate)"
 
 
 @contextmanager

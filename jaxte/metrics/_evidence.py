@@ -15,14 +15,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_batching import sequential_vmap
+from jax.typing import ArrayLike
 
 from jaxte._inputs import Rows, centre
-from jaxte.linalg import Spectrum, matmul, safe_root, spectrum, spectrum_of_gram
+from jaxte._measure import centred
+from jaxte._spectrum import Spectrum, gram_terms, spectrum, spectrum_of_gram, spectrum_of_rows
+from jaxte.linalg import matmul, power_of_two, safe_root
 from jaxte.metrics._ascent import ascend
 from jaxte.moments import Moments
 
 _GRID = 256  # trial values of ln t; the evidence changes on a scale of 1 or slower
 LOWEST, _HIGHEST = -55.0, 20.0  # the range of ln t searched, relative to ln tr G
+NEAR_EXACT = 1e-8  # share of the targets left unexplained below which a difference lacks digits
 
 
 class Problem(NamedTuple):
@@ -39,6 +44,7 @@ class Problem(NamedTuple):
     gap: Array  # [k] mean of the targets that the least-squares fit on centred features misses
     n: Array
     unit: Array  # power of two by which the features were divided
+    blurred: Array  # 1 where the rows might tell more than their products do
 
 
 class Fit(NamedTuple):
@@ -75,54 +81,87 @@ class Normal(NamedTuple):
     y_mean: Array  # [k]
     n: Array
     samples: Array
+    unit: ArrayLike = 1  # that the features were divided by
 
 
-def normal_equations(state: Moments) -> Normal:
-    """Normal equations from moments; for classification of the 0/1 column of every class."""
+def normal_equations(state: Moments, unit: ArrayLike = 1) -> Normal:
+    """Normal equations from moments; for classification of the 0/1 column of every class.
+
+    Columns that vary only by rounding become 0. ``unit``: that of the moments.
+    """
     mean, n = state.origin + state.relative_mean, state.total
+    scatter = state.total_scatter
+    varies = jnp.diagonal(scatter) > state.rounding
+    scatter = jnp.where(varies[:, None] & varies[None], scatter, 0)
     if state.targets is not None:
         t = state.targets
-        y_mean = t.origin + t.mean
-        return Normal(state.scatter, t.cross, t.square, mean, y_mean, n, state.samples)
-    share = state.counts / jnp.where(n > 0, n, 1)
-    cross = (state.counts[:, None] * state.deviations).T
-    square = state.counts * (1 - share)
-    return Normal(state.total_scatter, cross, square, mean, share, n, state.samples)
+        cross, square, y_mean = t.cross, t.square, t.origin + t.mean
+    else:
+        y_mean = state.counts / jnp.where(n > 0, n, 1)
+        cross = (state.counts[:, None] * state.deviations).T
+        square = state.counts * (1 - y_mean)
+    cross = jnp.where(varies[:, None], cross, 0)
+    return Normal(scatter, cross, square, mean, y_mean, n, state.samples, unit)
 
 
 def decompose_normal(given: Normal) -> Problem:
     """Normal equations in the coordinates of the evidence."""
-    unit = _power_of_two(jnp.sqrt(jnp.abs(jnp.diagonal(given.scatter) / given.n).max()))
-    unit = jnp.maximum(unit, _power_of_two(jnp.abs(given.mean).max()))
+    unit = power_of_two(jnp.sqrt(jnp.abs(jnp.diagonal(given.scatter) / given.n).max()))
+    unit = jnp.maximum(unit, power_of_two(jnp.abs(given.mean).max()))
     spec = spectrum_of_gram(given.scatter / unit**2, given.samples)
     along = matmul(spec.axes.T, given.cross / unit)
     kept = (spec.values > 0)[:, None]
     xi = jnp.where(kept, along / jnp.sqrt(jnp.where(kept, spec.values[:, None], 1)), 0)
     rest = given.square - jnp.sum(xi**2, axis=0)
-    return _assemble(
-        spec, xi, rest, given.square, given.mean / unit, given.y_mean, given.n, given.samples, unit
-    )
+    mean, n, samples = given.mean / unit, given.n, given.samples
+    unit = unit * given.unit
+    return _assemble(spec, xi, rest, given.square, mean, given.y_mean, n, samples, unit)
 
 
-def decompose(row: Rows, targets: Array) -> Problem:
-    """Features and targets [n, k] themselves in the coordinates of the evidence."""
+def decompose(row: Rows, targets: Array, *, exact: bool = False) -> Problem:
+    """Features and targets [n, k] themselves in the coordinates of the evidence.
+
+    ``exact``: never from products of the rows, for which float64 has no derivative; float32 does
+    so anyway.
+    """
     counted = jnp.where(row.weights[:, None] > 0, row.features, 0)
-    unit = _power_of_two(lax.stop_gradient(jnp.abs(counted).max()))
-    x, mean = centre(row.features / unit, row)
+    unit = power_of_two(lax.stop_gradient(jnp.abs(counted).max()))
+    x, mean = centred(row._replace(features=row.features / unit))
     y, y_mean = centre(targets, row)
-    spec = spectrum(x, row.weights)
+    exact |= x.dtype == jnp.float32
+    spec = (spectrum_of_rows if exact and x.dtype == jnp.float64 else spectrum)(x, row.weights)
     kept = spec.values > 0
     square = matmul(row.weights, y**2)
-    if x.dtype == jnp.float64 and x.shape[0] >= x.shape[1]:  # saves forming the dual
+    direct = exact or x.shape[0] < x.shape[1]
+    if direct:
+        xi = matmul(spec.dual.T, y)
+    else:  # saves forming the dual
         along = matmul(spec.axes.T, matmul(x.T, row.weights[:, None] * y))
         xi = jnp.where(kept[:, None], along / jnp.sqrt(jnp.where(kept, spec.values, 1))[:, None], 0)
-    else:
-        xi = matmul(spec.dual.T, y)
     rest = square - jnp.sum(xi**2, axis=0)
-    if x.dtype == jnp.float32:  # the difference has the right derivative but not the digits
+    if direct:  # the difference has the right derivative but not the digits
         rest += lax.stop_gradient(_outside(spec, row.weights, y, xi) - rest)
     samples = (row.weights > 0).sum()
-    return _assemble(spec, xi, rest, square, mean, y_mean, row.total, samples, unit)
+    return _assemble(spec, xi, rest, square, mean, y_mean, row.total, samples, unit, direct=direct)
+
+
+def sharpen(problem: Problem, row: Rows, targets: Array, *, dual: bool = False) -> Problem:
+    """The same problem from the rows themselves, where their products hide something.
+
+    Without a derivative, and without the dual unless it is asked for.
+    """
+    if problem.lam.dtype == jnp.float32:
+        return problem
+
+    def bare(p: Problem) -> Problem:
+        return p if dual else p._replace(spec=p.spec._replace(dual=p.spec.dual[:0]))
+
+    @sequential_vmap  # or both sides of the condition would be computed
+    def choose(features: Array, weights: Array, y: Array, p: Problem) -> Problem:
+        own = Rows(features, weights, weights.sum(), p.n)
+        return lax.cond(p.blurred > 0, lambda: bare(decompose(own, y, exact=True)), lambda: bare(p))
+
+    return choose(*lax.stop_gradient((row.features, row.weights, targets, problem)))
 
 
 def _assemble(
@@ -135,11 +174,19 @@ def _assemble(
     n: Array,
     samples: Array,
     unit: Array,
+    *,
+    direct: bool = False,
 ) -> Problem:
-    """The problem, with what is only rounding error set to exactly zero."""
+    """The problem, with what is only rounding error set to exactly zero.
+
+    ``direct``: ``rest`` comes from residuals, which are known to relative precision, and not from
+    a difference of squares.
+    """
     kept, eps = spec.values > 0, jnp.finfo(xi.dtype).eps
-    # residuals of rows are known to relative precision, differences of squares are not
-    noise = (100 * eps) ** 2 if xi.dtype == jnp.float32 and len(spec.dual) else 100 * eps
+    noise = (100 * eps) ** 2 if direct else 100 * eps
+    blurred = spec.blurred
+    if not direct:
+        blurred = jnp.maximum(blurred, jnp.any(rest < NEAR_EXACT * square).astype(blurred.dtype))
     interpolated = kept.sum() >= samples - 1
     rest = jnp.where(interpolated | (rest <= noise * square), 0, rest)
     mu = matmul(spec.axes.T, mean)
@@ -147,18 +194,16 @@ def _assemble(
     # a mean inside the span leaves only rounding error outside it
     alone = off @ off + jnp.sum(jnp.where(kept, 0, mu) ** 2)
     real = alone > (100 * eps) ** 2 * (mean @ mean)
+    # and what is hidden among the eigenvalues that were cut is no direction of its own either
+    cut = gram_terms(samples, len(mean)) * eps * spec.values[0]
+    real &= (spec.blurred == 0) | (n * alone > cut)
     off, mu = jnp.where(real, off, 0), jnp.where(kept | real, mu, 0)
     sigma = jnp.sqrt(jnp.where(kept, spec.values, 1))
     shares = jnp.where(kept[:, None], (mu / sigma)[:, None] * xi, 0)
     gap = y_mean - shares.sum(axis=0)
     rounding = 100 * eps * (jnp.abs(y_mean) + jnp.abs(shares).sum(axis=0))
     gap = jnp.where(jnp.abs(gap) <= rounding, 0, gap)
-    return Problem(spec, spec.values, mu, off, off @ off, xi, rest, y_mean, gap, n, unit)
-
-
-def _power_of_two(size: Array) -> Array:
-    """The power of two nearest to a size, so that dividing by it costs no digit."""
-    return jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1))))
+    return Problem(spec, spec.values, mu, off, off @ off, xi, rest, y_mean, gap, n, unit, blurred)
 
 
 def _outside(spec: Spectrum, weights: Array, y: Array, xi: Array) -> Array:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import solve_triangular
 
 from jaxte._inputs import Classes
-from jaxte.linalg import gram
-from jaxte.moments import Moments
+from jaxte._measure import Moments
+from jaxte.linalg import gram, noise
 
 
 def overlaps(state: Moments, squares: Array, width: Array, floor: Array) -> Array:
@@ -47,26 +48,60 @@ def full_overlaps(
     everywhere: Callable[[Array], Array],
 ) -> Array:
     """As `overlaps`, with a full covariance per class, floor * I added to each."""
-    eye = jnp.eye(residuals.shape[1], dtype=residuals.dtype)
+    number, d = means.shape
+    eye = jnp.eye(d, dtype=means.dtype)
 
     def covariance(members: Array) -> Array:
-        return everywhere(gram(residuals, members * share)) + floor * eye
-
-    def half_logdet(lower: Array) -> Array:
-        return jnp.log(jnp.diagonal(lower)).sum()
+        return everywhere(gram(residuals, members * share))
 
     scatters = lax.map(covariance, group.one_hot.T)
-    own = lax.map(lambda s: half_logdet(jnp.linalg.cholesky(s)), scatters)
+    i, j = jnp.triu_indices(number)
+    pairs = jnp.stack([i, j], axis=1)
 
-    def pair(index: Array) -> Array:
-        i, j = index
-        lower = jnp.linalg.cholesky(0.5 * (scatters[i] + scatters[j]))
-        gap = solve_triangular(lower, means[i] - means[j], lower=True)
-        return jnp.exp(-0.125 * (gap @ gap) - half_logdet(lower) + 0.5 * (own[i] + own[j]))
+    def overlaps_of(
+        own: Array, half_logdet: Array, factor: Callable[[Array, Array], Array]
+    ) -> tuple[Array, Array]:
+        """Coefficients of all pairs, and the least share of any diagonal that factors keep."""
 
-    i, j = jnp.triu_indices(means.shape[0])
-    values = lax.map(pair, jnp.stack([i, j], axis=1))
-    return jnp.zeros((means.shape[0],) * 2, means.dtype).at[i, j].set(values).at[j, i].set(values)
+        def pair(index: Array) -> tuple[Array, Array]:
+            i, j = index
+            lower = factor(own[i], own[j])
+            gap = solve_triangular(lower, means[i] - means[j], lower=True)
+            diagonal = jnp.abs(jnp.diagonal(lower))
+            logs = jnp.log(diagonal).sum()
+            value = jnp.exp(-0.125 * (gap @ gap) - logs + 0.5 * (half_logdet[i] + half_logdet[j]))
+            return value, diagonal.min() / diagonal.max()
+
+        return lax.map(pair, pairs)
+
+    def by_cholesky(scatters: Array) -> tuple[Array, Array]:
+        own = scatters + floor * eye[None]
+        half = lax.map(lambda s: jnp.log(jnp.diagonal(jnp.linalg.cholesky(s))).sum(), own)
+        return overlaps_of(own, half, lambda a, b: jnp.linalg.cholesky(0.5 * (a + b)))
+
+    @sequential_vmap  # or both sides of the condition would be computed
+    def mended(scatters: Array, found: Array, least: Array) -> Array:
+        """Where the floor is lost beside the variances: rounding error in them counts as 0."""
+
+        def root(s: Array) -> tuple[Array, Array]:
+            values, axes = jnp.linalg.eigh(s)
+            values = jnp.where(values > noise(values[-1], d * d), values, 0) + floor
+            return jnp.sqrt(values)[:, None] * axes.T, 0.5 * jnp.log(values).sum()
+
+        def by_qr() -> Array:
+            def factor(a: Array, b: Array) -> Array:
+                stacked = jnp.concatenate([a, b]) * jnp.sqrt(0.5).astype(a.dtype)
+                return jnp.linalg.qr(stacked, mode="r").T
+
+            return overlaps_of(*lax.map(root, scatters), factor)[0]
+
+        return lax.cond(least**2 > noise(jnp.ones_like(least), d * d), lambda: found, by_qr)
+
+    values, least = by_cholesky(scatters)
+    held = lax.stop_gradient((scatters, values, least.min()))
+    values = jnp.where(jnp.isnan(values), 0, values)
+    values += lax.stop_gradient(mended(*held) - values)
+    return jnp.zeros((number, number), means.dtype).at[i, j].set(values).at[j, i].set(values)
 
 
 def class_fairness(logits: Array, present: Array) -> Array:

@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs
 from jaxte._inputs import Classes, Rows
-from jaxte.linalg import matmul
-from jaxte.moments import Moments, measure
+from jaxte._measure import Moments, measure
+from jaxte.linalg import matmul, power_of_two
 
 Parts: TypeAlias = Mapping[str, Array]
 
@@ -52,6 +52,20 @@ class Look:
         self.num_classes = num_classes
         self.axis = axis
 
+    @cached_property
+    def unit(self) -> Array:
+        """Power of two that the features are divided by before anything is squared.
+
+        The squares of ordinary features leave the range of float32, not that of float64.
+        """
+        x, weights = self.row.features, self.row.weights
+        if x.dtype != jnp.float32:
+            return jnp.ones((), x.dtype)
+        largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
+        if self.axis is not None:
+            largest = lax.pmax(largest, self.axis)
+        return power_of_two(lax.stop_gradient(largest))
+
     @property
     def by_columns(self) -> bool:
         """Whether d x d matrices are the smaller or, for rows on many devices, the only ones."""
@@ -76,16 +90,19 @@ class Look:
 
     @cached_property
     def _measured(self) -> tuple[Moments, Array]:
-        return measure(self.row, self.targets, self.num_classes, everywhere=self.everywhere)
+        row = self.row
+        if row.features.dtype == jnp.float32:
+            row = row._replace(features=row.features / self.unit)
+        return measure(row, self.targets, self.num_classes, everywhere=self.everywhere)
 
     @property
     def moments(self) -> Moments:
-        """Moments of all rows."""
+        """Moments of all rows, in units of ``unit``."""
         return self._measured[0]
 
     @property
     def residuals(self) -> Array:
-        """Rows minus the mean of their class [n, d]."""
+        """Rows minus the mean of their class [n, d], in units of ``unit``."""
         return self._measured[1]
 
     @cached_property

@@ -17,7 +17,7 @@ from jaxte.metrics import _evidence
 from jaxte.metrics._evidence import Fit, Normal, Problem
 from jaxte.metrics._reduced import Reduced, reduce_normal, reduce_rows, search
 
-Given: TypeAlias = Normal | tuple[Array, Array, Array]  # or rows, target columns, weights
+Sample: TypeAlias = tuple[Array, Array, Array]  # rows, target columns, weights
 
 _REDUCED = 192  # size of the smaller Gram matrix from which its reduction beats its eigenvectors
 _SMALL = 1e-30  # keeps the logarithm of an all-zero feature matrix finite
@@ -27,51 +27,69 @@ _SMALL = 1e-30  # keeps the logarithm of an all-zero feature matrix finite
 def maximum_evidence(
     route: str, features: Array, y: Array, weights: Array, normal: Normal | None
 ) -> tuple[Array, Array]:
-    """Maximum log evidence per sample of each column of y [n, k], and flags [3, k]."""
-    return optimum(route, normal if normal is not None else (features, y, weights))
+    """Maximum log evidence per sample of each column of y [n, k], and flags [5, k]."""
+    return optimum(route, (features, y, weights), normal)
 
 
-def optimum(route: str, given: Given) -> tuple[Array, Array]:
-    """Evidence and flags, by the tridiagonal reduction where that pays and suffices."""
+def optimum(route: str, sample: Sample | None, normal: Normal | None) -> tuple[Array, Array]:
+    """Evidence and flags, by the tridiagonal reduction where that pays and suffices.
 
-    def full(given: Given) -> tuple[Array, Array]:
-        fit = _evidence.maximise(_problem(given))
-        return fit.evidence, _flags(fit.bounded, ~fit.converged, jnp.zeros_like(fit.bounded))
+    Without the rows, from the normal equations as far as those know.
+    """
 
-    def quick(given: Given) -> tuple[Array, Array]:
-        return best(reduced(given))
+    def full(sample: Sample | None, normal: Normal | None) -> tuple[Array, Array]:
+        problem = problem_of(sample, normal)
+        fit = _evidence.maximise(problem)
+        zero = jnp.zeros_like(fit.evidence)
+        return fit.evidence, _flags(
+            fit.bounded, ~fit.converged, zero, zero + problem.blurred, zero + constant(problem)
+        )
+
+    def quick(sample: Sample | None, normal: Normal | None) -> tuple[Array, Array]:
+        return best(reduced(sample, normal))
 
     @sequential_vmap  # or both sides of the condition would be computed
-    def sure(given: Given) -> tuple[Array, Array]:
-        found = quick(given)
-        return lax.cond(jnp.any(found[1][2] > 0), lambda: full(given), lambda: found)
+    def sure(sample: Sample | None, normal: Normal | None) -> tuple[Array, Array]:
+        found = quick(sample, normal)
+        return lax.cond(jnp.any(found[1][2] > 0), lambda: full(sample, normal), lambda: found)
 
-    if route == "full" or not reducible(given):
-        return full(given)
-    return lax.platform_dependent(given, cpu=quick if route == "quick" else sure, default=full)
+    if route == "full" or not reducible(sample, normal):
+        return full(sample, normal)
+    fast = quick if route == "quick" else sure
+    return lax.platform_dependent(sample, normal, cpu=fast, default=full)
 
 
-def reducible(given: Given) -> bool:
+def reducible(sample: Sample | None, normal: Normal | None) -> bool:
     """Whether the reduction beats the eigenvectors, on a CPU."""
-    size = len(given.mean) if isinstance(given, Normal) else min(given[0].shape)
-    return size >= _REDUCED and given[0].dtype == jnp.float64
+    shape = jnp.shape(normal.mean if normal is not None else sample and sample[0])
+    dtype = jnp.result_type(normal.mean if normal is not None else sample and sample[0])
+    return min(shape) >= _REDUCED and dtype == jnp.float64
 
 
-def reduced(given: Given) -> Reduced:
+def reduced(sample: Sample | None, normal: Normal | None) -> Reduced:
     """The costly half of the quick route."""
-    if isinstance(given, Normal):
-        return reduce_normal(given)
-    return reduce_rows(_rows(given[0], given[2]), given[1])
+    if normal is not None:
+        return reduce_normal(normal)
+    assert sample is not None
+    features, y, weights = sample
+    return reduce_rows(_rows(features, weights), y)
 
 
 def best(problem: Reduced) -> tuple[Array, Array]:
     """Its other half: evidence and flags, as `maximum_evidence` gives them."""
     found = search(problem)
-    return found.evidence, _flags(found.bounded, ~found.converged, ~found.sure)
+    zero = jnp.zeros_like(found.evidence)
+    same = zero + (problem.diagonal.sum() <= 0)
+    return found.evidence, _flags(found.bounded, ~found.converged, ~found.sure, zero, same)
+
+
+def constant(problem: Problem) -> Array:
+    """1 for features that do not vary."""
+    return 1 - jnp.any(problem.lam > 0).astype(problem.lam.dtype)
 
 
 def _flags(*flags: Array) -> Array:
-    return jnp.stack(flags).astype(float)
+    return jnp.stack([flag.astype(float) for flag in flags])
 
 
 def _rows(features: Array, weights: Array) -> Rows:
@@ -79,11 +97,16 @@ def _rows(features: Array, weights: Array) -> Rows:
     return Rows(features, weights, weights.sum(), width)
 
 
-def _problem(given: Given) -> Problem:
-    if isinstance(given, Normal):
-        return _evidence.decompose_normal(given)
-    features, y, weights = given
-    return _evidence.decompose(_rows(features, weights), y)
+def problem_of(sample: Sample | None, normal: Normal | None, *, dual: bool = False) -> Problem:
+    """The evidence's coordinates: from the normal equations, and from the rows where need be."""
+    if sample is None:
+        assert normal is not None
+        return _evidence.decompose_normal(normal)
+    features, y, weights = sample
+    row = _rows(features, weights)
+    known = normal is not None
+    problem = _evidence.decompose_normal(normal) if known else _evidence.decompose(row, y)
+    return _evidence.sharpen(problem, row, y, dual=dual)
 
 
 @maximum_evidence.defjvp
@@ -91,10 +114,11 @@ def maximum_evidence_jvp(
     route: str, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """At a maximum the precisions and the posterior mean may be held fixed (envelope theorem)."""
-    problem = _problem(primals[:3])
+    problem = problem_of(primals[:3], None, dual=True)
     fit = _evidence.maximise(problem)
     held = partial(_evidence_at, problem, fit)
-    flags = _flags(fit.bounded, ~fit.converged, jnp.zeros_like(fit.bounded))
+    zero = jnp.zeros_like(fit.evidence)
+    flags = _flags(fit.bounded, ~fit.converged, zero, zero, zero + constant(problem))
     moved = jax.jvp(held, primals[:3], tangents[:3])[1]
     return (fit.evidence, flags), (moved, jnp.zeros_like(flags))
 

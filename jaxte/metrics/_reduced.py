@@ -15,9 +15,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxte._inputs import Rows, centre
+from jaxte._measure import centred
+from jaxte._spectrum import count_clear, gram_terms, hides
 from jaxte.linalg import gram, matmul, trace, tridiagonal
 from jaxte.metrics._ascent import bracket
-from jaxte.metrics._evidence import LOWEST, Normal
+from jaxte.metrics._evidence import LOWEST, NEAR_EXACT, Normal
 
 _LOWEST, _HIGHEST, _GRID = -27.0, 20.0, 192  # of ln t; the first relative to the scatter's trace
 # Each round tries this many points on either side and divides their distance by as many; from the
@@ -26,7 +28,6 @@ _LOWEST, _HIGHEST, _GRID = -27.0, 20.0, 192  # of ln t; the first relative to th
 _BESIDE, _ROUNDS = 8, 4
 # A logarithm costs more than the rest of a row: of the product of so many, each below e^60.
 _FACTORS = 8
-_NEAR_EXACT = 1e-8  # share of the targets left unexplained below which digits are short
 
 
 class Reduced(NamedTuple):
@@ -40,6 +41,7 @@ class Reduced(NamedTuple):
     y_mean: Array  # [k]
     n: Array
     length: Array | None  # squared length of the mean, for rows; None for normal equations
+    blurred: Array  # 1 where the rows might tell more than their products do
     size: int | Array  # r; entries beyond, which are 0, may follow
 
 
@@ -57,7 +59,10 @@ def reduce_normal(given: Normal) -> Reduced:
     energy = trace(given.scatter) + given.n * (given.mean @ given.mean)
     scale = jnp.where(energy > 0, energy, 1)
     rhs = jnp.concatenate([given.cross, given.mean[:, None]], axis=1) / jnp.sqrt(scale)
+    squares = jnp.diagonal(given.scatter)
     diagonal, below, rhs = tridiagonal(given.scatter / scale, rhs)
+    terms = gram_terms(given.samples, len(diagonal))
+    clear = count_clear(diagonal, below, terms)
     return Reduced(
         diagonal,
         below,
@@ -67,23 +72,28 @@ def reduce_normal(given: Normal) -> Reduced:
         given.y_mean,
         given.n,
         None,
+        hides(clear, given.samples, squares),
         len(diagonal),
     )
 
 
 def reduce_rows(row: Rows, targets: Array) -> Reduced:
     """The n x n products of the rows with each other, for n < d."""
-    x, mean = centre(row.features, row)
+    x, mean = centred(row)
     y, y_mean = centre(targets, row)
     root = jnp.sqrt(row.weights)[:, None]
     x, y = x * root, y * root
-    energy = jnp.sum(x**2) + row.total * (mean @ mean)
+    squares = jnp.sum(x**2, axis=0)
+    energy = squares.sum() + row.total * (mean @ mean)
     x, mean = (part / jnp.sqrt(jnp.where(energy > 0, energy, 1)) for part in (x, mean))
     rhs = jnp.concatenate([y, matmul(x, mean)[:, None]], axis=1)
     diagonal, below, rhs = tridiagonal(gram(x.T), rhs)
     square = jnp.sum(y**2, axis=0)
     y, along, length = rhs[:, :-1], rhs[:, -1], mean @ mean
-    return Reduced(diagonal, below, y, along, square, y_mean, row.total, length, len(diagonal))
+    size = len(diagonal)
+    clear = count_clear(diagonal, below, x.shape[1])
+    blurred = hides(clear, (row.weights > 0).sum(), squares)
+    return Reduced(diagonal, below, y, along, square, y_mean, row.total, length, blurred, size)
 
 
 def search(problem: Reduced) -> Optimum:
@@ -123,8 +133,8 @@ def search(problem: Reduced) -> Optimum:
     )
     evidence = 0.5 * (best / p.n + jnp.log(p.n) - 1 - jnp.log(2 * jnp.pi))
     lengths = p.square + p.n * p.y_mean**2
-    sure = (start > 2) & (rest > _NEAR_EXACT * lengths)
-    sure &= (unexplained[0] > _NEAR_EXACT * lengths) & jnp.isfinite(evidence)
+    sure = (start > 2) & (p.blurred == 0) & (rest > NEAR_EXACT * lengths)
+    sure &= (unexplained[0] > NEAR_EXACT * lengths) & jnp.isfinite(evidence)
     sure &= profile[0] < profile[1]  # else it may rise further below, as where rows weigh more
     return Optimum(evidence, inside | bounded, bounded, sure)
 

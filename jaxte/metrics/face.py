@@ -12,10 +12,11 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs
 from jaxte._inputs import InputError
+from jaxte._measure import Moments
 from jaxte.linalg import matmul
 from jaxte.metrics._fairness import class_fairness, full_overlaps, overlaps
 from jaxte.metrics._look import Look, Parts, Pass, Passes
-from jaxte.moments import Moments, even
+from jaxte.moments import even
 
 __all__ = ["FaceTerms", "face", "face_from_moments", "face_terms"]
 
@@ -77,7 +78,8 @@ def face(
         variance_floor: least variance, in squared feature units; added to a full covariance.
 
     Returns:
-        Scalar in (-inf, ln(C-1)]. NaN when fewer than two classes occur or no two means differ.
+        Scalar in (-inf, ln(C-1)]. NaN when fewer than two classes occur or no two means differ by
+        more than rounding, as those of features that are constant.
 
     Raises:
         InputError: outside jit, for input that cannot be scored.
@@ -181,11 +183,15 @@ def face_parts(
 ) -> Parts:
     """Score and terms of one model inside jit."""
     _check_options(temperature, covariance, variance_floor)
-    return _as_parts(_of_rows(look, temperature, variance_floor, covariance))
+    found = _of_rows(look, temperature, variance_floor, covariance)
+    return _as_parts(found, look.moments)
 
 
-def _as_parts(found: FaceTerms) -> Parts:
-    return {"score": found.variance_collapse + found.class_fairness, **found._asdict()}
+def _as_parts(found: FaceTerms, state: Moments) -> Parts:
+    """``coincident``: classes there are, but no two means that differ."""
+    score = found.variance_collapse + found.class_fairness
+    coincident = jnp.isnan(score) & state.valid & ((state.counts > 0).sum() >= 2)
+    return {"score": score, **found._asdict(), "coincident": coincident}
 
 
 def _check_options(temperature: Any, covariance: str, variance_floor: Any) -> None:
@@ -200,14 +206,21 @@ def _of_rows(look: Look, temperature: Any, floor: Any, covariance: str) -> FaceT
     # 1 / n_c of the row's class: every class weighs the same
     share = row.weights * _inputs.of_row(1 / jnp.where(group.present, group.counts, 1), group)
     trace = look.everywhere(share @ _projected(look.residuals, _inverse_means(state)))
-    floor = jnp.asarray(floor).astype(share.dtype)
+    floor = _in_units(floor, look.unit)
     if covariance == "full":
         means, present = state.deviations, group.present
         overlap = full_overlaps(look.residuals, share, means, group, floor, look.everywhere)
         fairness = class_fairness(overlap / jnp.asarray(temperature).astype(share.dtype), present)
-        return _checked(_collapse(state, trace), fairness, group.scorable)
+        collapse = _collapse(state, look.spread.sum(), trace)
+        return _checked(collapse, fairness, group.scorable)
     squares = state.squares if covariance == "diagonal" else look.spread[:, None]
     return _finish(state, squares, trace, row.width, temperature, floor)
+
+
+def _in_units(floor: Any, unit: Array) -> Array:
+    """A variance in units of the moments', within their range."""
+    floor = jnp.asarray(floor).astype(unit.dtype) / unit / unit
+    return jnp.minimum(floor, jnp.finfo(floor.dtype).max / 1e8)
 
 
 def _squares(state: Moments, covariance: str) -> Array:
@@ -224,7 +237,8 @@ def _finish(
     floor = jnp.asarray(floor).astype(dtype)
     overlap = overlaps(state, squares, jnp.asarray(width).astype(dtype), floor)
     fairness = class_fairness(overlap / jnp.asarray(temperature).astype(dtype), present)
-    return _checked(_collapse(state, trace), fairness, state.valid & (present.sum() >= 2))
+    collapse = _collapse(state, squares.sum(), trace)
+    return _checked(collapse, fairness, state.valid & (present.sum() >= 2))
 
 
 def _checked(collapse: Array, fairness: Array, scorable: Array) -> FaceTerms:
@@ -249,10 +263,10 @@ def _projected(residuals: Array, inverse: Array) -> Array:
     return jnp.sum(matmul(residuals, inverse) ** 2, axis=1)
 
 
-def _collapse(state: Moments, trace: Array) -> Array:
+def _collapse(state: Moments, within: Array, trace: Array) -> Array:
     """-tr(S_W S_B^+) / C; S_B = M'M / C and S_W = sum share r r' / C: the 1 / C cancel."""
     number = (state.counts > 0).sum().astype(trace.dtype)
-    return jnp.where(jnp.any(_balanced_means(state) != 0), -trace / number, jnp.nan)
+    return jnp.where(state.between(within) > 0, -trace / number, jnp.nan)
 
 
 def face_from_moments(
@@ -352,7 +366,8 @@ def face_passes(
         zero = jnp.zeros((), state.means.dtype)
         trace = yield Pass(_add_projected, zero, (state, jax.jit(_inverse_means)(state)))
     squares = _squares(state, covariance)
-    return _as_parts(_finish(state, squares, trace, width, temperature, variance_floor))
+    found = _finish(state, squares, trace, width, temperature, variance_floor)
+    return _as_parts(found, state)
 
 
 @jax.jit

@@ -12,11 +12,18 @@ from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
-from jaxte._inputs import Rows
 from jaxte.metrics import _evidence
 from jaxte.metrics._evidence import Normal, Problem
 from jaxte.metrics._look import Look, Passes, only_active
-from jaxte.metrics._maximum import best, maximum_evidence, optimum, reduced, reducible
+from jaxte.metrics._maximum import (
+    best,
+    constant,
+    maximum_evidence,
+    optimum,
+    problem_of,
+    reduced,
+    reducible,
+)
 from jaxte.metrics._reduced import Reduced
 from jaxte.moments import Moments
 
@@ -174,7 +181,7 @@ def _score(
 
 
 def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> dict[str, Array]:
-    """The score, and whether an optimum was bounded, not converged or not to be trusted.
+    """The score, and whether an optimum was bounded, not converged, not to be trusted or blurred.
 
     ``route``: "quick" may leave an optimum "unsure", "full" never does, "sure" takes the quick
     one and where that is not enough the full one.
@@ -182,15 +189,35 @@ def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> d
     _inputs.choose("variant", variant, VARIANTS)
     y, active, scorable = look.columns
     normal = _normal(look)
-    if variant == "paper":
+    if look.axis is not None:  # no device has all rows
+        assert normal is not None
+        evidence, flags = _of_normal(normal, look.row.width, variant, route)
+    elif variant == "paper":
         held = jax.tree.map(stop_gradient, normal)
         evidence, flags = maximum_evidence(route, look.row.features, y, look.row.weights, held)
     else:
         # from the rows, whose decomposition has a derivative
-        problem = _decomposed(look.row, y, None if look.axis is None else normal)
+        problem = _evidence.decompose(look.row, y)
+        sharp = _evidence.sharpen(problem, look.row, y, dual=True)
+        problem = jax.tree.map(
+            lambda rough, fine: fine + (rough - stop_gradient(rough)), problem, sharp
+        )
         evidence = _evidence.iterate_as_released(problem, look.row.width).evidence
-        flags = jnp.zeros((3, 1), evidence.dtype)
+        flags = _released_flags(problem, 0)
     return _parts(evidence, flags, active, scorable)
+
+
+def _of_normal(normal: Normal, width: Array, variant: str, route: str) -> tuple[Array, Array]:
+    """Evidence and flags where normal equations are all that there is."""
+    if variant == "paper":
+        return optimum(route, None, normal)
+    problem = problem_of(None, normal)
+    evidence = _evidence.iterate_as_released(problem, width).evidence
+    return evidence, _released_flags(problem, problem.blurred)
+
+
+def _released_flags(problem: Problem, blurred: ArrayLike) -> Array:
+    return jnp.zeros(5, problem.lam.dtype).at[3:].set([blurred, constant(problem)])[:, None]
 
 
 class Left(NamedTuple):
@@ -207,8 +234,10 @@ def logme_reduced(look: Look, *, variant: str = "paper") -> Left | None:
         return None
     y, active, scorable = look.columns
     normal = _normal(look)
-    given = normal if normal is not None else (look.row.features, y, look.row.weights)
-    return Left(reduced(given), active, scorable) if reducible(given) else None
+    sample = (look.row.features, y, look.row.weights)
+    if not reducible(sample, normal):
+        return None
+    return Left(reduced(sample, normal), active, scorable)
 
 
 def logme_finish(left: Left) -> dict[str, Array]:
@@ -237,12 +266,14 @@ def logme_passes(
 
 
 def _parts(evidence: Array, flags: Array, active: Array, scorable: Array) -> dict[str, Array]:
-    bounded, moving, unsure = (flags > 0).any(axis=1)
+    bounded, moving, unsure, blurred, same = (flags > 0).any(axis=1)
     return {
         "score": _average(evidence, active, scorable),
         "bounded": bounded,
         "unconverged": moving,
         "unsure": unsure,
+        "blurred": blurred,
+        "constant": same,
     }
 
 
@@ -250,19 +281,15 @@ def _normal(look: Look) -> Normal | None:
     """The normal equations, where they keep the digits; else None: take the rows."""
     if look.axis is None and not (look.by_columns and look.row.features.dtype == jnp.float64):
         return None
-    return _active_normal(look.moments, look.columns[1])
+    return _active_normal(look.moments, look.columns[1], look.unit)
 
 
-def _active_normal(state: Moments, active: Array) -> Normal:
-    given = _evidence.normal_equations(state)
+def _active_normal(state: Moments, active: Array, unit: ArrayLike = 1) -> Normal:
+    given = _evidence.normal_equations(state, unit)
     cross, square, y_mean = (
         only_active(part, active) for part in (given.cross, given.square, given.y_mean)
     )
     return given._replace(cross=cross, square=square, y_mean=y_mean)
-
-
-def _decomposed(row: Rows, y: Array, normal: Normal | None) -> Problem:
-    return _evidence.decompose(row, y) if normal is None else _evidence.decompose_normal(normal)
 
 
 def logme_from_moments(state: Moments, *, variant: str = "paper") -> Array:
@@ -310,13 +337,8 @@ def _score_moments(
         active = given.square + given.n * given.y_mean**2 > 0
         scorable = state.valid & active.any()
     normal = _active_normal(state, active)
-    if variant == "paper":
-        evidence, flags = optimum(route, normal)
-    else:
-        problem = _evidence.decompose_normal(normal)
-        width = jnp.asarray(width).astype(given.mean.dtype)
-        evidence = _evidence.iterate_as_released(problem, width).evidence
-        flags = jnp.zeros((3, 1), evidence.dtype)
+    width = jnp.asarray(width).astype(given.mean.dtype)
+    evidence, flags = _of_normal(normal, width, variant, route)
     return _parts(evidence, flags, active, scorable)
 
 
@@ -333,7 +355,7 @@ def _fit(
         features, targets, num_classes=num_classes, weights=weights, num_features=num_features
     )
     y, active, scorable = look.columns
-    problem = _decomposed(look.row, y, _normal(look))
+    problem = problem_of((look.row.features, y, look.row.weights), _normal(look))
     if variant == "paper":
         fit = _evidence.maximise(problem)
     else:

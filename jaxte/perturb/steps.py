@@ -13,8 +13,10 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs
 from jaxte._inputs import Classes, Rows
+from jaxte._measure import centred, deviate, divisors
+from jaxte._spectrum import spectrum
 from jaxte.errors import InputError
-from jaxte.linalg import matmul, safe_root, spectrum
+from jaxte.linalg import matmul, noise, safe_root
 
 Result = Any  # features [n, d'], or (features, num_features) if asked for
 
@@ -35,7 +37,7 @@ def spread(
 
     .. math:: x' = x + f \frac{x - m_y}{\lVert x - m_y \rVert}
 
-    A sample that lies on its mean stays there.
+    A sample that lies on its mean, but for rounding, stays there.
 
     Args:
         features: [n, d].
@@ -213,40 +215,49 @@ def _jit_pca(
 
 def move_apart(row: Rows, group: Classes, force: Array) -> Array:
     """Every row moved by ``force`` away from its class mean."""
-    means = _inputs.class_means(row.features, row.weights, group)
-    away = row.features - _inputs.of_row(means, group)
-    return row.features + force * away / _safe_norm(away, 1)[:, None]
+    away, means = _from_class_means(row, group)
+    # of a row on the mean of its class rounding leaves a direction that is none
+    size = jnp.sqrt(jnp.sum(row.features**2, axis=1)) + _inputs.of_row(_safe_norm(means, 0), group)
+    length = _safe_norm(away, 1)
+    moves = lax.stop_gradient(length > noise(size))[:, None]
+    return row.features + jnp.where(moves, force * away / length[:, None], 0)
+
+
+def _from_class_means(row: Rows, group: Classes) -> tuple[Array, Array]:
+    """Rows minus the mean of their class [n, d], and those means [C, d]; alike rows stay alike."""
+    state = deviate(row, group.labels, len(group.counts))
+    return state.rows, state.origin[None] + state.references + state.gap
 
 
 def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signed: bool) -> Array:
     """Every class moved along the lines between the means."""
-    x, _ = _inputs.centre(row.features, row)
-    means = _inputs.class_means(x, row.weights, group)
-    square = jnp.sum((x - _inputs.of_row(means, group)) ** 2, axis=1)
-    counts = jnp.where(group.present, group.counts, 1)
-    radius = safe_root(matmul(row.weights * square, group.one_hot) / counts)
+    state = deviate(row, group.labels, len(group.counts))
+    means = jnp.where(group.present[:, None], state.references + state.gap, 0)
+    counts = divisors(group.counts)
+    square = jnp.sum(state.squares, axis=1)
+    radius = safe_root(square / counts)
 
     # means that coincide but for rounding have no line between them to move along
-    spread = safe_root((row.weights @ jnp.sum(x**2, axis=1)) / row.total)
-    coincident = lax.stop_gradient(100 * jnp.finfo(x.dtype).eps * spread)
+    size = jnp.sqrt(jnp.sum((means + state.origin[None]) ** 2, axis=1))
+    rounding = lax.stop_gradient(noise(size) + noise(radius, counts))
 
-    def shift(one: tuple[Array, Array, Array]) -> Array:
-        mean, own, present = one
+    def shift(one: tuple[Array, Array, Array, Array]) -> Array:
+        mean, own, unknown, present = one
         toward = means - mean[None]
         gap = _safe_norm(toward, 0)
         amount = sigma * (own + radius) - gap
         amount = amount if signed else jnp.abs(amount)
-        counted = present & group.present & (gap > coincident)
+        counted = present & group.present & (gap > unknown + rounding)
         return matmul(jnp.where(counted, alpha * amount / jnp.where(counted, gap, 1), 0), toward)
 
-    shifts = lax.map(shift, (means, radius, group.present))
+    shifts = lax.map(shift, (means, radius, rounding, group.present))
     return row.features + _inputs.of_row(shifts, group)
 
 
 def principal_scores(row: Rows, num_components: int) -> tuple[Array, Array, Array]:
     """Scores, their width, and the eigenvalues of the covariance."""
     d = row.features.shape[1]
-    x, _ = _inputs.centre(row.features, row)
+    x, _ = centred(row)
     found = spectrum(x, row.weights)
     axes = jnp.where(found.values[None] > 0, found.axes, 0)[:, :num_components]
     scores = matmul(x, axes)

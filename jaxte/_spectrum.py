@@ -1,0 +1,182 @@
+"""Spectra of centred features, from the rows or from their products.
+
+A Gram matrix squares the condition of the rows, and eigenvalues near its rounding error are noise
+to it. `Spectrum.blurred` says where that hides some, so that only the rows can tell more.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxte.linalg import gram, matmul, noise
+
+# Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough.
+_BLUR = 100.0
+
+
+class Spectrum(NamedTuple):
+    """Thin spectrum of A = X' diag(w) X for rows X [n, d], with r = min(n, d), largest first.
+
+    ``values`` [r]: eigenvalues, exactly 0 where they are rounding error. ``axes`` [d, r]: their
+    eigenvectors, the entry of largest magnitude of each positive; a full basis for n >= d.
+    ``dual`` [n, r]: diag(w) X axes / sqrt(values), 0 where the value is 0; [0, r] where only a
+    Gram matrix was at hand. ``blurred``: 1 if fewer eigenvalues are known than are not 0.
+    """
+
+    values: Array
+    axes: Array
+    dual: Array
+    blurred: Array
+
+
+@jax.custom_jvp
+def spectrum(x: Array, weights: Array) -> Spectrum:
+    """Spectrum of X' diag(w) X by the cheapest route; differentiable, also at weight 0.
+
+    float64, n >= d: eigh of the d x d Gram matrix; n < d: of the n x n one; float32: QR and SVD.
+    Between two equal eigenvalues the derivative of the vectors does not exist: such a pair
+    contributes 0, which is right for everything that does not depend on the basis among them.
+    """
+    if x.dtype == jnp.float32:
+        return spectrum_of_rows(x, weights)
+    n, d = x.shape
+    root = jnp.sqrt(weights)[:, None]
+    rows = x * root
+    a = gram(rows if n >= d else rows.T)
+    squares = jnp.diagonal(a) if n >= d else jnp.sum(rows**2, axis=0)
+    values, vectors, kept = _positive(a, max(n, d))
+    blurred = is_blurred(values, max(n, d), (weights > 0).sum(), squares)
+    sigma = jnp.sqrt(jnp.where(kept, values, 1))
+    values = jnp.where(kept, values, 0)
+    axes = vectors if n >= d else matmul(rows.T, vectors) * jnp.where(kept, 1 / sigma, 0)[None]
+    left = matmul(rows, vectors) / sigma[None] if n >= d else vectors
+    left = jnp.where(kept[None], left, 0)
+    sign = _signs(axes)
+    return Spectrum(values, axes * sign, root * left * sign, blurred)
+
+
+def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
+    """As `spectrum`, from X' diag(w) X [d, d] of so many samples alone; without the dual."""
+    size = gram_terms(samples, len(a))
+    values, axes, kept = _positive(a, size)
+    blurred = is_blurred(values, size, samples, jnp.diagonal(a))
+    values = jnp.where(kept, values, 0)
+    return Spectrum(values, axes * _signs(axes), jnp.zeros((0, len(values)), a.dtype), blurred)
+
+
+def gram_terms(samples: Array, width: int) -> Array:
+    """How many roundings of its largest eigenvalue a Gram matrix is off by.
+
+    Sums of n products carry errors of sqrt(n) roundings; a factor n would cut signal at 1e6.
+    """
+    return jnp.maximum(jnp.sqrt(samples), width)
+
+
+def is_blurred(values: Array, size: ArrayLike, samples: Array, squares: Array) -> Array:
+    """1 if fewer eigenvalues stand clear of the rounding error than centred rows may have.
+
+    ``squares``: the diagonal of the d x d Gram matrix, 0 for columns that say nothing.
+    """
+    level = _BLUR * size * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
+    return hides(jnp.sum(values > level), samples, squares)
+
+
+def count_clear(diagonal: Array, below: Array, size: ArrayLike) -> Array:
+    """As many as stand clear of the rounding error in a tridiagonal matrix: signs of pivots."""
+    beside = jnp.concatenate([jnp.zeros(1, below.dtype), jnp.abs(below), jnp.zeros(1, below.dtype)])
+    largest = (jnp.abs(diagonal) + beside[1:] + beside[:-1]).max()  # Gershgorin
+    level = _BLUR * size * jnp.finfo(diagonal.dtype).eps * largest
+    smallest = jnp.finfo(diagonal.dtype).eps * level
+
+    def eliminate(row: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        pivot, clear = carry
+        pivot = diagonal[row] - level - beside[row] ** 2 / pivot
+        pivot = jnp.where(jnp.abs(pivot) > smallest, pivot, -smallest)
+        return jnp.where(pivot == 0, -1, pivot), clear + (pivot > 0)
+
+    start = jnp.ones((), diagonal.dtype), jnp.zeros((), int)
+    return lax.fori_loop(0, len(diagonal), eliminate, start)[1]
+
+
+def hides(clear: Array, samples: Array, squares: Array) -> Array:
+    """1 if so many ``clear`` eigenvalues are fewer than centred rows may have."""
+    possible = jnp.minimum(samples - 1, jnp.sum(squares > 0).astype(samples.dtype))
+    return (clear < possible).astype(squares.dtype)
+
+
+def rank_of_scatter(a: Array, samples: Array) -> Array:
+    """Rank of a scatter matrix of so many samples, whatever the scales of its columns."""
+    root = jnp.sqrt(jnp.diagonal(a))
+    scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
+    values = jnp.linalg.eigvalsh(scale[:, None] * a * scale[None])
+    return jnp.sum(values > noise(values[-1], gram_terms(samples, len(a)) ** 2))
+
+
+def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:
+    """Eigenvalues, largest first, eigenvectors, and which values are not rounding error."""
+    values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    return values, vectors, values > size * jnp.finfo(a.dtype).eps * values[0]
+
+
+def _signs(axes: Array) -> Array:
+    """What makes the entry of largest magnitude of each axis positive [1, r]."""
+    peak = jnp.take_along_axis(axes, jnp.abs(axes).argmax(axis=0)[None], axis=0)
+    return jnp.where(peak < 0, -1, 1).astype(axes.dtype)
+
+
+def spectrum_of_rows(x: Array, weights: Array) -> Spectrum:
+    """As `spectrum`, from the rows alone; without a derivative in float64.
+
+    The digits of columns of very different scale survive a QR of sorted columns.
+    """
+    root = jnp.sqrt(weights)[:, None]
+    rows = x * root
+    d = x.shape[1]
+    eps = jnp.finfo(x.dtype).eps
+    norms = jnp.sqrt(jnp.sum(rows**2, axis=0))
+    order = jnp.argsort(-norms)
+    rows = rows[:, order]
+    if len(x) >= d:
+        q, upper = jnp.linalg.qr(rows)
+        axes, singular, right = jnp.linalg.svd(upper.T, full_matrices=False)
+        left = matmul(q, right.T)
+        cut = eps * jnp.maximum(4 * norms[order], singular[0])
+    else:
+        left, singular, right = jnp.linalg.svd(rows, full_matrices=False)
+        axes = right.T
+        cut = d * eps * singular[0]
+    kept = singular > cut
+    values, axes = jnp.where(kept, singular, 0) ** 2, axes[jnp.argsort(order)]
+    sign = _signs(axes)
+    dual = root * jnp.where(kept[None], left, 0) * sign
+    return Spectrum(values, axes * sign, dual, jnp.zeros((), x.dtype))
+
+
+@spectrum.defjvp
+def _spectrum_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Spectrum, Spectrum]:
+    (x, w), (dx, dw) = primals, tangents
+    values, axes, dual, blurred = out = spectrum(x, w)
+    w, dw = w[:, None], dw[:, None]
+    kept = values > 0
+    safe = jnp.where(kept, values, 1)
+    scores, d_scores = matmul(x, axes), matmul(dx, axes)
+    moved = matmul(dx.T, w * scores) + matmul(x.T, w * d_scores + dw * scores)  # dA @ axes
+    within = matmul(axes.T, moved)
+    gap = values[None, :] - values[:, None]
+    tied = jnp.abs(gap) <= 100 * jnp.finfo(x.dtype).eps * values[0]
+    turn = jnp.where(tied, 0, within / jnp.where(tied, 1, gap))
+    # for n < d the axes do not span the space; outside them all eigenvalues are 0
+    outside = moved - matmul(axes, within)
+    d_axes = matmul(axes, turn) + outside * jnp.where(kept, 1 / safe, 0)[None]
+    d_values = jnp.where(kept, jnp.diagonal(within), 0)
+    d_dual = (dw * scores + w * (d_scores + matmul(x, d_axes))) / jnp.sqrt(safe)[None]
+    d_dual = jnp.where(kept[None], d_dual - dual * (d_values / (2 * safe))[None], 0)
+    return out, Spectrum(d_values, d_axes, d_dual, jnp.zeros_like(blurred))
