@@ -68,7 +68,7 @@ def when_forgetting(let_go: Callable[[], None]) -> None:
 
 def _jitted() -> list[Callable[[], None]]:
     """What drops the executables of the jitted functions of this package's modules."""
-    kind = type(jax.jit(len))
+    kind: Any = type(jax.jit(len))
     modules = [sys.modules[name] for name in tuple(sys.modules) if name.startswith("jaxte.")]
     found = [value for module in modules for value in vars(module).values()]
     return [value.clear_cache for value in found if isinstance(value, kind)]
