@@ -43,7 +43,7 @@ def is_placed(array: Any) -> bool:
     """
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         return False
-    devices = array.sharding.device_set
+    devices: Any = array.sharding.device_set  # JAX has no type for a device
     return len(devices) > 1 or any(device.platform != "cpu" for device in devices)
 
 
