@@ -125,11 +125,14 @@ def test_equal_functions_share_what_was_made_of_them_and_few_are_kept() -> None:
 
 
 def test_threads_share_what_was_made_while_others_forget_it() -> None:
+    def make(refer: Callable[[], Any]) -> float:
+        return float(refer().factor)
+
     def look(number: int) -> None:
         if number % 7 == 0:
             forget()
         factor = float(number % 40)
-        assert kept(Scaled(factor), "threads", lambda refer: refer().factor) == factor
+        assert kept(Scaled(factor), "threads", make) == factor
 
     with ThreadPoolExecutor(8) as threads:
         for _ in threads.map(look, range(4000)):
