@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -203,11 +204,14 @@ class _Watch:
         if not event.endswith("backend_compile_duration") or self.bound == sys.maxsize:
             return
         self._compiled += 1
-        if self._compiled % _OFTEN == 0 and _mappings() > self.bound:
-            forget(len(_made) // 2)
-            if _mappings() > self.most * 7 // 8:
-                jax.clear_caches()
-            self.bound = (_mappings() + self.most) // 2
+        if self._compiled % _OFTEN:
+            return
+        with suppress(OSError):  # too many open files, which is no fault of the compilation
+            if _mappings() > self.bound:
+                forget(len(_made) // 2)
+                if _mappings() > self.most * 7 // 8:
+                    jax.clear_caches()
+                self.bound = (_mappings() + self.most) // 2
 
 
 def _mappings() -> int:
