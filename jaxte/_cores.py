@@ -109,7 +109,7 @@ class Threads:
                 self._jobs.get_nowait()
         except Empty:
             pass
-        for _ in range(self._begun):
+        for __ in range(self._begun + self._count):  # one job may still ask for more threads
             self._jobs.put(None)
         for lock in tuple(self._working):
             with lock:

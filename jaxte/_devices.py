@@ -18,11 +18,10 @@ _FAST_FLOAT64 = re.compile(
 )
 
 
-def device_of(*arrays: Any, mesh: jax.sharding.Mesh | None = None) -> jax.Device:
-    """The device, or the first of those, on which a computation with these arrays runs."""
+def device_of(*arrays: Any, mesh: jax.sharding.Mesh | None = None) -> Any:
+    """The `jax.Device`, or the first of those, on which a computation with these arrays runs."""
     if mesh is not None:
-        device: jax.Device = mesh.devices.flat[0]
-        return device
+        return mesh.devices.flat[0]
     for array in arrays:
         if is_placed(array):
             return min(array.sharding.device_set, key=lambda one: one.id)
@@ -34,7 +33,7 @@ def device_of(*arrays: Any, mesh: jax.sharding.Mesh | None = None) -> jax.Device
 
 def platform_of(*arrays: Any, mesh: jax.sharding.Mesh | None = None) -> str:
     """The platform of `device_of`: "cpu", "gpu", "tpu"."""
-    return device_of(*arrays, mesh=mesh).platform
+    return str(device_of(*arrays, mesh=mesh).platform)
 
 
 def is_placed(array: Any) -> bool:
@@ -44,11 +43,11 @@ def is_placed(array: Any) -> bool:
     """
     if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
         return False
-    devices = array.sharding.device_set
+    devices: Any = array.sharding.device_set  # JAX has no type for a device
     return len(devices) > 1 or any(device.platform != "cpu" for device in devices)
 
 
-def has_fast_float64(device: jax.Device) -> bool:
+def has_fast_float64(device: Any) -> bool:
     """Whether float64 is worth its time: on CPUs, and on GPUs that are made for it."""
     if device.platform == "cpu":
         return True

@@ -13,9 +13,7 @@ from jaxte._inputs import choose
 __all__ = ["precision_context"]
 
 
-def precision_context(
-    precision: str, device: jax.Device | None = None
-) -> AbstractContextManager[Any]:
+def precision_context(precision: str, device: Any = None) -> AbstractContextManager[Any]:
     """A context in which JAX computes in the asked precision, whatever the user's global flag.
 
     "auto" is float64 where the device, by default the default one, is fast at it, else float32.

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -68,7 +69,7 @@ def when_forgetting(let_go: Callable[[], None]) -> None:
 
 def _jitted() -> list[Callable[[], None]]:
     """What drops the executables of the jitted functions of this package's modules."""
-    kind = type(jax.jit(len))
+    kind: Any = type(jax.jit(len))
     modules = [sys.modules[name] for name in tuple(sys.modules) if name.startswith("jaxte.")]
     found = [value for module in modules for value in vars(module).values()]
     return [value.clear_cache for value in found if isinstance(value, kind)]
@@ -203,11 +204,14 @@ class _Watch:
         if not event.endswith("backend_compile_duration") or self.bound == sys.maxsize:
             return
         self._compiled += 1
-        if self._compiled % _OFTEN == 0 and _mappings() > self.bound:
-            forget(len(_made) // 2)
-            if _mappings() > self.most * 7 // 8:
-                jax.clear_caches()
-            self.bound = (_mappings() + self.most) // 2
+        if self._compiled % _OFTEN:
+            return
+        with suppress(OSError):  # too many open files, which is no fault of the compilation
+            if _mappings() > self.bound:
+                forget(len(_made) // 2)
+                if _mappings() > self.most * 7 // 8:
+                    jax.clear_caches()
+                self.bound = (_mappings() + self.most) // 2
 
 
 def _mappings() -> int:

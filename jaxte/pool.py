@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -100,7 +100,7 @@ def score(
     rows: Mapping[str, int] | None = None,
     *,
     memory_limit: int,
-) -> Iterator[tuple[Bucket, str, Parts | Exception]]:
+) -> Generator[tuple[Bucket, str, Parts | Exception], None, None]:
     """Score all candidates, yielding bucket, name and parts of each as they are ready.
 
     What one of them raises comes in place of its parts, and the others go on. The programs of

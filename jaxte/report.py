@@ -297,9 +297,13 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     rows = [{key: _plain(value) for key, value in record.items()} for record in records]
     # before Python 3.13 the module leaves a lone "\r" unquoted, which ends the line for a reader
     lone = any("\r" in text for row in rows for text in row.values() if isinstance(text, str))
-    quoting = csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(fields), lineterminator="\n", quoting=quoting)
+    writer = csv.DictWriter(
+        stream,
+        list(fields),
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -121,6 +121,15 @@ def score_all(
 ) -> Outcomes:
     """Score models one after the other; ``reading`` is the context in which batches are made."""
     found = Outcomes({metric.name: {} for metric in task.metrics}, {}, {}, None)
+    stopped: list[Exception] = []
+
+    def told(done: int, total: int | None, label: str) -> None:
+        try:
+            report(done, total, label)
+        except Exception as error:
+            stopped.append(error)
+            raise
+
     for stream in streams:
         try:
             one = score(
@@ -128,10 +137,12 @@ def score_all(
                 task,
                 num_classes=num_classes,
                 memory_limit=memory_limit,
-                report=report,
+                report=told,
                 reading=reading,
             )
-        except Exception as error:  # one bad model never stops the others
+        except Exception as error:
+            if error in stopped:  # no fault of the model
+                raise
             found.problems[stream.name] = said(error)
             continue
         for metric, parts in one.parts.items():

@@ -25,7 +25,7 @@ from jaxte.metrics import Metric
 RANDOM = random.Random(0)
 
 
-def parts(look: Any) -> dict[str, Any]:
+def parts(look: Any) -> Any:
     x = look.row.features
     return {"score": jnp.linalg.cholesky(x.T @ x + jnp.eye(x.shape[1])).sum(), "unsure": False}
 

@@ -149,11 +149,18 @@ def test_routes_go_by_the_device(
     for module in (pool, streaming, _blocks):
         monkeypatch.setattr(module, "platform_of", lambda *_, **__: platform)
     taken = []
-    for name in ("_score_side_by_side", "_score_stacked"):
+
+    def watch(name: str) -> None:
         route = getattr(pool, name)
-        monkeypatch.setattr(
-            pool, name, lambda *given, name=name, route=route: taken.append(name) or route(*given)
-        )
+
+        def taking(*given: Any) -> Any:
+            taken.append(name)
+            return route(*given)
+
+        monkeypatch.setattr(pool, name, taking)
+
+    watch("_score_side_by_side")
+    watch("_score_stacked")
     jaxte.rank({"m": X, "n": X[:, :4]}, Y, metrics="face")
     assert ("_score_side_by_side" in taken) == apart
     with jax.enable_x64(True):

@@ -57,18 +57,23 @@ def kinds() -> Iterator[dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, _StoppedError, RuntimeError])
+@pytest.mark.parametrize("streamed", [False, True])
 def test_what_a_progress_function_raises_is_raised_and_ends_the_work(
-    error: type[BaseException], kinds: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    error: type[BaseException],
+    streamed: bool,
+    kinds: dict[str, np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pool, "_COMPILATION", 0)  # a program for each
 
     def stop(done: int, total: int | None, label: str) -> None:
-        if done == 1:
+        if done >= 1:
             raise error
 
     y = np.arange(50) % 3
+    given = {name: [x] if streamed else x for name, x in kinds.items()}
     with pytest.raises(error) as kept:  # with its traceback, as a notebook keeps it
-        jaxte.rank(kinds, y, metrics="face", progress=stop)
+        jaxte.rank(given, y, metrics="face", progress=stop)
     assert not interrupt_worker.at_work()
     assert not _cores._users
     assert len(jaxte.rank(kinds, y, metrics="face").order("face")) == 3

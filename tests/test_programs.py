@@ -257,9 +257,12 @@ def test_programs_go_before_the_mappings_are_used_up(
     monkeypatch.setattr(_programs._watch, "most", _mapped() + 2 * room)
     monkeypatch.setattr(_programs._watch, "bound", _mapped() + room)
     dropped = []
-    monkeypatch.setattr(
-        _programs, "forget", lambda kept, forget=forget: dropped.append(kept) or forget(kept)
-    )
+
+    def drop(kept: int) -> None:
+        dropped.append(kept)
+        forget(kept)
+
+    monkeypatch.setattr(_programs, "forget", drop)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)  # that of last resort
     for n in range(24, 220, 7):
         ROUTES[route](n)

@@ -1,7 +1,13 @@
 """The Ranking that rank() returns: terms, normalisation, and its ways out."""
 
+import copy
 import csv
+import dataclasses
 import json
+import math
+import pickle
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +16,8 @@ import pytest
 from helpers import blobs
 
 import jaxte
-from jaxte.metrics import face_terms
+from jaxte._notes import notes
+from jaxte.metrics import face_terms, get_metric
 
 N = 40
 Y = blobs(N, 5).targets
@@ -179,3 +186,175 @@ def test_meta_tells_what_was_done(ranking: jaxte.Ranking) -> None:
     assert meta["precision"] in {"float32", "float64"}
     assert meta["num_classes"] == 4
     assert meta["normalize"] == "sum"
+
+
+# --- kept and read back ---------------------------------------------------------------------------
+
+ODD = ("a,b", 'q"x"', "ü@last", "two\nlines", "one\rline", "", " {", "middle")
+
+
+def odd(precision: str = "float32") -> jaxte.Ranking:
+    """Names, scores and reasons that a text form might lose."""
+    pairs = [(name, metric) for name in ODD for metric in METRICS]
+    scores = {pair: i / 7 for i, pair in enumerate(pairs)}
+    scores["a,b", "face"] = scores["a,b", "logme"] + 5e-8  # a tie in one precision only
+    scores["", "face"], scores["middle", "logme"] = -math.inf, math.nan
+    statuses = dict.fromkeys(pairs, "ok")
+    statuses["", "face"] = statuses["middle", "logme"] = 'cannot, "really"\nnot'
+    terms = {
+        (name, "face"): {"variance_collapse": 0.1, "class_fairness": 1 / 3} for name in ODD[:5]
+    }
+    meta = {"precision": precision, "seconds": 0.5, "options": {"face": {"temperature": 0.05}}}
+    return jaxte.Ranking(ODD, METRICS, ("one, note", "ü"), meta, scores, statuses, terms)
+
+
+@pytest.fixture(params=["real", "odd", "odd in float64"])
+def kept(request: pytest.FixtureRequest, ranking: jaxte.Ranking) -> jaxte.Ranking:
+    return {"real": ranking, "odd": odd(), "odd in float64": odd("float64")}[request.param]
+
+
+COPIES: dict[str, Callable[[jaxte.Ranking], jaxte.Ranking]] = {
+    "pickle": lambda one: pickle.loads(pickle.dumps(one)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_copies_are_equal(how: str, kept: jaxte.Ranking) -> None:
+    again = COPIES[how](kept)
+    assert again == kept
+    assert again.to_records() == kept.to_records()
+    assert (again.notes, dict(again.meta)) == (kept.notes, dict(kept.meta))
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+@pytest.mark.parametrize("source", ["path", "name", "text"])
+def test_what_is_written_is_read_back(
+    form: str, source: str, kept: jaxte.Ranking, tmp_path: Path
+) -> None:
+    path = tmp_path / f"ranking.{form}"
+    getattr(kept, f"to_{form}")(path)
+    text = path.read_bytes().decode()
+    given = {"path": path, "name": str(path), "text": text}[source]
+    again = getattr(jaxte.Ranking, f"from_{form}")(given)
+    assert again == kept
+    assert again.to_records() == kept.to_records()
+    assert [again.order(metric) for metric in METRICS] == [kept.order(m) for m in METRICS]
+    getattr(again, f"to_{form}")(path)
+    assert path.read_bytes().decode() == text
+    if form == "json":
+        assert again.notes == kept.notes
+        assert again.meta == json.loads(json.dumps(dict(kept.meta)))
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]\n",
+        "model,metric\na,logme\n",
+        "model,metric,score,rank,status\n",
+        "model,metric,score,rank,status\na,logme,high,1,ok\n",
+        "model,metric,score,rank,status\na,logme,1,1,ok\na,logme,2,1,ok\n",
+        "model,metric,score,rank,status\na,logme,1,1,ok\nb,face,2,1,ok\n",
+        '{"models": ["a"], "metrics": ["logme"], "notes": [], "meta": {}, "records": []}',
+        '{"models": ["a"], "metrics": ["logme"], "notes": [], "meta": {}, "records": 3}',
+    ],
+)
+def test_a_file_that_is_no_ranking_is_named(form: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "other"
+    path.write_text(text)
+    for given in (path, tmp_path / "missing"):
+        with pytest.raises(jaxte.InputError, match=str(given)):
+            getattr(jaxte.Ranking, f"from_{form}")(given)
+
+
+def test_rankings_that_differ_are_not_equal() -> None:
+    one = odd()
+    changed = dict(one._scores) | {("a,b", "logme"): 9.0}
+    other = dataclasses.replace(one, _scores=changed)
+    assert one == odd("float64")  # how it was computed is not what was found
+    assert one != other
+    assert one != dataclasses.replace(one, models=tuple(reversed(ODD)))
+    assert one != "ranking"
+
+
+def test_a_score_that_does_not_count_is_nan() -> None:
+    assert math.isnan(odd().score("", "face"))
+
+
+# --- ties -----------------------------------------------------------------------------------------
+
+
+def scored(scores: Mapping[str, float], precision: str, metric: str = "sfda") -> jaxte.Ranking:
+    pairs = {(name, metric): score for name, score in scores.items()}
+    return jaxte.Ranking(
+        tuple(scores),
+        (metric,),
+        tuple(notes(get_metric(metric), {}, scores, 3, precision)),
+        {"precision": precision},
+        pairs,
+        dict.fromkeys(pairs, "ok"),
+    )
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 3e4])
+@pytest.mark.parametrize(("precision", "gap"), [("float64", 1e-9), ("float32", 1e-6)])
+def test_ranks_notes_and_stars_agree_on_what_a_tie_is(
+    size: float, precision: str, gap: float
+) -> None:
+    step = gap * max(1, size)
+    for factor, tied in ((0.5, 2), (2.0, 1)):
+        found = scored({"b": size - factor * step, "low": -size, "a": size}, precision)
+        ranks = {record["model"]: record["rank"] for record in found.to_records()}
+        assert ranks == {"b": 1 if tied == 2 else 2, "low": 3, "a": 1}
+        assert [found.place(name, "sfda") for name in ("a", "b")] == [ranks["a"], ranks["b"]]
+        assert repr(found).count("*") == tied
+        assert any("2 of 3 models tie" in note and "(b, a)" in note for note in found.notes) == (
+            tied == 2
+        )
+
+
+def test_ties_do_not_add_up() -> None:
+    """Each model ties with the best of its group, not with the one before it."""
+    steps = {f"{i}": 1 - i * 0.7e-9 for i in range(4)}
+    found = scored(steps, "float64")
+    assert [found.place(name, "sfda") for name in steps] == [1, 1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("scores", "ceiling"),
+    [
+        ({"a": 1.0, "b": 1.0, "c": 0.3}, True),
+        ({"a": 1 - 1e-12, "b": 1.0, "c": 0.3}, True),
+        ({"a": 0.7, "b": 0.7, "c": 0.3}, False),
+        ({"a": 1.0, "b": 0.7}, False),
+        ({"a": 1.0}, False),
+    ],
+)
+def test_sfda_saturates_only_at_its_ceiling(scores: dict[str, float], ceiling: bool) -> None:
+    found = scored(scores, "float64")
+    assert any("saturates" in note for note in found.notes) == ceiling
+    assert any("ceiling" in note for note in found.notes) == ceiling
+
+
+def test_a_metric_without_a_ceiling_does_not_reach_it() -> None:
+    parts = {name: {"bounded": 0.0, "unconverged": 0.0} for name in ("a", "b")}
+    said = notes(get_metric("logme"), parts, {"a": 1e9, "b": 1e9}, 3, "float64")
+    assert len(said) == 1
+    assert "ceiling" not in said[0]
+
+
+def test_names_in_notes_and_reports_come_in_the_order_given() -> None:
+    """Not in that in which threads were ready: the large ones come last there."""
+    rng = np.random.default_rng(0)
+    widths = {"z": 60, "y": 6, "x": 50, "w": 5, "v": 45, "u": 90, "t": 7}
+    x = {name: rng.normal(size=(N, d)) for name, d in widths.items()}
+    found = jaxte.rank(x, Y, metrics=("logme", "sfda"))
+    for note in found.notes:
+        listed = [name for name in re.findall(r"\b[t-z]\b", note) if name in widths]
+        assert listed == sorted(listed, key=list(widths).index), note
+    assert any("z, x, v, u" in note for note in found.notes)

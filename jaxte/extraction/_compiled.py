@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from types import MethodType
 from typing import Any
 
+from jaxte._programs import when_forgetting
+
 __all__ = ["kept"]
 
 _BY_IDENTITY: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 _BY_VALUE: OrderedDict[Any, dict[Hashable, Any]] = OrderedDict()
 _MOST = 16  # architectures that are remembered
+_LOCK = threading.RLock()
+
+
+def _forget() -> None:
+    with _LOCK:
+        _BY_IDENTITY.clear()
+        _BY_VALUE.clear()
+
+
+when_forgetting(_forget)
 
 
 def kept(
@@ -24,21 +37,22 @@ def kept(
 
     Functions that are equal by value, as those of two models of one architecture, share it.
     """
-    try:
-        if _is_value(apply):
-            found = _BY_VALUE.setdefault(apply, {})
-            _BY_VALUE.move_to_end(apply)
-            while len(_BY_VALUE) > _MOST:
-                _BY_VALUE.popitem(last=False)
-            refer: Callable[[], Any] = lambda: apply  # noqa: E731
-        else:
-            found = _BY_IDENTITY.setdefault(apply, {})
-            refer = weakref.ref(apply)
-    except TypeError:  # it cannot be hashed or referred to weakly
-        found, refer = {}, lambda: apply
-    if key not in found:
-        found[key] = make(refer)
-    return found[key]
+    with _LOCK:
+        try:
+            if _is_value(apply):
+                found = _BY_VALUE.setdefault(apply, {})
+                _BY_VALUE.move_to_end(apply)
+                while len(_BY_VALUE) > _MOST:
+                    _BY_VALUE.popitem(last=False)
+                refer: Callable[[], Any] = lambda: apply  # noqa: E731
+            else:
+                found = _BY_IDENTITY.setdefault(apply, {})
+                refer = weakref.ref(apply)
+        except TypeError:  # it cannot be hashed or referred to weakly
+            found, refer = {}, lambda: apply
+        if key not in found:
+            found[key] = make(refer)
+        return found[key]
 
 
 def _is_value(apply: Any) -> bool:

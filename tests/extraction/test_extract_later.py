@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import jaxte
+from jaxte._programs import forget
 from jaxte.extraction._compiled import _BY_VALUE, kept
 from jaxte.extraction._later import Later
 from jaxte.extraction.models import Model
@@ -120,6 +122,21 @@ def test_equal_functions_share_what_was_made_of_them_and_few_are_kept() -> None:
     assert len(_BY_VALUE) <= 16
     kept(Scaled(1.0), "test", make)
     assert made[-1] == 1.0  # made again
+
+
+def test_threads_share_what_was_made_while_others_forget_it() -> None:
+    def make(refer: Callable[[], Any]) -> float:
+        return float(refer().factor)
+
+    def look(number: int) -> None:
+        if number % 7 == 0:
+            forget()
+        factor = float(number % 40)
+        assert kept(Scaled(factor), "threads", make) == factor
+
+    with ThreadPoolExecutor(8) as threads:
+        for _ in threads.map(look, range(4000)):
+            pass
 
 
 def test_a_function_that_closes_over_its_weights_is_let_go() -> None:

@@ -1,0 +1,166 @@
+"""What one model raises, wherever it is computed, is its status; the others have their scores."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import _programs, pool, streaming
+from jaxte._programs import Program
+
+Y = np.arange(48) % 4
+POOL = {
+    f"m{d}": np.random.default_rng(d).normal(size=(48, d)) + np.eye(4, d)[Y] for d in (4, 5, 20, 40)
+}
+BAD = "m5"
+
+
+def exhausted() -> Exception:
+    return jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore")
+
+
+ERRORS: dict[str, tuple[Callable[[], BaseException], str]] = {
+    "memory": (MemoryError, "MemoryError (memory is short: give a smaller memory_limit)"),
+    "device": (exhausted, "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."),
+    "value": (lambda: ValueError("odd"), "ValueError: odd"),
+    "assertion": (AssertionError, "AssertionError"),
+    "own": (lambda: type("OwnError", (Exception,), {})("why"), "OwnError: why"),
+    "input": (lambda: jaxte.InputError("do this"), "do this"),
+}
+
+
+def in_memory(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
+    run = pool._run
+
+    def fail(task: Any, members: Any, *given: Any, **options: Any) -> Any:
+        if any(member.name == BAD for member in members):
+            raise error
+        return run(task, members, *given, **options)
+
+    patch.setattr(pool, "_run", fail)
+    return jaxte.rank(POOL, Y, metrics="face")
+
+
+def stacked(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
+    patch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
+    return in_memory(error, patch)
+
+
+def on_a_mesh(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
+    rank = jaxte.rank
+    mesh = jax.make_mesh((1,), ("models",))
+    patch.setattr(jaxte, "rank", lambda *given, **options: rank(*given, mesh=mesh, **options))
+    return in_memory(error, patch)
+
+
+def streamed(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
+    score = streaming.score
+
+    def fail(stream: Any, *given: Any, **options: Any) -> Any:
+        if stream.name == BAD:
+            raise error
+        return score(stream, *given, **options)
+
+    patch.setattr(streaming, "score", fail)
+    return jaxte.rank({name: [x[:30], x[30:]] for name, x in POOL.items()}, Y, metrics="face")
+
+
+ROUTES = {"in memory": in_memory, "stacked": stacked, "mesh": on_a_mesh, "streamed": streamed}
+
+
+@pytest.fixture(scope="module")
+def expected() -> jaxte.Ranking:
+    return jaxte.rank(POOL, Y, metrics="face")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_of_one_model_is_its_status(
+    kind: str, route: str, expected: jaxte.Ranking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, said = ERRORS[kind]
+    found = ROUTES[route](make(), monkeypatch)
+    status = found.status(BAD, "face")
+    assert said in status
+    assert "\n" not in status
+    assert math.isnan(found.score(BAD, "face"))
+    for name in POOL:
+        if name != BAD:
+            assert found.score(name, "face") == pytest.approx(expected.score(name, "face"))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_is_no_error_stops_all(
+    error: type[BaseException], route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(error):
+        ROUTES[route](error(), monkeypatch)
+
+
+@pytest.fixture
+def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As where the compiler runs out of memory."""
+    _programs.forget()
+    lowered = Program.lowered
+
+    def fail(self: Program, *like: Any) -> Any:
+        if any(np.shape(leaf)[-1:] == (24,) for leaf in jax.tree.leaves(like)):
+            raise exhausted()
+        return lowered(self, *like)
+
+    monkeypatch.setattr(Program, "lowered", fail)
+    yield
+    _programs.forget()
+
+
+@pytest.mark.usefixtures("one_shape_does_not_compile")
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_shape_that_does_not_compile(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "platform_of", lambda *_, **__: platform)
+    monkeypatch.setattr(pool, "_COMPILATION", 0)
+    found = jaxte.rank(POOL, Y, metrics="face")
+    assert "RESOURCE_EXHAUSTED" in found.status("m20", "face")
+    assert sorted(found.order("face")) == ["m4", "m40", "m5"]
+
+
+def test_where_no_model_is_left_the_reason_is_given_once() -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("no such thing")
+
+    with pytest.raises(jaxte.InputError, match="no such thing") as caught:
+        jaxte.rank(POOL, Y, metrics="face", perturb=fail)
+    assert str(caught.value).count("no such thing") == 1
+    assert all(name in str(caught.value) for name in POOL)
+
+
+@pytest.mark.parametrize("limit", [1, 10**5, 1 << 40, math.nan, math.inf])
+def test_models_side_by_side_stay_below_the_memory_limit(
+    limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is larger runs alone, and no limit is waited for, not even one that is none."""
+    monkeypatch.setattr(pool, "cores", lambda: 4)
+    monkeypatch.setattr(pool, "_COMPILATION", 0)
+    metrics = (jaxte.metrics.get_metric("face"),)
+    given = [pool.Candidate(name, x, Y, None) for name, x in POOL.items()] * 6
+    under_way: list[int] = []
+    most: list[int] = []
+    run = pool._run
+
+    def counted(task: Any, members: Any, bucket: pool.Bucket, *rest: Any, **options: Any) -> Any:
+        under_way.append(pool._bytes(bucket))
+        most.append(sum(under_way) if len(under_way) > 1 else 0)
+        try:
+            return run(task, members, bucket, *rest, **options)
+        finally:
+            under_way.remove(pool._bytes(bucket))
+
+    monkeypatch.setattr(pool, "_run", counted)
+    task = pool.Task(metrics, {}, 4, None)
+    found = list(pool.score(task, given, memory_limit=limit))  # type: ignore[arg-type]
+    assert len(found) == len(given)
+    assert math.isnan(limit) or max(most) <= limit
