@@ -30,9 +30,7 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
         )
         for one in outcomes
     ]
-    notes = [
-        f"{one.name}: {text}" for one in outcomes for text in (one.reason, *one.notes) if text
-    ]
+    notes = [f"{one.name}: {text}" for one in outcomes for text in (one.reason, *one.notes) if text]
     return _table(("model", "status", "rows", "width", "seconds", "size"), rows, notes)
 
 

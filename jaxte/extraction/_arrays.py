@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.extraction.pooling import Positions
 
@@ -20,11 +19,39 @@ MASK = "attention_mask"
 STARTS = "word_starts"  # [b, W] the first token of each word, -1 for a word that was cut off
 
 # The many names of one argument: whether something is learnt or dropped, or whether it is not.
-_TRAINING = ("train", "training", "is_train", "is_training", "train_mode", "training_mode")
-_TRAINING += ("enable_dropout", "use_dropout", "update_stats", "update_batch_stats")
-_INFERENCE = ("deterministic", "use_running_average", "use_running_stats", "inference")
-_INFERENCE += ("is_inference", "inference_mode", "eval", "is_eval", "eval_mode", "evaluate")
-_INFERENCE += ("evaluation", "test", "is_test", "test_mode", "testing")
+_TRAINING = frozenset(
+    [
+        "train",
+        "training",
+        "is_train",
+        "is_training",
+        "train_mode",
+        "training_mode",
+        "enable_dropout",
+        "use_dropout",
+        "update_stats",
+        "update_batch_stats",
+    ]
+)
+_INFERENCE = frozenset(
+    [
+        "deterministic",
+        "use_running_average",
+        "use_running_stats",
+        "inference",
+        "is_inference",
+        "inference_mode",
+        "eval",
+        "is_eval",
+        "eval_mode",
+        "evaluate",
+        "evaluation",
+        "test",
+        "is_test",
+        "test_mode",
+        "testing",
+    ]
+)
 _MODES = ("train", "training")  # of an argument that is a text, whatever its name
 
 
@@ -91,12 +118,11 @@ def flags(function: Callable[..., Any]) -> dict[str, Any]:
     for name, one in known.items():
         if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
             continue
-        if isinstance(one.default, str):
-            if one.default in _MODES:
-                found[name] = "eval"
-        elif isinstance(one.default, bool | None) or one.default is one.empty:
-            if name in (*_TRAINING, *_INFERENCE):
-                found[name] = name in _INFERENCE
+        if isinstance(one.default, str) and one.default in _MODES:
+            found[name] = "eval"
+        either = isinstance(one.default, bool | None) or one.default is one.empty
+        if either and name in _TRAINING | _INFERENCE:
+            found[name] = name in _INFERENCE
     return found
 
 

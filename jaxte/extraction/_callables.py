@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,16 @@ import jax
 from jaxte._inputs import InputError
 from jaxte.extraction._arrays import cast, flags, positions, wide
 from jaxte.extraction._model import Model, Request, qualified
-from jaxte.extraction._outputs import LOGITS, OUTPUT, channels_last, is_first, named_parts, only
-from jaxte.extraction._outputs import pick, split
+from jaxte.extraction._outputs import (
+    LOGITS,
+    OUTPUT,
+    channels_last,
+    is_first,
+    named_parts,
+    only,
+    pick,
+    split,
+)
 from jaxte.extraction.pooling import Pool, features
 
 __all__ = ["evaluated", "from_callable"]
@@ -50,9 +59,8 @@ class _Apply:
     layout: str | None
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
-        given = (cast(inputs, self.compute_dtype),)
-        if params is not None:
-            given = (cast(params, self.compute_dtype), *given)
+        arguments = (inputs,) if params is None else (params, inputs)
+        given = cast(arguments, self.compute_dtype)
         found = self._named(evaluated(self.function, *given))
         first = self.layout == "NCHW" or (
             self.layout is None and any(is_first(found[name]) for name in self.layers)
@@ -85,7 +93,9 @@ class _Apply:
                 )
             elif name not in found:
                 known = ", ".join(map(repr, named or ())) or "nothing"
-                shapes = ", ".join(f"{n} {tuple(getattr(x, 'shape', ()))}" for n, x in found.items())
+                shapes = ", ".join(
+                    f"{n} {tuple(getattr(x, 'shape', ()))}" for n, x in found.items()
+                )
                 raise InputError(
                     f"{source} returns a {type(output).__name__} with {known}, not {name!r}: say "
                     f"which of them are wanted (layers=...); their shapes are {shapes}"
@@ -105,5 +115,5 @@ def evaluated(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in inference mode, if it has an argument for that."""
     mode = flags(function)
     if mode and isinstance(function, _JITTED):  # to which Python's own True and False are arrays
-        function = function.__wrapped__
+        function = inspect.unwrap(function)
     return function(*arguments, **mode)

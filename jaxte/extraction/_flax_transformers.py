@@ -75,7 +75,11 @@ def from_flax_transformers(given: Any, request: Request) -> Model:
             f"{type(given).__name__} computes in {own} itself: load it with "
             f"dtype=jnp.{request.compute_dtype}"
         )
-    prepare = beside(given, request, given.main_input_name) if request.prepare is None else request.prepare
+    prepare = (
+        beside(given, request, given.main_input_name)
+        if request.prepare is None
+        else request.prepare
+    )
     request = request._replace(prepare=channels_first(prepare))
     texts = given.main_input_name == "input_ids"
     layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))

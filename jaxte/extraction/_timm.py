@@ -9,8 +9,8 @@ from typing import Any
 
 from jaxte._inputs import InputError
 from jaxte._optional import require
-from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction._model import Model, Request
+from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction._torch import Passed, Runner, model_of, watched
 from jaxte.extraction.preprocess import FILTERS, Images, channels_first
 

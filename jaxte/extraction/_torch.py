@@ -18,8 +18,15 @@ from jaxte.extraction._arrays import called, host, positions
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import of_type, unknown
 from jaxte.extraction._model import Model, Request, qualified
-from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE
-from jaxte.extraction._outputs import channels_last, layers_of, of_head, split
+from jaxte.extraction._outputs import (
+    LOGITS,
+    NAMED,
+    PENULTIMATE,
+    channels_last,
+    layers_of,
+    of_head,
+    split,
+)
 from jaxte.extraction.pooling import Positions, features
 from jaxte.extraction.preprocess import channels_first
 

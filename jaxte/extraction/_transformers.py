@@ -13,8 +13,16 @@ import numpy as np
 from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.extraction._arrays import MASK, STARTS
-from jaxte.extraction._checkpoints import LAST_STATE, STATE, Either, beside, loaded, output_of
-from jaxte.extraction._checkpoints import source, state
+from jaxte.extraction._checkpoints import (
+    LAST_STATE,
+    STATE,
+    Either,
+    beside,
+    loaded,
+    output_of,
+    source,
+    state,
+)
 from jaxte.extraction._model import Model, Request
 from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split
 from jaxte.extraction._torch import Runner, model_of, watched

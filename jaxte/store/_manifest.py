@@ -140,7 +140,16 @@ class Manifest:
             ],
         }
         order = ("state", "model", "data", "settings", "dtype", "layers", "labels", "logits")
-        order += ("rows", "examples", "batches", "skipped", "digest", "versions", "shard_rows", "shards")
+        order += (
+            "rows",
+            "examples",
+            "batches",
+            "skipped",
+            "digest",
+            "versions",
+            "shard_rows",
+            "shards",
+        )
         content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION}
         for name in order:
             content[name] = extra[name] if name in extra else getattr(self, name)

@@ -281,9 +281,12 @@ def test_damaged_examples_are_listed_and_left_out(run: Run, folder: Path, tmp_pa
 
 @pytest.mark.usefixtures("models")
 def test_layouts(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "own_models.py").write_text(MODULE + """
+    (tmp_path / "own_models.py").write_text(
+        MODULE
+        + """
 def maps(images): return np.asarray(images) / 255
-""")
+"""
+    )
     failed = run(*BASE, "python:own_models:maps", "--out", tmp_path / "s")
     assert "say layout='NHWC'" in failed.stderr
     done = run(*BASE, "python:own_models:maps", "--out", tmp_path / "s", "--layout", "NHWC")

@@ -53,7 +53,7 @@ KINDS: dict[str, tuple[Any, str, dict[str, Any], np.ndarray]] = {
         COLOUR,
         "PNG",
         {"transparency": tuple(int(one) for one in RGB[2, 2])},
-        np.where((RGB == RGB[2, 2]).all(2)[..., None], 255, RGB),
+        np.where((RGB[2, 2] == RGB).all(2)[..., None], 255, RGB),
     ),
     "RGBA": (RGBA, "PNG", {}, on_white(RGB, ALPHA)),
     "LA": (RGBA.convert("LA"), "PNG", {}, on_white(rgb(GREY), ALPHA)),
@@ -138,12 +138,18 @@ def test_the_same_pixels(door: str, kind: str, prepared: bool, tmp_path: Path) -
 def test_floats_have_no_range_that_is_known(door: str, prepared: bool, tmp_path: Path) -> None:
     floats = Image.fromarray(R.random((4, 5)).astype(np.float32))
     ready = Images(size=(4, 5)) if prepared else None
-    with pytest.raises(InputError, match="dtype float32: give images as uint8 from 0 to 255"):
+
+    def run() -> None:
         given = DOORS[door](content(floats, "TIFF", {}), tmp_path)
         jaxte.extract(lambda x: x.reshape(len(x), -1), given, prepare=ready)
 
+    with pytest.raises(InputError, match="dtype float32: give images as uint8 from 0 to 255"):
+        run()
 
-@pytest.mark.parametrize("door", ["folder", "paths", "Hugging Face", "dicts", "batches", "as_dataset"])
+
+@pytest.mark.parametrize(
+    "door", ["folder", "paths", "Hugging Face", "dicts", "batches", "as_dataset"]
+)
 def test_a_damaged_image_is_named(door: str, tmp_path: Path) -> None:
     noise = Image.fromarray(R.integers(0, 256, (40, 50, 3)).astype(np.uint8))
     file = content(noise, "PNG", {})[:3000]

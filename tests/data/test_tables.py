@@ -282,7 +282,7 @@ def test_faults_of_a_csv_are_named(fault: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "rows"),
     [
-        (b'text,label\n"a, ""b""\nc",0\nd,1\n', [("a, \"b\"\nc", 0), ("d", 1)]),
+        (b'text,label\n"a, ""b""\nc",0\nd,1\n', [('a, "b"\nc', 0), ("d", 1)]),
         (b'text,label\n5" disk,0\nd,1\n', [('5" disk', 0), ("d", 1)]),
         (b"text,label,z,z\na,0,1,2\nb,1,1,2\n", [("a", 0), ("b", 1)]),
         (b"text,label\n007,0\n1.50,1\n", [("007", 0), ("1.50", 1)]),

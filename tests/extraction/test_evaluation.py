@@ -57,7 +57,7 @@ def torch_net(layer: str) -> Any:
     torch = pytest.importorskip("torch")
     module: Any = torch.nn.Module
 
-    class Net(module):  # type: ignore[misc]
+    class Net(module):
         def __init__(self) -> None:
             super().__init__()
             self.norm, self.head = torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 4)
@@ -132,7 +132,9 @@ def test_batch_normalisation_without_running_statistics() -> None:
     torch = pytest.importorskip("torch")
     norm = torch.nn.BatchNorm1d(6, track_running_stats=False)
     with pytest.raises(InputError, match="were training"):
-        jaxte.extract(torch.nn.Sequential(norm, torch.nn.Linear(6, 4)), [(X + np.arange(12)[:, None], Y)])
+        jaxte.extract(
+            torch.nn.Sequential(norm, torch.nn.Linear(6, 4)), [(X + np.arange(12)[:, None], Y)]
+        )
 
 
 KNOWN = ["train", "training", "is_train", "is_training", "deterministic", "inference", "mode"]
@@ -165,7 +167,7 @@ def test_known_flags_are_set(door: str, flag: str, streamed: bool) -> None:
         model = type("Net", (pytest.importorskip("torch").nn.Module,), {"forward": call})()
     if streamed:
         state = jaxte.stream(model, [(X, Y)], num_classes=3, **options)
-        means = np.stack([(X @ W)[Y == label].mean(axis=0) for label in range(3)])
+        means = np.stack([(X @ W)[label == Y].mean(axis=0) for label in range(3)])
         np.testing.assert_allclose(state.means + state.origin[None], means, rtol=1e-4, atol=1e-5)
         return
     found = np.asarray(jaxte.extract(model, [(X, Y)], **options))

@@ -147,7 +147,9 @@ def test_the_tower_that_fits_the_data(kind: str, about: str) -> None:
     with torch.no_grad():
         if about == "texts":
             tokens = (torch.from_numpy(one).long() for one in (IDS, MASK))
-            states = net.text_model(**dict(zip(("input_ids", "attention_mask"), tokens, strict=True)))
+            states = net.text_model(
+                **dict(zip(("input_ids", "attention_mask"), tokens, strict=True))
+            )
             expected = pooled(states.last_hidden_state)
         else:
             states = net.vision_model(pixel_values=torch.from_numpy(pixels)).last_hidden_state
