@@ -110,12 +110,8 @@ def flags(function: Callable[..., Any]) -> dict[str, Any]:
         >>> flags(lambda x, is_train=True, deterministic=False, mode="train", test="abc": x)
         {'is_train': False, 'deterministic': True, 'mode': 'eval'}
     """
-    try:
-        known = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # built in
-        return {}
     found: dict[str, Any] = {}
-    for name, one in known.items():
+    for name, one in _parameters(function).items():
         if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
             continue
         if isinstance(one.default, str) and one.default in _MODES:
@@ -126,6 +122,14 @@ def flags(function: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a function; none of one that does not tell, as one that is built in."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
 def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any) -> Any:
     """The model's output in inference mode: names of inputs go to the arguments of these names.
 
@@ -134,12 +138,11 @@ def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any
         signature: whose arguments tell what it takes.
         inputs: an array, a tuple of arguments, or a mapping from their names.
     """
-    known = inspect.signature(signature).parameters
-    mode = flags(signature)
+    known, mode = _parameters(signature), flags(signature)
     if isinstance(inputs, Mapping):
         inputs = {name: value for name, value in inputs.items() if name != STARTS}
         mode = {name: value for name, value in mode.items() if name not in inputs}
-        anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        anything = not known or any(p.kind is p.VAR_KEYWORD for p in known.values())
         if anything or set(inputs) <= set(known):
             return model(**inputs, **mode)
         if MASK in inputs and set(inputs) - {MASK, "token_type_ids"} <= set(known):
