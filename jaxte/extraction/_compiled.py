@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -12,6 +13,7 @@ __all__ = ["kept"]
 
 _BY_IDENTITY: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 _BY_VALUE: OrderedDict[Any, dict[Hashable, Any]] = OrderedDict()
+_LOCK = threading.RLock()  # threads share both
 _MOST = 16  # architectures that are remembered
 
 
@@ -24,6 +26,15 @@ def kept(
 
     Functions that are equal by value, as those of two models of one architecture, share it.
     """
+    with _LOCK:
+        return _kept(apply, key, make)
+
+
+def _kept(
+    apply: Callable[..., Any],
+    key: Hashable,
+    make: Callable[[Callable[[], Callable[..., Any]]], Any],
+) -> Any:
     try:
         if _is_value(apply):
             found = _BY_VALUE.setdefault(apply, {})

@@ -47,11 +47,11 @@ def is_half(*trees: Any) -> bool:
     return any(name.startswith(("float16", "bfloat16", "float8")) for name in names)
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], half: bool) -> None:
+def compare(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], half: bool) -> None:
     """Hold the features of the same examples in two passes against each other.
 
     Args:
-        first: layer -> features [b, ...].
+        first: layer -> features [b, ...]; of texts the widths of the two may differ.
         second: of the same examples in the same order.
         half: whether they were computed in 16 bits.
 
@@ -60,7 +60,9 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], half: bool) -> 
     """
     tolerance, least = _TOLERANCE[half]
     for layer, one in first.items():
-        a, b = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (one, second[layer]))
+        other = second[layer]
+        common = tuple(slice(min(sizes)) for sizes in zip(one.shape, other.shape, strict=True))
+        a, b = (x[common].reshape(len(x), -1) for x in (one, other))
         finite = np.isfinite(a) & np.isfinite(b)  # what is not finite is refused by its row
         a, b = (np.where(finite, x, 0) for x in (a, b))
         spread = a - a.mean(axis=0) if len(a) > 1 else a

@@ -331,7 +331,14 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
     if form == "layers":
         return function(params, inputs)
     given = (inputs,) if form == "inputs" else (params, inputs)
-    out = evaluated(function, *given)
+    try:
+        out = evaluated(function, *given)
+    except jax.errors.JAXTypeError as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(
+            f"apply_fn cannot be traced by JAX ({type(error).__name__}: {first}): make it of "
+            "jax.numpy, or give jaxte.extraction.as_model(apply_fn)"
+        ) from error
     if not hasattr(out, "shape"):
         raise refused(out, "", OUTPUT, "apply_fn")
     return {"features": only(out, where="apply_fn")}
