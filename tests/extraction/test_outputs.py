@@ -160,7 +160,11 @@ def test_arrays_that_would_lose_something(array: Any, said: str) -> None:
 
 def test_models_made_by_hand_are_looked_at_too() -> None:
     for returned in (lambda x: (x, x), lambda x: list(x)):
-        model = Model("own", lambda _, x, given=returned: {"last": given(x)}, ("last",))
+
+        def apply(params: Any, x: Any, returned: Any = returned) -> dict[str, Any]:
+            return {"last": returned(x)}
+
+        model = Model("own", apply, ("last",))
         with pytest.raises(
             InputError, match=r"own: layer 'last' returns a (tuple|list) of \d array"
         ):
