@@ -29,8 +29,17 @@ __all__ += ["damaged", "plans", "read_data", "reason_of", "size_of", "work"]
 
 FAILED = "failed"
 _NAMED = re.compile(r"([\w.+-]+)=((?:zoo|hf|timm|python):.*)")
-_KEYS = ("name", "source", "layers", "pool", "level", "prepare", "compute_dtype", "max_length")
-_KEYS += ("layout",)
+_KEYS = [
+    "name",
+    "source",
+    "layers",
+    "pool",
+    "level",
+    "layout",
+    "prepare",
+    "compute_dtype",
+    "max_length",
+]
 
 
 class Job(NamedTuple):

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,8 @@ def table_file(
         names = content.column_names
         if kind == "csv" and any(map(pyarrow.types.is_binary, content.schema.types)):
             raise pyarrow.ArrowInvalid("texts are not UTF-8")
-        if kind == "csv" and _doubtful(path, len(content)):
-            if fault := _ragged(_decoded(path, encoding or "utf-8-sig"), path):
-                raise InputError(fault)
+        if kind == "csv" and (fault := _open_quote(path, encoding, len(content))):
+            raise InputError(fault)
         if kind == "csv" and (texts := _meant_as_texts(content, columns, name)):
             if not isinstance(source, Path):
                 source.seek(0)
@@ -78,8 +77,10 @@ def table(given: Any, columns: Columns, known: Known) -> Records:
             series = given.iloc[:, place]
             try:
                 arrays.append(pyarrow.Array.from_pandas(series))
+                if pyarrow.types.is_binary(arrays[-1].type) and (fault := _mixed(name, series)):
+                    faults[name] = fault  # texts among bytes
             except (pyarrow.ArrowException, TypeError, ValueError) as error:
-                faults[name] = _mixed(name, series.tolist()) or f"column {name!r}: {error}"
+                faults[name] = _mixed(name, series) or f"column {name!r}: {error}"
                 arrays.append(pyarrow.nulls(len(series)))
         given = pyarrow.table(arrays, names)
     faults |= _twice(given.column_names)
@@ -159,10 +160,16 @@ def _decoded(path: Path, encoding: str) -> str:
         raise InputError(f"{path} is not {encoding} ({error}): give encoding=") from error
 
 
-def _doubtful(path: Path, rows: int) -> bool:
-    """Whether a quote may lack its end: there is an odd number, or a cell of several lines."""
+def _open_quote(path: Path, encoding: str | None, rows: int) -> str | None:
+    """The fault of a quote without an end, which takes the rows behind it into its cell.
+
+    It is looked for where there is an odd number of them, or a cell of several lines.
+    """
     content = path.read_bytes()
-    return content.count(b'"') % 2 == 1 or (b'"' in content and content.count(b"\n") > rows + 1)
+    several = b'"' in content and content.count(b"\n") > rows + 1
+    if not several and content.count(b'"') % 2 == 0:
+        return None
+    return _ragged(_decoded(path, encoding or "utf-8-sig"), path)
 
 
 def _meant_as_texts(content: Any, columns: Columns, name: str) -> tuple[str, ...]:
@@ -182,7 +189,7 @@ def _twice(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _mixed(name: str, values: Sequence[Any]) -> str | None:
+def _mixed(name: str, values: Iterable[Any]) -> str | None:
     """The fault of a column whose values are of different kinds."""
     first: Any = None
     for row, value in enumerate(values):
@@ -190,10 +197,10 @@ def _mixed(name: str, values: Sequence[Any]) -> str | None:
             continue
         first = value if first is None else first
         if type(value) is not type(first):
-            kinds = (type(one).__name__ for one in (value, first))
+            kinds = " among values of type ".join(type(one).__name__ for one in (value, first))
             return (
-                f"column {name!r}, row {row}: {value!r} is of type {' among values of type '.join(kinds)}"
-                ": convert the column to one type"
+                f"column {name!r}, row {row}: {value!r} is of type {kinds}: convert the column to "
+                "one type"
             )
     return None
 

@@ -19,11 +19,39 @@ MASK = "attention_mask"
 STARTS = "word_starts"  # [b, W] the first token of each word, -1 for a word that was cut off
 
 # The many names of one argument: whether something is learnt or dropped, or whether it is not.
-_TRAINING = ("train", "training", "is_train", "is_training", "train_mode", "training_mode")
-_TRAINING += ("enable_dropout", "use_dropout", "update_stats", "update_batch_stats")
-_INFERENCE = ("deterministic", "use_running_average", "use_running_stats", "inference")
-_INFERENCE += ("is_inference", "inference_mode", "eval", "is_eval", "eval_mode", "evaluate")
-_INFERENCE += ("evaluation", "test", "is_test", "test_mode", "testing")
+_TRAINING = frozenset(
+    [
+        "train",
+        "training",
+        "is_train",
+        "is_training",
+        "train_mode",
+        "training_mode",
+        "enable_dropout",
+        "use_dropout",
+        "update_stats",
+        "update_batch_stats",
+    ]
+)
+_INFERENCE = frozenset(
+    [
+        "deterministic",
+        "use_running_average",
+        "use_running_stats",
+        "inference",
+        "is_inference",
+        "inference_mode",
+        "eval",
+        "is_eval",
+        "eval_mode",
+        "evaluate",
+        "evaluation",
+        "test",
+        "is_test",
+        "test_mode",
+        "testing",
+    ]
+)
 _MODES = ("train", "training")  # of an argument that is a text, whatever its name
 
 
@@ -82,21 +110,24 @@ def flags(function: Callable[..., Any]) -> dict[str, Any]:
         >>> flags(lambda x, is_train=True, deterministic=False, mode="train", test="abc": x)
         {'is_train': False, 'deterministic': True, 'mode': 'eval'}
     """
-    try:
-        known = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # built in
-        return {}
     found: dict[str, Any] = {}
-    for name, one in known.items():
+    for name, one in _parameters(function).items():
         if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
             continue
-        if isinstance(one.default, str):
-            if one.default in _MODES:
-                found[name] = "eval"
-        elif isinstance(one.default, bool | None) or one.default is one.empty:
-            if name in (*_TRAINING, *_INFERENCE):
-                found[name] = name in _INFERENCE
+        if isinstance(one.default, str) and one.default in _MODES:
+            found[name] = "eval"
+        either = isinstance(one.default, bool | None) or one.default is one.empty
+        if either and name in _TRAINING | _INFERENCE:
+            found[name] = name in _INFERENCE
     return found
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a function; none of one that does not tell, as one that is built in."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any) -> Any:
@@ -107,12 +138,11 @@ def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any
         signature: whose arguments tell what it takes.
         inputs: an array, a tuple of arguments, or a mapping from their names.
     """
-    known = inspect.signature(signature).parameters
-    mode = flags(signature)
+    known, mode = _parameters(signature), flags(signature)
     if isinstance(inputs, Mapping):
         inputs = {name: value for name, value in inputs.items() if name != STARTS}
         mode = {name: value for name, value in mode.items() if name not in inputs}
-        anything = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        anything = not known or any(p.kind is p.VAR_KEYWORD for p in known.values())
         if anything or set(inputs) <= set(known):
             return model(**inputs, **mode)
         if MASK in inputs and set(inputs) - {MASK, "token_type_ids"} <= set(known):

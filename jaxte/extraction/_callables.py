@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -58,9 +59,8 @@ class _Apply:
     layout: str | None
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
-        given = (cast(inputs, self.compute_dtype),)
-        if params is not None:
-            given = (cast(params, self.compute_dtype), *given)
+        arguments = (inputs,) if params is None else (params, inputs)
+        given = cast(arguments, self.compute_dtype)
         found = self._named(evaluated(self.function, *given))
         first = self.layout == "NCHW" or (
             self.layout is None and any(is_first(found[name]) for name in self.layers)
@@ -115,5 +115,5 @@ def evaluated(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in inference mode, if it has an argument for that."""
     mode = flags(function)
     if mode and isinstance(function, _JITTED):  # to which Python's own True and False are arrays
-        function = function.__wrapped__
+        function = inspect.unwrap(function)
     return function(*arguments, **mode)

@@ -16,7 +16,7 @@ __all__ = ["kept"]
 _BY_IDENTITY: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 _BY_VALUE: OrderedDict[Any, dict[Hashable, Any]] = OrderedDict()
 _MOST = 16  # architectures that are remembered
-_LOCK = threading.RLock()
+_LOCK = threading.RLock()  # threads share both
 
 
 def _forget() -> None:

@@ -19,6 +19,7 @@ from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
 from jaxte.extraction._model import described
+from jaxte.extraction._outputs import refused
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
 from jaxte.extraction.models import Model, log, tried
 
@@ -112,14 +113,17 @@ class Forward:
 
     def _check_mode(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         """Raise `InputError` if the outputs of two passes show that the model is training."""
-        layers = self.model.layers
-        rows = order(len(first[layers[0]]))
-        one, other = (
-            {name: np.asarray(x[name]).astype(np.float64) for name in layers}
-            for x in (first, second)
-        )
-        one = {name: x[rows] for name, x in one.items()}
-        compare(one, other, self.half(first))
+
+        def features(out: Mapping[str, Any]) -> dict[str, np.ndarray]:
+            arrays = {name: np.asarray(out[name], np.float64) for name in self.model.layers}
+            if VALID not in out:
+                return arrays
+            # what fills up the words of an example may depend on how many the others have
+            valid = np.asarray(out[VALID], bool)[..., None]
+            return {name: np.where(valid, x, 0) for name, x in arrays.items()}
+
+        one = {name: x[order(len(x))] for name, x in features(first).items()}
+        compare(one, features(second), self.half(first))
 
     def half(self, outputs: Any) -> bool:
         """Whether the arithmetic or the features have 16 bits."""
@@ -321,6 +325,8 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
         if name not in out:
             known = ", ".join(map(str, out))
             raise InputError(f"apply returns no layer {name!r}, but {known}")
+        if not hasattr(out[name], "shape"):
+            raise refused(out[name], "", name, f"layer {name!r}")
         shape = tuple(np.shape(out[name]))
         if len(shape) != len(axes) + 2:
             raise InputError(

@@ -45,7 +45,7 @@ class _Module(Network):
             met[path] = None
             if path in paths or (dense and is_dense(one)):
                 taken = args[0] if args else next(iter(kwargs.values()), None)
-                passed = {"given": (output,)}
+                passed: dict[str, Any] = {"given": (output,)}
                 if hasattr(taken, "shape"):
                     passed["taken"] = taken
                 for name, array in passed.items():

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jaxte._inputs import InputError
 from jaxte.extraction._batches import Batch, Prepare, checked, digest, read
+from jaxte.extraction._damaged import check_skip
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset
 
 __all__ = ["Reader", "Stored"]
+
+_HINT = (
+    "on_error='skip' (--skip-damaged) leaves out what cannot be read, Dataset.damaged() (--check) "
+    "lists it beforehand"
+)
 
 
 class Stored(Protocol):
@@ -53,8 +59,8 @@ class Reader:
         skip: bool = False,
     ) -> None:
         self.dataset = as_dataset(given)
-        if skip and self.dataset is None:
-            raise InputError("on_error='skip' needs a Dataset: an iterator ends where it fails")
+        if skip:
+            check_skip(self.dataset)
         self._skip, self.skipped = skip, dict[int, str]()
         self._given, self._prepare = given, prepare
         self._size, self._workers = size, workers
@@ -104,6 +110,23 @@ class Reader:
             yield from self._of_dataset(self._size, start, len(stored), self._workers)
             return
         yield from read(self._given, self._prepare) if self._left is None else self._left
+
+    def noted(self, stored: Sequence[Stored]) -> Iterator[Batch]:
+        """As `rest`; an error says where it failed, and what to do."""
+        batches, index = self.rest(stored), None
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except Exception as error:
+                after = "the first batch" if index is None else f"the batch after batch {index}"
+                error.add_note(f"while reading {after}")
+                if self.dataset is not None:
+                    error.add_note(_HINT)
+                raise
+            index = batch.number
+            yield batch
 
     def _of_dataset(
         self, size: int, start: int, index: int, workers: int, without: Collection[int] = ()

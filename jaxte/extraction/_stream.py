@@ -21,7 +21,8 @@ from jaxte._progress import Progress, reporter
 from jaxte.extraction._batches import Batch, Prepare, filled, read
 from jaxte.extraction._callables import evaluated
 from jaxte.extraction._compiled import kept
-from jaxte.extraction._evaluation import compare, order, reordered
+from jaxte.extraction._damaged import left_out, readable
+from jaxte.extraction._evaluation import compare_steps
 from jaxte.extraction._forward import VALID, Forward, named, picked
 from jaxte.extraction._outputs import OUTPUT, only, refused
 from jaxte.extraction._reader import Reader, as_dataset
@@ -127,7 +128,7 @@ def stream(
     if plain and all(one is None for one in asked):
         form = "inputs" if params is None else "params"
         apply = functools.partial(_outputs, apply_fn, form)
-        about = {"prepare": prepare, "card": {"kind": "callable"}}
+        about: dict[str, Any] = {"prepare": prepare, "card": {"kind": "callable"}}
         given = _Given(Model("apply_fn", apply, ("features",), params, **about), apply_fn, form)
     else:
         level = level_of(apply_fn, as_dataset(batches), level)
@@ -186,8 +187,13 @@ def streamed(
 ) -> dict[str, Moments]:
     """The moments of every layer of a model; to ``notes`` goes what a user should know."""
     model, dataset = given.model, as_dataset(batches)
+    notes = [] if notes is None else notes
     if choose("on_error", on_error, ("raise", "skip")) == "skip":
-        batches = dataset = readable(dataset, workers, progress, notes)
+        dataset, damaged = readable(dataset, workers, progress)
+        batches = dataset
+        if damaged:
+            notes.append(left_out(damaged))
+            log.warning("%s: %s", model.name, notes[-1])
     if class_counts is None and dataset is not None and dataset.task == "classification":
         class_counts = _counts(dataset, num_classes)
     if num_classes is None and class_counts is not None:
@@ -228,7 +234,7 @@ def streamed(
             rows = (inputs, places, labels, weights.astype(dtype))
             if model.traced:
                 empty = functools.partial(_empty, forward.widths, known, class_counts)
-                check = functools.partial(_check_mode, run, empty, rows, forward)
+                check = functools.partial(compare_steps, run, empty, rows, forward.half(()))
                 with named(model):
                     forward.once(inputs, given.owner, check)
             states, bad = run(states, rows=rows)
@@ -236,28 +242,10 @@ def streamed(
             before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
             report(seen, reader.total, model.name)
         _check_finite(before, model.layers)
-    if notes is not None:
-        notes += forward.notes
+    notes += forward.notes
     if not states:
         raise InputError("there are no batches: was the iterator used up before?")
     return states
-
-
-def readable(
-    dataset: Dataset | None, workers: int, progress: bool | Progress, notes: list[str] | None
-) -> Dataset:
-    """What of a data set can be read: class counts are needed before the first batch."""
-    if dataset is None:
-        raise InputError("on_error='skip' needs a Dataset: an iterator ends where it fails")
-    damaged = dataset.damaged(workers=workers, progress=progress)
-    if not damaged:
-        return dataset
-    (row, why), more = next(iter(damaged.items())), ", ..." if len(damaged) > 1 else ""
-    text = f"{len(damaged)} examples could not be read and are left out: row {row} ({why}){more}"
-    log.warning("%s: %s", dataset.name, text)
-    if notes is not None:
-        notes.append(text)
-    return dataset.without(damaged)
 
 
 def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:
@@ -294,35 +282,6 @@ def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> 
     assert chosen.counted is not None
     weights = weights[:, None] * chosen.counted
     return _Rows(chosen.labels.reshape(-1), weights.reshape(-1), chosen.places)
-
-
-def _check_mode(
-    run: Callable[..., Any],
-    empty: Callable[[], dict[str, Moments]],
-    rows: tuple[Any, Any, np.ndarray, np.ndarray],
-    forward: Forward,
-) -> None:
-    """One example alone counts, in two places beside other examples: its moments must agree."""
-    passes = ((order(forward.size)[0], rows[:3]), (0, _reordered(rows[:3], forward.size)))
-    features: list[dict[str, np.ndarray]] = []
-    for place, given in passes:
-        weights = np.zeros((forward.size, len(rows[3]) // forward.size), rows[3].dtype)
-        weights[place] = 1
-        states, _ = run(empty(), rows=(*given, weights.reshape(-1)))
-        features.append({layer: _mean(state) for layer, state in states.items()})
-    compare(*features, forward.half(()))
-
-
-def _mean(state: Moments) -> np.ndarray:
-    """Of the classes that occur, in one row."""
-    counts, means, origin = map(np.asarray, (state.counts, state.means, state.origin))
-    return ((means + origin[None]) * (counts > 0)[:, None]).reshape(1, -1)
-
-
-def _reordered(rows: Any, size: int) -> Any:
-    inputs, places, labels = rows
-    labels = labels.reshape(size, -1, *labels.shape[1:])[order(size)]
-    return (*reordered((inputs, places)), labels.reshape(-1, *labels.shape[2:]))
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> LabelCounts:
@@ -372,7 +331,14 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
     if form == "layers":
         return function(params, inputs)
     given = (inputs,) if form == "inputs" else (params, inputs)
-    out = evaluated(function, *given)
+    try:
+        out = evaluated(function, *given)
+    except jax.errors.JAXTypeError as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(
+            f"apply_fn cannot be traced by JAX ({type(error).__name__}: {first}): make it of "
+            "jax.numpy, or give jaxte.extraction.as_model(apply_fn)"
+        ) from error
     if not hasattr(out, "shape"):
         raise refused(out, "", OUTPUT, "apply_fn")
     return {"features": only(out, where="apply_fn")}

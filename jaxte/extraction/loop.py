@@ -17,6 +17,7 @@ from jaxte._inputs import InputError, choose
 from jaxte._mesh import Layout, layout_of
 from jaxte._progress import Progress, reporter
 from jaxte.extraction._batches import Batch, Prepare, digest
+from jaxte.extraction._damaged import left_out
 from jaxte.extraction._forward import Forward, Rows
 from jaxte.extraction._later import Later
 from jaxte.extraction._reader import Reader, as_dataset, facts
@@ -31,10 +32,6 @@ __all__ = ["Extraction", "extract", "extraction", "identity", "settings"]
 # How far features may be off that another device or release has computed, of the largest.
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 4e-2}
 _LEAST_TOLERANCE = 2e-3
-_HINT = (
-    "on_error='skip' (--skip-damaged) leaves out what cannot be read, Dataset.damaged() (--check) "
-    "lists it beforehand"
-)
 
 Store: TypeAlias = Writer | MemoryWriter
 
@@ -236,11 +233,7 @@ def extraction(
 def _notes(forward: Forward, store: FeatureStore) -> tuple[str, ...]:
     """What a user should know of the data."""
     skipped = store.manifest.get("skipped", {})
-    if not skipped:
-        return tuple(forward.notes)
-    (row, why), more = next(iter(skipped.items())), ", ..." if len(skipped) > 1 else ""
-    text = f"{len(skipped)} examples could not be read and are left out: row {row} ({why}){more}"
-    return (*forward.notes, text)
+    return (*forward.notes, *([left_out(skipped)] if skipped else []))
 
 
 def settings(model: Model, logits: bool, pixels: Pixels) -> dict[str, Any]:
@@ -320,7 +313,7 @@ class _Begun(NamedTuple):
 
 
 def _begun(reader: Reader, forward: Forward, targets: Targets) -> _Begun:
-    batches = _noted(reader.rest(()), reader.dataset is not None)
+    batches = reader.noted(())
     batch = next(batches, None)
     if batch is None:
         raise _nothing(reader)
@@ -354,8 +347,7 @@ def _work(
         )
         stored += batch.examples
 
-    hint = reader.dataset is not None
-    batches = _noted(reader.rest(writer.batches), hint) if begun is None else begun.others
+    batches = reader.noted(writer.batches) if begun is None else begun.others
     try:
         if begun is not None:
             rows = begun.rows
@@ -390,21 +382,3 @@ def _nothing(reader: Reader) -> InputError:
         row, why = next(iter(reader.skipped.items()))
         return InputError(f"no example can be read: row {row} ({why})")
     return InputError("there are no batches: was the iterator used up before?")
-
-
-def _noted(batches: Iterator[Batch], hint: bool) -> Iterator[Batch]:
-    """Batches, whose reader says where it failed, and what to do."""
-    index = None
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except Exception as error:
-            after = "the first batch" if index is None else f"the batch after batch {index}"
-            error.add_note(f"while reading {after}")
-            if hint:
-                error.add_note(_HINT)
-            raise
-        index = batch.number
-        yield batch

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 import jaxte
@@ -239,3 +240,57 @@ def test_a_process_of_its_own_shares_batches_between_devices(tmp_path: Path) -> 
         found[name] = np.asarray(FeatureStore.open(tmp_path / name))
     np.testing.assert_allclose(found["two"], found["one"], 1e-5, 1e-5)
     assert jax.device_count() >= 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eight images in two classes, of which the sixth is cut short."""
+    root = tmp_path / "pictures"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for number in range(4):
+            image = Image.fromarray(np.full((8, 8, 3), 20 * number + 1, np.uint8))
+            image.save(root / name / f"{number}.png")
+    file = root / "b" / "1.png"
+    file.write_bytes(file.read_bytes()[:50])
+    return root
+
+
+@pytest.mark.usefixtures("models")
+def test_damaged_examples_are_listed_and_left_out(run: Run, folder: Path, tmp_path: Path) -> None:
+    given = ("extract", "--data", f"folder:{folder}", "--model", "python:own_models:flat")
+    checked = run(*given, "--check", "--workers", "2")
+    assert checked.exit_code == 2
+    assert "b/1.png" in checked.stdout.replace("\n", "")
+    assert f"1 of 8 examples of folder:{folder} cannot be read" in " ".join(checked.stdout.split())
+    failed = run(*given, "--out", tmp_path / "s")
+    assert failed.exit_code == 2
+    assert "--skip-damaged" in failed.stderr
+    for store in (("--out", tmp_path / "s"), ("--no-store",)):
+        done = run(*given, *store, "--skip-damaged")
+        assert done.exit_code == 0, done.stderr
+        text = " ".join(done.stdout.split())
+        assert "1 examples could not be read and are left out: row 5 (" in text
+        assert "flat: preprocessing: none, values 0 to 255" in text
+    assert FeatureStore.open(tmp_path / "s").rows == 7
+    (folder / "b" / "1.png").unlink()
+    checked = run(*given, "--check")
+    assert checked.exit_code == 0
+    assert checked.stdout.startswith("All 7 examples of folder:")
+
+
+@pytest.mark.usefixtures("models")
+def test_layouts(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "own_models.py").write_text(
+        MODULE
+        + """
+def maps(images): return np.asarray(images) / 255
+"""
+    )
+    failed = run(*BASE, "python:own_models:maps", "--out", tmp_path / "s")
+    assert "say layout='NHWC'" in failed.stderr
+    done = run(*BASE, "python:own_models:maps", "--out", tmp_path / "s", "--layout", "NHWC")
+    assert done.exit_code == 0, done.stderr
+    x, _ = images()
+    found = np.asarray(FeatureStore.open(tmp_path / "s"))
+    np.testing.assert_allclose(found, x.mean(axis=(1, 2)) / 255, rtol=1e-5)

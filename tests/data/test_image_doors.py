@@ -138,9 +138,13 @@ def test_the_same_pixels(door: str, kind: str, prepared: bool, tmp_path: Path) -
 def test_floats_have_no_range_that_is_known(door: str, prepared: bool, tmp_path: Path) -> None:
     floats = Image.fromarray(R.random((4, 5)).astype(np.float32))
     ready = Images(size=(4, 5)) if prepared else None
-    with pytest.raises(InputError, match="dtype float32: give images as uint8 from 0 to 255"):
+
+    def run() -> None:
         given = DOORS[door](content(floats, "TIFF", {}), tmp_path)
         jaxte.extract(lambda x: x.reshape(len(x), -1), given, prepare=ready)
+
+    with pytest.raises(InputError, match="dtype float32: give images as uint8 from 0 to 255"):
+        run()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxte import InputError, data
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
+pd = pytest.importorskip("pandas")
 
 REVIEWS: dict[str, list[Any]] = {
     "review": ['dull, "very" dull', "bright\nand long", "1984", "", "na\u00efve"],
@@ -215,3 +216,134 @@ def test_a_row_may_be_long(tmp_path: Path) -> None:
     for ending in ("csv", "jsonl"):
         spec = write(tmp_path / f"long.{ending}", {"text": ["a", long], "label": [0, 1]})
         assert data.load(spec)[1][0] == long
+
+
+# --- what may be wrong with a table --------------------------------------------------------------
+
+TEXT = "text,label\ncafé,0\nnaïve,1\n"
+LINES = '{"text": "café", "label": 0}\n{"text": "naïve", "label": 1}\n'
+
+
+@pytest.mark.parametrize(("kind", "text"), [("csv", TEXT), ("jsonl", LINES)])
+@pytest.mark.parametrize(
+    ("encoding", "asked"),
+    [
+        ("utf-8", None),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("utf-32", None),
+        ("utf-16-le", "utf-16-le"),
+        ("latin-1", "latin-1"),
+        ("cp1252", "cp1252"),
+    ],
+)
+def test_encodings_that_are_known(
+    kind: str, text: str, encoding: str, asked: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / f"t.{kind}"
+    file.write_bytes(text.encode(encoding))
+    found = data.load(f"{kind}:{file}", encoding=asked)
+    assert list(found) == [("café", 0), ("naïve", 1)]
+    if asked:
+        assert list(data.load(f"{kind}:{file}?encoding={asked}")) == list(found)
+
+
+# content -> the file, the line and the column that the message names
+FAULTS: dict[str, tuple[bytes, str]] = {
+    "latin-1": (TEXT.encode("latin-1"), r"line 2, column 'text': byte 0xe9 is not UTF-8.*latin-1"),
+    "latin-1 behind": (
+        "a,text,label\n1,b,0\n2,é,1\n".encode("latin-1"),
+        r"line 3, column 'text': byte 0xe9",
+    ),
+    "latin-1 header": ("tëxt,label\na,0\n".encode("latin-1"), r"line 1, .*byte 0xeb"),
+    "UTF-16 without a mark": (TEXT.encode("utf-16-le"), "line 1 has NUL bytes: if it is UTF-16"),
+    "too many": (b"text,label\na,0\nb,1,2\nc,1\n", r"line 3 \(row 1\) has 3 cells for 2"),
+    "too few": (b"text,label\na,0\n\nb\nc,1\n", r"line 4 \(row 1\) has 1 cells.*none for 'label'"),
+    "open quote": (b'text,label\na,0\n"b,1\nc,0\n', r"line 3 \(row 1\): a quote"),
+    "open at the end": (b'text,label\na,0\nb,"1\n', r"line 3 \(row 1\): a quote"),
+    "swallowed": (b'label,text\n0,"a\n1,"b\n', r"line 2 \(row 0\): a quote"),
+    "label twice": (b"text,label,label\na,0,1\nb,1,1\n", "column 'label' occurs 2 times"),
+    "text twice": (b"text,text,label\na,c,0\nb,d,1\n", "column 'text' occurs 2 times"),
+    "NUL in a text": (b"text,label\na,0\nb\0c,1\n", "column 'text', row 1 has a NUL"),
+    "NUL in a label": (b"text,label\na,x\nb,x\0\n", "column 'label', row 1 has a NUL"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_a_csv_are_named(fault: str, tmp_path: Path) -> None:
+    content, said = FAULTS[fault]
+    file = tmp_path / "t.csv"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=said) as raised:
+        data.load(f"csv:{file}")
+    assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (b'text,label\n"a, ""b""\nc",0\nd,1\n', [('a, "b"\nc', 0), ("d", 1)]),
+        (b'text,label\n5" disk,0\nd,1\n', [('5" disk', 0), ("d", 1)]),
+        (b"text,label,z,z\na,0,1,2\nb,1,1,2\n", [("a", 0), ("b", 1)]),
+        (b"text,label\n007,0\n1.50,1\n", [("007", 0), ("1.50", 1)]),
+        (b"text,label\ntrue,0\nfalse,1\n", [("true", 0), ("false", 1)]),
+        (b"text,label\n2020-01-01,0\n2020-02-01,1\n", [("2020-01-01", 0), ("2020-02-01", 1)]),
+    ],
+)
+def test_what_is_no_fault(content: bytes, rows: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    assert list(data.load(f"csv:{tmp_path / 't.csv'}")) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (LINES.encode("latin-1"), "line 1: byte 0xe9 is not UTF-8"),
+        (b'{"text":"a","label":0}\n{"text":"b","label":"x"}\n', r"Column\(/label\).*in row 1"),
+        (b'{"text":"a","label":0,"label":1}\n', r"Column\(/label\) was specified twice in row 0"),
+        (b'{"text":"a","label":0}\n{"text":"b","label":\n', "in row 1"),
+    ],
+)
+def test_faults_of_json_lines_are_named(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=said) as raised:
+        data.load(f"jsonl:{tmp_path / 't.jsonl'}")
+    assert "t.jsonl" in str(raised.value)
+
+
+def test_a_column_twice_in_tables_of_every_kind(tmp_path: Path) -> None:
+    frame = pd.DataFrame([["a", 0, 1], ["b", 1, 1]], columns=["text", "label", "label"])
+    arrow = pa.table([["a", "b"], [0, 1], [1, 1]], names=["text", "label", "label"])
+    pq.write_table(arrow, tmp_path / "t.parquet")
+    for given in (frame, arrow, f"parquet:{tmp_path / 't.parquet'}"):
+        with pytest.raises(InputError, match="column 'label' occurs 2 times"):
+            data.load(given)
+    frame.columns = pd.Index(["text", "z", "z"])
+    frame["label"] = [0, 1]
+    assert list(data.load(frame)) == [("a", 0), ("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("label", ["x", 1, 2.5], "column 'label', row 1: 1 is of type int among .* str"),
+        ("label", [0, 1, "x"], "column 'label', row 2: 'x' is of type str among .* int"),
+        ("text", ["a", None, 3], "column 'text', row 2: 3 is of type int"),
+        ("text", ["a", b"b", "c"], "column 'text', row 1: b'b' is of type bytes"),
+    ],
+)
+def test_a_column_of_mixed_types(column: str, values: list[Any], said: str) -> None:
+    columns: dict[str, Any] = {"text": list("abc"), "label": [0, 1, 1]}
+    with pytest.raises(InputError, match=said):
+        data.load(pd.DataFrame({**columns, column: pd.Series(values, dtype=object)}))
+    unused = pd.DataFrame({**columns, "more": pd.Series(values, dtype=object)})
+    assert len(data.load(unused)) == 3
+
+
+def test_encodings_that_do_not_fit(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(TEXT.encode("latin-1"))
+    for encoding, said in (("klingon", "no encoding 'klingon'"), ("utf-8", "is not utf-8")):
+        with pytest.raises(InputError, match=said):
+            data.load(f"csv:{tmp_path / 't.csv'}", encoding=encoding)
+    with pytest.raises(InputError, match="encoding is for csv: and jsonl:, not zoo:"):
+        data.load("zoo:digits", encoding="latin-1")

@@ -57,7 +57,7 @@ def torch_net(layer: str) -> Any:
     torch = pytest.importorskip("torch")
     module: Any = torch.nn.Module
 
-    class Net(module):  # type: ignore[misc]
+    class Net(module):
         def __init__(self) -> None:
             super().__init__()
             self.norm, self.head = torch.nn.BatchNorm1d(6), torch.nn.Linear(6, 4)
@@ -140,9 +140,10 @@ def test_batch_normalisation_without_running_statistics() -> None:
 KNOWN = ["train", "training", "is_train", "is_training", "deterministic", "inference", "mode"]
 
 
-@pytest.mark.parametrize("flag", KNOWN)
+@pytest.mark.parametrize(
+    ("flag", "streamed"), [*((flag, False) for flag in KNOWN), ("is_train", True)]
+)
 @pytest.mark.parametrize("door", ["function", "jitted", "nnx", "linen", "torch"])
-@pytest.mark.parametrize("streamed", [False, True])
 def test_known_flags_are_set(door: str, flag: str, streamed: bool) -> None:
     """The default of each means training, so that only a flag that is set gives x @ W."""
     default = {"mode": "'train'", "deterministic": "False", "inference": "False"}.get(flag, "True")

@@ -11,7 +11,7 @@ from flax import linen, nnx
 
 import jaxte
 from jaxte import InputError
-from jaxte.extraction import as_model
+from jaxte.extraction import Model, as_model
 
 R = np.random.default_rng(0)
 X = R.normal(size=(6, 4)).astype(np.float32)
@@ -69,7 +69,7 @@ def with_linen(returns: Any) -> Any:
 def with_torch(returns: Any) -> Any:
     module: Any = pytest.importorskip("torch").nn.Module
 
-    class Net(module):  # type: ignore[misc]
+    class Net(module):
         def forward(self, x: Any) -> Any:
             return returns(x)
 
@@ -156,6 +156,19 @@ def test_what_is_no_array_of_features(door: str, returns: Any, said: str) -> Non
 def test_arrays_that_would_lose_something(array: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         jaxte.extract(lambda x: array, [(X[:2], Y[:2])])
+
+
+def test_models_made_by_hand_are_looked_at_too() -> None:
+    for returned in (lambda x: (x, x), lambda x: list(x)):
+
+        def apply(params: Any, x: Any, returned: Any = returned) -> dict[str, Any]:
+            return {"last": returned(x)}
+
+        model = Model("own", apply, ("last",))
+        with pytest.raises(
+            InputError, match=r"own: layer 'last' returns a (tuple|list) of \d array"
+        ):
+            jaxte.extract(model, halves())
 
 
 def test_a_part_that_there_is_not() -> None:
