@@ -82,9 +82,9 @@ def check(
     from jaxte._inputs import InputError, choose
     from jaxte.extraction.models import COMPUTE_TYPES
     from jaxte.extraction.pooling import check_pool
-    from jaxte.store._columns import FEATURE_TYPES
+    from jaxte.store._columns import FEATURE_TYPES, check_type
 
-    choose("dtype", dtype, FEATURE_TYPES)
+    check_type(dtype, FEATURE_TYPES, "features")
     if compute_dtype is not None:
         choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
     if pool is not None:

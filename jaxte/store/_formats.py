@@ -102,7 +102,9 @@ def class_ids(labels: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
     """Texts as numbers of classes and the names of these, sorted; numbers as they are."""
     if labels.dtype.kind not in "OUST":
         return labels, None
-    texts = [t.decode(errors="backslashreplace") if isinstance(t, bytes) else t for t in labels.tolist()]
+    texts = [
+        t.decode(errors="backslashreplace") if isinstance(t, bytes) else t for t in labels.tolist()
+    ]
     odd = [row for row, text in enumerate(texts) if not isinstance(text, str)]
     if odd:
         raise InputError(f"the label in row {odd[0]} is {texts[odd[0]]!r}, neither number nor text")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -220,11 +221,158 @@ def test_bad_calls(
     assert not Path("r", "features").exists()
 
 
-def test_two_models_that_turn_out_to_have_one_name(run: Run, tmp_path: Path) -> None:
-    twice = ("--model", "zoo:mlp-mnist") * 2
+@pytest.mark.parametrize(
+    "models",
+    [
+        ("zoo:mlp-mnist", "zoo:mlp-mnist"),
+        ("zoo:mlp-mnist", "mlp-mnist=zoo:vgg-cifar"),
+        ("hf:some/where/bert", "hf:bert"),
+        ("python:flat_model:flat", "python:flat_model:flat"),
+    ],
+)
+def test_two_models_of_one_name_are_refused_before_any_work(
+    run: Run, tmp_path: Path, models: tuple[str, str]
+) -> None:
+    twice = [argument for model in models for argument in ("--model", model)]
     result = run("run", *twice, *DATA, "--out", tmp_path / "r")
+    assert result.exit_code == 2
+    assert "two models are called" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_two_models_that_turn_out_to_have_one_name(
+    run: Run, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(table)
+    (table / "same_model.py").write_text("from flat_model import flat\n")
+    twice = ("--model", "python:flat_model:flat", "--model", "python:same_model:flat")
+    result = run("run", *twice, "--data", f"npz:{table / 'real.npz'}", "--out", table / "r")
     assert result.exit_code == 1
-    assert "another model is called mlp-mnist, too: give it a name, NAME=SPEC" in result.stderr
+    assert "another model is called flat, too: give it a name, NAME=SPEC" in result.stderr
+
+
+def scored(directory: Path) -> set[str]:
+    records = json.loads((directory / "ranking.json").read_text())["records"]
+    return {record["model"] for record in records if record["score"] is not None}
+
+
+def test_a_report_is_of_all_that_lies_in_its_directory(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    base = ("--metrics", "logme", *DATA, "--out", out)
+    first = run("run", "--model", "zoo:mlp-mnist", *base)
+    assert first.exit_code == 0, first.stderr
+    assert first.stderr.splitlines()[-1] == f"jaxte: wrote {out}"
+    second = run("run", "--model", "zoo:vgg-cifar", *base)
+    assert second.exit_code == 0, second.stderr
+    assert second.stderr.splitlines()[-1] == f"jaxte: wrote {out}, in place of an earlier report"
+    assert statuses(second.stdout) == {"vgg-cifar": "extracted", "mlp-mnist": "stored"}
+    assert scored(out) == {"mlp-mnist", "vgg-cifar"}
+    page = (out / "ranking.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "mlp-mnist" in page
+    assert "vgg-cifar" in page
+
+    before = {file: file.read_bytes() for file in out.glob("ranking.*")}
+    other = run("run", "--model", "zoo:mlp-mnist", "--data", "zoo:digits/test?subset=50",
+                "--out", out)  # fmt: skip
+    assert other.exit_code == 2
+    assert len(other.stderr.splitlines()) == 1
+    assert "has a report on zoo:digits/test?subset=60&seed=0, not on" in other.stderr
+    assert {file: file.read_bytes() for file in out.glob("ranking.*")} == before
+
+
+def test_scores_that_are_not_stored_are_not_lost(run: Run, tmp_path: Path) -> None:
+    base = ("--metrics", "logme", *DATA, "--out", tmp_path / "r", "--no-store")
+    assert run("run", "--model", "zoo:mlp-mnist", *base).exit_code == 0
+    result = run("run", "--model", "zoo:vgg-cifar", *base)
+    assert result.exit_code == 2
+    assert "has a report with scores of mlp-mnist, which are not stored and would be lost" in (
+        result.stderr
+    )
+    assert scored(tmp_path / "r") == {"mlp-mnist"}
+    both = run("run", "--model", "zoo:vgg-cifar", "--model", "zoo:mlp-mnist", *base)
+    assert both.exit_code == 0, both.stderr
+    assert scored(tmp_path / "r") == {"mlp-mnist", "vgg-cifar"}
+
+
+def test_what_lies_there_and_cannot_be_read_is_named(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    base = ("--metrics", "logme", *DATA, "--out", out)
+    assert run("run", "--model", "zoo:mlp-mnist", *base).exit_code == 0
+    (file,) = (out / "features" / "mlp-mnist").rglob("features-000000.npy")
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 4
+    file.write_bytes(content)
+    result = run("run", "--model", "zoo:vgg-cifar", *base)
+    assert result.exit_code == 0, result.stderr
+    records = json.loads((out / "ranking.json").read_text())["records"]
+    (lost,) = (record for record in records if record["model"] == "mlp-mnist")
+    assert lost["score"] is None
+    assert "features-000000.npy: damaged" in lost["status"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"meta": {}}', "[" * 50_000, None])
+def test_a_report_of_nobody_knows_what_is_not_overwritten(
+    run: Run, tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "ranking.json"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_text(content)
+    result = run("run", "--model", "zoo:mlp-mnist", *DATA, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "ranking.json is not known as a report on" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert content is None or file.read_text() == content
+
+
+@pytest.mark.parametrize("command", ["run", "extract"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--batch-size", "0"), ("--batch-size", "x"), ("--max-length", "-1"), ("--subset", "0"),
+        ("--limit", "0"), ("--limit", "-5"), ("--workers", "-1"), ("--devices", "0"),
+        ("--pixels", "nan"), ("--pixels", "-1"), ("--pixels", "inf"), ("--pixel-budget", "0"),
+        ("--seed", "-1"), ("--dtype", "int8"), ("--compute-dtype", "half"), ("--pool", "median"),
+        ("--nonsense", "1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_values_end_in_one_line_before_any_work(
+    run: Run, tmp_path: Path, command: str, option: tuple[str, str]
+) -> None:
+    out = tmp_path / "r"
+    result = run(command, "--model", "zoo:mlp-mnist", *DATA, "--out", out, *option)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("jaxte: ")
+    name = option[0].removeprefix("--").replace("-", "[-_]").replace("dtype", "type")
+    assert re.search(name, result.stderr)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--set", "logme.variant=x"), "unknown variant 'x'"),
+        (("--set", "logme.variant=3"), "logme.variant is 3: give a text"),
+        (("--set", "logme.nope=3"), "logme has no option 'nope'"),
+        (("--set", "logme"), "write METRIC.OPTION=VALUE"),
+        (("--set", "logme.variant=paper", "--set", "logme.variant=released"), "set twice"),
+    ],
+)
+def test_settings_are_checked_before_any_work(
+    run: Run, tmp_path: Path, option: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "r"
+    base = ("run", "--model", "zoo:mlp-mnist", *DATA, "--out", out, "--metrics", "logme")
+    result = run(*base, *option)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not out.exists()
 
 
 def test_names_of_directories() -> None:
