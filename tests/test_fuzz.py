@@ -143,8 +143,8 @@ def a_file(random: Random) -> tuple[str, bytes]:
         lambda: ("bad.npy", claimed(random)),
         lambda: ("bad.npy", mutated(claimed(random), random)),
         lambda: ("bad.npz", mutated(npz(method, npy(X)), random)),
-        lambda: ("bad.npz", npz(method, claimed(random))),
-        lambda: ("bad.npz", npz(method, mutated(npy(X), random))),
+        lambda: ("bad_inside.npz", npz(method, claimed(random))),
+        lambda: ("bad_inside.npz", npz(method, mutated(npy(X), random))),
         lambda: ("bad.safetensors", mutated(safetensors(), random)),
         lambda: ("bad.parquet", mutated(parquet(), random)),
         lambda: (f"bad.{random.choice(['npy', 'npz', 'parquet'])}", random.bytes(200)),
@@ -184,7 +184,7 @@ def test_files(indices: range, tmp_path: Path) -> None:
             assert features.ndim == 2, index
             assert len(features) == len(labels), index
             if name == "bad.npz":  # which has checksums
-                assert features.tobytes() in content or np.array_equal(features, X), index
+                np.testing.assert_array_equal(features, X, err_msg=str(index))
             elif name == "bad.npy":
                 assert features.nbytes < sizes["bad"], index
             if index % 25 == 0 and features.shape == X.shape:
@@ -296,6 +296,11 @@ def test_options(indices: range) -> None:
             str(name): VALUES[int(random.integers(len(VALUES)))]
             for name in random.choice(NAMES, count, replace=False)
         }
+        if (
+            isinstance(options.get("num_classes"), int | np.floating)
+            and options["num_classes"] > 99
+        ):
+            continue  # memory for so many classes is a matter of the machine
         try:
             ranking = jaxte.rank({"a": X, "b": -X}, Y, **{"metrics": "face", **options})
         except InputError as error:

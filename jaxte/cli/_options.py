@@ -91,8 +91,8 @@ def check(
         check_pool(pool, "example")
     if pixels is not None and not 0 < pixels < float("inf"):
         raise InputError(f"--pixels {pixels}: it must be a positive number")
-    _common.check_counts(least=0, seed=seed, workers=workers)
-    _common.check_counts(**counts)
+    _common.check_counts(0, seed=seed, workers=workers)
+    _common.check_counts(1, **counts)
 
 
 def of_models(

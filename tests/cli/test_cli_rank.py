@@ -79,6 +79,23 @@ def test_out_takes_its_form_from_the_ending(run: Run, stored: Path, tmp_path: Pa
     assert json.loads((tmp_path / "s.csv").read_text("utf-8"))["metrics"][0] == "logme"
 
 
+@pytest.mark.parametrize("command", [("metrics",), ("zoo", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("ending", "start"),
+    [("csv", "name,"), ("json", "{["), ("md", "| "), ("html", "<!doctype html>"), ("txt", "")],
+)
+def test_other_commands_write_the_same_forms(
+    run: Run, tmp_path: Path, command: tuple[str, ...], ending: str, start: str
+) -> None:
+    out = tmp_path / f"r.{ending}"
+    result = run(*command, "--out", out)
+    assert result.exit_code == 0, result.output
+    text = out.read_text("utf-8")
+    assert text.startswith(tuple(start) if ending == "json" else start)
+    assert ("<table>" in text) == (ending == "html")
+    assert run(*command, "--out", tmp_path / "r.xyz").exit_code == 2
+
+
 def test_options_reach_the_metrics(run: Run, stored: Path) -> None:
     def scores(*options: str) -> dict[str, float]:
         result = run("rank", stored, "--format", "csv", *options)

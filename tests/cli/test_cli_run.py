@@ -348,8 +348,8 @@ def test_wrong_values_end_in_one_line_before_any_work(
     assert result.exit_code == 2, result.output
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith("jaxte: ")
-    name = option[0].removeprefix("--").replace("-", "[-_]").replace("dtype", "type")
-    assert re.search(name, result.stderr)
+    name = "of type" if option[0] == "--dtype" else option[0].removeprefix("--")
+    assert re.search(name.replace("-", "[-_]"), result.stderr)
     assert not out.exists()
 
 

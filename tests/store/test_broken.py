@@ -173,6 +173,28 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     assert "bad.npz may not be read" in read_features(tmp_path).problems["bad"]
 
 
+def test_directories_that_may_not_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "good.npz", features=X, labels=Y)
+    (tmp_path / "bad").mkdir()
+    whole = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "bad":
+            raise PermissionError(13, "Permission denied", str(self))
+        return whole(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = read_features(tmp_path)
+    assert list(found.features) == ["good"]
+    assert "bad cannot be read (Permission denied)" in found.problems["bad"]
+    with pytest.raises(InputError, match=r"bad cannot be read \(Permission denied\)"):
+        read_features(tmp_path / "bad")
+    ranking = jaxte.rank({"bad": tmp_path / "bad", "good": X}, Y, metrics="face")
+    assert "Permission denied" in ranking.status("bad", "face")
+
+
 def test_texts_are_names_of_classes(tmp_path: Path) -> None:
     names = np.array(["cat", "dog", "eel"])[Y]
     np.savez(tmp_path / "a.npz", features=X, labels=names)
