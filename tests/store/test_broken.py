@@ -165,6 +165,16 @@ def test_what_an_archive_takes_in_memory_is_known_before(
         read_features(tmp_path)
 
 
+def test_a_tensor_that_says_it_is_larger_than_its_file(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.zeros(1).expand(10**9, 6), tmp_path / "bad.pt")
+    with (
+        little_memory(),
+        pytest.raises(InputError, match=r"bad\.pt holds a tensor \[1000000000, 6\], larger than"),
+    ):
+        import_features(tmp_path / "bad.pt", labels=Y)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
 def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "good.npz", features=X, labels=Y)
