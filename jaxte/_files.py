@@ -10,7 +10,7 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
         return InputError(f"{path} {state}")
     if isinstance(error, OSError) and error.errno is not None:
         return InputError(f"{path.name} cannot be read ({error.strerror})")
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error.args[0] if error.args else "").split()) or type(error).__name__
     said = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
     return InputError(f"{path.name} is truncated or no {kind} ({said}): write it again")
 
@@ -95,7 +95,7 @@ class _Header(NamedTuple):
     """What an .npy file says of itself, and where its numbers begin."""
 
     shape: tuple[int, ...]
-    order: str
+    order: Literal["C", "F"]
     dtype: np.dtype
     start: int
 
@@ -150,6 +150,8 @@ def _unpacked(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str, what: str
 ) -> np.ndarray:
     """An array of an archive; memory grows with what is there, not with what is claimed."""
+    if member.flag_bits & 1:
+        raise ValueError(f"{what} are encrypted")
     with archive.open(member) as stream:
         header = _header(stream, member.file_size, where, what)
         check_memory(header.size, where)
@@ -207,9 +209,8 @@ def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
 
         return array.view(ml_dtypes.bfloat16)
     if array.dtype.kind == "U" and array.size:
-        codes = np.ascontiguousarray(array).view(
-            np.dtype(np.uint32).newbyteorder(array.dtype.str[0])
-        )
+        native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        codes = native.view(np.uint32)
         if codes.max() > sys.maxunicode:
             raise InputError(f"{where} holds {what} that are no texts: write it again")
     return array

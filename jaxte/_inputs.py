@@ -227,8 +227,9 @@ def check_share(name: str, value: ArrayLike) -> None:
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Raise `InputError` unless an option is a whole number from 1 on."""
-    if is_traced(value) or not (number(value) >= 1 and number(value).is_integer()):
+    """Raise `InputError` unless an option is a whole number from 1 on, of 31 bits."""
+    known = number("" if is_traced(value) else value)
+    if not (1 <= known < 1 << 31 and known.is_integer()):
         raise InputError(f"{name} is {short(value)}: it must be a positive whole number")
 
 

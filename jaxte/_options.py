@@ -49,6 +49,7 @@ def checked(
     precision: Any = "auto",
     progress: Any = False,
     num_classes: Any = None,
+    weights: Any = None,
     normalize: Any = "sum",
     memory_limit: Any = 1 << 30,
     mesh: Any = None,
@@ -64,6 +65,8 @@ def checked(
         )
     if num_classes is not None:
         check_whole("num_classes", num_classes)
+    if weights is not None:
+        _check_weights(weights)
     if not 1 <= number(memory_limit) < 1 << 62:
         raise InputError(
             f"memory_limit is {short(memory_limit)}: give bytes, as a positive finite number"
@@ -89,6 +92,14 @@ def check_names(features: Mapping[Any, Any]) -> None:
                 "as texts, rename one of them"
             )
         names[str(key)] = key
+
+
+def _check_weights(weights: Any) -> None:
+    try:
+        np.asarray(weights, np.float64)
+    except Exception:  # objects may refuse in any way
+        said = short(weights)
+        raise InputError(f"weights are {said}: give one number >= 0 for each row") from None
 
 
 def _metrics(given: Any) -> tuple[Metric, ...]:

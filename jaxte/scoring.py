@@ -111,6 +111,7 @@ def rank(
         precision=precision,
         progress=progress,
         num_classes=num_classes,
+        weights=weights,
         normalize=normalize,
         memory_limit=memory_limit,
         mesh=mesh,

@@ -50,6 +50,7 @@ MEANT: dict[str, tuple[Any, ...]] = {
     "memory_limit": (5, 2.5),
     "num_classes": (None, 5),
     "normalize": (),
+    "weights": (None, 5, -1, 2.5, []),  # numbers, of which the kernels say that they do not fit
     "precision": (),
     "perturb": (None,),
     "progress": (None,),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
@@ -15,25 +15,43 @@ from typer.core import TyperGroup
 from jaxte import __version__
 from jaxte.cli import _cache, _common, demo, extract, metrics, rank, run, zoo
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = ["app", "main"]
+
+
+# click's UsageError, which typer may bring along itself
+_UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 
 class _OneLine(TyperGroup):
     """Commands whose wrong calls are told in one line, as everything that a user can mend."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **options: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command and, standing alone, end the process."""
+        options = (prog_name, complete_var, False, windows_expand_args)
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **options)
+            return super().main(args, *options, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **options)
-        except typer.BadParameter.__base__ as error:  # click's UsageError, wherever it comes from
+            code = super().main(args, *options, **extra)
+        except _UsageError as caught:
+            error: Any = caught
             message = error.format_message()
             if "\n" in message:  # the help, where nothing else was asked
                 error.show()
             else:
                 where = error.ctx.command_path if error.ctx else "jaxte"
-                _common.warn(f"{message.rstrip('.')}. Try '{where} -h' for help.")
+                end = "" if message.endswith((".", "?")) else "."
+                _common.warn(f"{message}{end} Try '{where} -h' for help.")
             code = error.exit_code
         except typer.Abort:
             code = 130

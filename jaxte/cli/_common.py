@@ -93,7 +93,7 @@ def of_system(error: OSError) -> str:
     return f"{where}{error.strerror}" if error.strerror else str(error)
 
 
-def check_counts(least: int = 1, **options: float | None) -> None:
+def check_counts(least: int = 1, /, **options: float | None) -> None:
     """Raise `InputError` for a number below the least; a name stands for its --option."""
     from jaxte._inputs import InputError
 

@@ -82,17 +82,17 @@ def check(
     from jaxte._inputs import InputError, choose
     from jaxte.extraction.models import COMPUTE_TYPES
     from jaxte.extraction.pooling import check_pool
-    from jaxte.store._columns import FEATURE_TYPES
+    from jaxte.store._columns import FEATURE_TYPES, check_type
 
-    choose("dtype", dtype, FEATURE_TYPES)
+    check_type(dtype, FEATURE_TYPES, "features")
     if compute_dtype is not None:
         choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
     if pool is not None:
         check_pool(pool, "example")
     if pixels is not None and not 0 < pixels < float("inf"):
         raise InputError(f"--pixels {pixels}: it must be a positive number")
-    _common.check_counts(least=0, seed=seed, workers=workers)
-    _common.check_counts(**counts)
+    _common.check_counts(0, seed=seed, workers=workers)
+    _common.check_counts(1, **counts)
 
 
 def of_models(

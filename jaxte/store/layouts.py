@@ -236,14 +236,22 @@ def _files_of(files: list[Path]) -> Iterator[_Found]:
 def _folders_of(folders: list[Path]) -> Iterator[_Found]:
     """Models in directories of shards."""
     for folder in folders:
-        if not probe_files(folder) and shard_files(folder):
+        if not probe_files(folder) and _has_shards(folder):
             yield _Found(folder.name, folder)
 
 
 def _is_misnamed(folder: Path) -> bool:
     """Whether a directory has the name of a file, and is neither a store nor one of shards."""
     named = folder.suffix in _formats.KINDS and folder.name != SHARED_LABELS
-    return named and not is_store(folder) and not shard_files(folder)
+    return named and not is_store(folder) and not _has_shards(folder)
+
+
+def _has_shards(folder: Path) -> bool:
+    """Whether a directory holds shards, or cannot be read, which reading it will tell."""
+    try:
+        return bool(shard_files(folder))
+    except InputError:
+        return True
 
 
 def _has_features(file: Path) -> bool:

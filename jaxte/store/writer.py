@@ -95,7 +95,7 @@ class Writer(Appending):
         _files.make_directory(self.directory)
         self._lock = _lock.acquire(self.directory)
         try:
-            if (self.directory / MANIFEST).exists() and not self._is_complete():
+            if os.path.lexists(self.directory / MANIFEST) and not self._is_complete():
                 self._resume()
             elif not self.complete:
                 self._create()
@@ -136,7 +136,7 @@ class Writer(Appending):
 
     def _is_complete(self) -> bool:
         """Whether it was finished before, with the same settings; takes it over if so."""
-        if not (self.directory / MANIFEST).exists():
+        if not os.path.lexists(self.directory / MANIFEST):
             return False
         found = Manifest.read(self.directory)
         if different := differences(found, self._manifest):

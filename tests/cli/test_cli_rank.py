@@ -69,13 +69,31 @@ def test_json_is_strict_and_markdown_is_a_table(run: Run, stored: Path) -> None:
 
 
 def test_out_takes_its_form_from_the_ending(run: Run, stored: Path, tmp_path: Path) -> None:
-    for name, start in (("r.csv", "model,"), ("r.json", "{"), ("r.md", "| model"), ("r", "model ")):
+    starts = {"r.csv": "model,", "r.json": "{", "r.md": "| model", "r": "model ", "r.txt": "model "}
+    for name, start in (starts | {"R.CSV": "model,", "r.html": "<!doctype html>"}).items():
         result = run("rank", stored, "--metrics", "sfda", "--out", tmp_path / name)
         assert result.exit_code == 0, result.output
         assert result.stdout == ""
         assert (tmp_path / name).read_text("utf-8").startswith(start)
     result = run("rank", stored, "--out", tmp_path / "s.csv", "--format", "json")
     assert json.loads((tmp_path / "s.csv").read_text("utf-8"))["metrics"][0] == "logme"
+
+
+@pytest.mark.parametrize("command", [("metrics",), ("zoo", "list")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("ending", "start"),
+    [("csv", ""), ("json", "{["), ("md", "| "), ("html", "<!doctype html>"), ("txt", "")],
+)
+def test_other_commands_write_the_same_forms(
+    run: Run, tmp_path: Path, command: tuple[str, ...], ending: str, start: str
+) -> None:
+    out = tmp_path / f"r.{ending}"
+    result = run(*command, "--out", out)
+    assert result.exit_code == 0, result.output
+    text = out.read_text("utf-8")
+    assert text.startswith(tuple(start) if ending == "json" else start)
+    assert ("<table>" in text) == (ending == "html")
+    assert run(*command, "--out", tmp_path / "r.xyz").exit_code == 2
 
 
 def test_options_reach_the_metrics(run: Run, stored: Path) -> None:
@@ -130,6 +148,20 @@ def test_plot_is_saved(run: Run, stored: Path, tmp_path: Path) -> None:
         (["--out", "nowhere/r.csv"], ["nowhere", "create"]),
         (["--plot", "nowhere/p.png"], ["nowhere", "create"]),
         (["--plot", "p.docx"], ["docx", "png"]),
+        (["--out", "r.docx"], ["r.docx", ".csv", ".html"]),
+        (["--out", "r.xml", "--plot", "p.png"], ["r.xml", ".md"]),
+        (["--format", "xml"], ["xml", "html"]),
+        (["--set", "face.temperature=abc"], ["face.temperature is 'abc'", "number"]),
+        (["--set", "face.temperature=true"], ["face.temperature is True", "number"]),
+        (["--set", "face.temperature=NaN"], ["face.temperature is nan", "number"]),
+        (["--set", "face.temperature=-1"], ["temperature is -1", "positive"]),
+        (["--set", "face.temperature=[1,2]"], ["face.temperature is [1, 2]", "number"]),
+        (["--set", "face.temperature=" + "[" * 5000], ["face.temperature", "number"]),
+        (["--set", "sfda.double_softmax=yes"], ["sfda.double_softmax", "true or false"]),
+        (["--set", "face.temperature=1", "--set", "face.temperature=2"], ["set twice"]),
+        (["--set", "=1"], ["METRIC.OPTION=VALUE"]),
+        (["--devices", "x"], ["--devices", "integer"]),
+        (["--colour"], ["--colour"]),
         (["--dataset", "pets"], ["_pets_feature.npy"]),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -220,11 +221,82 @@ def test_bad_calls(
     assert not Path("r", "features").exists()
 
 
-def test_two_models_that_turn_out_to_have_one_name(run: Run, tmp_path: Path) -> None:
-    twice = ("--model", "zoo:mlp-mnist") * 2
+@pytest.mark.parametrize(
+    "models",
+    [
+        ("zoo:mlp-mnist", "zoo:mlp-mnist"),
+        ("zoo:mlp-mnist", "mlp-mnist=zoo:vgg-cifar"),
+        ("hf:some/where/bert", "hf:bert"),
+        ("python:flat_model:flat", "python:flat_model:flat"),
+    ],
+)
+def test_two_models_of_one_name_are_refused_before_any_work(
+    run: Run, tmp_path: Path, models: tuple[str, str]
+) -> None:
+    twice = [argument for model in models for argument in ("--model", model)]
     result = run("run", *twice, *DATA, "--out", tmp_path / "r")
+    assert result.exit_code == 2
+    assert "two models are called" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "r").exists()
+
+
+def test_two_models_that_turn_out_to_have_one_name(
+    run: Run, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(table)
+    (table / "same_model.py").write_text("from flat_model import flat\n")
+    twice = ("--model", "python:flat_model:flat", "--model", "python:same_model:flat")
+    result = run("run", *twice, "--data", f"npz:{table / 'real.npz'}", "--out", table / "r")
     assert result.exit_code == 1
-    assert "another model is called mlp-mnist, too: give it a name, NAME=SPEC" in result.stderr
+    assert "another model is called flat, too: give it a name, NAME=SPEC" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "extract"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--batch-size", "0"), ("--batch-size", "x"), ("--max-length", "-1"), ("--subset", "0"),
+        ("--limit", "0"), ("--limit", "-5"), ("--workers", "-1"), ("--devices", "0"),
+        ("--pixels", "nan"), ("--pixels", "-1"), ("--pixels", "inf"), ("--pixel-budget", "0"),
+        ("--seed", "-1"), ("--dtype", "int8"), ("--compute-dtype", "half"), ("--pool", "median"),
+        ("--nonsense", "1"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_values_end_in_one_line_before_any_work(
+    run: Run, tmp_path: Path, command: str, option: tuple[str, str]
+) -> None:
+    out = tmp_path / "r"
+    result = run(command, "--model", "zoo:mlp-mnist", *DATA, "--out", out, *option)
+    assert result.exit_code == 2, result.output
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("jaxte: ")
+    name = "of type" if option[0] == "--dtype" else option[0].removeprefix("--")
+    assert re.search(name.replace("-", "[-_]"), result.stderr)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--set", "logme.variant=x"), "unknown variant 'x'"),
+        (("--set", "logme.variant=3"), "logme.variant is 3: give a text"),
+        (("--set", "logme.nope=3"), "logme has no option 'nope'"),
+        (("--set", "logme"), "write METRIC.OPTION=VALUE"),
+        (("--set", "logme.variant=paper", "--set", "logme.variant=released"), "set twice"),
+    ],
+)
+def test_settings_are_checked_before_any_work(
+    run: Run, tmp_path: Path, option: tuple[str, ...], said: str
+) -> None:
+    out = tmp_path / "r"
+    base = ("run", "--model", "zoo:mlp-mnist", *DATA, "--out", out, "--metrics", "logme")
+    result = run(*base, *option)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not out.exists()
 
 
 def test_names_of_directories() -> None:

@@ -165,12 +165,44 @@ def test_what_an_archive_takes_in_memory_is_known_before(
         read_features(tmp_path)
 
 
+def test_a_tensor_that_says_it_is_larger_than_its_file(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.zeros(1).expand(10**9, 6), tmp_path / "bad.pt")
+    with (
+        little_memory(),
+        pytest.raises(InputError, match=r"bad\.pt holds a tensor \[1000000000, 6\], larger than"),
+    ):
+        import_features(tmp_path / "bad.pt", labels=Y)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")
 def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "good.npz", features=X, labels=Y)
     np.savez(tmp_path / "bad.npz", features=X, labels=Y)
     (tmp_path / "bad.npz").chmod(0)
     assert "bad.npz may not be read" in read_features(tmp_path).problems["bad"]
+
+
+def test_directories_that_may_not_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "good.npz", features=X, labels=Y)
+    (tmp_path / "bad").mkdir()
+    whole = Path.iterdir
+
+    def iterdir(self: Path) -> Iterator[Path]:
+        if self.name == "bad":
+            raise PermissionError(13, "Permission denied", str(self))
+        return whole(self)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = read_features(tmp_path)
+    assert list(found.features) == ["good"]
+    assert "bad cannot be read (Permission denied)" in found.problems["bad"]
+    with pytest.raises(InputError, match=r"bad cannot be read \(Permission denied\)"):
+        read_features(tmp_path / "bad")
+    ranking = jaxte.rank({"bad": tmp_path / "bad", "good": X}, Y, metrics="face")
+    assert "Permission denied" in ranking.status("bad", "face")
 
 
 def test_texts_are_names_of_classes(tmp_path: Path) -> None:
