@@ -48,60 +48,61 @@ def full_overlaps(
     everywhere: Callable[[Array], Array],
 ) -> Array:
     """As `overlaps`, with a full covariance per class, floor * I added to each."""
-    number, d = means.shape
-    eye = jnp.eye(d, dtype=means.dtype)
-
-    def covariance(members: Array) -> Array:
-        return everywhere(gram(residuals, members * share))
-
-    scatters = lax.map(covariance, group.one_hot.T)
+    number = len(means)
     i, j = jnp.triu_indices(number)
-    pairs = jnp.stack([i, j], axis=1)
-
-    def overlaps_of(
-        own: Array, half_logdet: Array, factor: Callable[[Array, Array], Array]
-    ) -> tuple[Array, Array]:
-        """Coefficients of all pairs, and the least share of any diagonal that factors keep."""
-
-        def pair(index: Array) -> tuple[Array, Array]:
-            i, j = index
-            lower = factor(own[i], own[j])
-            gap = solve_triangular(lower, means[i] - means[j], lower=True)
-            diagonal = jnp.abs(jnp.diagonal(lower))
-            logs = jnp.log(diagonal).sum()
-            value = jnp.exp(-0.125 * (gap @ gap) - logs + 0.5 * (half_logdet[i] + half_logdet[j]))
-            return value, diagonal.min() / diagonal.max()
-
-        return lax.map(pair, pairs)
-
-    def by_cholesky(scatters: Array) -> tuple[Array, Array]:
-        own = scatters + floor * eye[None]
-        half = lax.map(lambda s: jnp.log(jnp.diagonal(jnp.linalg.cholesky(s))).sum(), own)
-        return overlaps_of(own, half, lambda a, b: jnp.linalg.cholesky(0.5 * (a + b)))
-
-    @sequential_vmap  # or both sides of the condition would be computed
-    def mended(scatters: Array, found: Array, least: Array) -> Array:
-        """Where the floor is lost beside the variances: rounding error in them counts as 0."""
-
-        def root(s: Array) -> tuple[Array, Array]:
-            values, axes = jnp.linalg.eigh(s)
-            values = jnp.where(values > noise(values[-1], d * d), values, 0) + floor
-            return jnp.sqrt(values)[:, None] * axes.T, 0.5 * jnp.log(values).sum()
-
-        def by_qr() -> Array:
-            def factor(a: Array, b: Array) -> Array:
-                stacked = jnp.concatenate([a, b]) * jnp.sqrt(0.5).astype(a.dtype)
-                return jnp.linalg.qr(stacked, mode="r").T
-
-            return overlaps_of(*lax.map(root, scatters), factor)[0]
-
-        return lax.cond(least**2 > noise(jnp.ones_like(least), d * d), lambda: found, by_qr)
-
-    values, least = by_cholesky(scatters)
-    held = lax.stop_gradient((scatters, values, least.min()))
+    scatters = lax.map(
+        lambda members: everywhere(gram(residuals, members * share)), group.one_hot.T
+    )
+    values, least = _by_cholesky(scatters, means, floor)
+    held = lax.stop_gradient((scatters, means, floor, values, least))
     values = jnp.where(jnp.isnan(values), 0, values)
-    values += lax.stop_gradient(mended(*held) - values)
+    values += lax.stop_gradient(_mended(*held) - values)
     return jnp.zeros((number, number), means.dtype).at[i, j].set(values).at[j, i].set(values)
+
+
+def _by_cholesky(scatters: Array, means: Array, floor: Array) -> tuple[Array, Array]:
+    own = scatters + floor * jnp.eye(means.shape[1], dtype=means.dtype)[None]
+    half = lax.map(lambda s: jnp.log(jnp.diagonal(jnp.linalg.cholesky(s))).sum(), own)
+    return _of_pairs(own, half, means, lambda a, b: jnp.linalg.cholesky(0.5 * (a + b)))
+
+
+def _of_pairs(
+    own: Array, half_logdet: Array, means: Array, factor: Callable[[Array, Array], Array]
+) -> tuple[Array, Array]:
+    """Coefficients of all pairs, and the least that a factor keeps of its largest diagonal."""
+
+    def pair(index: Array) -> tuple[Array, Array]:
+        i, j = index
+        lower = factor(own[i], own[j])
+        gap = solve_triangular(lower, means[i] - means[j], lower=True)
+        diagonal = jnp.abs(jnp.diagonal(lower))
+        logs = jnp.log(diagonal).sum()
+        value = jnp.exp(-0.125 * (gap @ gap) - logs + 0.5 * (half_logdet[i] + half_logdet[j]))
+        return value, diagonal.min() / diagonal.max()
+
+    values, least = lax.map(pair, jnp.stack(jnp.triu_indices(len(means)), axis=1))
+    return values, least.min()
+
+
+@sequential_vmap  # or both sides of the condition would be computed
+def _mended(scatters: Array, means: Array, floor: Array, found: Array, least: Array) -> Array:
+    """Where the floor is lost beside the variances: rounding error in them counts as 0."""
+    d = means.shape[1]
+
+    def root(scatter: Array) -> tuple[Array, Array]:
+        values, axes = jnp.linalg.eigh(scatter)
+        values = jnp.where(values > noise(values[-1], d * d), values, 0) + floor
+        return jnp.sqrt(values)[:, None] * axes.T, 0.5 * jnp.log(values).sum()
+
+    def factor(a: Array, b: Array) -> Array:
+        half = jnp.sqrt(jnp.asarray(0.5, a.dtype))
+        return jnp.linalg.qr(half * jnp.concatenate([a, b]), mode="r").T
+
+    def by_qr() -> Array:
+        roots, half_logdet = lax.map(root, scatters)
+        return _of_pairs(roots, half_logdet, means, factor)[0]
+
+    return lax.cond(least**2 > noise(jnp.ones_like(least), d * d), lambda: found, by_qr)
 
 
 def class_fairness(logits: Array, present: Array) -> Array:

@@ -93,6 +93,7 @@ class Classifier(NamedTuple):
 
     means: Array  # [C, d]
     directions: Array  # [d, C]
+    priors: Array  # [C] their logarithms; 0 for classes without rows
     offsets: Array  # [C]; -inf for classes without rows
     owners: Array  # [C]
     counts: Array  # [C]
@@ -115,7 +116,7 @@ def _ridge(
     ridge = lam * within / width
     if settings.identity:
         ridge = jnp.minimum(lam / unit / unit, jnp.finfo(lam.dtype).max / 1e8)
-    lowest = jnp.finfo(within.dtype).eps ** 2 * within / width
+    lowest = noise(jnp.sqrt(within), state.samples) ** 2  # less would be lost in S_W
     certain = (within <= 0) & (ridge <= 0)
     ridge = jnp.where(certain, 1, jnp.maximum(ridge, lowest))
     return _Ridge(jnp.where(within > 0, 1 - lam, 0), ridge, certain)
@@ -175,14 +176,14 @@ def _distinct(state: Moments, ridge: _Ridge) -> tuple[Array, Array]:
     tolerance = 2 * jnp.sqrt(state.rounding / state.total)
 
     @sequential_vmap
-    def owners(certain: Array, means: Array, tolerance: Array, present: Array) -> Array:
+    def owners(certain: Array, means: Array, tolerance: Array, present: Array, own: Array) -> Array:
         def first(one: Array) -> Array:
             same = jnp.all(jnp.abs(means - one[None]) <= tolerance[None], axis=1)
             return jnp.argmax(same & present)
 
         return lax.cond(certain, lambda: lax.map(first, means), lambda: own)
 
-    held = lax.stop_gradient((ridge.certain, means, tolerance, state.counts > 0))
+    held = lax.stop_gradient((ridge.certain, means, tolerance, state.counts > 0, own))
     owner = jnp.where(state.counts > 0, owners(*held), own)
     return jnp.take(means, owner, axis=0), owner
 
@@ -194,7 +195,7 @@ def _classifier(
     prior = jnp.log(jnp.where(present, state.counts / state.total, 1))
     offsets = prior - 0.5 * jnp.sum(means.T * directions, axis=0)
     offsets = jnp.where(present, offsets, -jnp.inf)
-    return Classifier(means, directions, offsets, owners, state.counts, ridge.certain)
+    return Classifier(means, directions, prior, offsets, owners, state.counts, ridge.certain)
 
 
 def apply(found: Classifier, residuals: Array, labels: Array) -> Array:
@@ -207,7 +208,7 @@ def _of_means(found: Classifier) -> Array:
     """Logits of the class means [C, C]."""
     logits = matmul(found.means, found.directions)
     same = found.owners[:, None] == found.owners[None]
-    apart = jnp.where(same, 0, -jnp.inf) + jnp.log(found.counts / found.counts.sum())[None]
+    apart = jnp.where(same, found.priors[None], -jnp.inf)
     return jnp.where(found.certain, apart, logits + found.offsets[None])
 
 

@@ -1,0 +1,434 @@
+"""What is rounding noise counts as zero: right values where features degenerate, by every route."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from helpers import Array
+
+import jaxte
+from jaxte import InputError, moments, perturb
+from jaxte.metrics import REGISTRY
+
+N, D, C = 97, 6, 4
+METRICS = ("logme", "sfda", "face")
+ROUTES = ("function", "memory", "streamed", "weights", "moments")
+each_route = pytest.mark.parametrize("route", ROUTES)
+
+
+def labels(n: int = N, classes: int = C, seed: int = 0) -> Array:
+    """Classes of unequal size."""
+    y = np.minimum(np.random.default_rng(seed).geometric(0.45, n) - 1, classes - 1)
+    y[:classes] = np.arange(classes)
+    return y.astype(np.int32)
+
+
+def cut(array: Array) -> list[Array]:
+    return np.split(array, [len(array) // 3, len(array) // 2])
+
+
+def score(route: str, metric: str, x: Array, y: Array, precision: str, **options: Any) -> float:
+    """One score by one route; NaN where it has none."""
+    if route in ("memory", "streamed"):
+        source = x if route == "memory" else cut(x)
+        found = jaxte.rank(
+            {"m": source}, y, metrics=metric, precision=precision, options={metric: options}
+        )
+        return found.score("m", metric)
+    with jax.enable_x64(precision == "float64"):
+        x = np.asarray(x, precision)
+        if route == "moments":
+            of_moments = REGISTRY[metric].from_moments
+            if of_moments is None:
+                pytest.skip("not a metric of moments alone")
+            counts = np.bincount(y).astype(float)
+            state = moments.init(x.shape[1], num_classes=len(counts), class_counts=counts)
+            halves = [moments.update(state, *part) for part in zip(cut(x), cut(y), strict=True)]
+            for other in halves[1:]:
+                halves[0] = moments.merge(halves[0], other)
+            return float(of_moments(halves[0], **options))
+        weights = None
+        if route == "weights":  # as many rows again that do not count, and half-rows twice
+            x, y = np.concatenate([x, x, x[::-1] + 3]), np.concatenate([y, y, y])
+            weights = np.repeat([0.5, 0.5, 0.0], len(y) // 3)
+        return float(REGISTRY[metric].function(x, y, weights=weights, **options))
+
+
+def tolerance(precision: str) -> dict[str, float]:
+    return {"rel": 1e-9} if precision == "float64" else {"rel": 2e-4, "abs": 2e-5}
+
+
+# --- features that say nothing --------------------------------------------------------------------
+
+VECTOR = np.array([0.1, -3.0, 1e4, 7.7, 1e-5, 0.3])
+DEAD: dict[str, Array] = {
+    "zero": np.zeros((N, D)),
+    "constant": np.tile(VECTOR, (N, 1)),
+    "rectified": np.tile(np.maximum(VECTOR, 0), (N, 1)),
+    "last-bit": np.nextafter(
+        np.tile(VECTOR, (N, 1)).astype(np.float32),
+        np.float32(1e9) * np.random.default_rng(0).choice([-1, 1], (N, 1)).astype(np.float32),
+    ),
+}
+
+
+@each_route
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", ["zero", "constant", "rectified"])
+def test_a_dead_model_has_what_the_labels_alone_give(
+    name: str, metric: str, route: str, precision: str
+) -> None:
+    y, x = labels(), DEAD[name]
+    found = score(route, metric, x, y, precision)
+    if metric == "face":
+        assert np.isnan(found)
+    elif metric == "sfda":
+        assert found == pytest.approx(np.sum((np.bincount(y) / N) ** 2), rel=1e-6)
+    else:
+        one = np.full((N, 1), np.linalg.norm(x[0]))
+        assert found == pytest.approx(oracles.logme(one, y), **tolerance(precision))
+
+
+@pytest.mark.parametrize("route", ["memory", "streamed"])
+def test_rows_that_differ_in_the_last_bit_are_the_same(route: str) -> None:
+    y, x = labels(), DEAD["last-bit"]
+    assert np.ptp(x, axis=0).any()
+    assert np.isnan(score(route, "face", x, y, "float32"))
+    prior = np.sum((np.bincount(y) / N) ** 2)
+    assert score(route, "sfda", x, y, "float32") == pytest.approx(prior, rel=1e-6)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_dead_model_says_so(streamed: bool) -> None:
+    y, rng = labels(), np.random.default_rng(0)
+    pool: dict[str, Any] = {"good": rng.normal(size=(N, D)) + 2 * np.eye(C, D)[y]}
+    pool["dead"] = cut(DEAD["constant"]) if streamed else DEAD["constant"]
+    found = jaxte.rank(pool, y, metrics=METRICS)
+    for metric in METRICS:
+        assert found.best(metric) == "good"
+        (note,) = [n for n in found.notes if n.startswith(metric) and "say nothing" in n]
+        assert "dead" in note
+        assert "good" not in note
+    assert "class means coincide" in found.status("dead", "face")
+
+
+@each_route
+@pytest.mark.parametrize("classes", [2, 3])
+def test_class_means_that_coincide_but_for_rounding(
+    classes: int, route: str, precision: str
+) -> None:
+    """Every class has the same samples, in another order."""
+    rng = np.random.default_rng(1)
+    x, y = np.tile(rng.normal(size=(33, D)), (classes, 1)), np.repeat(np.arange(classes), 33)
+    order = rng.permutation(len(y))
+    x, y = x[order], y[order].astype(np.int32)
+    assert np.isnan(score(route, "face", x, y, precision))
+    if route != "moments":
+        assert score(route, "sfda", x, y, precision) == pytest.approx(1 / classes, rel=1e-5)
+
+
+@each_route
+@pytest.mark.parametrize("width", [D, 130])
+def test_classes_in_identical_pairs_share_their_prior(
+    width: int, route: str, precision: str
+) -> None:
+    """No classifier can tell them apart, whatever the order of the rows."""
+    y = labels()
+    x = np.random.default_rng(1).normal(size=(2, width))[y // 2]
+    count = np.bincount(y)
+    prior = sum(count[c] ** 2 / (count[c] + count[c ^ 1]) for c in range(C)) / N
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(N)
+        found = score(route, "sfda", x[order], y[order], precision)
+        assert found == pytest.approx(prior, rel=1e-6)
+
+
+@each_route
+def test_collapsed_classes_are_certain(route: str, precision: str) -> None:
+    y = labels()
+    x = np.random.default_rng(1).normal(size=(C, D))[y]
+    assert score(route, "sfda", x, y, precision) == pytest.approx(1, rel=1e-6)
+
+
+@each_route
+def test_face_of_collapsed_classes_is_its_largest_value(route: str, precision: str) -> None:
+    y = labels()
+    x = np.eye(C, D)[y] + VECTOR[None] / 10
+    found = score(route, "face", x, y, precision, variance_floor=1e-6)
+    assert found == pytest.approx(np.log(C - 1), abs=1e-5)
+
+
+# --- LogME where a Gram matrix stops knowing ------------------------------------------------------
+
+
+def low_rank(rank: int, shape: tuple[int, int]) -> tuple[Array, Array]:
+    n, d = shape
+    y = (np.arange(n) % 3).astype(np.int32)
+    rng = np.random.default_rng(rank)
+    latent = rng.normal(size=(n, rank)) + rng.normal(size=(3, rank))[y]
+    return (latent @ rng.normal(size=(rank, d)) / np.sqrt(rank)).astype(np.float32), y
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("shape", [(200, 100), (90, 110), (230, 200)], ids=str)
+@pytest.mark.parametrize("rank", [1, 2])
+def test_logme_of_few_directions(rank: int, shape: tuple[int, int], variant: str) -> None:
+    """Rounded to float32, so that the others are there, at 1e-8: far below what squares know."""
+    x, y = low_rank(rank, shape)
+    expected = oracles.logme(x, y, variant=variant)
+    routes = ("function", "memory", "weights") if shape == (200, 100) else ("memory",)
+    for route in routes:
+        found = score(route, "logme", x, y, "float64", variant=variant)
+        assert found == pytest.approx(expected, rel=1e-8)
+    if shape[0] > shape[1]:  # from moments: what they do not know is left out
+        found = score("streamed", "logme", x, y, "float64", variant=variant)
+        assert found == pytest.approx(expected, rel=1e-4)
+    single = score("memory", "logme", x, y, "float32", variant=variant)
+    assert single == pytest.approx(expected, rel=1e-3)
+
+
+def test_logme_fit_and_derivative_of_few_directions(x64: None) -> None:
+    x, y = low_rank(1, (200, 100))
+    expected = oracles.logme(x, y)
+    assert float(jaxte.metrics.logme_fit(x, y).score) == pytest.approx(expected, rel=1e-8)
+    value, slope = jax.value_and_grad(lambda x: jaxte.metrics.logme(x, y, num_classes=3))(
+        jnp.asarray(x, float)
+    )
+    assert float(value) == pytest.approx(expected, rel=1e-8)
+    assert np.all(np.isfinite(slope))
+
+
+@pytest.mark.parametrize("case", ["13 decades", "near collapse", "perfect fit"])
+def test_logme_against_arithmetic_of_400_bits(case: str) -> None:
+    """Expected: Arb matrices of 400 bits, the maximum over ln t from 151 points and refined."""
+    rng = np.random.default_rng(7)
+    n, d = 120, 12
+    y = (np.arange(n) % 4).astype(np.int32)
+    x = rng.normal(size=(n, d)) + 0.5 * rng.normal(size=(4, d))[y]
+    if case == "13 decades":
+        x = x * 10.0 ** np.linspace(-6.5, 6.5, d)
+    elif case == "near collapse":
+        x = rng.normal(size=(4, d))[y] + 1e-7 * x
+    else:
+        x[:, :4] = np.eye(4)[y]
+    expected = REFEREE[case]
+    assert score("memory", "logme", x, y, "float64") == pytest.approx(expected, rel=1e-8)
+    assert score("function", "logme", x, y, "float64") == pytest.approx(expected, rel=1e-8)
+
+
+REFEREE = {
+    "13 decades": -0.7018378268274722,
+    "near collapse": 15.182394958484627,
+    "perfect fit": 22.306576756991515,
+}
+
+
+def test_moments_of_dependent_features_say_that_they_do_not_know_all() -> None:
+    x, y = low_rank(2, (200, 100))
+    rng = np.random.default_rng(0)
+    pool = {"dependent": cut(x), "plain": cut(rng.normal(size=(200, 100)))}
+    notes = jaxte.rank(pool, y, metrics="logme").notes
+    (note,) = [n for n in notes if "nearly dependent" in n]
+    assert "dependent" in note
+    assert "plain" not in note
+    assert not any(
+        "nearly dependent" in n for n in jaxte.rank({"dependent": x}, y, metrics="logme").notes
+    )
+
+
+# --- SFDA -----------------------------------------------------------------------------------------
+
+
+def shrinkage_from_diagonal(x: Array, y: Array) -> float:
+    """The released power steps, started where row sums that vanish cannot lead them astray."""
+    m = oracles.moments(x, y)
+    within = np.einsum("c,cij->ij", m.share, m.covariance)
+    v = np.diag(within)
+    for _ in range(6):
+        before, v = v, within @ v / np.linalg.norm(within @ v)
+    return float(max(np.exp(-5 * (v @ within @ before)), 1e-10))
+
+
+@each_route
+@pytest.mark.parametrize("kind", ["softmax", "layer norm"])
+def test_rows_that_sum_to_a_constant(kind: str, route: str, precision: str) -> None:
+    """Its row sums are noise, from which the power iteration must not start."""
+    y, rng = labels(), np.random.default_rng(3)
+    x = rng.normal(size=(N, D)) * np.arange(1, D + 1) + rng.normal(size=(C, D))[y]
+    if kind == "softmax":
+        x = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    else:
+        x = 0.4 * (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+    expected = oracles.sfda(x, y, shrinkage=shrinkage_from_diagonal(x, y))
+    for order in (np.arange(N), np.random.default_rng(0).permutation(N)):
+        found = score(route, "sfda", x[order], y[order], precision)
+        assert found == pytest.approx(expected, rel=1e-5 if precision == "float32" else 1e-8)
+
+
+@pytest.mark.parametrize("exponent", [-20, -10, 0, 4.6, 6, 12])
+@pytest.mark.parametrize("metric", METRICS)
+def test_float32_at_every_scale(metric: str, exponent: float) -> None:
+    rng, y = np.random.default_rng(0), labels()
+    x = (rng.normal(size=(N, D)) + 0.5 * rng.normal(size=(C, D))[y]) * 10.0**exponent
+    expected = getattr(oracles, metric)(x, y)
+    assert score("memory", metric, x, y, "float32") == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("route", ["function", "memory", "streamed"])
+@pytest.mark.parametrize("decades", [0, 2, 4, 6])
+def test_sfda_of_columns_of_very_different_scale(decades: int, route: str, precision: str) -> None:
+    rng, y = np.random.default_rng(0), labels()
+    x = rng.normal(size=(N, D)) + 0.5 * rng.normal(size=(C, D))[y]
+    x = (x * np.logspace(-decades, decades, D)).astype(np.float32)
+    found = score(route, "sfda", x, y, precision)
+    assert found == pytest.approx(oracles.sfda(x, y), rel=1e-3 if precision == "float32" else 1e-7)
+
+
+@pytest.mark.parametrize("route", ["function", "memory", "streamed", "weights"])
+@pytest.mark.parametrize("shape", [(20, 50), (40, 12)], ids=str)
+def test_no_shrinkage_of_a_singular_scatter_is_nan(
+    shape: tuple[int, int], route: str, precision: str
+) -> None:
+    n, d = shape
+    y = (np.arange(n) % 4).astype(np.int32)
+    x = np.random.default_rng(0).normal(size=(n, d))
+    x[:, 3] = x[:, 2] - x[:, 1]
+    assert np.isnan(score(route, "sfda", x, y, precision, shrinkage=0.0))
+    if n > d:
+        x[:, 3] = np.random.default_rng(1).normal(size=n)
+        found = score(route, "sfda", x * np.logspace(0, 6, d), y, precision, shrinkage=0.0)
+        expected = oracles.sfda(x, y, shrinkage=0.0)
+        assert found == pytest.approx(expected, rel=1e-3 if precision == "float32" else 1e-8)
+
+
+@pytest.mark.parametrize("route", ["function", "memory", "streamed", "weights"])
+@pytest.mark.parametrize(("variant", "certain"), [("released", 1.0), ("paper", 0.0)])
+def test_a_ridge_lost_beside_the_scatter(
+    variant: str, certain: float, route: str, precision: str
+) -> None:
+    """Fewer rows than columns at 1e8: what no class has any spread in decides (as 400 bits say)."""
+    y = (np.arange(30) % 3).astype(np.int32)
+    x = 1e8 * np.random.default_rng(0).normal(size=(30, 40))
+    found = score(route, "sfda", x, y, precision, variant=variant, shrink_target="identity")
+    assert found == pytest.approx(certain, abs=1e-6)
+
+
+# --- FaCe -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ["function", "memory", "weights"])
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e8])
+def test_full_covariances_at_every_scale(scale: float, route: str, precision: str) -> None:
+    """At 1e8 the floor is lost beside the variances; classes of 10 rows in 24 dimensions."""
+    y = (np.arange(30) % 3).astype(np.int32)
+    x = scale * np.random.default_rng(0).normal(size=(30, 24))
+    found = score(route, "face", x, y, precision, covariance="full")
+    if scale == 1e8:  # the classes share no direction, so that no two overlap
+        expected = oracles.variance_collapse(oracles.moments(x, y)) + np.log(2)
+    else:
+        expected = oracles.face(x, y, covariance="full")
+    assert found == pytest.approx(expected, rel=1e-4 if precision == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("normalize", ["minmax", "zscore"])
+def test_a_term_that_is_constant_but_for_rounding_is_left_out(
+    normalize: str, precision: str
+) -> None:
+    """Classes so far apart that all are equally fair; the order is that of the other term."""
+    rng, y = np.random.default_rng(0), (np.arange(N) % C).astype(np.int32)
+    pool = {f"m{i}": rng.normal(size=(N, D)) + (9 + 0.35 * i) * np.eye(C, D)[y] for i in range(5)}
+    options: Any = {"metrics": "face", "precision": precision}
+    plain = jaxte.rank(pool, y, **options)
+    found = jaxte.rank(pool, y, normalize=normalize, **options)
+    fairness = [plain.terms(m, "face")["class_fairness"] for m in pool]
+    assert np.ptp(fairness) < 1e-6
+    assert found.order("face") == plain.order("face")
+    collapse = np.array([plain.terms(m, "face")["variance_collapse"] for m in pool])
+    low, width = collapse.min(), np.ptp(collapse)
+    if normalize == "zscore":
+        low, width = collapse.mean(), collapse.std()
+    scores = [found.score(m, "face") for m in pool]
+    np.testing.assert_allclose(scores, (collapse - low) / width, rtol=1e-9, atol=1e-12)
+
+
+# --- perturbations --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_spread_leaves_alike_samples_alone(offset: float, weighted: bool, precision: str) -> None:
+    """A class of one sample, one of three that are alike, a column that is dead for a class."""
+    rng, y = np.random.default_rng(0), labels()
+    y[y == 3] = 2
+    y[7], y[[11, 12, 13]] = 3, 4
+    x = offset + rng.normal(size=(N, D))
+    x[[12, 13]] = x[11]
+    x[y == 1, 2] = 0
+    w = rng.random(N) + 0.2 if weighted else None
+    x = x.astype(precision)
+    moved = np.asarray(perturb.spread(x, y, weights=w)) - x
+    alike = (y == 3) | (y == 4)
+    assert not moved[alike].any()
+    lengths = np.linalg.norm(moved[~alike], axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-2 if precision == "float32" else 1e-9)
+    assert np.abs(moved[y == 1, 2]).max() == 0
+
+
+@pytest.mark.parametrize("move", ["attract", "spread_attract"])
+def test_classes_of_rectified_features_that_are_all_zero(move: str, precision: str) -> None:
+    """Two dead classes lie in one point: there is no line between them, and both stay together."""
+    rng, y = np.random.default_rng(0), labels()
+    x = np.maximum(rng.normal(size=(N, D)), 0)
+    x[y >= 2] = 0
+    function: Callable[..., Any] = getattr(perturb, move)
+    moved = np.asarray(function(x.astype(precision), y, alpha=0.1))
+    dead = moved[y >= 2]
+    np.testing.assert_allclose(dead, np.broadcast_to(dead[:1], dead.shape), atol=1e-6)
+    if move == "attract":
+        expected = oracles.attract(x, np.minimum(y, 2), alpha=0.1)
+        # the oracle sees one class where there are two: the others are drawn to it twice
+        assert np.all(np.isfinite(moved))
+        assert expected.shape == moved.shape
+
+
+# --- moments --------------------------------------------------------------------------------------
+
+
+def test_float64_moments_stay_so_whatever_jax_computes_in() -> None:
+    rng = np.random.default_rng(0)
+    x, y = 1e3 + rng.normal(size=(N, D)), labels()
+    with jax.enable_x64(True):
+        first, second = (
+            moments.update(moments.init(D, num_classes=C), *part)
+            for part in ((x[:50], y[:50]), (x[50:], y[50:]))
+        )
+        expected = float(jaxte.metrics.logme_from_moments(moments.merge(first, second)))
+    joined = moments.merge(first, second)
+    further = moments.update(first, x[50:], y[50:])
+    for state in (joined, further):
+        assert {part.dtype for part in (state.scatter, state.means, state.counts)} == {
+            np.dtype("float64")
+        }
+        found = float(jaxte.metrics.logme_from_moments(state))
+        assert found == pytest.approx(expected, rel=1e-12)
+    single = moments.update(moments.init(D, num_classes=C), x[:50], y[:50])
+    assert single.scatter.dtype == jnp.float32
+    assert moments.merge(single, second).scatter.dtype == np.dtype("float64")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (moments.init(5, num_classes=3), "4 features in 3 classes .* 5 features in 3 classes"),
+        (moments.init(4, num_classes=2), "in 3 classes .* in 2 classes"),
+        (moments.init(4, num_targets=1), "3 classes .* 4 features and 1 float targets"),
+        (moments.init(4, num_classes=3, class_counts=[1, 1, 1]), "with class_counts"),
+    ],
+)
+def test_moments_of_different_kinds_do_not_merge(other: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        moments.merge(moments.init(4, num_classes=3), other)
