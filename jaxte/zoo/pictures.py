@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ CLIPART_SOURCE = (
     "recreation/party", "recreation/toys",
 )  # fmt: skip
 CLIPART_CAP = 300  # images of one class
+LARGEST = 8000  # pixels a side: a handful of pages above it would take a gigabyte each to read
 _EVERY = 8  # of a picture source, each so-many-th image is its test part
 
 
@@ -81,17 +83,26 @@ def _every(images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> Sp
     return (images[~test], labels[~test]), (images[test], labels[test]), names
 
 
-def read_clipart(folder: Path, names: Sequence[str] = CLIPART_SOURCE) -> Split:
+def read_clipart(
+    folder: Path, names: Sequence[str] = CLIPART_SOURCE, cap: int = CLIPART_CAP
+) -> Split:
     """Read folders of clip art, a class each; links to pictures of other folders are left out."""
     images, labels = [], []
     for label, name in enumerate(names):
         files = sorted(path for path in (folder / name).rglob("*.png") if not path.is_symlink())
         if not files:
             raise InputError(f"no pictures in {folder / name}: put the original folder there")
-        chosen = files[:: -(-len(files) // CLIPART_CAP)]
+        chosen = [path for path in files[:: -(-len(files) // cap)] if _side(path) <= LARGEST]
         images.append(read_pictures(chosen))
         labels += [label] * len(chosen)
     return _every(np.concatenate(images), np.asarray(labels, np.int32), tuple(names))
+
+
+def _side(path: Path) -> int:
+    """The longer side in pixels, from the header of a PNG."""
+    with path.open("rb") as file:
+        header = file.read(24)
+    return max(struct.unpack(">II", header[16:24])) if len(header) == 24 else 0
 
 
 SOURCES: dict[str, Callable[[Path], Split]] = {
