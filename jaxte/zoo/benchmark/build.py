@@ -22,9 +22,9 @@ import numpy as np
 
 from jaxte._inputs import InputError
 from jaxte.zoo.artefacts import digest, read_json, versions, write_json
-from jaxte.zoo.benchmark import results as book
-from jaxte.zoo.benchmark.results import append_line, digest_arrays, key_of, read_lines
-from jaxte.zoo.benchmark.targets import TARGETS, Cut, TargetSpec, cut_target
+from jaxte.zoo.benchmark import records
+from jaxte.zoo.benchmark.cuts import TARGETS, Cut, TargetSpec, cut_target
+from jaxte.zoo.benchmark.records import append_line, digest_arrays, key_of, read_lines
 from jaxte.zoo.catalog import require
 from jaxte.zoo.sources import Part
 from jaxte.zoo.specs import MODELS, MORE_MODELS
@@ -96,15 +96,20 @@ def _measure(name: str, root: Path, target: str, out: Path, key: str) -> dict[st
     return {"key": key, "model": name, "target": target, **found, "versions": versions()}
 
 
+def key_of_pair(model: str, weights: str, target: str, images: str) -> str:
+    """Return the key of a result: of both recipes, and of the digests of weights and images."""
+    from jaxte.zoo.benchmark.measure import FINETUNE, PROBE
+
+    recipes = {"finetune": asdict(FINETUNE), "probe": asdict(PROBE)}
+    return key_of(recipes, model, weights, target, images)
+
+
 def _pending(
     chosen: Sequence[str], target_names: Sequence[str], out: Path, results: Path
 ) -> list[tuple[str, Path, str, str]]:
     """Pairs not yet measured whose weights are there: targets in turn, over all models."""
-    from jaxte.zoo.benchmark.measure import FINETUNE, PROBE
-
-    recipes = {"finetune": asdict(FINETUNE), "probe": asdict(PROBE)}
     done = read_lines(results)
-    there = book.models(root=out)
+    there = records.models(root=out)
     weights = {
         name: digest(there[name] / "weights" / f"{name}.safetensors")
         for name in chosen
@@ -114,7 +119,7 @@ def _pending(
     for target in target_names:
         images = read_json(out / "targets" / f"{target}.json")["sha256_of_arrays"]
         for name, sha in weights.items():
-            key = key_of(recipes, name, sha, target, images)
+            key = key_of_pair(name, sha, target, images)
             if key not in done:
                 pairs.append((name, there[name], target, key))
     return pairs
@@ -172,7 +177,7 @@ def build(
         for name in target_names:
             _build_target(specs[name], out, data_dir, say)
     if "pretrain" in stages:
-        shipped = book.models()
+        shipped = records.models()
         missing = [name for name in chosen if name not in shipped]
         build_zoo(
             data_dir, out=out, models=missing, stages=("pretrain",), specs=MORE_MODELS,

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from jaxte.zoo.benchmark.targets import Cut
+from jaxte.zoo.benchmark.cuts import Cut
 from jaxte.zoo.images import prepare
 from jaxte.zoo.network import Params, fill, forward, normalise, skeleton
 from jaxte.zoo.sources import Part

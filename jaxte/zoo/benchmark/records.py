@@ -80,13 +80,11 @@ def read_lines(path: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     if not path.is_file():
         return found
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")[:-1]
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line) if line.strip() else None
         except ValueError as error:
-            if number == len(lines):
-                continue
             raise InputError(f"{path}, line {number}, is no JSON ({error}): remove it") from error
         if entry is not None:
             found[entry["key"]] = entry
