@@ -99,10 +99,11 @@ def read_clipart(
 
 
 def _side(path: Path) -> int:
-    """The longer side in pixels, from the header of a PNG."""
+    """The longer side in pixels, from the header of a PNG; 0 of another file."""
     with path.open("rb") as file:
         header = file.read(24)
-    return max(struct.unpack(">II", header[16:24])) if len(header) == 24 else 0
+    is_png = len(header) == 24 and header.startswith(b"\x89PNG")
+    return max(struct.unpack(">II", header[16:24])) if is_png else 0
 
 
 SOURCES: dict[str, Callable[[Path], Split]] = {

@@ -187,11 +187,11 @@ def test_judge() -> None:
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An output directory with two targets, one to classify and one to tell a number, and recipes
     of a few steps."""
-    brief = replace(measuring.FINETUNE, epochs=1, fewest=60, steps=60, batch=16, seeds=2, shift=0)
-    monkeypatch.setattr(measuring, "FINETUNE", brief)
-    monkeypatch.setattr(
-        measuring, "PROBE", replace(PROBE, epochs=1, fewest=100, steps=100, seeds=2)
+    brief = replace(
+        measuring.FINETUNE, epochs=1, fewest=60, steps=60, batch=16, seeds=2, least=1e-3
     )
+    monkeypatch.setattr(measuring, "FINETUNE", brief)
+    monkeypatch.setattr(measuring, "PROBE", replace(PROBE, fewest=100, steps=100, seeds=2))
 
     def classes(data: Path, rng: np.random.Generator) -> Cut:
         del data, rng
