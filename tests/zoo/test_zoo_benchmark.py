@@ -32,8 +32,9 @@ from jaxte.zoo.catalog import PACKAGE
 from jaxte.zoo.models import FAMILIES
 from jaxte.zoo.sources import Part
 from jaxte.zoo.specs import MODELS, MORE_MODELS
-from tests.zoo.originals import write_cifar_bin, write_idx_set
-from tests.zoo.test_zoo_train import halves
+
+from .originals import write_cifar_bin, write_idx_set
+from .test_zoo_train import halves
 
 ROOT = Path(__file__).parents[2]
 CLASSES = Problem(2, False, np.zeros(1), np.ones(1))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -170,7 +171,7 @@ def finetuning(
         rng = np.random.default_rng(seed)
         head = rng.normal(size=(width, OUTPUTS)).astype(np.float32) / math.sqrt(width)
         start = {**tensors, "head/kernel": head, "head/bias": np.zeros(OUTPUTS, np.float32)}
-        params = jax.tree.map(jnp.array, fill(shapes, start, "", family))
+        params = jax.tree.map(jnp.array, fill(shapes, start, "", Path(family)))
         state = _optimiser(FINETUNE.weight_decay).init(params)
         steps = FINETUNE.length(len(data.labels))
         rates = _schedule(lr, steps, FINETUNE.warmup)
@@ -197,7 +198,7 @@ def _fit_head(
     mask: jax.Array,
     regression: jax.Array,
     decay: jax.Array,
-) -> jax.Array:
+) -> dict[str, jax.Array]:
     def step(carry: Any, now: Any) -> tuple[Any, None]:
         head, state = carry
         index, lr = now
@@ -210,7 +211,8 @@ def _fit_head(
 
     head = {"kernel": start, "bias": jnp.zeros(OUTPUTS)}
     carry, _ = jax.lax.scan(step, (head, _optimiser(decay).init(head)), (rows, rates))
-    return carry[0]
+    fitted: dict[str, jax.Array] = carry[0]
+    return fitted
 
 
 def probing(problem: Problem) -> Train:
@@ -344,7 +346,7 @@ def measure(
     cut, problem = prepared(cut), problem_of(cut)
     tuned = run_stage(FINETUNE, cut, problem, finetuning(family, width, tensors, normal, problem))
     graphdef, shapes = skeleton(family, width, None)
-    body = fill(shapes, tensors, "body/", card["name"])
+    body = fill(shapes, tensors, "body/", Path(card["name"]))
 
     def features(part: Part | None) -> Any:
         if part is None:
