@@ -5,6 +5,7 @@ the others have their weights here; the targets are cut from original files by
 `jaxte.zoo.benchmark.build`, which also measures; what was measured so far is accuracies.jsonl.
 """
 
+from jaxte.zoo.benchmark.dispersion import by_target, summary
 from jaxte.zoo.benchmark.records import Result, models, results, roots, targets
 
-__all__ = ["Result", "models", "results", "roots", "targets"]
+__all__ = ["Result", "by_target", "models", "results", "roots", "summary", "targets"]
