@@ -14,7 +14,7 @@ from flax import nnx
 
 from jaxte.zoo.network import Params, normalise
 from jaxte.zoo.sources import Part, Source
-from jaxte.zoo.train import _batches, _optimiser, _schedule, _update
+from jaxte.zoo.train import batches, optimiser, schedule, update
 
 TURNS = ("0", "90", "180", "270")
 PROJECTION = 64  # width of the head that contrastive learning compares; thrown away afterwards
@@ -82,7 +82,7 @@ def _step(
         return optax.softmax_cross_entropy_with_integer_labels(alike, partner).mean()
 
     value, grads = jax.value_and_grad(loss)(params)
-    params, state = _update(params, state, grads, lr, decay)
+    params, state = update(params, state, grads, lr, decay)
     return params, state, value
 
 
@@ -102,11 +102,11 @@ def contrast(
 ) -> Params:
     """Train so that two views of one image have outputs more alike than those of two images."""
     params = jax.tree.map(jnp.array, params)
-    state = _optimiser(decay).init(params)
+    state = optimiser(decay).init(params)
     mean, std = (jnp.asarray(normal[key], jnp.float32) for key in ("mean", "std"))
-    rates = _schedule(lr, steps, warmup)
+    rates = schedule(lr, steps, warmup)
     keys = jax.random.split(jax.random.key(seed), steps)
-    for i, rows in enumerate(_batches(len(images), batch, steps, seed)):
+    for i, rows in enumerate(batches(len(images), batch, steps, seed)):
         params, state, loss = _step(
             graphdef, params, state, keys[i], images[rows], mean, std, rates[i], np.float32(decay)
         )

@@ -24,7 +24,7 @@ from jaxte.zoo.benchmark.cuts import Cut
 from jaxte.zoo.images import prepare
 from jaxte.zoo.network import Params, fill, forward, normalise, skeleton
 from jaxte.zoo.sources import Part
-from jaxte.zoo.train import _augment, _batches, _optimiser, _schedule, _update, split_classes
+from jaxte.zoo.train import augment, batches, optimiser, schedule, split_classes, update
 
 OUTPUTS = 32
 
@@ -126,10 +126,10 @@ def _step(
     shift: int,
 ) -> tuple[Params, Any]:
     def loss(params: Params) -> jax.Array:
-        x = normalise(_augment(key, images, shift, False), mean, std)
+        x = normalise(augment(key, images, shift, False), mean, std)
         return _loss(nnx.merge(graphdef, params)(x), wanted, mask, regression)
 
-    return _update(params, state, jax.grad(loss)(params), lr, decay)
+    return update(params, state, jax.grad(loss)(params), lr, decay)
 
 
 class Score(NamedTuple):
@@ -172,13 +172,13 @@ def finetuning(
         head = rng.normal(size=(width, OUTPUTS)).astype(np.float32) / math.sqrt(width)
         start = {**tensors, "head/kernel": head, "head/bias": np.zeros(OUTPUTS, np.float32)}
         params = jax.tree.map(jnp.array, fill(shapes, start, "", Path(family)))
-        state = _optimiser(FINETUNE.weight_decay).init(params)
+        state = optimiser(FINETUNE.weight_decay).init(params)
         steps = FINETUNE.length(len(data.labels))
-        rates = _schedule(lr, steps, FINETUNE.warmup)
+        rates = schedule(lr, steps, FINETUNE.warmup)
         keys = jax.random.split(jax.random.key(seed), steps)
         wanted = _wanted(problem, data.labels)
-        batches = _batches(len(data.labels), FINETUNE.batch, steps, seed)
-        for key, rows, rate in zip(keys, batches, rates, strict=True):
+        order = batches(len(data.labels), FINETUNE.batch, steps, seed)
+        for key, rows, rate in zip(keys, order, rates, strict=True):
             params, state = _step(
                 graphdef, params, state, key, data.images[rows], wanted[rows], mask, regression,
                 mean, std, rate, np.float32(FINETUNE.weight_decay), shift=FINETUNE.shift,
@@ -207,10 +207,10 @@ def _fit_head(
             outputs = features[index] @ head["kernel"] + head["bias"]
             return _loss(outputs, wanted[index], mask, regression)
 
-        return _update(head, state, jax.grad(loss)(head), lr, decay), None
+        return update(head, state, jax.grad(loss)(head), lr, decay), None
 
     head = {"kernel": start, "bias": jnp.zeros(OUTPUTS)}
-    carry, _ = jax.lax.scan(step, (head, _optimiser(decay).init(head)), (rows, rates))
+    carry, _ = jax.lax.scan(step, (head, optimiser(decay).init(head)), (rows, rates))
     fitted: dict[str, jax.Array] = carry[0]
     return fitted
 
@@ -232,8 +232,8 @@ def probing(problem: Problem) -> Train:
         head = jax.tree.map(
             np.asarray,
             _fit_head(
-                padded, wanted, 0.01 * start, _batches(n, PROBE.batch, steps, seed),
-                _schedule(lr, steps, PROBE.warmup), mask, regression,
+                padded, wanted, 0.01 * start, batches(n, PROBE.batch, steps, seed),
+                schedule(lr, steps, PROBE.warmup), mask, regression,
                 np.float32(PROBE.weight_decay),
             ),
         )  # fmt: skip
