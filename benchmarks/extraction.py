@@ -46,13 +46,14 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     try:
         from flax import nnx
 
-        from jaxte.zoo.models import FAMILIES, IMAGE_SIZE
+        from jaxte.zoo.images import SIZE
+        from jaxte.zoo.models import FAMILIES
     except ImportError as error:
         return {"rows": [], "skipped": [f"extraction skipped: {error.name} is not installed"]}
     import jax
 
     rng = np.random.default_rng(spec["seed"])
-    shape = (spec["batch"], IMAGE_SIZE, IMAGE_SIZE, 3)
+    shape = (spec["batch"], SIZE, SIZE, 3)
     images = [rng.standard_normal(shape, dtype=np.float32) for _ in range(2)]
     labels = [rng.integers(0, spec["classes"], spec["batch"]).astype(np.int32) for _ in range(2)]
     count = max(1, spec["n"] // spec["batch"])

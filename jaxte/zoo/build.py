@@ -25,6 +25,7 @@ from jaxte.zoo.accuracy import Say, measure_model, recipes_as_data
 from jaxte.zoo.artefacts import digest, read_json, versions, write_json
 from jaxte.zoo.catalog import require
 from jaxte.zoo.images import prepare
+from jaxte.zoo.selfsupervised import turned
 from jaxte.zoo.sources import Part, Source, load_source
 from jaxte.zoo.specs import (
     MIXTURE_CAP,
@@ -126,7 +127,8 @@ def _mixture(spec: ModelSpec, load: Load) -> Source:
     if spec.labels == "shuffled":
         order = np.random.default_rng(spec.seed).permutation(len(train.labels))
         train = Part(train.images, train.labels[order])
-    return Source(train, test, class_names)
+    whole = Source(train, test, class_names)
+    return turned(whole) if spec.labels == "rotation" else whole
 
 
 def _channel_moments(images: np.ndarray) -> dict[str, list[float]]:
@@ -142,6 +144,8 @@ def _limits(spec: ModelSpec) -> str:
         return "Left at its random initialisation: a control, not a trained model."
     if spec.labels == "shuffled":
         return "Trained on shuffled labels: a control that has learned nothing about its classes."
+    if spec.labels in ("rotation", "contrastive"):
+        return "Trained without labels; 32x32 inputs only; no test of fairness."
     return "Far below the state of the art on its source; 32x32 inputs only; no test of fairness."
 
 
@@ -159,6 +163,7 @@ def _described(spec: ModelSpec) -> dict[str, Any]:
 
 def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say) -> None:
     from jaxte.zoo.network import fill, forward, initial, read_tensors, save_params, skeleton
+    from jaxte.zoo.selfsupervised import PROJECTION, contrast
     from jaxte.zoo.train import score, train
 
     path = out / "weights" / f"{spec.name}.safetensors"
@@ -172,22 +177,29 @@ def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say)
             return
     start = time.perf_counter()
     source = _mixture(spec, load) if spec.source else None
+    contrastive = spec.labels == "contrastive"
     classes = len(source.class_names) if source else 10
+    classes = PROJECTION if contrastive else classes
     graphdef, params = initial(spec.family, spec.width, classes, spec.seed)
     normal = {"mean": [0.5] * 3, "std": [0.25] * 3}
     if source:
         normal = _channel_moments(source.train.images)
-        params = train(
-            graphdef, params, normal, source.train,
-            steps=spec.steps, batch=spec.batch, lr=spec.lr, warmup=PRETRAIN_WARMUP,
-            decay=PRETRAIN_WEIGHT_DECAY, shift=PRETRAIN_SHIFT,
-            flip="mnist" not in spec.source, seed=spec.seed,
-            progress=lambda line: say(f"{spec.name}: {line}"),
-        )  # fmt: skip
+        settings: dict[str, Any] = {
+            "steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "warmup": PRETRAIN_WARMUP,
+            "decay": PRETRAIN_WEIGHT_DECAY, "seed": spec.seed,
+            "progress": lambda line: say(f"{spec.name}: {line}"),
+        }  # fmt: skip
+        if contrastive:
+            params = contrast(graphdef, params, normal, source.train.images, **settings)
+        else:
+            flip = "mnist" not in spec.source and spec.labels != "rotation"
+            params = train(
+                graphdef, params, normal, source.train, shift=PRETRAIN_SHIFT, flip=flip, **settings
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_params(path, params)
     accuracy = None
-    if source:  # of the weights as stored, in half precision
+    if source and not contrastive:  # of the weights as stored, in half precision
         graphdef, shapes = skeleton(spec.family, spec.width, classes)
         stored = fill(shapes, read_tensors(path), "", path)
         logits = forward(graphdef, stored, normal, source.test.images)

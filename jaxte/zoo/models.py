@@ -1,4 +1,4 @@
-"""Architectures of the zoo: nine small families of Flax nnx image classifiers, 32x32x3 in.
+"""Architectures of the zoo: small families of Flax nnx image classifiers, 32x32x3 in.
 
 Every family is batch-statistics free (group or layer normalisation, or none), so a model is its
 parameters alone, training and inference are one function, and a batch never changes a feature.
@@ -12,49 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-IMAGE_SIZE = 32
-
-
-def _conv(
-    inputs: int,
-    outputs: int,
-    rngs: nnx.Rngs,
-    *,
-    kernel: int = 3,
-    stride: int = 1,
-    bias: bool = True,
-) -> nnx.Conv:
-    return nnx.Conv(
-        inputs,
-        outputs,
-        (kernel, kernel),
-        strides=(stride, stride),
-        use_bias=bias,
-        kernel_init=nnx.initializers.he_normal(),
-        rngs=rngs,
-    )
-
-
-def _pool(x: jax.Array) -> jax.Array:
-    """Mean over 2x2 windows, written as a reshape: cheaper to differentiate than a window op."""
-    n, h, w, c = x.shape
-    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
-
-
-class ConvNorm(nnx.Module):
-    """Convolution, group normalisation, and a ReLU unless `act` is false."""
-
-    def __init__(
-        self, inputs: int, outputs: int, rngs: nnx.Rngs, *, stride: int = 1, act: bool = True
-    ):
-        self.conv = _conv(inputs, outputs, rngs, stride=stride, bias=False)
-        self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
-        self.act = act
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
-        x = self.norm(self.conv(x))
-        return nnx.relu(x) if self.act else x
+from jaxte.zoo.compact import CCT, ConvNeXt, MobileNet, SqueezeNet
+from jaxte.zoo.layers import Attention, ConvNorm, Depthwise, Mlp, conv, patches, pool
 
 
 class PlainCNN(nnx.Module):
@@ -80,7 +39,7 @@ class Residual(nnx.Module):
         self.first = ConvNorm(inputs, outputs, rngs, stride=stride)
         self.second = ConvNorm(outputs, outputs, rngs, act=False)
         changes = stride != 1 or inputs != outputs
-        self.skip = _conv(inputs, outputs, rngs, kernel=1, stride=stride) if changes else None
+        self.skip = conv(inputs, outputs, rngs, kernel=1, stride=stride) if changes else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return maps [n, h, w, c] of maps."""
@@ -114,7 +73,7 @@ class VGG(nnx.Module):
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.pairs = nnx.List(
-            nnx.List([_conv(a, b, rngs) for a, b in pair])
+            nnx.List([conv(a, b, rngs) for a, b in pair])
             for pair in (((3, 12),), ((12, 24), (24, 24)), ((24, 48), (48, 48)))
         )
         self.dense = nnx.Linear(48 * 16, width, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
@@ -122,35 +81,10 @@ class VGG(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return features [n, width] of images [n, 32, 32, 3]."""
         for pair in self.pairs:
-            for conv in pair:
-                x = nnx.relu(conv(x))
-            x = _pool(x)
+            for layer in pair:
+                x = nnx.relu(layer(x))
+            x = pool(x)
         return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
-
-
-class Depthwise(nnx.Module):
-    """3x3 depthwise convolution, then the pointwise one.
-
-    The first is nine shifted multiply-adds: XLA fuses them, and grouped convolutions are slow on
-    CPUs.
-    """
-
-    def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs, *, pool: bool = False):
-        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs)) / 3.0)
-        self.point = _conv(inputs, outputs, rngs, kernel=1, bias=False)
-        self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
-        self.pool = pool
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
-        _, h, w, _ = x.shape
-        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        kernel = self.kernel[...]
-        total = sum(
-            padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(3) for j in range(3)
-        )
-        y = nnx.relu(self.norm(self.point(jnp.asarray(total))))
-        return _pool(y) if self.pool else y
 
 
 class SepConv(nnx.Module):
@@ -182,7 +116,7 @@ class DenseNet(nnx.Module):
         quarter = width // 4
         self.stem = ConvNorm(3, 16, rngs, stride=2)
         self.first = nnx.List(ConvNorm(16 + 16 * i, 16, rngs) for i in range(2))
-        self.transition = _conv(48, quarter, rngs, kernel=1)
+        self.transition = conv(48, quarter, rngs, kernel=1)
         self.second = nnx.List(ConvNorm(quarter * (i + 1), quarter, rngs) for i in range(3))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -190,7 +124,7 @@ class DenseNet(nnx.Module):
         x = self.stem(x)
         for layer in self.first:
             x = jnp.concatenate([x, layer(x)], -1)
-        x = _pool(self.transition(x))
+        x = pool(self.transition(x))
         for layer in self.second:
             x = jnp.concatenate([x, layer(x)], -1)
         return x.mean((1, 2))
@@ -232,39 +166,6 @@ class SENet(nnx.Module):
         return x.mean((1, 2))
 
 
-def _patches(x: jax.Array, size: int) -> jax.Array:
-    n, h, w, c = x.shape
-    x = x.reshape(n, h // size, size, w // size, size, c).swapaxes(2, 3)
-    return x.reshape(n, (h // size) * (w // size), size * size * c)
-
-
-class Mlp(nnx.Module):
-    """Two linear layers with a ReLU between (a GELU doubles the time of these models on a CPU)."""
-
-    def __init__(self, size: int, hidden: int, rngs: nnx.Rngs):
-        self.up = nnx.Linear(size, hidden, rngs=rngs)
-        self.down = nnx.Linear(hidden, size, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return tokens of tokens, [n, t, d]."""
-        return self.down(nnx.relu(self.up(x)))
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention of two heads, queries, keys and values from one product."""
-
-    def __init__(self, width: int, rngs: nnx.Rngs):
-        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
-        self.out = nnx.Linear(width, width, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return tokens of tokens, [n, t, d]."""
-        n, t, d = x.shape
-        q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, 2, d // 2), (2, 3), (0, 2))
-        weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5)
-        return self.out((weights @ v).swapaxes(1, 2).reshape(n, t, d))
-
-
 class ViT(nnx.Module):
     """Two pre-norm transformer blocks over 4x4 patches, mean over the tokens."""
 
@@ -277,7 +178,7 @@ class ViT(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.embed(_patches(x, 4)) + self.position[...]
+        x = self.embed(patches(x, 4)) + self.position[...]
         for i in range(2):
             x = x + self.attention[i](self.norms[2 * i](x))
             x = x + self.mlp[i](self.norms[2 * i + 1](x))
@@ -296,7 +197,7 @@ class Mixer(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.embed(_patches(x, 4))
+        x = self.embed(patches(x, 4))
         for i in range(3):
             mixed = self.tokens[i](self.norms[2 * i](x).swapaxes(1, 2))
             x = x + mixed.swapaxes(1, 2)
@@ -315,7 +216,7 @@ class MLP(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = _pool(x).reshape(x.shape[0], -1)
+        x = pool(x).reshape(x.shape[0], -1)
         return nnx.relu(self.second(nnx.relu(self.first(x))))
 
 
@@ -329,6 +230,10 @@ FAMILIES: dict[str, Callable[[int, nnx.Rngs], Callable[[jax.Array], jax.Array]]]
     "vit": ViT,
     "mixer": Mixer,
     "mlp": MLP,
+    "convnext": ConvNeXt,
+    "mobilenet": MobileNet,
+    "squeezenet": SqueezeNet,
+    "cct": CCT,
 }
 
 

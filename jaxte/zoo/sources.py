@@ -3,10 +3,12 @@
 Layout of the data directory, original file names inside each folder::
 
     mnist/          train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-... (idx or idx.gz)
-    fashion_mnist/  the same four names; only the two t10k-... files are read
+    fashion_mnist/  the same four names; the target reads only the two t10k-... files
     cifar10/        data_batch_1.bin .. data_batch_5.bin, test_batch.bin; or data_batch_1.png ..
                     test_batch.png (10000x1024 RGB) with train_labels.json and test_labels.json
     quickdraw/      <class>.npy (official bitmaps) or <class>.ndjson.gz (784 floats 0..1 a line)
+    emoji_twitter/  emoji.json and img/twitter/64/*.png, of the npm package emoji-datasource-twitter
+    clipart/        the folders of openclipart's png directory (Debian package openclipart-png)
     digits/         digits.csv.gz (64 pixels 0..16 and the label); scikit-learn's where absent
 """
 
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxte._inputs import InputError
+from jaxte.zoo import pictures
 from jaxte.zoo.specs import DRAWINGS_PER_CLASS, SOURCE_DRAWINGS, SOURCE_TEST_DRAWINGS
 
 CIFAR_CLASSES = (
@@ -187,9 +190,14 @@ def read_quickdraw(folder: Path, classes: Sequence[str], *, tests: int) -> Sourc
 
 
 def read_fashion(folder: Path) -> Source:
-    """Read the official test split of Fashion-MNIST, the only part that is used."""
+    """Read the official test split of Fashion-MNIST, which the target is cut from."""
     part = _idx_part(folder, "t10k")
     return Source(part, part, FASHION_CLASSES)
+
+
+def read_fashion_source(folder: Path) -> Source:
+    """Read both splits of Fashion-MNIST, to pre-train on the official train split."""
+    return Source(_idx_part(folder, "train"), _idx_part(folder, "t10k"), FASHION_CLASSES)
 
 
 def read_digits(folder: Path | None) -> Source:
@@ -277,7 +285,10 @@ def load_source(
     drawings: Sequence[str] = SOURCE_DRAWINGS,
     tests: int = SOURCE_TEST_DRAWINGS,
 ) -> Source:
-    """Load "mnist", "cifar10", "quickdraw", "fashion_mnist" or "digits".
+    """Load "mnist", "cifar10", "quickdraw", "digits", "clipart" or one more of these.
+
+    "fashion_mnist" is the official test split alone, "fashion_mnist_source" both splits,
+    "emoji_twitter" emoji by subcategory.
 
     Args:
         name: which set.
@@ -292,10 +303,10 @@ def load_source(
     """
     if name == "digits":
         return read_digits(None if tfds or data_dir is None else data_dir / "digits")
-    if tfds:
+    if tfds and name not in pictures.SOURCES:
         if name == "quickdraw":
             return _tfds_quickdraw(data_dir, drawings, tests=tests)
-        return _tfds_source(name, data_dir)
+        return _tfds_source(name.removesuffix("_source"), data_dir)
     if data_dir is None:
         raise InputError(
             f"no directory given to read {name} from: give one with the original files, or use "
@@ -303,9 +314,13 @@ def load_source(
         )
     if name == "quickdraw":
         return read_quickdraw(data_dir / "quickdraw", drawings, tests=tests)
+    if name in pictures.SOURCES:
+        train, test, class_names = pictures.SOURCES[name](data_dir / name)
+        return Source(Part(*train), Part(*test), class_names)
     readers: dict[str, Callable[[Path], Source]] = {
         "mnist": read_mnist,
         "cifar10": read_cifar10,
         "fashion_mnist": read_fashion,
+        "fashion_mnist_source": read_fashion_source,
     }
-    return readers[name](data_dir / name)
+    return readers[name](data_dir / name.removesuffix("_source"))

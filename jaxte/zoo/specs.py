@@ -8,6 +8,9 @@ SOURCE_LICENCES = {
     "cifar10": "CIFAR-10 (Krizhevsky 2009): published for research, no formal licence stated",
     "mnist": "MNIST (LeCun, Cortes, Burges): commonly given as CC BY-SA 3.0",
     "quickdraw": "Quick, Draw! (Google): CC BY 4.0",
+    "fashion_mnist_source": "Fashion-MNIST (Zalando SE): MIT",
+    "emoji_twitter": "Twemoji (Twitter, Inc and other contributors): CC BY 4.0",
+    "clipart": "Open Clip Art Library: public domain dedication",
 }
 
 SOURCE_DRAWINGS = tuple(
@@ -33,7 +36,9 @@ class ModelSpec:
     """One model: architecture, what it is pre-trained on and for how long.
 
     `source` names one or more source sets, trained on together with their classes side by side;
-    empty for a model left at its initialisation. `labels` is "true" or "shuffled".
+    empty for a model left at its initialisation. `labels` is "true", "shuffled", or what a model
+    learned without labels: "rotation" (by how many quarter turns an image is turned) or
+    "contrastive" (which two views are of one image).
     """
 
     name: str
@@ -63,6 +68,36 @@ MODELS = (
     ModelSpec("mixer-cifar", "mixer", 64, ("cifar10",), 3000, lr=1e-3, seed=13),
     ModelSpec("mlp-mnist", "mlp", 256, ("mnist",), 1500, lr=1e-3, seed=14),
 )
+
+# sixteen more, for the benchmark pool: families of several members of one size, so that what a
+# model was trained on, and not how large it is, sets them apart
+MORE_MODELS = (
+    ModelSpec("resnet-rotation", "resnet", 96, ("cifar10",), 2500, seed=21, labels="rotation"),
+    ModelSpec(
+        "resnet-contrastive", "resnet", 96, ("cifar10",), 1500, seed=22, labels="contrastive",
+    ),
+    ModelSpec("resnet-fashion", "resnet", 96, ("fashion_mnist_source",), 1500, seed=23),
+    ModelSpec("resnet-shuffled", "resnet", 96, ("cifar10",), 1500, seed=24, labels="shuffled"),
+    ModelSpec("vgg-quickdraw", "vgg", 192, ("quickdraw",), 2000, lr=1e-3, seed=25),
+    ModelSpec("sepconv-clipart", "sepconv", 128, ("clipart",), 1500, seed=26),
+    ModelSpec("convnext-cifar", "convnext", 80, ("cifar10",), 3000, seed=27),
+    ModelSpec("convnext-clipart", "convnext", 80, ("clipart",), 1500, seed=28),
+    ModelSpec("mobilenet-cifar", "mobilenet", 128, ("cifar10",), 2500, seed=29),
+    ModelSpec("mobilenet-fashion", "mobilenet", 128, ("fashion_mnist_source",), 1500, seed=30),
+    ModelSpec(
+        "mobilenet-rotation", "mobilenet", 128, ("cifar10",), 2000, seed=31, labels="rotation",
+    ),
+    ModelSpec("squeezenet-cifar", "squeezenet", 160, ("cifar10",), 2500, seed=32),
+    ModelSpec("squeezenet-emoji", "squeezenet", 160, ("emoji_twitter",), 1500, seed=33),
+    ModelSpec(
+        "squeezenet-mixed", "squeezenet", 160,
+        ("fashion_mnist_source", "quickdraw", "clipart", "emoji_twitter"), 2500, seed=34,
+    ),
+    ModelSpec("cct-cifar", "cct", 64, ("cifar10",), 2500, lr=1e-3, seed=35),
+    ModelSpec(
+        "cct-mixed", "cct", 64, ("quickdraw", "fashion_mnist_source"), 2500, lr=1e-3, seed=36,
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

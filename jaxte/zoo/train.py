@@ -26,15 +26,17 @@ class Outcome(NamedTuple):
     loss: float
 
 
-def _optimiser(decay: jax.Array | float) -> optax.GradientTransformation:
+def optimiser(decay: jax.Array | float) -> optax.GradientTransformation:
+    """AdamW of clipped gradients, up to its learning rate."""
     # the learning rate is applied by the caller, so that one compilation serves every schedule
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.scale_by_adam(), optax.add_decayed_weights(decay)
     )
 
 
-def _update(params: Params, state: Any, grads: Params, lr: Any, decay: Any) -> tuple[Params, Any]:
-    updates, state = _optimiser(decay).update(grads, state, params)
+def update(params: Params, state: Any, grads: Params, lr: Any, decay: Any) -> tuple[Params, Any]:
+    """Take one step; return new parameters and state."""
+    updates, state = optimiser(decay).update(grads, state, params)
     return jax.tree.map(lambda p, u: p - lr * u, params, updates), state
 
 
@@ -43,7 +45,7 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return losses.mean()
 
 
-def _schedule(peak: float, steps: int, warmup: float) -> np.ndarray:
+def schedule(peak: float, steps: int, warmup: float) -> np.ndarray:
     """Linear warm-up over the first part of the steps, then half a cosine down to zero."""
     rise = min(max(1, int(warmup * steps)), steps - 1) if warmup else 0
     curve = optax.warmup_cosine_decay_schedule(0.0 if rise else peak, peak, rise, steps)
@@ -51,7 +53,7 @@ def _schedule(peak: float, steps: int, warmup: float) -> np.ndarray:
     return np.asarray(curve(np.arange(1, steps + 1) if rise else np.arange(steps)), np.float32)
 
 
-def _batches(n: int, batch: int, steps: int, seed: int) -> np.ndarray:
+def batches(n: int, batch: int, steps: int, seed: int) -> np.ndarray:
     """Indices [steps, batch], reshuffled each epoch, the ragged end of an epoch left out."""
     rng = np.random.default_rng(seed)
     batch = min(batch, n)
@@ -62,7 +64,8 @@ def _batches(n: int, batch: int, steps: int, seed: int) -> np.ndarray:
     return np.stack(rows[:steps])
 
 
-def _augment(key: jax.Array, images: jax.Array, shift: int, flip: bool) -> jax.Array:
+def augment(key: jax.Array, images: jax.Array, shift: int, flip: bool) -> jax.Array:
+    """Shift images by up to `shift` pixels, and mirror each by chance if `flip`."""
     if shift:
         key, use = jax.random.split(key)
         pad = ((0, 0), (shift, shift), (shift, shift), (0, 0))
@@ -98,11 +101,11 @@ def _step(
     flip: bool,
 ) -> tuple[Params, Any, jax.Array]:
     def loss(params: Params) -> jax.Array:
-        x = normalise(_augment(key, images, shift, flip), mean, std)
+        x = normalise(augment(key, images, shift, flip), mean, std)
         return _cross_entropy(nnx.merge(graphdef, params)(x), labels)
 
     value, grads = jax.value_and_grad(loss)(params)
-    params, state = _update(params, state, grads, lr, decay)
+    params, state = update(params, state, grads, lr, decay)
     return params, state, value
 
 
@@ -124,11 +127,11 @@ def train(
 ) -> Params:
     """Train all parameters on prepared images; return the new ones, the given ones stay valid."""
     params = jax.tree.map(jnp.array, params)
-    state = _optimiser(decay).init(params)
+    state = optimiser(decay).init(params)
     mean, std = (jnp.asarray(normal[key], jnp.float32) for key in ("mean", "std"))
-    rates = _schedule(lr, steps, warmup)
+    rates = schedule(lr, steps, warmup)
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), max(steps, 1))))
-    for i, rows in enumerate(_batches(len(data.labels), batch, steps, seed)):
+    for i, rows in enumerate(batches(len(data.labels), batch, steps, seed)):
         params, state, loss = _step(
             graphdef, params, state, jax.random.wrap_key_data(keys[i]),
             data.images[rows], data.labels[rows], mean, std, rates[i], np.float32(decay),
@@ -189,9 +192,9 @@ def _probe(
             logits = features[index] @ params["kernel"] + params["bias"]
             return _cross_entropy(logits, labels[index])
 
-        return _update(params, state, jax.grad(loss)(params), lr, decay), None
+        return update(params, state, jax.grad(loss)(params), lr, decay), None
 
-    carry, _ = jax.lax.scan(step, (start, _optimiser(decay).init(start)), (rows, rates))
+    carry, _ = jax.lax.scan(step, (start, optimiser(decay).init(start)), (rows, rates))
     return carry[0]
 
 
@@ -205,8 +208,8 @@ def probe(data: Part, held_out: Part, *, recipe: Probe, lr: float, seed: int) ->
     fitted = _probe(
         (data.images - mean) / std, data.labels,
         {"kernel": kernel, "bias": jnp.zeros(classes)},
-        _batches(len(data.labels), batch, steps, seed),
-        _schedule(lr, steps, recipe.warmup), np.float32(recipe.weight_decay),
+        batches(len(data.labels), batch, steps, seed),
+        schedule(lr, steps, recipe.warmup), np.float32(recipe.weight_decay),
     )  # fmt: skip
     logits = (held_out.images - mean) / std @ np.asarray(fitted["kernel"])
     return score(logits + np.asarray(fitted["bias"]), held_out.labels)

@@ -1,0 +1,357 @@
+"""Ground truth of one model on one target: fine-tuning and a linear probe, several seeds each.
+
+Classes, or the numbers to be told, are padded to `OUTPUTS` columns of which a mask hides the rest,
+so that every target runs through one compiled program per architecture.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxte.zoo.benchmark.cuts import Cut
+from jaxte.zoo.images import prepare
+from jaxte.zoo.network import Params, fill, forward, normalise, skeleton
+from jaxte.zoo.sources import Part
+from jaxte.zoo.train import augment, batches, optimiser, schedule, split_classes, update
+
+OUTPUTS = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one stage trains: AdamW and a cosine, its peak found on a grid of half decades.
+
+    From `start` the grid is walked until the best rate lies between two that are worse, or at
+    `least` or `most`. A rate is judged by its mean over `splits` of the train part (twice as many
+    where it has fewer than `few` images), by accuracy (or R2) and then by loss; then the whole
+    train part is trained on once per seed. Steps are `epochs` over the train part, within bounds.
+    """
+
+    epochs: int
+    fewest: int
+    steps: int
+    batch: int
+    start: tuple[float, float]
+    least: float
+    most: float
+    warmup: float
+    weight_decay: float
+    shift: int
+    validation: float = 0.2
+    splits: int = 1
+    few: int = 300
+    seeds: int = 5
+
+    def length(self, n: int) -> int:
+        """Return the number of steps on n images."""
+        return max(self.fewest, min(self.steps, self.epochs * n // self.batch))
+
+
+FINETUNE = Recipe(
+    epochs=20, fewest=150, steps=450, batch=32, start=(3e-3, 1e-2), least=1e-4, most=1e-1,
+    warmup=0.1, weight_decay=1e-4, shift=2,
+)  # fmt: skip
+PROBE = Recipe(
+    epochs=100, fewest=1000, steps=1000, batch=50, start=(1e-2, 3e-2), least=1e-4, most=1.0,
+    warmup=0.0, weight_decay=1e-2, shift=0, splits=2,
+)  # fmt: skip
+
+
+class Problem(NamedTuple):
+    """A target as the programs take it: columns wanted, which of them count, and their scale."""
+
+    outputs: int
+    regression: bool
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def problem_of(cut: Cut) -> Problem:
+    """Return what is asked of a model; numbers are standardised by the train part."""
+    labels = cut.train.labels
+    if labels.ndim == 1:
+        return Problem(len(cut.class_names), False, np.zeros(1), np.ones(1))
+    return Problem(labels.shape[1], True, labels.mean(0), labels.std(0) + 1e-9)
+
+
+def _wanted(problem: Problem, labels: np.ndarray) -> np.ndarray:
+    """Targets [n, OUTPUTS]: one-hot rows, or standardised numbers."""
+    wanted = np.zeros((len(labels), OUTPUTS), np.float32)
+    if problem.regression:
+        wanted[:, : problem.outputs] = (labels - problem.mean) / problem.std
+    else:
+        wanted[np.arange(len(labels)), labels] = 1
+    return wanted
+
+
+def _mask(problem: Problem) -> np.ndarray:
+    return (np.arange(OUTPUTS) < problem.outputs).astype(np.float32)
+
+
+def _loss(
+    outputs: jax.Array, wanted: jax.Array, mask: jax.Array, regression: jax.Array
+) -> jax.Array:
+    crossed = optax.softmax_cross_entropy(jnp.where(mask > 0, outputs, -1e9), wanted)
+    squared = ((outputs - wanted) ** 2 * mask).sum(-1) / mask.sum()
+    return jnp.where(regression, squared, crossed).mean()
+
+
+@partial(jax.jit, static_argnames=("graphdef", "shift"), donate_argnames=("params", "state"))
+def _step(
+    graphdef: nnx.GraphDef[Any],
+    params: Params,
+    state: Any,
+    key: jax.Array,
+    images: jax.Array,
+    wanted: jax.Array,
+    mask: jax.Array,
+    regression: jax.Array,
+    mean: jax.Array,
+    std: jax.Array,
+    lr: jax.Array,
+    decay: jax.Array,
+    *,
+    shift: int,
+) -> tuple[Params, Any]:
+    def loss(params: Params) -> jax.Array:
+        x = normalise(augment(key, images, shift, False), mean, std)
+        return _loss(nnx.merge(graphdef, params)(x), wanted, mask, regression)
+
+    return update(params, state, jax.grad(loss)(params), lr, decay)
+
+
+class Score(NamedTuple):
+    """Accuracy, or R2 (mean over outputs), and the mean loss; both None where it diverged."""
+
+    value: float | None
+    loss: float | None
+
+
+def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray) -> Score:
+    """Score outputs [n, OUTPUTS] against labels."""
+    outputs = outputs[:, : problem.outputs].astype(np.float64)
+    if not np.isfinite(outputs).all():
+        return Score(None, None)
+    if problem.regression:
+        wanted = (labels - problem.mean) / problem.std
+        squared = (outputs - wanted) ** 2
+        value = 1 - squared.mean(0) / wanted.var(0)
+        return Score(round(float(value.mean()), 5), round(float(squared.mean()), 5))
+    shifted = outputs - outputs.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    loss = -log_p[np.arange(len(labels)), labels].mean()
+    return Score(round(float((outputs.argmax(1) == labels).mean()), 5), round(float(loss), 5))
+
+
+# a stage, ready for a target: train on a part by a rate and a seed, return what predicts images
+Train = Callable[[Part, float, int], Callable[[np.ndarray], np.ndarray]]
+
+
+def finetuning(
+    family: str, width: int, tensors: Mapping[str, np.ndarray], normal: Any, problem: Problem
+) -> Train:
+    """Full fine-tuning from a head drawn from the seed."""
+    graphdef, shapes = skeleton(family, width, OUTPUTS)
+    mean, std = (np.asarray(normal[key], np.float32) for key in ("mean", "std"))
+    mask, regression = _mask(problem), np.asarray(problem.regression)
+
+    def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        rng = np.random.default_rng(seed)
+        head = rng.normal(size=(width, OUTPUTS)).astype(np.float32) / math.sqrt(width)
+        start = {**tensors, "head/kernel": head, "head/bias": np.zeros(OUTPUTS, np.float32)}
+        params = jax.tree.map(jnp.array, fill(shapes, start, "", Path(family)))
+        state = optimiser(FINETUNE.weight_decay).init(params)
+        steps = FINETUNE.length(len(data.labels))
+        rates = schedule(lr, steps, FINETUNE.warmup)
+        keys = jax.random.split(jax.random.key(seed), steps)
+        wanted = _wanted(problem, data.labels)
+        order = batches(len(data.labels), FINETUNE.batch, steps, seed)
+        for key, rows, rate in zip(keys, order, rates, strict=True):
+            params, state = _step(
+                graphdef, params, state, key, data.images[rows], wanted[rows], mask, regression,
+                mean, std, rate, np.float32(FINETUNE.weight_decay), shift=FINETUNE.shift,
+            )  # fmt: skip
+        return lambda images: forward(graphdef, params, normal, images)
+
+    return run
+
+
+@jax.jit
+def _fit_head(
+    features: jax.Array,
+    wanted: jax.Array,
+    start: jax.Array,
+    rows: jax.Array,
+    rates: jax.Array,
+    mask: jax.Array,
+    regression: jax.Array,
+    decay: jax.Array,
+) -> dict[str, jax.Array]:
+    def step(carry: Any, now: Any) -> tuple[Any, None]:
+        head, state = carry
+        index, lr = now
+
+        def loss(head: Any) -> jax.Array:
+            outputs = features[index] @ head["kernel"] + head["bias"]
+            return _loss(outputs, wanted[index], mask, regression)
+
+        return update(head, state, jax.grad(loss)(head), lr, decay), None
+
+    head = {"kernel": start, "bias": jnp.zeros(OUTPUTS)}
+    carry, _ = jax.lax.scan(step, (head, optimiser(decay).init(head)), (rows, rates))
+    fitted: dict[str, jax.Array] = carry[0]
+    return fitted
+
+
+def probing(problem: Problem) -> Train:
+    """A linear head on frozen features, standardised by the part it is trained on."""
+    mask, regression = _mask(problem), np.asarray(problem.regression)
+
+    def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        n, width = data.images.shape
+        mean, std = data.images.mean(0), data.images.std(0)
+        std = np.maximum(std, 0.05 * std.mean())  # features that are all but dead stay small
+        padded = np.zeros((-(-n // 512) * 512, width), np.float32)  # few shapes to compile
+        padded[:n] = (data.images - mean) / std
+        wanted = np.zeros((len(padded), OUTPUTS), np.float32)
+        wanted[:n] = _wanted(problem, data.labels)
+        steps = PROBE.length(n)
+        start = np.random.default_rng(seed).normal(size=(width, OUTPUTS)).astype(np.float32)
+        head = jax.tree.map(
+            np.asarray,
+            _fit_head(
+                padded, wanted, 0.01 * start, batches(n, PROBE.batch, steps, seed),
+                schedule(lr, steps, PROBE.warmup), mask, regression,
+                np.float32(PROBE.weight_decay),
+            ),
+        )  # fmt: skip
+        return lambda features: (features - mean) / std @ head["kernel"] + head["bias"]
+
+    return run
+
+
+def _halves(part: Part, share: float, seed: int) -> tuple[Part, Part]:
+    """Split into a validation part and the rest, class by class where there are classes."""
+    if part.labels.ndim == 1:
+        held, kept = split_classes(part.labels, share, seed)
+    else:
+        order = np.random.default_rng(seed).permutation(len(part.labels))
+        count = round(share * len(order))
+        held, kept = order[:count], order[count:]
+    return Part(part.images[held], part.labels[held]), Part(part.images[kept], part.labels[kept])
+
+
+def _steps_of_grid(recipe: Recipe) -> tuple[int, int, tuple[int, int]]:
+    """Grid bounds and start as numbers of half decades."""
+    least, most, *start = (
+        round(2 * math.log10(rate)) for rate in (recipe.least, recipe.most, *recipe.start)
+    )
+    return least, most, (start[0], start[1])
+
+
+def rate_at(step: int) -> float:
+    """Return the learning rate so many half decades from 1, as 1e-3, 3e-3, 1e-2, ..."""
+    return round((3 if step % 2 else 1) * 10.0 ** (step // 2), 12)
+
+
+def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train) -> dict[str, Any]:
+    """Walk the grid of rates; return the best, what each reached, and whether it lies inside."""
+    splits = recipe.splits * (2 if len(train_part.labels) < recipe.few else 1)
+    pairs = [_halves(train_part, recipe.validation, seed) for seed in range(splits)]
+    tried: dict[int, tuple[float, float]] = {}
+
+    def try_out(step: int) -> None:
+        scores = []
+        for held, kept in pairs:
+            predict = train(kept, rate_at(step), 0)
+            scores.append(judge(problem, predict(held.images), held.labels))
+        values, losses = zip(*scores, strict=True)
+        failed = None in values
+        tried[step] = (
+            (-math.inf, math.inf) if failed else (float(np.mean(values)), float(np.mean(losses)))
+        )
+
+    least, most, start = _steps_of_grid(recipe)
+    for step in start:
+        try_out(step)
+    while True:
+        best = max(tried, key=lambda step: (tried[step][0], -tried[step][1]))
+        missing = [s for s in (best + 1, best - 1) if s not in tried and least <= s <= most]
+        if not missing:
+            break
+        try_out(missing[0])
+    return {
+        "lr": rate_at(best),
+        "inside": least < best < most,
+        "validation": {
+            f"{rate_at(step):g}": None if value == -math.inf else [round(value, 5), round(loss, 5)]
+            for step, (value, loss) in sorted(tried.items())
+        },
+    }
+
+
+def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[str, Any]:
+    """Choose a rate, train once per seed on the whole train part, score every test part."""
+    begun = time.process_time()
+    result = choose_rate(recipe, cut.train, problem, train)
+    parts = {"test": cut.test, "shifted": cut.shifted}
+    scores: dict[str, list[Score]] = {name: [] for name, part in parts.items() if part is not None}
+    for seed in range(recipe.seeds):
+        predict = train(cut.train, result["lr"], seed)
+        for name, found in scores.items():
+            part = parts[name]
+            assert part is not None
+            found.append(judge(problem, predict(part.images), part.labels))
+    for name, found in scores.items():
+        result[name] = [score.value for score in found]
+        result[f"{name}_loss"] = [score.loss for score in found]
+        values = [score.value for score in found if score.value is not None]
+        if len(values) == len(found):
+            result[f"{name}_mean"] = round(float(np.mean(values)), 5)
+            result[f"{name}_std"] = round(float(np.std(values, ddof=1)), 5)
+    result["steps"] = recipe.length(len(cut.train.labels))
+    result["images_trained_on"] = recipe.batch * result["steps"]
+    result["cpu_seconds"] = round(time.process_time() - begun, 1)
+    return result
+
+
+def prepared(cut: Cut) -> Cut:
+    """Bring the images of a target to the networks' input."""
+    train, test, shifted = (
+        None if part is None else Part(prepare(part.images), part.labels)
+        for part in (cut.train, cut.test, cut.shifted)
+    )
+    assert train is not None
+    assert test is not None
+    return Cut(train, test, shifted, cut.class_names)
+
+
+def measure(
+    card: Mapping[str, Any], tensors: Mapping[str, np.ndarray], cut: Cut
+) -> dict[str, dict[str, Any]]:
+    """Measure one model on one target, by both stages."""
+    family, width, normal = card["architecture"], card["width"], card["normalisation"]
+    cut, problem = prepared(cut), problem_of(cut)
+    tuned = run_stage(FINETUNE, cut, problem, finetuning(family, width, tensors, normal, problem))
+    graphdef, shapes = skeleton(family, width, None)
+    body = fill(shapes, tensors, "body/", Path(card["name"]))
+
+    def features(part: Part | None) -> Any:
+        if part is None:
+            return None
+        return Part(forward(graphdef, body, normal, part.images), part.labels)
+
+    frozen = Cut(features(cut.train), features(cut.test), features(cut.shifted), cut.class_names)
+    return {"finetune": tuned, "probe": run_stage(PROBE, frozen, problem, probing(problem))}

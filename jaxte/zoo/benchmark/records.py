@@ -1,0 +1,156 @@
+"""Reading and writing what was measured: a file of one JSON object a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxte._inputs import InputError
+from jaxte.zoo import catalog
+from jaxte.zoo.artefacts import read_json
+
+HERE = Path(__file__).parent
+SHIPPED = HERE / "accuracies.jsonl"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model reached on one target: accuracy, or R2 where a number is told.
+
+    `finetune` and `probe` hold the value of each seed on the target's own test part, the `shifted`
+    ones on its second test part, empty where it has none. `card` is the line as measured: learning
+    rates tried and chosen, whether the best lay inside the grid, losses, budget and seconds.
+    """
+
+    model: str
+    target: str
+    finetune: tuple[float, ...]
+    probe: tuple[float, ...]
+    finetune_shifted: tuple[float, ...]
+    probe_shifted: tuple[float, ...]
+    card: Mapping[str, Any] = field(repr=False)
+
+
+def roots() -> tuple[Path, Path]:
+    """Return the two directories that the pool's models ship in, for `jaxte.zoo.load`."""
+    return catalog.PACKAGE, HERE
+
+
+def models(*, root: Path | None = None) -> dict[str, Path]:
+    """Return the root directory of every model of the pool, by name, sorted.
+
+    Args:
+        root: a directory with more of them, written by the build.
+
+    Examples:
+        >>> from jaxte import zoo
+        >>> from jaxte.zoo import benchmark
+        >>> zoo.load("resnet-cifar", root=benchmark.models()["resnet-cifar"]).name
+        'resnet-cifar'
+    """
+    folders = (*roots(), *(() if root is None else (root,)))
+    return dict(sorted((name, where) for where in folders for name in catalog.names(root=where)))
+
+
+def targets() -> dict[str, dict[str, Any]]:
+    """Return the card of every target, by name: kind, task, sizes, source, licence, overlap.
+
+    Examples:
+        >>> from jaxte.zoo import benchmark
+        >>> benchmark.targets()["sprites-scale"]["task"]
+        'regression'
+    """
+    folder = HERE / "targets"
+    return {path.stem: read_json(path) for path in sorted(folder.glob("*.json"))}
+
+
+def read_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the lines of a results file by key; a last line cut short by a kill is left out.
+
+    Raises:
+        InputError: if another line is damaged; the message names it.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    if not path.is_file():
+        return found
+    lines = path.read_bytes().split(b"\n")[:-1]
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}, is no JSON ({error}): remove it") from error
+        if entry is not None:
+            found[entry["key"]] = entry
+    return found
+
+
+def append_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Add one line in one write, and see it on the disk; a torn line before it is cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = json.dumps(entry, ensure_ascii=False) + "\n"
+    with path.open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        whole = file.read().rfind(b"\n") + 1
+        if whole != end:
+            file.truncate(whole)
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def key_of(*parts: Any) -> str:
+    """Return a digest of what a result depends on."""
+    content = json.dumps(parts, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a digest of arrays by name, the same however they are stored."""
+    total = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def results(path: Path | None = None) -> list[Result]:
+    """Return what was measured, in the order of measurement; the last of a pair counts.
+
+    Args:
+        path: a file written by the build; the one that ships by default.
+
+    Raises:
+        InputError: if the file is damaged.
+
+    Examples:
+        >>> from jaxte.zoo import benchmark
+        >>> found = benchmark.results()
+        >>> all(len(result.finetune) >= 5 for result in found)
+        True
+    """
+    by_pair: dict[tuple[str, str], Result] = {}
+    for entry in read_lines(SHIPPED if path is None else path).values():
+        tuned, probed = entry["finetune"], entry["probe"]
+        by_pair[entry["model"], entry["target"]] = Result(
+            entry["model"],
+            entry["target"],
+            _values(tuned["test"]),
+            _values(probed["test"]),
+            _values(tuned.get("shifted", ())),
+            _values(probed.get("shifted", ())),
+            entry,
+        )
+    return list(by_pair.values())
+
+
+def _values(seeds: Any) -> tuple[float, ...]:
+    """Values of the seeds; a run that diverged, null on disk, is not a number."""
+    return tuple(float("nan") if value is None else float(value) for value in seeds)

@@ -1,0 +1,121 @@
+"""Layers that the families of the zoo are built of."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def conv(
+    inputs: int,
+    outputs: int,
+    rngs: nnx.Rngs,
+    *,
+    kernel: int = 3,
+    stride: int = 1,
+    bias: bool = True,
+) -> nnx.Conv:
+    """Make a square convolution with He initialisation."""
+    return nnx.Conv(
+        inputs,
+        outputs,
+        (kernel, kernel),
+        strides=(stride, stride),
+        use_bias=bias,
+        kernel_init=nnx.initializers.he_normal(),
+        rngs=rngs,
+    )
+
+
+def pool(x: jax.Array) -> jax.Array:
+    """Mean over 2x2 windows, written as a reshape: cheaper to differentiate than a window op."""
+    n, h, w, c = x.shape
+    return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+class ConvNorm(nnx.Module):
+    """Convolution, group normalisation, and a ReLU unless `act` is false."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        rngs: nnx.Rngs,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        act: bool = True,
+    ):
+        self.conv = conv(inputs, outputs, rngs, kernel=kernel, stride=stride, bias=False)
+        self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
+        self.act = act
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return maps [n, h, w, c] of maps."""
+        x = self.norm(self.conv(x))
+        return nnx.relu(x) if self.act else x
+
+
+def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve maps by a kernel [3, 3, c], each channel by itself.
+
+    Nine shifted multiply-adds: XLA fuses them, and grouped convolutions are slow on CPUs.
+    """
+    _, h, w, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    total = sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(3) for j in range(3))
+    return jnp.asarray(total)
+
+
+class Depthwise(nnx.Module):
+    """3x3 depthwise convolution, the pointwise one, a norm, and a ReLU unless `act` is false."""
+
+    def __init__(
+        self, inputs: int, outputs: int, rngs: nnx.Rngs, *, pool: bool = False, act: bool = True
+    ):
+        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs)) / 3.0)
+        self.point = conv(inputs, outputs, rngs, kernel=1, bias=False)
+        self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
+        self.pool = pool
+        self.act = act
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return maps [n, h, w, c] of maps."""
+        y = self.norm(self.point(depthwise(x, self.kernel[...])))
+        y = nnx.relu(y) if self.act else y
+        return pool(y) if self.pool else y
+
+
+def patches(x: jax.Array, size: int) -> jax.Array:
+    """Cut maps into tokens [n, t, size * size * c]."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // size, size, w // size, size, c).swapaxes(2, 3)
+    return x.reshape(n, (h // size) * (w // size), size * size * c)
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with a ReLU between (a GELU doubles the time of these models on a CPU)."""
+
+    def __init__(self, size: int, hidden: int, rngs: nnx.Rngs):
+        self.up = nnx.Linear(size, hidden, rngs=rngs)
+        self.down = nnx.Linear(hidden, size, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return tokens of tokens, [n, t, d]."""
+        return self.down(nnx.relu(self.up(x)))
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention of two heads, queries, keys and values from one product."""
+
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.qkv = nnx.Linear(width, 3 * width, rngs=rngs)
+        self.out = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return tokens of tokens, [n, t, d]."""
+        n, t, d = x.shape
+        q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, 2, d // 2), (2, 3), (0, 2))
+        weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5)
+        return self.out((weights @ v).swapaxes(1, 2).reshape(n, t, d))
