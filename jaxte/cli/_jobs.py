@@ -132,12 +132,18 @@ Where: TypeAlias = "Callable[[str], Path | None]"  # name of a model -> director
 
 
 def read_data(
-    spec: str, *, subset: int | None, seed: int, limit: int | None, data_dir: str | None
+    spec: str,
+    *,
+    subset: int | None,
+    seed: int,
+    limit: int | None,
+    data_dir: str | None,
+    skip: bool = False,
 ) -> Dataset:
     """The data set of the command line."""
     from jaxte import data
 
-    found = data.load(spec, data_dir=data_dir)
+    found = data.load(spec, data_dir=data_dir, on_error="skip" if skip else "raise")
     if subset is not None:
         found = found.subset(subset, seed=seed)
     if limit is None:

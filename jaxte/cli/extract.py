@@ -96,7 +96,12 @@ def extract(
         _cache.turn_on()
         with processes.joined(team):
             dataset = _jobs.read_data(
-                data, subset=subset, seed=seed, limit=limit, data_dir=data_dir
+                data,
+                subset=subset,
+                seed=seed,
+                limit=limit,
+                data_dir=data_dir,
+                skip=check or skip_damaged,
             )
             if check:
                 damaged = _jobs.damaged(dataset, workers)

@@ -38,19 +38,19 @@ def of_files(files: Sequence[Path], root: Path) -> dict[str, Any]:
 
     Names are those below ``root``, so that a directory may be moved.
     """
-    sizes = [file.stat().st_size for file in files]
+    sizes = [file.stat().st_size if file.is_file() else -1 for file in files]
     read = sum(sizes) <= SMALL
     digest = hashlib.sha256()
     for file, size in zip(files, sizes, strict=True):
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
         digest.update(f"{name.as_posix()}\0{size}\0".encode(errors="surrogateescape"))
-        if read:
+        if read and size > 0:
             with file.open("rb") as stream:
                 while part := stream.read(1 << 20):
                     digest.update(part)
     return {
         "number": len(files),
-        "bytes": sum(sizes),
+        "bytes": sum(size for size in sizes if size > 0),
         "digest": f"sha256:{digest.hexdigest()}",
         "of": "names, sizes and contents" if read else "names and sizes",
     }

@@ -34,6 +34,7 @@ class Table:
         class_names: of columns of classes, or of lists of them.
         root: what paths in it are relative to.
         faults: of columns that cannot be used -> why.
+        skip: whether files that are missing or empty are left for whoever reads them.
     """
 
     rows: int
@@ -43,6 +44,7 @@ class Table:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     root: Path = Path()
     faults: Mapping[str, str] = field(default_factory=dict)
+    skip: bool = False
 
 
 def kind_of(type: Any) -> str:
@@ -162,7 +164,8 @@ class _Images:
         if kind == "text":
             paths = self.table.column(column).to_pylist()
             files = [self.table.root / path for path in paths if path is not None]
-            check_files(files)
+            if not self.table.skip:
+                check_files(files)
             self.files += files
         elif kind != "image":
             raise InputError(f"{self.name}: column {column} holds {kind}, not images or paths")

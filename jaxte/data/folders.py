@@ -18,13 +18,14 @@ from jaxte.sources import natural
 __all__ = ["folder"]
 
 
-def folder(where: str, known: Known, name: str) -> Records:
+def folder(where: str, known: Known, name: str, *, skip: bool = False) -> Records:
     """Images below ``where/<class>/``, classes in the order of their names, files in natural order.
 
     Hidden files and folders, and files that are no images by their ending, are passed over.
 
     Raises:
-        InputError: if there are no classes, or a class or an image file is empty.
+        InputError: if there are no classes, or a class is empty, or an image file, unless such
+            are to be skipped when they are read.
     """
     root = Path(where)
     if not root.is_dir():
@@ -37,7 +38,8 @@ def folder(where: str, known: Known, name: str) -> Records:
         if not files:
             raise InputError(f"{path} holds no images: remove the folder, or fill it")
     files = [file for of_class in found for file in of_class]
-    check_files(files)
+    if not skip:
+        check_files(files)
     classes = np.repeat([path.name for path in folders], [len(of_class) for of_class in found])
     if known.names is None:
         known = known._replace(names=tuple(path.name for path in folders), number=len(folders))
@@ -56,7 +58,8 @@ def check_files(files: Sequence[Path]) -> None:
     if broken:
         named = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
         raise InputError(
-            f"{len(broken)} image files do not exist or are empty: {named}: remove or replace them"
+            f"{len(broken)} image files do not exist or are empty: {named}: remove or replace "
+            "them, or load and extract with on_error='skip' (--skip-damaged)"
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from jaxte._inputs import InputError
+from jaxte._inputs import InputError, choose
 from jaxte.data import folders, huggingface, records, tables, tensorflow_datasets
 from jaxte.data._columns import Columns
 from jaxte.data._specs import Spec, parse
@@ -29,6 +29,7 @@ def load(
     seed: int | None = None,
     data_dir: str | None = None,
     encoding: str | None = None,
+    on_error: Literal["raise", "skip"] = "raise",
 ) -> Dataset:
     """Load a data set: ``"tfds:cifar10/train[:5000]"``, ``"csv:mail.csv?text=body&label=spam"``.
 
@@ -56,6 +57,8 @@ def load(
         data_dir: the directory of tensorflow-datasets, if it is not the usual one.
         encoding: of a CSV or JSON lines file without a byte order mark that is not UTF-8, as
             "latin-1".
+        on_error: "skip" loads what has image files that are missing or empty, too, to be left out
+            by `jaxte.extract` with the same option.
 
     Returns:
         The data set.
@@ -93,11 +96,12 @@ def load(
     size, draw = options.pop("subset", None), options.pop("seed", None)
     if size is None and draw is not None:
         raise InputError(f"seed is {draw}, but no subset is asked for")
-    whole = _given(spec, options) if parsed is None else _named(parsed, options)
+    skip = choose("on_error", on_error, ("raise", "skip")) == "skip"
+    whole = _given(spec, options, skip) if parsed is None else _named(parsed, options, skip)
     return whole if size is None else whole.subset(size, seed=draw or 0)
 
 
-def _named(spec: Spec, options: dict[str, Any]) -> Dataset:
+def _named(spec: Spec, options: dict[str, Any], skip: bool) -> Dataset:
     """The data set of a specification."""
     data_dir = options.pop("data_dir", None)
     if data_dir is not None and spec.kind != "tfds":
@@ -109,18 +113,20 @@ def _named(spec: Spec, options: dict[str, Any]) -> Dataset:
     if spec.kind == "tfds":
         return tensorflow_datasets.tfds(spec.where, columns, known, spec.name, data_dir)
     if spec.kind in ("csv", "parquet", "jsonl"):
-        return tables.table_file(spec.kind, spec.where, columns, known, spec.name, encoding)
+        where = (spec.kind, spec.where, columns, known, spec.name)
+        return tables.table_file(*where, encoding=encoding, skip=skip)
     if spec.kind == "hf":
         return huggingface.hugging_face(spec.where, columns, known, spec.name)
     if spec.kind == "npz":
         return records.npz(spec.where, columns, known, spec.name)
     if columns != Columns():
         raise InputError(f"{spec.name} has no columns to choose: leave out image=, label= and such")
-    make = folders.folder if spec.kind == "folder" else records.zoo_target
-    return make(spec.where, known, spec.name)
+    if spec.kind == "folder":
+        return folders.folder(spec.where, known, spec.name, skip=skip)
+    return records.zoo_target(spec.where, known, spec.name)
 
 
-def _given(value: Any, options: dict[str, Any]) -> Dataset:
+def _given(value: Any, options: dict[str, Any], skip: bool) -> Dataset:
     """The data set that a user's value stands for."""
     if isinstance(value, Dataset):
         if options:
@@ -139,7 +145,7 @@ def _given(value: Any, options: dict[str, Any]) -> Dataset:
     if library == "datasets":
         return huggingface.of_object(value, columns, known, "datasets", "datasets")
     if library in ("pandas", "pyarrow"):
-        return tables.table(value, columns, known)
+        return tables.table(value, columns, known, skip=skip)
     raise InputError(
         f"a {type(value).__name__} is no data set: give a specification as 'folder:DIR', (inputs, "
         "labels), a datasets.Dataset or a table; batches go to jaxte.extract as they are"

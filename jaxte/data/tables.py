@@ -30,7 +30,14 @@ _MARKS = {
 
 
 def table_file(
-    kind: str, where: str, columns: Columns, known: Known, name: str, encoding: str | None = None
+    kind: str,
+    where: str,
+    columns: Columns,
+    known: Known,
+    name: str,
+    *,
+    encoding: str | None = None,
+    skip: bool = False,
 ) -> Records:
     """The rows of a CSV (.tsv: separated by tabs), Parquet or JSON lines file.
 
@@ -64,10 +71,10 @@ def table_file(
         fault = None if kind == "parquet" else _fault(kind, path, encoding or "utf-8")
         raise InputError(fault or f"{path} cannot be read as {kind} ({error})") from error
     facts = {"source": kind, "name": path.name, "files": _digests.of_files([path], path.parent)}
-    return _of(content, columns, known, name, path.parent, facts, _twice(names))
+    return _of(content, columns, known, name, path.parent, facts, _twice(names), skip)
 
 
-def table(given: Any, columns: Columns, known: Known) -> Records:
+def table(given: Any, columns: Columns, known: Known, *, skip: bool = False) -> Records:
     """The rows of a pandas data frame or a pyarrow table; paths are relative to the directory."""
     pyarrow = require("pyarrow", _WHAT, "data")
     faults: dict[str, str] = {}
@@ -84,7 +91,7 @@ def table(given: Any, columns: Columns, known: Known) -> Records:
                 arrays.append(pyarrow.nulls(len(series)))
         given = pyarrow.table(arrays, names)
     faults |= _twice(given.column_names)
-    return _of(given, columns, known, "table", Path(), {"source": "table"}, faults)
+    return _of(given, columns, known, "table", Path(), {"source": "table"}, faults, skip)
 
 
 def _of(
@@ -95,6 +102,7 @@ def _of(
     root: Path,
     facts: dict[str, Any],
     faults: dict[str, str],
+    skip: bool,
 ) -> Records:
     once = {field.name: place for place, field in enumerate(content.schema)}
     read = Table(
@@ -104,6 +112,7 @@ def _of(
         lambda column: content.column(once[column]),
         root=root,
         faults=faults,
+        skip=skip,
     )
     return records(read, columns, known, name, facts)
 

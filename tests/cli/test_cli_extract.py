@@ -273,6 +273,10 @@ def test_damaged_examples_are_listed_and_left_out(run: Run, folder: Path, tmp_pa
         assert "1 examples could not be read and are left out: row 5 (" in text
         assert "flat: preprocessing: none, values 0 to 255" in text
     assert FeatureStore.open(tmp_path / "s").rows == 7
+    (folder / "b" / "1.png").write_bytes(b"")
+    assert run(*given, "--check").exit_code == 2
+    assert run(*given, "--skip-damaged", "--out", tmp_path / "t").exit_code == 0
+    assert FeatureStore.open(tmp_path / "t").rows == 7
     (folder / "b" / "1.png").unlink()
     checked = run(*given, "--check")
     assert checked.exit_code == 0

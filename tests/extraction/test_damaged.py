@@ -100,6 +100,21 @@ def test_they_are_left_out_on_request(
         assert again.manifest == store.manifest == FeatureStore.open(out).manifest
 
 
+@pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
+def test_files_that_are_not_there(empty: bool, tmp_path: Path) -> None:
+    """Named when the data are loaded, unless they are to be left out."""
+    table(folder(tmp_path), True)
+    (tmp_path / "b" / "3.png").write_bytes(b"") if empty else (tmp_path / "b" / "3.png").unlink()
+    specs = [f"csv:{tmp_path / 't.csv'}", *([f"folder:{tmp_path}"] if empty else [])]
+    for spec in specs:
+        with pytest.raises(InputError, match=r"b/3.png: remove or replace them, .*'skip'"):
+            data.load(spec)
+        given = data.load(spec, on_error="skip")
+        assert list(given.damaged()) == [BAD]
+        found = run(given, on_error="skip")
+        assert (list(found.store.manifest["skipped"]), found.store.rows) == ([str(BAD)], 19)
+
+
 def test_streams_leave_them_out_too(caplog: pytest.LogCaptureFixture) -> None:
     given = Rows((1, 6, 18))
     state = jaxte.stream(lambda x: 2 * x, given, on_error="skip", batch_size=4)
