@@ -139,6 +139,7 @@ def build(
 
     Models whose weights ship are taken as they are. The accuracies go through the targets in turn
     and, of each, through all models; weights that another process adds meanwhile are taken up.
+    Several processes may write to one file of results if each has targets or models of its own.
 
     Args:
         data_dir: directory of original files, laid out as `jaxte.zoo.sources` says; None if the
