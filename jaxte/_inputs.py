@@ -81,9 +81,7 @@ def check_arguments(
     return Arguments(features, labels.values, weights, num_features, len(labels.classes))
 
 
-def check_features(
-    features: Any, weights: Any, num_features: ArrayLike | None = None
-) -> tuple[Any, Any]:
+def check_features(features: Any, weights: Any, num_features: Any = None) -> tuple[Any, Any]:
     """Features [n, d] and weights [n], clean and fitting together; arrays of JAX stay in place."""
     if not is_traced(features):
         features = as_features(features)

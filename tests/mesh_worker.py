@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -109,11 +110,8 @@ def placed(arguments: Case) -> dict[str, Any]:
             copied.append(array.size)
         return plain(array, *rest, **options)
 
-    np.asarray = counted
-    try:
+    with mock.patch.object(np, "asarray", counted):
         return told(jaxte.rank(**arguments | {"features": features}, mesh=mesh))
-    finally:
-        np.asarray = plain
 
 
 def in_processes(index: int, address: str) -> dict[str, Any]:
