@@ -14,7 +14,6 @@ import numpy as np
 from jaxte import _files
 from jaxte._optional import require
 from jaxte.errors import InputError
-from jaxte.intake import clean_labels, number_classes
 from jaxte.sources import Shards, probe_files
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "READERS",
     "SHARED_LABELS",
     "Arrays",
-    "class_ids",
     "load",
     "safetensors",
 ]
@@ -97,15 +95,6 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     for name, array in found.layers.items():
         _files.check_matrix(array, f"{path.name}, {name}," if len(found.layers) > 1 else path.name)
     return found
-
-
-def class_ids(labels: np.ndarray) -> tuple[np.ndarray, list[str] | None]:
-    """Texts as numbers of classes and the names of these, sorted; numbers as they are."""
-    labels = clean_labels(labels)
-    if labels.dtype.kind not in "OU":
-        return labels, None
-    numbers, classes = number_classes(labels)
-    return numbers.astype(np.int64), [str(one) for one in classes]
 
 
 # --- NumPy ----------------------------------------------------------------------------------------

@@ -6,32 +6,25 @@ import hashlib
 import os
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from jaxte import _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
+from jaxte.intake import class_names, clean_labels, number_classes
 from jaxte.sources import shard_files
 from jaxte.store import _formats
 from jaxte.store._appending import SHARD_ROWS
 from jaxte.store._columns import FEATURE_TYPES
+from jaxte.store._formats import Arrays
 from jaxte.store.memory import MemoryWriter
 from jaxte.store.reader import FeatureStore
 from jaxte.store.writer import Writer
 
-__all__ = ["Read", "import_features", "read_arrays"]
+__all__ = ["import_features", "read_arrays"]
 
 _ROWS = 1 << 12  # of a batch; part of what makes an import resumable
-
-
-class Read(NamedTuple):
-    """Arrays of a file, with labels as numbers, and the names of classes that were texts."""
-
-    layers: dict[str, np.ndarray]
-    labels: np.ndarray | None
-    logits: np.ndarray | None
-    class_names: list[str] | None
 
 
 def import_features(
@@ -104,11 +97,14 @@ def import_features(
     own = found.labels
     if own is None:
         raise InputError(f"{path.name} holds no labels: give them as labels=")
-    rows = len(own)
+    rows, names = len(own), None
+    if own.dtype.kind not in "biuf":
+        numbers, classes = number_classes(own)
+        own, names = numbers.astype(np.int64), class_names(classes)
     model, data = _names(path)
     data_card: dict[str, Any] = {"name": dataset or data, "rows": rows}
-    if found.class_names is not None:
-        data_card["class_names"] = found.class_names
+    if names is not None:
+        data_card["class_names"] = list(names)
     card: dict[str, Any] = {"kind": "import", "file": path.name}
     if out is not None:
         card["sha256"] = _digest(path)
@@ -134,7 +130,7 @@ def import_features(
         return writer.finish()
 
 
-def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = None) -> Read:
+def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = None) -> Arrays:
     """What a file of another tool holds, checked; labels may be given instead, or missing.
 
     Raises:
@@ -144,18 +140,18 @@ def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = N
     given = labels
     if isinstance(labels, str | PathLike):
         given = _files.load_npy(Path(labels), "labels")
-    given = None if given is None else np.asarray(given)
+    given = None if given is None else clean_labels(given)
     found = _formats.load(path, columns, None if given is None else len(given))
-    own, names = found.labels if given is None else given, None
+    own = found.labels if given is None else given
     rows = len(next(iter(found.layers.values())))
     if own is not None:
-        own, names = _formats.class_ids(np.asarray(own))
+        own = clean_labels(own, f"labels of {path.name}")
         for layer, array in found.layers.items():
             what = path.name if len(found.layers) == 1 else f"{path.name}, {layer},"
             _files.check_labels(own, "the labels", len(array), what)
     if found.logits is not None and (found.logits.ndim != 2 or len(found.logits) != rows):
         raise InputError(f"{path.name} has {rows} rows but logits {list(found.logits.shape)}")
-    return Read(found.layers, own, found.logits, names)
+    return found._replace(labels=own)
 
 
 def _names(path: Path) -> tuple[str, str | None]:
@@ -168,7 +164,7 @@ def _names(path: Path) -> tuple[str, str | None]:
     return (path.resolve().name if path.is_dir() else path.stem), None
 
 
-def _common_type(found: Read) -> str:
+def _common_type(found: Arrays) -> str:
     names = {array.dtype.name for array in found.layers.values()}
     if len(names) == 1 and names <= set(FEATURE_TYPES):
         return names.pop()

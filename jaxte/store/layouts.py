@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from jaxte import _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
+from jaxte.intake import clean_labels
 from jaxte.sources import Shards, Source, probe_files, shard_files
 from jaxte.store import _formats
 from jaxte.store._formats import FEATURE, LABEL, OF_OTHERS, SHARED_LABELS
@@ -293,7 +294,7 @@ def _read(one: _Found) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
         if not os.path.lexists(file):
             raise InputError(f"no {file.name} beside {path.name}: save the labels there")
         labels, where = _files.load_npy(file, "labels"), file.name
-    labels, _ = _formats.class_ids(labels)
+    labels = clean_labels(labels, f"labels of {where}")
     if rows is not None:  # sizes of .npz shards are known once they are read
         _files.check_labels(labels, where, rows, path.name)
     return {one.model: features}, labels
