@@ -176,7 +176,7 @@ def ridge_solve_scatter(scatter: Array, scale: Array, ridge: Array, rhs: Array) 
     factor = _factor(_plus(a, ridge))
     z = factor.solve(rhs)
     z += factor.solve(rhs - matmul(a, z) - ridge * z)
-    known = factor.condition < (_MENDABLE_SINGLE**2 if a.dtype == jnp.float32 else _MENDABLE)
+    known = factor.condition < (jnp.inf if a.dtype == jnp.float32 else _MENDABLE)
     return _solve_by_eigenvectors(~known, a, ridge, rhs, z)
 
 
