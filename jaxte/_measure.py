@@ -188,13 +188,13 @@ def deviate(
 ) -> Deviations:
     """Measure rows, where known from the class means ``near`` them."""
     w, n = row.weights, everywhere(row.total)
-    origin, x = jnp.zeros(row.features.shape[1], w.dtype), row.features
+    x = row.features
+    origin = jnp.zeros(x.shape[1], w.dtype)
     if not centred:
         total = _inputs.weighted_sum(x, None if row.uniform else w)
         origin = _origin(everywhere(total) / divisors(n))
         if near is not None:
             origin = jnp.where(near.total > 0, near.origin, origin)
-        x = x - origin[None]
     samples = everywhere((w > 0).sum().astype(w.dtype))
     valid = everywhere(jnp.asarray(row.finite, w.dtype)) == everywhere(jnp.ones((), w.dtype))
 
@@ -211,12 +211,17 @@ def deviate(
         outside = jnp.sum((w > 0) & ((y < 0) | (y >= num_classes))).astype(w.dtype)
         valid &= everywhere(outside) == 0
         counts = add_up(jnp.ones((len(y), 1), w.dtype))[:, 0]
-    references = class_references(x, y, w, num_classes or 1, everywhere)
+    rows = class_references(x, y, w, num_classes or 1, everywhere)
     if near is not None:
-        references = jnp.where((near.counts > 0)[:, None], near.means, references)
-    x = x - jnp.take(references, y, axis=0, mode="clip")
+        rows = jnp.where((near.counts > 0)[:, None], near.means + origin[None], rows)
+    x = x - jnp.take(rows, y, axis=0, mode="clip")
     gap = add_up(x) / divisors(counts)[:, None]
     x = x - jnp.take(gap, y, axis=0, mode="clip")
+    references = rows - origin[None]
+    if near is not None:  # far from 0 the sum of mean and origin was rounded
+        known = ((near.counts > 0) & (counts > 0))[:, None]
+        gap = jnp.where(known, gap + (references - near.means), gap)
+        references = jnp.where((near.counts > 0)[:, None], near.means, references)
     targets = None
     if num_classes is None:
         targets = _measure_targets(row, x, labels, n, everywhere)

@@ -122,26 +122,28 @@ def ridge_solve(
     def mended(solve_once: Callable[[Array], Array], b: Array, z: Array) -> Array:
         return z + solve_once(b - lax.stop_gradient(apply(z)))
 
-    def weighted_rows() -> Array:
-        return lax.stop_gradient(jnp.sqrt(scale * weights)[:, None] * r)
+    root = jnp.sqrt(scale * weights)
+    by_qr = partial(_solve_by_qr, lax.stop_gradient((r, root, c)))
 
     def by_rows(b: Array) -> Array:
-        s = weighted_rows()
         if single:
-            return _solve_by_qr(jnp.ones((), bool), s, c, b, b)
+            return by_qr(b, b, jnp.ones((), bool))
+        s = lax.stop_gradient(root[:, None] * r)
         inner = _factor(_plus(gram(s.T), c))
 
         def once(b: Array) -> Array:
             return (b - matmul(s.T, inner.solve(matmul(s, b)))) / c
 
         z = mended(once, b, once(b))
-        return _solve_by_qr(~(inner.condition < mendable), s, c, b, z)
+        return by_qr(b, z, ~(inner.condition < mendable))
 
     def by_columns(known: Array, b: Array) -> Array:
         factor = _factor(_plus(known, c))
         better = partial(mended, factor.solve, b)
         z = lax.cond(factor.condition < harmless, lambda z: z, better, factor.solve(b))
-        return _solve_by_qr(~(factor.condition < mendable), weighted_rows(), c, b, z)
+        needed = ~(factor.condition < mendable)
+        # what is not used takes memory all the same: in float64, where it seldom is, d x d only
+        return by_qr(b, z, needed) if single else _solve_by_eigenvectors(needed, known, c, b, z)
 
     solve: Callable[[Array], Array] = by_rows
     if scatter is not None:
@@ -150,10 +152,12 @@ def ridge_solve(
 
 
 @sequential_vmap  # or both sides of the condition would be computed
-def _solve_by_qr(needed: Array, rows: Array, ridge: Array, b: Array, z: Array) -> Array:
-    """(R'R + ridge * I)^-1 b from a QR of the rows, if it is needed, else z."""
+def _solve_by_qr(system: tuple[Array, Array, Array], b: Array, z: Array, needed: Array) -> Array:
+    """(R'R + ridge * I)^-1 b from a QR of rows R = diag(root) r, if it is needed, else z."""
 
     def by_qr() -> Array:
+        r, root, ridge = system
+        rows = root[:, None] * r
         eye = jnp.eye(rows.shape[1], dtype=rows.dtype)
         upper = jnp.linalg.qr(jnp.concatenate([rows, jnp.sqrt(ridge) * eye]), mode="r")
 
@@ -172,7 +176,7 @@ def ridge_solve_scatter(scatter: Array, scale: Array, ridge: Array, rhs: Array) 
     factor = _factor(_plus(a, ridge))
     z = factor.solve(rhs)
     z += factor.solve(rhs - matmul(a, z) - ridge * z)
-    known = factor.condition < (_MENDABLE_SINGLE**2 if a.dtype == jnp.float32 else _MENDABLE)
+    known = factor.condition < (jnp.inf if a.dtype == jnp.float32 else _MENDABLE)
     return _solve_by_eigenvectors(~known, a, ridge, rhs, z)
 
 

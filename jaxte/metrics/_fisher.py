@@ -116,7 +116,7 @@ def _ridge(
     ridge = lam * within / width
     if settings.identity:
         ridge = jnp.minimum(lam / unit / unit, jnp.finfo(lam.dtype).max / 1e8)
-    lowest = noise(jnp.sqrt(within), state.samples) ** 2  # less would be lost in S_W
+    lowest = noise(jnp.sqrt(within)) ** 2 / width  # less would be lost in S_W
     certain = (within <= 0) & (ridge <= 0)
     ridge = jnp.where(certain, 1, jnp.maximum(ridge, lowest))
     return _Ridge(jnp.where(within > 0, 1 - lam, 0), ridge, certain)

@@ -61,9 +61,12 @@ def optimum(route: str, sample: Sample | None, normal: Normal | None) -> tuple[A
 
 def reducible(sample: Sample | None, normal: Normal | None) -> bool:
     """Whether the reduction beats the eigenvectors, on a CPU."""
-    shape = jnp.shape(normal.mean if normal is not None else sample and sample[0])
-    dtype = jnp.result_type(normal.mean if normal is not None else sample and sample[0])
-    return min(shape) >= _REDUCED and dtype == jnp.float64
+    if normal is not None:
+        array = normal.mean
+    else:
+        assert sample is not None
+        array = sample[0]
+    return min(array.shape) >= _REDUCED and array.dtype == jnp.float64
 
 
 def reduced(sample: Sample | None, normal: Normal | None) -> Reduced:
@@ -104,8 +107,10 @@ def problem_of(sample: Sample | None, normal: Normal | None, *, dual: bool = Fal
         return _evidence.decompose_normal(normal)
     features, y, weights = sample
     row = _rows(features, weights)
-    known = normal is not None
-    problem = _evidence.decompose_normal(normal) if known else _evidence.decompose(row, y)
+    if normal is not None:
+        problem = _evidence.decompose_normal(normal)
+    else:
+        problem = _evidence.decompose(row, y)
     return _evidence.sharpen(problem, row, y, dual=dual)
 
 

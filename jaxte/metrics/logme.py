@@ -79,6 +79,9 @@ def logme(
     over n of d directions, which rewards width alone. Classes that do not occur contribute
     nothing in either (the released code adds a column of zeros and its large evidence).
 
+    Where products of the features are too ill-conditioned to tell all directions from rounding
+    error, the rows themselves are decomposed.
+
     Args:
         features: [n, d], uncentred and unscaled.
         targets: [n] integers are classes 0..C-1, each a 0/1 column; floats [n] or [n, k] are
@@ -297,7 +300,8 @@ def logme_from_moments(state: Moments, *, variant: str = "paper") -> Array:
 
     .. math:: \mathrm{LogME}\bigl(n_c,\ m_c,\ S_W\bigr) = \mathrm{LogME}(X, y)
 
-    In float32 the moments square the condition number of the features: expect four digits.
+    In float32 the moments square the condition number of the features: expect four digits. In
+    either precision directions that are lost in rounding error count as none.
 
     Args:
         state: `jaxte.moments.Moments`, of labels or of float targets.

@@ -60,7 +60,8 @@ def sfda(
 
     ``variant="released"`` is the default because the published tables come from it. It saturates:
     once d exceeds n almost any labels are separable and scores tie at 1 (`jaxte.rank` notes it).
-    Where the within-class scatter is exactly zero, the limit of vanishing scatter is returned.
+    Where no class has any spread, but for rounding, the limit of a vanishing one is returned:
+    classes of different features are told apart for certain, those of the same share their prior.
 
     Args:
         features: [n, d], any scale; the released shrinkage depends on that scale.
