@@ -100,7 +100,14 @@ def _gram_jvp(
 
 
 def ridge_solve(
-    r: Array, weights: Array, scale: Array, ridge: Array, rhs: Array, scatter: Array | None = None
+    r: Array,
+    weights: Array,
+    scale: Array,
+    ridge: Array,
+    rhs: Array,
+    scatter: Array | None = None,
+    *,
+    quick: bool = False,
 ) -> Array:
     """Solve (scale * R' diag(weights) R + ridge * I) Z = rhs for rows R [n, d], rhs [d, k].
 
@@ -109,7 +116,8 @@ def ridge_solve(
     push-through identity; in float32 QR of the rows stacked on sqrt(ridge) * I, which never forms
     a Gram matrix, and which both precisions fall back on where Cholesky would lose too much. Where
     the factor shows that digits are lost, one step of iterative refinement against the rows
-    themselves takes them back. Differentiable in every argument through the solution, never
+    themselves takes them back. Where even that is not enough the answer is ``quick``ly NaN, or
+    comes from a factorisation that takes longer, also to compile. Differentiable in every argument through the solution, never
     through the factorisation.
     """
     single = r.dtype == jnp.float32
@@ -135,13 +143,16 @@ def ridge_solve(
             return (b - matmul(s.T, inner.solve(matmul(s, b)))) / c
 
         z = mended(once, b, once(b))
-        return by_qr(b, z, ~(inner.condition < mendable))
+        needed = ~(inner.condition < mendable)
+        return jnp.where(needed, jnp.nan, z) if quick else by_qr(b, z, needed)
 
     def by_columns(known: Array, b: Array) -> Array:
         factor = _factor(_plus(known, c))
         better = partial(mended, factor.solve, b)
         z = lax.cond(factor.condition < harmless, lambda z: z, better, factor.solve(b))
         needed = ~(factor.condition < mendable)
+        if quick:
+            return jnp.where(needed, jnp.nan, z)
         # what is not used takes memory all the same: in float64, where it seldom is, d x d only
         return by_qr(b, z, needed) if single else _solve_by_eigenvectors(needed, known, c, b, z)
 

@@ -27,6 +27,7 @@ class Settings(NamedTuple):
     double_softmax: bool
     log_score: bool
     fixed: bool  # the shrinkage is the caller's, and may be 0
+    quick: bool = False  # NaN where the usual factorisation is not enough
 
 
 def diagonal(state: Moments, look: Look | None, residuals: Array | None = None) -> Array:
@@ -131,8 +132,18 @@ def fit_rows(
     n, weights = look.total, look.row.weights
     ridge = _ridge(state, squares, lam, look.row.width, look.unit, settings)
     scatter = state.scatter / n if look.by_columns else None
-    means, owners = _distinct(state, ridge)
-    solved = ridge_solve(residuals, weights / n, ridge.scale, ridge.ridge, means.T, scatter)
+    means, owners = _distinct(state, ridge, settings)
+    solved = ridge_solve(
+        residuals,
+        weights / n,
+        ridge.scale,
+        ridge.ridge,
+        means.T,
+        scatter,
+        quick=settings.quick,
+    )
+    if settings.quick:
+        solved = jnp.where(ridge.certain, jnp.nan, solved)
     if settings.fixed:
         whole = state.scatter if look.by_columns else gram(residuals, weights)
         solved = _unless_singular(solved, state, whole, look.row.width, lam)
@@ -145,7 +156,7 @@ def fit_scatter(
     """The same from moments alone."""
     width = jnp.asarray(width).astype(lam.dtype)
     ridge = _ridge(state, diagonal(state, None), lam, width, unit, settings)
-    means, owners = _distinct(state, ridge)
+    means, owners = _distinct(state, ridge, settings)
     solved = ridge_solve_scatter(state.scatter / state.total, ridge.scale, ridge.ridge, means.T)
     if settings.fixed:
         solved = _unless_singular(solved, state, state.scatter, width, lam)
@@ -167,12 +178,14 @@ def _unless_singular(
     return jnp.where(singular(*held), jnp.nan, solved)
 
 
-def _distinct(state: Moments, ridge: _Ridge) -> tuple[Array, Array]:
+def _distinct(state: Moments, ridge: _Ridge, settings: Settings) -> tuple[Array, Array]:
     """Class means from the mean of all, and the first class of the same mean.
 
     Where that is certain, means that coincide but for rounding are made the same.
     """
     means, own = state.deviations, jnp.arange(len(state.counts))
+    if settings.quick:
+        return means, own
     tolerance = 2 * jnp.sqrt(state.rounding / state.total)
 
     @sequential_vmap
@@ -222,6 +235,8 @@ def confidence(found: Classifier, residuals: Array, group: Classes, settings: Se
         return p
 
     own = jnp.sum(of(apply(found, residuals, group.labels)) * group.one_hot, axis=1)
+    if settings.quick:
+        return own
     counts, number = found.counts, len(found.counts)
     alone = counts * jnp.diagonal(of(_of_means(found)))
     sums = (jax.ops.segment_sum(part, found.owners, number) for part in (alone, counts))

@@ -38,11 +38,15 @@ def optimum(route: str, sample: Sample | None, normal: Normal | None) -> tuple[A
     """
 
     def full(sample: Sample | None, normal: Normal | None) -> tuple[Array, Array]:
-        problem = problem_of(sample, normal)
+        problem = problem_of(sample, normal, sharp=route != "rough")
         fit = _evidence.maximise(problem)
         zero = jnp.zeros_like(fit.evidence)
         return fit.evidence, _flags(
-            fit.bounded, ~fit.converged, zero, zero + problem.blurred, zero + constant(problem)
+            fit.bounded,
+            ~fit.converged,
+            zero + (problem.blurred if route == "rough" else 0),
+            zero + problem.blurred,
+            zero + constant(problem),
         )
 
     def quick(sample: Sample | None, normal: Normal | None) -> tuple[Array, Array]:
@@ -53,7 +57,7 @@ def optimum(route: str, sample: Sample | None, normal: Normal | None) -> tuple[A
         found = quick(sample, normal)
         return lax.cond(jnp.any(found[1][2] > 0), lambda: full(sample, normal), lambda: found)
 
-    if route == "full" or not reducible(sample, normal):
+    if route in ("full", "rough") or not reducible(sample, normal):
         return full(sample, normal)
     fast = quick if route == "quick" else sure
     return lax.platform_dependent(sample, normal, cpu=fast, default=full)
@@ -100,8 +104,13 @@ def _rows(features: Array, weights: Array) -> Rows:
     return Rows(features, weights, weights.sum(), width)
 
 
-def problem_of(sample: Sample | None, normal: Normal | None, *, dual: bool = False) -> Problem:
-    """The evidence's coordinates: from the normal equations, and from the rows where need be."""
+def problem_of(
+    sample: Sample | None, normal: Normal | None, *, dual: bool = False, sharp: bool = True
+) -> Problem:
+    """The evidence's coordinates: from the normal equations, and if ``sharp`` from the rows too.
+
+    The latter only where need be: where the problem is ``blurred``.
+    """
     if sample is None:
         assert normal is not None
         return _evidence.decompose_normal(normal)
@@ -111,7 +120,7 @@ def problem_of(sample: Sample | None, normal: Normal | None, *, dual: bool = Fal
         problem = _evidence.decompose_normal(normal)
     else:
         problem = _evidence.decompose(row, y)
-    return _evidence.sharpen(problem, row, y, dual=dual)
+    return _evidence.sharpen(problem, row, y, dual=dual) if sharp else problem
 
 
 @maximum_evidence.defjvp

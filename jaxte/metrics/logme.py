@@ -187,7 +187,8 @@ def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> d
     """The score, and whether an optimum was bounded, not converged, not to be trusted or blurred.
 
     ``route``: "quick" may leave an optimum "unsure", "full" never does, "sure" takes the quick
-    one and where that is not enough the full one.
+    one and where that is not enough the full one. "rough" is the full one without a second look
+    at the rows, so that it too may be unsure.
     """
     _inputs.choose("variant", variant, VARIANTS)
     y, active, scorable = look.columns
@@ -231,15 +232,15 @@ class Left(NamedTuple):
     scorable: Array
 
 
-def logme_reduced(look: Look, *, variant: str = "paper") -> Left | None:
-    """The costly half of the score, where the quick route is to be taken."""
+def logme_reduced(look: Look, *, variant: str = "paper") -> Left | dict[str, Array] | None:
+    """The costly half of the score, where halving it pays, or a score that may be "unsure"."""
     if variant != "paper":
         return None
     y, active, scorable = look.columns
     normal = _normal(look)
     sample = (look.row.features, y, look.row.weights)
     if not reducible(sample, normal):
-        return None
+        return None if look.axis is not None else logme_parts(look, route="rough")
     return Left(reduced(sample, normal), active, scorable)
 
 

@@ -38,7 +38,7 @@ class Metric:
         parts: (what several metrics see of one model inside jit, ...) -> named scalars: "score",
             and what a pool wants to know besides.
         reduce: as parts, but only the costly half of the work; returns what `finish` makes the
-            parts of, or None where halving it does not pay.
+            parts of, or parts that may be "unsure", or None where neither pays.
         finish: its other half, compiled once for all widths; an "unsure" part says that the
             model needs `parts`.
         passes: (moments, width, ...) -> the same, asking for more passes over streamed samples.
@@ -107,6 +107,7 @@ REGISTRY: Mapping[str, Metric] = MappingProxyType(
                 name="sfda",
                 function=sfda,
                 parts=sfda_parts,
+                reduce=partial(sfda_parts, quick=True),
                 passes=sfda_passes,
                 paper="Shao et al., ECCV 2022",
                 tasks=("classification",),

@@ -108,6 +108,8 @@ def _settings(
     shrink_target: str = "trace",
     double_softmax: bool | None = None,
     log_score: bool | None = None,
+    *,
+    quick: bool = False,
 ) -> Settings:
     paper = _inputs.choose("variant", variant, _VARIANTS) == "paper"
     _inputs.choose("shrink_target", shrink_target, _TARGETS)
@@ -118,6 +120,7 @@ def _settings(
         double_softmax=not paper if double_softmax is None else bool(double_softmax),
         log_score=paper if log_score is None else bool(log_score),
         fixed=shrinkage is not None,
+        quick=quick,
     )
 
 
@@ -139,7 +142,7 @@ def _score(
 
 
 def sfda_parts(look: Look, *, shrinkage: ArrayLike | None = None, **options: Any) -> Parts:
-    """The score of one model inside jit."""
+    """The score of one model inside jit; ``quick`` may leave it "unsure"."""
     return _challenged(look, _settings(shrinkage=shrinkage, **options), shrinkage)
 
 
@@ -162,7 +165,8 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
     second = fit_rows(state, residuals, squares, look, lam, settings)
     logits = apply(second, residuals, group.labels)
     score = look.everywhere(row.weights @ gain(logits, group, settings)) / look.total
-    return _parts(look.moments, first, jnp.where(group.scorable, score, jnp.nan))
+    parts = _parts(look.moments, first, jnp.where(group.scorable, score, jnp.nan))
+    return parts | {"unsure": settings.quick & group.scorable & jnp.isnan(score)}
 
 
 def _parts(state: Moments, first: Classifier, score: Array) -> Parts:
