@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxte import data, evaluate, extraction, metrics, moments, perturb, store, zoo
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
     from jaxte.ranking import Ranking
     from jaxte.scoring import rank
@@ -39,7 +39,7 @@ __all__ = [
 
 _HOMES = {
     "FeatureStore": "jaxte.store",
-    "InputError": "jaxte._inputs",
+    "InputError": "jaxte.errors",
     "Ranking": "jaxte.ranking",
     "rank": "jaxte.scoring",
     "extract": "jaxte.extraction",

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

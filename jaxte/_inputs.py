@@ -16,7 +16,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from jaxte.errors import InputError as InputError
+from jaxte.errors import InputError
 from jaxte.intake import Labels, as_features, as_labels
 
 HIGHEST = jax.lax.Precision.HIGHEST  # a float32 product on a GPU is TF32 unless asked otherwise

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 MODELS, SAMPLES = "models", "samples"
 

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._inputs import InputError, check_whole, choose, is_traced, number, short
+from jaxte._inputs import check_whole, choose, is_traced, number, short
 from jaxte._mesh import Layout, layout_of
+from jaxte.errors import InputError
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import PERTURBATIONS, get_perturbation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 __all__ = ["weighted_tau"]
 

@@ -116,9 +116,9 @@ def ridge_solve(
     push-through identity; in float32 QR of the rows stacked on sqrt(ridge) * I, which never forms
     a Gram matrix, and which both precisions fall back on where Cholesky would lose too much. Where
     the factor shows that digits are lost, one step of iterative refinement against the rows
-    themselves takes them back. Where even that is not enough the answer is ``quick``ly NaN, or
-    comes from a factorisation that takes longer, also to compile. Differentiable in every argument through the solution, never
-    through the factorisation.
+    themselves takes them back. Where even that is not enough, eigenvectors or QR do, which take
+    longer, also to compile; with ``quick`` the answer is NaN instead. Differentiable in every
+    argument through the solution, never through the factorisation.
     """
     single = r.dtype == jnp.float32
     harmless, mendable = (_HARMLESS_SINGLE, _MENDABLE_SINGLE) if single else (_HARMLESS, _MENDABLE)

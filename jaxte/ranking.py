@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

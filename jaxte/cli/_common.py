@@ -68,7 +68,7 @@ def warn(message: str) -> None:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what a user can mend into one line on standard error and exit code 2."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     try:
         yield
@@ -95,7 +95,7 @@ def of_system(error: OSError) -> str:
 
 def check_counts(least: int = 1, /, **options: float | None) -> None:
     """Raise `InputError` for a number below the least; a name stands for its --option."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     for name, value in options.items():
         if value is not None and not least <= value < 1 << 62:
@@ -105,7 +105,7 @@ def check_counts(least: int = 1, /, **options: float | None) -> None:
 
 def checked_format(form: Format | None, out: Path | None, plot: Path | None = None) -> Format:
     """The format to write, after a look at both paths so that no work is lost on a bad one."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     for path in (out, plot):
         if path is not None and not path.parent.is_dir():

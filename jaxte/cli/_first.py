@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxte._inputs import InputError
 from jaxte.data import Dataset
+from jaxte.errors import InputError
 
 __all__ = ["First"]
 

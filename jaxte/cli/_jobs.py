@@ -179,7 +179,7 @@ def file_jobs(path: Path, options: Mapping[str, Any], batch_size: int | None) ->
     import tomllib
 
     from jaxte import _files
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     text = _files.read_bytes(path, "TOML")
     try:
@@ -194,7 +194,7 @@ def file_jobs(path: Path, options: Mapping[str, Any], batch_size: int | None) ->
 
 
 def _job(where: str, table: Any, options: Mapping[str, Any], batch_size: int | None) -> Job:
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if not isinstance(table, dict) or not isinstance(table.get("source"), str):
         raise InputError(f'{where} has no source: write source = "zoo:NAME" or such')
@@ -264,7 +264,7 @@ def _done(
 
 
 def _check_name(name: str, taken: Sequence[str]) -> None:
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if name in taken:
         raise InputError(f"another model is called {name}, too: give it a name, NAME=SPEC")
@@ -370,7 +370,7 @@ def plans(
 
 def reason_of(error: BaseException, name: str) -> str:
     """Why, in one line: of what a user can mend the message, of a fault also where it was."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     message = " ".join(str(error).split()).removeprefix(f"{name}: ")
     # JAX adds a note about its own frames, under a line of dashes

@@ -79,7 +79,8 @@ def check(
     **counts: int | None,
 ) -> None:
     """Raise `InputError` for values that cannot be, before anything is read or loaded."""
-    from jaxte._inputs import InputError, choose
+    from jaxte._inputs import choose
+    from jaxte.errors import InputError
     from jaxte.extraction.models import COMPUTE_TYPES
     from jaxte.extraction.pooling import check_pool
     from jaxte.store._columns import FEATURE_TYPES, check_type
@@ -113,7 +114,7 @@ def team_of(devices: int | None, store: bool) -> processes.Team:
     Raises:
         InputError: for a number of them that cannot be.
     """
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if devices is not None and not store:
         raise InputError("--devices is for features that are stored: leave it out, or --no-store")

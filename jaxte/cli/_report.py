@@ -32,7 +32,7 @@ class Earlier(NamedTuple):
 
     def check(self, names: Collection[str]) -> None:
         """Raise `InputError` if models would not be in the next report."""
-        from jaxte._inputs import InputError
+        from jaxte.errors import InputError
 
         lost = [
             model
@@ -53,7 +53,7 @@ def earlier(out: Path, dataset: Dataset) -> Earlier:
         InputError: if it is of another data set, or nobody knows of which.
     """
     from jaxte import _files
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out} is no directory: name one for the report")
@@ -77,8 +77,8 @@ def earlier(out: Path, dataset: Dataset) -> Earlier:
 def stored(root: Path, folder: str, dataset: Dataset, taken: Collection[str]) -> list[Outcome]:
     """The models whose features of a data set lie in a directory, but those of some names."""
     from jaxte import _files
-    from jaxte._inputs import InputError
     from jaxte.cli._jobs import FAILED, Outcome, size_of
+    from jaxte.errors import InputError
     from jaxte.extraction._reader import facts
     from jaxte.store import FeatureStore, is_store
     from jaxte.store._manifest import differing, plain

@@ -25,7 +25,7 @@ def chosen(names: Sequence[str] | None, dataset: Dataset) -> tuple[str, ...]:
     Raises:
         InputError: for a metric that there is not, or one that needs another task.
     """
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
     from jaxte.metrics import get_metric
 
     task = "regression" if dataset.task in ("regression", "multilabel") else "classification"

@@ -80,7 +80,7 @@ def checked(
     perturb: str | None,
 ) -> Team:
     """The team that the options describe, or an `InputError` that says which one is missing."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     _common.check_counts(devices=devices, processes=processes)
     if (coordinator is None) != (index is None):
@@ -196,7 +196,7 @@ def joined(team: Team) -> Iterator[None]:
         _end_with_parent()
     import jax
 
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if team.devices is not None and "device_count" not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # JAX has started, in a notebook or a test
@@ -252,7 +252,7 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
     import numpy as np
 
     from jaxte._devices import platform_of
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if not team.shares:
         return None
@@ -268,7 +268,7 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
 
 def share(found: FeatureSet, team: Team) -> FeatureSet:
     """The rows of every model that are this process's own, in memory; others are not read."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     if not team.shares:
         return found

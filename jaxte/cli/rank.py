@@ -115,7 +115,7 @@ def rank(
 
 def _parse_settings(settings: list[str]) -> dict[str, dict[str, Any]]:
     """`["sfda.variant=paper"]` as `{"sfda": {"variant": "paper"}}`, numbers as numbers."""
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     options: dict[str, dict[str, Any]] = {}
     words = {"true": True, "false": False, "none": None}

@@ -102,9 +102,10 @@ def run(
     2 if none is left or the call cannot be.
     """
     with _common.one_line_errors():
-        from jaxte._inputs import InputError, choose
+        from jaxte._inputs import choose
         from jaxte._options import NORMALIZATIONS, PRECISIONS, checked
         from jaxte.cli import _jobs, _report, _scores, _summary
+        from jaxte.errors import InputError
 
         _options.check(
             dtype=dtype, compute_dtype=compute_dtype, pool=pool, pixels=pixels, seed=seed,
@@ -173,7 +174,7 @@ def run(
 
 
 def _check_names(jobs: Sequence[Job]) -> None:
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     names = [job.expected or job.source for job in jobs]
     for name in names:
@@ -182,7 +183,7 @@ def _check_names(jobs: Sequence[Job]) -> None:
 
 
 def _check_settings(given: Sequence[str], metrics: Sequence[str]) -> None:
-    from jaxte._inputs import InputError
+    from jaxte.errors import InputError
 
     for name in given:
         if name not in metrics:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 __all__ = ["Choice", "Columns"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 __all__ = ["keys", "quotas", "rank_within", "stratified"]
 

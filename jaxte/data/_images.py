@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
 
 __all__ = ["SUFFIXES", "decode", "decode_map", "is_pillow", "of_array", "of_pillow"]
 

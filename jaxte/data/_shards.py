@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
 
 __all__ = ["FORMATS", "Shards"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 __all__ = ["FORMS", "Spec", "parse", "split_off"]
 

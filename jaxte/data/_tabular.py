@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Columns
 from jaxte.data._targets import Known, Targets
 from jaxte.data.folders import check_files
 from jaxte.data.records import Records, card, check_words
+from jaxte.errors import InputError
 
 __all__ = ["Table", "kind_of", "records"]
 

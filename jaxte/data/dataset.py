@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._progress import Progress, reporter
 from jaxte.data._draws import keys, stratified
 from jaxte.data._threads import in_order
+from jaxte.errors import InputError
 
 __all__ = ["TASKS", "Dataset", "Piece", "collate"]
 

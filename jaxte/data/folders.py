@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._targets import Known
 from jaxte.data.records import Records, card
+from jaxte.errors import InputError
 from jaxte.sources import natural
 
 __all__ = ["folder"]

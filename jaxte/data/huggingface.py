@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.data._columns import Columns
 from jaxte.data._specs import split_off
 from jaxte.data._tabular import Table, kind_of, records
 from jaxte.data._targets import Known
 from jaxte.data.records import Records
+from jaxte.errors import InputError
 
 __all__ = ["hugging_face", "of_object"]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from jaxte import _inputs
-from jaxte._inputs import InputError
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Columns
 from jaxte.data._targets import Known, Targets
 from jaxte.data.dataset import Dataset
+from jaxte.errors import InputError
 
 __all__ = ["Records", "arrays", "card", "check_words", "npz", "zoo_target"]
 

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.data import _digests
 from jaxte.data._columns import Columns
 from jaxte.data._tabular import Table, kind_of, records
 from jaxte.data._targets import Known
 from jaxte.data.records import Records
+from jaxte.errors import InputError
 
 __all__ = ["table", "table_file"]
 

@@ -14,8 +14,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxte._inputs import InputError
 from jaxte.data._draws import keys, rank_within
+from jaxte.errors import InputError
 
 __all__ = ["Rows", "pixel_budget", "pixel_rows", "to_grid", "token_rows"]
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Choice, Columns
@@ -19,6 +18,7 @@ from jaxte.data._shards import FORMATS, Shards
 from jaxte.data._specs import split_off
 from jaxte.data._targets import Known, Targets
 from jaxte.data.records import Records, card
+from jaxte.errors import InputError
 
 __all__ = ["tfds"]
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte.data._images import is_pillow, of_pillow
+from jaxte.errors import InputError
 
 Prepare = Callable[[Sequence[Any]], Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import cast, flags, positions, wide
 from jaxte.extraction._model import Model, Request, qualified
 from jaxte.extraction._outputs import (

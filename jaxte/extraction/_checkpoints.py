@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
 from jaxte.extraction._model import Request
 from jaxte.extraction._texts import texts_of
 from jaxte.extraction.preprocess import Processed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxte._inputs import InputError
 from jaxte._progress import Progress
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset

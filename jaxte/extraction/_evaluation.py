@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from jaxte.moments import Moments

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import STARTS
 from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, output_of, source, state
 from jaxte.extraction._layers import Apply, Network, Seen, Watched, unknown

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxte._inputs import InputError
 from jaxte._mesh import SAMPLES, Layout
+from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
 from jaxte.extraction._evaluation import compare, is_half, order, reordered

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import cast, positions, wide
 from jaxte.extraction._model import Request
 from jaxte.extraction._outputs import LOGITS, NAMED, channels_last, layers_of, of_head, split

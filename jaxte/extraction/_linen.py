@@ -11,7 +11,7 @@ from typing import Any
 from flax import errors
 from flax import linen as nn
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import called
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown

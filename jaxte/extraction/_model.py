@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxte._cores import cores
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import host
 from jaxte.extraction.pooling import LEVELS, Pool, label
 

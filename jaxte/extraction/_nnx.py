@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import called
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import is_a
+from jaxte.errors import InputError
 
 __all__ = ["LAYOUTS", "LOGITS", "NAMED", "OUTPUT", "PENULTIMATE", "channels_last", "layers_of"]
 __all__ += ["is_first", "named_parts", "of_head", "only", "pick", "refused", "split"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, checked, digest, read
 from jaxte.extraction._damaged import check_skip
 

@@ -15,9 +15,10 @@ from jax.typing import ArrayLike
 
 from jaxte import _inputs, moments
 from jaxte._blocks import LabelCounts, checked
-from jaxte._inputs import InputError, choose
+from jaxte._inputs import choose
 from jaxte._precision import precision_context
 from jaxte._progress import Progress, reporter
+from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, filled, read
 from jaxte.extraction._callables import evaluated
 from jaxte.extraction._compiled import kept

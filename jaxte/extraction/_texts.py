@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import is_a
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import MASK, STARTS
 
 __all__ = ["Texts", "is_tokenizer", "texts_of"]

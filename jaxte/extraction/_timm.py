@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
 from jaxte.extraction._model import Model, Request
 from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction._torch import Passed, Runner, model_of, watched

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import called, host, positions
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import of_type, unknown

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
 from jaxte._optional import require
+from jaxte.errors import InputError
 from jaxte.extraction._arrays import MASK, STARTS
 from jaxte.extraction._checkpoints import (
     LAST_STATE,

@@ -13,9 +13,10 @@ import jax
 import numpy as np
 
 from jaxte._devices import platform_of
-from jaxte._inputs import InputError, choose
+from jaxte._inputs import choose
 from jaxte._mesh import Layout, layout_of
 from jaxte._progress import Progress, reporter
+from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, digest
 from jaxte.extraction._damaged import left_out
 from jaxte.extraction._forward import Forward, Rows

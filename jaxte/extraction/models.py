@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 
-from jaxte._inputs import InputError, choose
+from jaxte._inputs import choose
 from jaxte._optional import is_a
+from jaxte.errors import InputError
 from jaxte.extraction._callables import from_callable
 from jaxte.extraction._evaluation import reordered
 from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint

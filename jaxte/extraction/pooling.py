@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 __all__ = ["LEVELS", "POOLS", "Pool", "Positions", "check_pool", "features", "label"]
 

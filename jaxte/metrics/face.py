@@ -11,8 +11,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte import _inputs
-from jaxte._inputs import InputError
 from jaxte._measure import Moments
+from jaxte.errors import InputError
 from jaxte.linalg import matmul
 from jaxte.metrics._fairness import class_fairness, full_overlaps, overlaps
 from jaxte.metrics._look import Look, Parts, Pass, Passes

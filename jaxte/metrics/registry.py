@@ -10,8 +10,8 @@ from typing import Any
 
 from jax import Array
 
-from jaxte._inputs import InputError
 from jaxte._programs import Finish
+from jaxte.errors import InputError
 from jaxte.metrics._look import Parts, Passes
 from jaxte.metrics.face import face, face_from_moments, face_parts, face_passes
 from jaxte.metrics.logme import (

@@ -166,7 +166,7 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
     logits = apply(second, residuals, group.labels)
     score = look.everywhere(row.weights @ gain(logits, group, settings)) / look.total
     parts = _parts(look.moments, first, jnp.where(group.scorable, score, jnp.nan))
-    return parts | {"unsure": settings.quick & group.scorable & jnp.isnan(score)}
+    return {**parts, "unsure": settings.quick & group.scorable & jnp.isnan(score)}
 
 
 def _parts(state: Moments, first: Classifier, score: Array) -> Parts:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.store import _batch
 from jaxte.store._journal import Batch
 from jaxte.store._manifest import Manifest, Shard

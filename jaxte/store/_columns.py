@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 __all__ = [
     "FEATURE_TYPES",

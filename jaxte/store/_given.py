@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.sources import Rows, Source
 from jaxte.store import _formats
 from jaxte.store._manifest import is_store

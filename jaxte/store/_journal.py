@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxte import _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.store._columns import inside
 
 __all__ = ["JOURNAL", "Batch", "Group", "groups", "line", "read"]

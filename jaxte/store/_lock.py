@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxte import _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.store._columns import inside
 
 __all__ = ["LOCK", "OWNER", "acquire", "release"]

@@ -15,19 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxte import __version__, _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.store._columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
 
-__all__ = [
-    "MANIFEST",
-    "Manifest",
-    "Shard",
-    "differences",
-    "differing",
-    "is_store",
-    "plain",
-    "versions",
-]
+__all__ = ["MANIFEST", "Manifest", "Shard", "differences", "differing", "is_store", "plain"]
+__all__ += ["versions"]
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "jaxte-store", 1

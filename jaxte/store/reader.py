@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.sources import Rows, Source
 from jaxte.store import _journal
 from jaxte.store._checks import Checks, Stored, damaged

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxte import _files
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.store import _lock, _recovery
 from jaxte.store._appending import SHARD_ROWS, Appending
 from jaxte.store._columns import Column, as_bytes, inside

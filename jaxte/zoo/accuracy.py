@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.artefacts import digest, read_json, versions, write_json
 from jaxte.zoo.catalog import load_target
 from jaxte.zoo.images import prepare

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.accuracy import Say, measure_model, recipes_as_data
 from jaxte.zoo.artefacts import digest, read_json, versions, write_json
 from jaxte.zoo.catalog import require

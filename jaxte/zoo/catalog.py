@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxte import _optional as optional
 from jaxte._cores import cores
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.artefacts import read_json
 from jaxte.zoo.images import prepare
 

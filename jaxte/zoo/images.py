@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 
 SIZE = 32
 _PAD_FROM = 24  # from here up to SIZE an image is padded with black, so that it stays sharp

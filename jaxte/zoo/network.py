@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.models import FAMILIES, Classifier
 
 BATCH = 256  # one shape for every image set, so that each architecture compiles once

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.images import prepare
 
 Labelled = tuple[np.ndarray, np.ndarray]  # images, labels

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo import pictures
 from jaxte.zoo.specs import DRAWINGS_PER_CLASS, SOURCE_DRAWINGS, SOURCE_TEST_DRAWINGS
 

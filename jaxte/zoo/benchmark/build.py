@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.artefacts import digest, read_json, versions, write_json
 from jaxte.zoo.benchmark import records
 from jaxte.zoo.benchmark.cuts import TARGETS, Cut, TargetSpec, cut_target

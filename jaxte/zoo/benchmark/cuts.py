@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo.catalog import load_target
 from jaxte.zoo.images import SIZE, prepare
 from jaxte.zoo.pictures import read_clipart, read_emoji, read_pictures

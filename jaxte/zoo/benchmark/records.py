@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import InputError
+from jaxte.errors import InputError
 from jaxte.zoo import catalog
 from jaxte.zoo.artefacts import read_json
 
