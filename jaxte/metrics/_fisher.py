@@ -142,8 +142,6 @@ def fit_rows(
         scatter,
         quick=settings.quick,
     )
-    if settings.quick:
-        solved = jnp.where(ridge.certain, jnp.nan, solved)
     if settings.fixed:
         whole = state.scatter if look.by_columns else gram(residuals, weights)
         solved = _unless_singular(solved, state, whole, look.row.width, lam)

@@ -165,6 +165,8 @@ def _challenged(look: Look, settings: Settings, shrinkage: ArrayLike | None) -> 
     second = fit_rows(state, residuals, squares, look, lam, settings)
     logits = apply(second, residuals, group.labels)
     score = look.everywhere(row.weights @ gain(logits, group, settings)) / look.total
+    if settings.quick:  # classes without spread are left to the thorough route
+        score = jnp.where(first.certain | second.certain, jnp.nan, score)
     parts = _parts(look.moments, first, jnp.where(group.scorable, score, jnp.nan))
     return {**parts, "unsure": settings.quick & group.scorable & jnp.isnan(score)}
 
