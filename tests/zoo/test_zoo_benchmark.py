@@ -170,6 +170,12 @@ def test_rate_that_diverges_is_not_chosen() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_rate_is_judged_on_enough_images() -> None:
+    """All folds of a small target, one of a large one; the probe, which costs nothing, all."""
+    assert [measuring.FINETUNE.splits(n) for n in (20, 100, 480, 2000)] == [5, 5, 2, 1]
+    assert [PROBE.splits(n) for n in (20, 2000)] == [5, 5]
+
+
 def test_folds_are_even_by_class_and_cover_each_image_once() -> None:
     """Every image is held out in one fold; classes are spread over the folds, numbers too."""
     images = np.arange(53)[:, None]

@@ -34,9 +34,9 @@ class Recipe:
     """How one stage trains: AdamW and a cosine, its peak found on a grid of half decades.
 
     From `start` the grid is walked until the best rate lies between two that are worse, or at
-    `least` or `most`. A rate is judged by its mean over `splits` of `folds` folds of the train part
-    (twice as many where it has fewer than `few` images), by accuracy (or R2) and then by loss; then
-    the whole train part is trained on once per seed. Steps are `epochs` over the train part, within
+    `least` or `most`. A rate is judged by its mean over so many of `folds` folds of the train part
+    that about `judged` images are predicted, by accuracy (or R2) and then by loss; then the whole
+    train part is trained on once per seed. Steps are `epochs` over the train part, within
     bounds. `head` is what the head starts from: of fine-tuning the probe of the same part and seed,
     as a random one spoils the features of a small target before it has learned anything.
     """
@@ -53,13 +53,16 @@ class Recipe:
     shift: int
     head: str
     folds: int = 5
-    splits: int = 1
-    few: int = 300
+    judged: int = 200
     seeds: int = 5
 
     def length(self, n: int) -> int:
         """Return the number of steps on n images."""
         return max(self.fewest, min(self.steps, self.epochs * n // self.batch))
+
+    def splits(self, n: int) -> int:
+        """Return in how many of the folds of n images a rate is judged."""
+        return min(self.folds, max(1, round(self.judged * self.folds / n)))
 
 
 FINETUNE = Recipe(
@@ -68,7 +71,7 @@ FINETUNE = Recipe(
 )  # fmt: skip
 PROBE = Recipe(
     epochs=100, fewest=1000, steps=1000, batch=50, start=(3e-3, 1e-2), least=1e-5, most=1.0,
-    warmup=0.0, weight_decay=1e-2, shift=0, head="random", splits=5,
+    warmup=0.0, weight_decay=1e-2, shift=0, head="random", judged=100_000,
 )  # fmt: skip
 
 
@@ -292,8 +295,7 @@ def rate_at(step: int) -> float:
 
 def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train) -> dict[str, Any]:
     """Walk the grid of rates; return the best, what each reached, and whether it lies inside."""
-    splits = recipe.splits * (2 if len(train_part.labels) < recipe.few else 1)
-    pairs = split_folds(train_part, recipe.folds)[:splits]
+    pairs = split_folds(train_part, recipe.folds)[: recipe.splits(len(train_part.labels))]
     tried: dict[int, tuple[float, float]] = {}
 
     def try_out(step: int) -> None:
