@@ -23,7 +23,7 @@ def by_target(found: Sequence[Result], stage: str = "finetune") -> dict[str, dic
 
     Examples:
         >>> from jaxte.zoo import benchmark
-        >>> by_target(benchmark.results())["drawings-24"]["resnet-cifar"].shape
+        >>> by_target(benchmark.results())["drawings-24"]["plain-cnn-cifar"].shape
         (5,)
     """
     table: dict[str, dict[str, np.ndarray]] = {}

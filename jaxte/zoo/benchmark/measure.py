@@ -24,7 +24,7 @@ from jaxte.zoo.benchmark.cuts import Cut
 from jaxte.zoo.images import prepare
 from jaxte.zoo.network import Params, fill, forward, normalise, skeleton
 from jaxte.zoo.sources import Part
-from jaxte.zoo.train import augment, batches, optimiser, schedule, split_classes, update
+from jaxte.zoo.train import augment, batches, optimiser, schedule, update
 
 OUTPUTS = 32
 
@@ -34,9 +34,11 @@ class Recipe:
     """How one stage trains: AdamW and a cosine, its peak found on a grid of half decades.
 
     From `start` the grid is walked until the best rate lies between two that are worse, or at
-    `least` or `most`. A rate is judged by its mean over `splits` of the train part (twice as many
-    where it has fewer than `few` images), by accuracy (or R2) and then by loss; then the whole
-    train part is trained on once per seed. Steps are `epochs` over the train part, within bounds.
+    `least` or `most`. A rate is judged by its mean over so many of `folds` folds of the train part
+    that about `judged` images are predicted, by accuracy (or R2) and then by loss; then the whole
+    train part is trained on once per seed. Steps are `epochs` over the train part, within
+    bounds. `head` is what the head starts from: of fine-tuning the probe of the same part and seed,
+    as a random one spoils the features of a small target before it has learned anything.
     """
 
     epochs: int
@@ -49,23 +51,27 @@ class Recipe:
     warmup: float
     weight_decay: float
     shift: int
-    validation: float = 0.2
-    splits: int = 1
-    few: int = 300
+    head: str
+    folds: int = 5
+    judged: int = 200
     seeds: int = 5
 
     def length(self, n: int) -> int:
         """Return the number of steps on n images."""
         return max(self.fewest, min(self.steps, self.epochs * n // self.batch))
 
+    def splits(self, n: int) -> int:
+        """Return in how many of the folds of n images a rate is judged."""
+        return min(self.folds, max(1, round(self.judged * self.folds / n)))
+
 
 FINETUNE = Recipe(
-    epochs=20, fewest=150, steps=450, batch=32, start=(3e-3, 1e-2), least=1e-4, most=1e-1,
-    warmup=0.1, weight_decay=1e-4, shift=2,
+    epochs=20, fewest=150, steps=450, batch=32, start=(1e-3, 3e-3), least=1e-5, most=1e-1,
+    warmup=0.1, weight_decay=1e-4, shift=2, head="probe",
 )  # fmt: skip
 PROBE = Recipe(
-    epochs=100, fewest=1000, steps=1000, batch=50, start=(1e-2, 3e-2), least=1e-4, most=1.0,
-    warmup=0.0, weight_decay=1e-2, shift=0, splits=2,
+    epochs=100, fewest=1000, steps=1000, batch=50, start=(3e-3, 1e-2), least=1e-5, most=1.0,
+    warmup=0.0, weight_decay=1e-2, shift=0, head="random", judged=100_000,
 )  # fmt: skip
 
 
@@ -155,39 +161,6 @@ def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray) -> Score:
     return Score(round(float((outputs.argmax(1) == labels).mean()), 5), round(float(loss), 5))
 
 
-# a stage, ready for a target: train on a part by a rate and a seed, return what predicts images
-Train = Callable[[Part, float, int], Callable[[np.ndarray], np.ndarray]]
-
-
-def finetuning(
-    family: str, width: int, tensors: Mapping[str, np.ndarray], normal: Any, problem: Problem
-) -> Train:
-    """Full fine-tuning from a head drawn from the seed."""
-    graphdef, shapes = skeleton(family, width, OUTPUTS)
-    mean, std = (np.asarray(normal[key], np.float32) for key in ("mean", "std"))
-    mask, regression = _mask(problem), np.asarray(problem.regression)
-
-    def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        rng = np.random.default_rng(seed)
-        head = rng.normal(size=(width, OUTPUTS)).astype(np.float32) / math.sqrt(width)
-        start = {**tensors, "head/kernel": head, "head/bias": np.zeros(OUTPUTS, np.float32)}
-        params = jax.tree.map(jnp.array, fill(shapes, start, "", Path(family)))
-        state = optimiser(FINETUNE.weight_decay).init(params)
-        steps = FINETUNE.length(len(data.labels))
-        rates = schedule(lr, steps, FINETUNE.warmup)
-        keys = jax.random.split(jax.random.key(seed), steps)
-        wanted = _wanted(problem, data.labels)
-        order = batches(len(data.labels), FINETUNE.batch, steps, seed)
-        for key, rows, rate in zip(keys, order, rates, strict=True):
-            params, state = _step(
-                graphdef, params, state, key, data.images[rows], wanted[rows], mask, regression,
-                mean, std, rate, np.float32(FINETUNE.weight_decay), shift=FINETUNE.shift,
-            )  # fmt: skip
-        return lambda images: forward(graphdef, params, normal, images)
-
-    return run
-
-
 @jax.jit
 def _fit_head(
     features: jax.Array,
@@ -215,42 +188,96 @@ def _fit_head(
     return fitted
 
 
+def fit_head(problem: Problem, data: Part, lr: float, seed: int) -> dict[str, np.ndarray]:
+    """Fit a linear head to features, standardised by themselves; return it for features as such."""
+    n, width = data.images.shape
+    mean, std = data.images.mean(0), data.images.std(0)
+    std = np.maximum(std, 0.05 * std.mean())  # features that are all but dead stay small
+    padded = np.zeros((-(-n // 512) * 512, width), np.float32)  # few shapes to compile
+    padded[:n] = (data.images - mean) / std
+    wanted = np.zeros((len(padded), OUTPUTS), np.float32)
+    wanted[:n] = _wanted(problem, data.labels)
+    steps = PROBE.length(n)
+    start = np.random.default_rng(seed).normal(size=(width, OUTPUTS)).astype(np.float32)
+    fitted = _fit_head(
+        padded, wanted, 0.01 * start, batches(n, PROBE.batch, steps, seed),
+        schedule(lr, steps, PROBE.warmup), _mask(problem), np.asarray(problem.regression),
+        np.float32(PROBE.weight_decay),
+    )  # fmt: skip
+    kernel = np.asarray(fitted["kernel"]) / std[:, None]
+    return {"kernel": kernel, "bias": np.asarray(fitted["bias"]) - mean @ kernel}
+
+
+# a stage, ready for a target: train on a part by a rate and a seed, return what predicts images
+Train = Callable[[Part, float, int], Callable[[np.ndarray], np.ndarray]]
+
+
 def probing(problem: Problem) -> Train:
-    """A linear head on frozen features, standardised by the part it is trained on."""
-    mask, regression = _mask(problem), np.asarray(problem.regression)
+    """A linear head on frozen features."""
 
     def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-        n, width = data.images.shape
-        mean, std = data.images.mean(0), data.images.std(0)
-        std = np.maximum(std, 0.05 * std.mean())  # features that are all but dead stay small
-        padded = np.zeros((-(-n // 512) * 512, width), np.float32)  # few shapes to compile
-        padded[:n] = (data.images - mean) / std
-        wanted = np.zeros((len(padded), OUTPUTS), np.float32)
-        wanted[:n] = _wanted(problem, data.labels)
-        steps = PROBE.length(n)
-        start = np.random.default_rng(seed).normal(size=(width, OUTPUTS)).astype(np.float32)
-        head = jax.tree.map(
-            np.asarray,
-            _fit_head(
-                padded, wanted, 0.01 * start, batches(n, PROBE.batch, steps, seed),
-                schedule(lr, steps, PROBE.warmup), mask, regression,
-                np.float32(PROBE.weight_decay),
-            ),
-        )  # fmt: skip
-        return lambda features: (features - mean) / std @ head["kernel"] + head["bias"]
+        head = fit_head(problem, data, lr, seed)
+        return lambda features: features @ head["kernel"] + head["bias"]
 
     return run
 
 
-def _halves(part: Part, share: float, seed: int) -> tuple[Part, Part]:
-    """Split into a validation part and the rest, class by class where there are classes."""
+class Network(NamedTuple):
+    """A model as the stages take it."""
+
+    family: str
+    width: int
+    tensors: Mapping[str, np.ndarray]
+    normal: Mapping[str, Any]
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return what the body says of prepared images."""
+        graphdef, shapes = skeleton(self.family, self.width, None)
+        body = fill(shapes, self.tensors, "body/", Path(self.family))
+        return forward(graphdef, body, self.normal, images)
+
+
+def finetuning(network: Network, problem: Problem, probe_rate: float) -> Train:
+    """Full fine-tuning, from the head that the probe has on the same images."""
+    graphdef, shapes = skeleton(network.family, network.width, OUTPUTS)
+    mean, std = (np.asarray(network.normal[key], np.float32) for key in ("mean", "std"))
+    mask, regression = _mask(problem), np.asarray(problem.regression)
+
+    def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+        frozen = Part(network.features(data.images), data.labels)
+        head = fit_head(problem, frozen, probe_rate, seed)
+        start = {**network.tensors, "head/kernel": head["kernel"], "head/bias": head["bias"]}
+        params = jax.tree.map(jnp.array, fill(shapes, start, "", Path(network.family)))
+        state = optimiser(FINETUNE.weight_decay).init(params)
+        steps = FINETUNE.length(len(data.labels))
+        rates = schedule(lr, steps, FINETUNE.warmup)
+        keys = jax.random.split(jax.random.key(seed), steps)
+        wanted = _wanted(problem, data.labels)
+        order = batches(len(data.labels), FINETUNE.batch, steps, seed)
+        for key, rows, rate in zip(keys, order, rates, strict=True):
+            params, state = _step(
+                graphdef, params, state, key, data.images[rows], wanted[rows], mask, regression,
+                mean, std, rate, np.float32(FINETUNE.weight_decay), shift=FINETUNE.shift,
+            )  # fmt: skip
+        return lambda images: forward(graphdef, params, network.normal, images)
+
+    return run
+
+
+def split_folds(part: Part, folds: int) -> list[tuple[Part, Part]]:
+    """Cut into folds, class by class where there are classes; return each with all the others."""
+    order = np.random.default_rng(0).permutation(len(part.labels))
     if part.labels.ndim == 1:
-        held, kept = split_classes(part.labels, share, seed)
-    else:
-        order = np.random.default_rng(seed).permutation(len(part.labels))
-        count = round(share * len(order))
-        held, kept = order[:count], order[count:]
-    return Part(part.images[held], part.labels[held]), Part(part.images[kept], part.labels[kept])
+        order = order[np.argsort(part.labels[order], kind="stable")]
+    fold = np.empty(len(order), int)
+    fold[order] = np.arange(len(order)) % folds
+    return [
+        (
+            Part(part.images[fold == f], part.labels[fold == f]),
+            Part(part.images[fold != f], part.labels[fold != f]),
+        )
+        for f in range(folds)
+    ]
 
 
 def _steps_of_grid(recipe: Recipe) -> tuple[int, int, tuple[int, int]]:
@@ -268,8 +295,7 @@ def rate_at(step: int) -> float:
 
 def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train) -> dict[str, Any]:
     """Walk the grid of rates; return the best, what each reached, and whether it lies inside."""
-    splits = recipe.splits * (2 if len(train_part.labels) < recipe.few else 1)
-    pairs = [_halves(train_part, recipe.validation, seed) for seed in range(splits)]
+    pairs = split_folds(train_part, recipe.folds)[: recipe.splits(len(train_part.labels))]
     tried: dict[int, tuple[float, float]] = {}
 
     def try_out(step: int) -> None:
@@ -342,16 +368,13 @@ def measure(
     card: Mapping[str, Any], tensors: Mapping[str, np.ndarray], cut: Cut
 ) -> dict[str, dict[str, Any]]:
     """Measure one model on one target, by both stages."""
-    family, width, normal = card["architecture"], card["width"], card["normalisation"]
+    network = Network(card["architecture"], card["width"], tensors, card["normalisation"])
     cut, problem = prepared(cut), problem_of(cut)
-    tuned = run_stage(FINETUNE, cut, problem, finetuning(family, width, tensors, normal, problem))
-    graphdef, shapes = skeleton(family, width, None)
-    body = fill(shapes, tensors, "body/", Path(card["name"]))
 
     def features(part: Part | None) -> Any:
-        if part is None:
-            return None
-        return Part(forward(graphdef, body, normal, part.images), part.labels)
+        return None if part is None else Part(network.features(part.images), part.labels)
 
     frozen = Cut(features(cut.train), features(cut.test), features(cut.shifted), cut.class_names)
-    return {"finetune": tuned, "probe": run_stage(PROBE, frozen, problem, probing(problem))}
+    probed = run_stage(PROBE, frozen, problem, probing(problem))
+    tuned = run_stage(FINETUNE, cut, problem, finetuning(network, problem, probed["lr"]))
+    return {"finetune": tuned, "probe": probed}

@@ -1,4 +1,8 @@
-"""Reading and writing what was measured: a file of one JSON object a line."""
+"""Reading and writing what was measured: a file of one JSON object a line.
+
+Beside accuracies.jsonl lies random-head.jsonl: the first thirty pairs, fine-tuned from a random
+head, which fell up to 19 points below the probe and was given up for the probe's.
+"""
 
 from __future__ import annotations
 
