@@ -1,7 +1,7 @@
 """Generated files and options: no crash, no traceback, no plausible number for garbage.
 
 Each input follows from its number alone, so that one that fails can be made again. The short form
-runs always, the long one of 10,000 inputs with ``-m slow``.
+runs always, the long one of 10,000 inputs with ``-m long``.
 """
 
 import io
@@ -32,8 +32,10 @@ LONG["options"] = 1000
 
 
 def numbers(kind: str) -> Any:
-    """How many inputs of a kind: a handful, and with the slow tests all."""
-    long = pytest.param(range(SHORT[kind], LONG[kind]), marks=pytest.mark.slow, id="long")
+    """How many inputs of a kind: a handful, and with the long tests all."""
+    long = pytest.param(
+        range(SHORT[kind], LONG[kind]), marks=[pytest.mark.slow, pytest.mark.long], id="long"
+    )
     return pytest.mark.parametrize("indices", [pytest.param(range(SHORT[kind]), id="short"), long])
 
 

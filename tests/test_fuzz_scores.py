@@ -155,7 +155,9 @@ def faults(kind: str, shape: tuple[int, int], seed: int) -> list[str]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
-    "seeds", [range(1), pytest.param(range(1, 40), marks=pytest.mark.slow)], ids=["short", "long"]
+    "seeds",
+    [range(1), pytest.param(range(1, 40), marks=[pytest.mark.slow, pytest.mark.long])],
+    ids=["short", "long"],
 )
 def test_scores_of_random_features(shape: tuple[int, int], seeds: range, x64: None) -> None:
     wrong = [fault for kind in KINDS for seed in seeds for fault in faults(kind, shape, seed)]

@@ -38,6 +38,7 @@ def test_at_any_point(how: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("how", HOW)
 def test_at_many_points(how: str) -> None:
     assert interrupt(how, 100) > 25

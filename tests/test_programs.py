@@ -287,6 +287,7 @@ def test_where_others_use_the_mappings_up_the_caches_of_jax_go(
 
 @linux
 @pytest.mark.slow
+@pytest.mark.long
 def test_three_hundred_shapes_in_one_call() -> None:
     """Of which each takes some hundred mappings: in a process of its own, which may crash."""
     code = (

@@ -348,7 +348,9 @@ def test_failures_of_labels_that_come_with_batches() -> None:
         rank({"low": Loader(X, low)})
     x, y = regression(90, 7)
     y[33] = np.nan
-    with pytest.raises(jaxte.InputError, match="targets contain NaN or infinity, first in row 33"):
+    with pytest.raises(
+        jaxte.InputError, match=r"batch 3: labels contain NaN or infinity, first in row 12"
+    ):
         rank({"m": Loader(x, y)}, metrics="logme")
     y[33] = 0
     mixed = rank({"m": Loader(x, y)}, metrics=("logme", "sfda"))
