@@ -228,7 +228,7 @@ def check_whole(name: str, value: Any) -> None:
     """Raise `InputError` unless an option is a whole number from 1 on, of 31 bits."""
     known = number("" if is_traced(value) else value)
     if not (1 <= known < 1 << 31 and known.is_integer()):
-        raise InputError(f"{name} is {short(value)}: it must be a positive whole number")
+        raise InputError(f"{name} is {short(value)}: it must be a positive whole number below 2^31")
 
 
 def number(value: Any) -> float:

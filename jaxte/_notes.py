@@ -68,7 +68,7 @@ def _silent(parts: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _blurred(parts: Mapping[str, Mapping[str, float]]) -> str:
-    blurred = [name for name, part in parts.items() if part["blurred"]]
+    blurred = [name for name, part in parts.items() if part.get("blurred")]
     if not blurred:
         return ""
     return (

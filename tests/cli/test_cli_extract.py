@@ -262,7 +262,8 @@ def test_damaged_examples_are_listed_and_left_out(run: Run, folder: Path, tmp_pa
     checked = run(*given, "--check", "--workers", "2")
     assert checked.exit_code == 2
     assert "b/1.png" in checked.stdout.replace("\n", "")
-    assert f"1 of 8 examples of folder:{folder} cannot be read" in " ".join(checked.stdout.split())
+    said = f"1 of 8 examples of folder:{folder} cannot be read"  # the path may be cut anywhere
+    assert said.replace(" ", "") in "".join(checked.stdout.split())
     failed = run(*given, "--out", tmp_path / "s")
     assert failed.exit_code == 2
     assert "--skip-damaged" in failed.stderr

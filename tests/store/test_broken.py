@@ -211,5 +211,6 @@ def test_texts_are_names_of_classes(tmp_path: Path) -> None:
     np.save(tmp_path / "b.npy", X)
     np.save(tmp_path / "labels.npy", names.astype("S"))
     found = read_features(tmp_path)
-    np.testing.assert_array_equal(found.labels["a"], Y)
-    np.testing.assert_array_equal(found.labels["b"], Y)
+    np.testing.assert_array_equal(found.labels["a"], names)
+    np.testing.assert_array_equal(found.labels["b"], names)
+    assert jaxte.rank(found.features, found.labels).meta["class_names"] == ("cat", "dog", "eel")
