@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
     from jaxte.ranking import Ranking
-    from jaxte.scoring import rank
+    from jaxte.ranking.rank import rank
     from jaxte.store import FeatureStore
 
 __version__ = "0.1.0"
@@ -41,7 +41,7 @@ _HOMES = {
     "FeatureStore": "jaxte.store",
     "InputError": "jaxte.errors",
     "Ranking": "jaxte.ranking",
-    "rank": "jaxte.scoring",
+    "rank": "jaxte.ranking.rank",
     "extract": "jaxte.extraction",
     "stream": "jaxte.extraction",
 }

@@ -21,7 +21,7 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
-from jaxte._programs import forget
+from jaxte.runtime.programs import forget
 
 HERE = Path(__file__).parent
 

@@ -18,9 +18,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte import _cores, _programs, pool
-from jaxte._programs import Finish
 from jaxte.metrics import Metric
+from jaxte.ranking import pool
+from jaxte.runtime import programs, threads
+from jaxte.runtime.programs import Finish
 
 RANDOM = random.Random(0)
 
@@ -71,7 +72,7 @@ def at_work() -> list[int]:
             yield frame.f_code
             frame = frame.f_back
 
-    code = _cores._work.__code__
+    code = threads._work.__code__
     return [one for one, frame in sys._current_frames().items() if code in whose(frame)]
 
 
@@ -113,14 +114,14 @@ def interrupted(how: str, delay: float) -> Iterator[Callable[[], None]]:
 def main(how: str, rounds: int) -> None:
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     expected = scores()
-    _programs.forget()
+    programs.forget()
     started = time.perf_counter()
     scores()
     takes = time.perf_counter() - started
     count = 0
     for _ in range(rounds):
         faulthandler.dump_traceback_later(30, exit=True)
-        _programs.forget()
+        programs.forget()
         try:
             with interrupted(how, RANDOM.uniform(0, takes)) as interrupt:
                 scores(interrupt)
@@ -131,8 +132,8 @@ def main(how: str, rounds: int) -> None:
                 break
             time.sleep(0.01)
         assert not at_work()
-        assert how == "worker" or all(one.done() for one in _programs._made.values())
-        assert not _cores._users
+        assert how == "worker" or all(one.done() for one in programs._made.values())
+        assert not threads._users
         assert scores() == expected
     faulthandler.cancel_dump_traceback_later()
     sys.stdout.write(f"{count}\n")

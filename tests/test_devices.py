@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import _blocks, _cores, _devices, pool, streaming
-from jaxte._cores import Threads, cores
-from jaxte._devices import device_of, has_fast_float64, is_placed, platform_of
-from jaxte._precision import precision_context
+from jaxte.ranking import blocks, pool, streaming
+from jaxte.runtime import devices, threads
+from jaxte.runtime.devices import device_of, has_fast_float64, is_placed, platform_of
+from jaxte.runtime.precision import precision_context
+from jaxte.runtime.threads import Threads, cores
 
 Y = np.arange(40) % 4
 X = np.random.default_rng(0).normal(size=(40, 6)) + np.eye(4, 6)[Y]
@@ -123,7 +124,7 @@ def test_arrays_on_an_accelerator_are_computed_with_there(
     array = jax.device_put(X, jax.local_devices(backend="cpu")[0])
     assert not is_placed(array)
     lies = SimpleNamespace(sharding=SimpleNamespace(device_set=[other]))
-    monkeypatch.setattr(_devices, "is_placed", lambda given: given is lies)
+    monkeypatch.setattr(devices, "is_placed", lambda given: given is lies)
     assert device_of(X, lies) is other
 
 
@@ -146,7 +147,7 @@ def test_routes_go_by_the_device(
     platform: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Models side by side, slices and small blocks are for CPUs."""
-    for module in (pool, streaming, _blocks):
+    for module in (pool, streaming, blocks):
         monkeypatch.setattr(module, "platform_of", lambda *_, **__: platform)
     taken = []
 
@@ -214,11 +215,11 @@ def test_the_quota_of_a_container(
         (tmp_path / "limits" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "limits" / name).write_text(text)
     (tmp_path / "cgroup").write_text(lines)
-    assert _cores._quota(tmp_path / "cgroup", tmp_path / "limits") == expected
+    assert threads._quota(tmp_path / "cgroup", tmp_path / "limits") == expected
 
 
 def test_where_there_are_no_control_groups(tmp_path: Path) -> None:
-    assert _cores._quota(tmp_path / "none", tmp_path) == np.inf
+    assert threads._quota(tmp_path / "none", tmp_path) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_cores_are_those_that_may_be_used(
     monkeypatch.delattr(os, "process_cpu_count", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: machine)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: affinity, raising=False)
-    monkeypatch.setattr(_cores, "_quota", lambda *_: quota)
+    monkeypatch.setattr(threads, "_quota", lambda *_: quota)
     assert cores() == expected
 
 

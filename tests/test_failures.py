@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import _programs, pool, streaming
-from jaxte._programs import Program
+from jaxte.ranking import pool, streaming
+from jaxte.runtime import programs
+from jaxte.runtime.programs import Program
 
 Y = np.arange(48) % 4
 POOL = {
@@ -105,7 +106,7 @@ def test_what_is_no_error_stops_all(
 @pytest.fixture
 def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As where the compiler runs out of memory."""
-    _programs.forget()
+    programs.forget()
     lowered = Program.lowered
 
     def fail(self: Program, *like: Any) -> Any:
@@ -115,7 +116,7 @@ def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
     monkeypatch.setattr(Program, "lowered", fail)
     yield
-    _programs.forget()
+    programs.forget()
 
 
 @pytest.mark.usefixtures("one_shape_does_not_compile")

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import jaxte
 from jaxte import InputError
 from jaxte.cli import app
-from jaxte.sources import Source
+from jaxte.intake.sources import Source
 from jaxte.store import Writer, read_features
 
 Random = np.random.Generator

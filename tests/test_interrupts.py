@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import _cores, _programs, pool
+from jaxte.ranking import pool
+from jaxte.runtime import programs, threads
 
 WORKER = Path(__file__).parent / "interrupt_worker.py"
 HOW = ("signal", "cell", "exit", "worker", "consumer")
@@ -50,11 +51,11 @@ class _StoppedError(BaseException):
 
 @pytest.fixture
 def kinds() -> Iterator[dict[str, np.ndarray]]:
-    _programs.forget()  # so that there is something to compile
+    programs.forget()  # so that there is something to compile
     y = np.arange(50) % 3
     yield {f"{n}": np.random.default_rng(n).normal(size=(50, n)) + y[:, None] for n in (4, 20, 40)}
     assert not interrupt_worker.at_work()
-    assert not _cores._users
+    assert not threads._users
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, _StoppedError, RuntimeError])
@@ -76,15 +77,15 @@ def test_what_a_progress_function_raises_is_raised_and_ends_the_work(
     with pytest.raises(error) as kept:  # with its traceback, as a notebook keeps it
         jaxte.rank(given, y, metrics="face", progress=stop)
     assert not interrupt_worker.at_work()
-    assert not _cores._users
+    assert not threads._users
     assert len(jaxte.rank(kinds, y, metrics="face").order("face")) == 3
     del kept
 
 
 def test_who_loses_interest_ends_the_work() -> None:
-    _programs.forget()
+    programs.forget()
     task = pool.Task((interrupt_worker.TOY,), {}, 3, None)
     with closing(pool.score(task, interrupt_worker.POOL, memory_limit=1 << 20)) as results:
         next(iter(results))
     assert not interrupt_worker.at_work()
-    assert not _cores._users
+    assert not threads._users

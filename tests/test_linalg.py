@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import Array
 
-from jaxte import linalg
+from jaxte.statistics import linalg
 
 RANDOM = np.random.default_rng(3)
 

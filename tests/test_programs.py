@@ -16,11 +16,12 @@ import scipy.linalg
 from threadpoolctl import threadpool_info
 
 import jaxte
-from jaxte import _looking, _programs, pool
-from jaxte._cores import Threads, one_blas_thread
-from jaxte._mesh import layout_of
-from jaxte._programs import HASTY, LEAN, Program, forget, in_context
 from jaxte.metrics import _look
+from jaxte.ranking import plan, pool
+from jaxte.runtime import programs
+from jaxte.runtime.mesh import layout_of
+from jaxte.runtime.programs import HASTY, LEAN, Program, forget, in_context
+from jaxte.runtime.threads import Threads, one_blas_thread
 
 
 def test_it_is_the_function_and_compiles_once() -> None:
@@ -116,7 +117,7 @@ def test_how_it_is_compiled_does_not_change_what_it_gives(options: Mapping[str, 
 
 def test_only_the_last_executables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes a megabyte or two."""
-    monkeypatch.setattr(_programs, "_KEPT", 3)
+    monkeypatch.setattr(programs, "_KEPT", 3)
     forget()
     program = Program(lambda x: x + 1)
     one, two, three = (program.compiled(np.ones(size)) for size in (1, 2, 3))
@@ -125,9 +126,9 @@ def test_only_the_last_executables_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert program.compiled(np.ones(1)) is one
     assert program.compiled(np.ones(2)) is not two
     assert program.compiled(np.ones(3)) is not three
-    assert len(_programs._made) == 3
+    assert len(programs._made) == 3
     forget()
-    assert not _programs._made
+    assert not programs._made
 
 
 def test_blas_has_its_threads_back_once_nobody_needs_them_kept() -> None:
@@ -163,7 +164,7 @@ def test_an_option_that_is_an_array_is_traced_once(monkeypatch: pytest.MonkeyPat
             made.append(1)
             super().__init__(*arguments, **keywords)
 
-    monkeypatch.setattr(_looking, "Look", Look)
+    monkeypatch.setattr(plan, "Look", Look)
     rng = np.random.default_rng(0)
     features = {f"{i}": rng.normal(size=(60, 8)) for i in range(5)}
     shrinkage = np.array(0.25)
@@ -200,7 +201,7 @@ def test_no_lapack_call_of_a_pool_is_batched(x64: None) -> None:
 
 def _mapped() -> int:
     gc.collect()
-    return _programs._mappings()
+    return programs._mappings()
 
 
 def _problem(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -253,23 +254,23 @@ def test_programs_go_before_the_mappings_are_used_up(
 ) -> None:
     forget()
     room = 300
-    monkeypatch.setattr(_programs, "_OFTEN", 1)
-    monkeypatch.setattr(_programs._watch, "most", _mapped() + 2 * room)
-    monkeypatch.setattr(_programs._watch, "bound", _mapped() + room)
+    monkeypatch.setattr(programs, "_OFTEN", 1)
+    monkeypatch.setattr(programs._watch, "most", _mapped() + 2 * room)
+    monkeypatch.setattr(programs._watch, "bound", _mapped() + room)
     dropped = []
 
     def drop(kept: int) -> None:
         dropped.append(kept)
         forget(kept)
 
-    monkeypatch.setattr(_programs, "forget", drop)
+    monkeypatch.setattr(programs, "forget", drop)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)  # that of last resort
     for n in range(24, 220, 7):
         ROUTES[route](n)
         if dropped:
             break
     assert dropped
-    assert _mapped() < _programs._watch.most
+    assert _mapped() < programs._watch.most
 
 
 @linux
@@ -277,9 +278,9 @@ def test_where_others_use_the_mappings_up_the_caches_of_jax_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cleared: list[int] = []
-    monkeypatch.setattr(_programs, "_OFTEN", 1)
-    monkeypatch.setattr(_programs._watch, "most", _mapped() + 10)
-    monkeypatch.setattr(_programs._watch, "bound", 0)
+    monkeypatch.setattr(programs, "_OFTEN", 1)
+    monkeypatch.setattr(programs._watch, "most", _mapped() + 10)
+    monkeypatch.setattr(programs._watch, "bound", 0)
     monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(1))
     jax.jit(lambda x: x * 3)(np.ones(7, np.float32))
     assert cleared
@@ -296,6 +297,6 @@ def test_three_hundred_shapes_in_one_call() -> None:
         "x = {k: np.random.default_rng(0).normal(size=(len(v), 6)) for k, v in y.items()}\n"
         "found = jaxte.rank(x, y)\n"
         "assert all(len(found.order(m)) == 300 for m in found.metrics)\n"
-        "assert _programs._mappings() < _programs._watch.most * 3 // 4\n"
+        "assert programs._mappings() < programs._watch.most * 3 // 4\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=900)

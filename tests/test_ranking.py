@@ -16,8 +16,8 @@ import pytest
 from helpers import blobs
 
 import jaxte
-from jaxte._notes import notes
 from jaxte.metrics import face_terms, get_metric
+from jaxte.ranking.notes import notes
 
 N = 40
 Y = blobs(N, 5).targets

@@ -115,7 +115,7 @@ def checked_format(form: Format | None, out: Path | None, plot: Path | None = No
         if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
             raise InputError(f"{path} may not be written: check the permissions")
     if plot is not None:
-        import_module("jaxte.plots")  # says now that Matplotlib is missing, not after the work
+        import_module("jaxte.report.plots")  # or Matplotlib would be missed after the work
         if plot.suffix.lower() not in _PICTURES:
             raise InputError(f"--plot {plot}: end the name in {', '.join(_PICTURES)}")
     if form is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxte.extraction import Model
     from jaxte.extraction._targets import Pixels
     from jaxte.extraction.plan import Plan
-    from jaxte.moments import Moments
+    from jaxte.statistics.measure import Moments
     from jaxte.store import FeatureStore
 
 __all__ = ["FAILED", "Job", "Options", "Outcome", "directory_name", "file_jobs", "given_jobs"]
@@ -178,10 +178,10 @@ def file_jobs(path: Path, options: Mapping[str, Any], batch_size: int | None) ->
     """The [[model]] tables of a TOML file; what they leave open the command line decides."""
     import tomllib
 
-    from jaxte import _files
     from jaxte.errors import InputError
+    from jaxte.intake import disk
 
-    text = _files.read_bytes(path, "TOML")
+    text = disk.read_bytes(path, "TOML")
     try:
         tables = tomllib.loads(text.decode()).get("model")
     except (ValueError, RecursionError) as error:

@@ -79,10 +79,10 @@ def check(
     **counts: int | None,
 ) -> None:
     """Raise `InputError` for values that cannot be, before anything is read or loaded."""
-    from jaxte._inputs import choose
     from jaxte.errors import InputError
     from jaxte.extraction.models import COMPUTE_TYPES
     from jaxte.extraction.pooling import check_pool
+    from jaxte.intake.checks import choose
     from jaxte.store._columns import FEATURE_TYPES, check_type
 
     check_type(dtype, FEATURE_TYPES, "features")

@@ -52,8 +52,8 @@ def earlier(out: Path, dataset: Dataset) -> Earlier:
     Raises:
         InputError: if it is of another data set, or nobody knows of which.
     """
-    from jaxte import _files
     from jaxte.errors import InputError
+    from jaxte.intake import disk
 
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out} is no directory: name one for the report")
@@ -61,7 +61,7 @@ def earlier(out: Path, dataset: Dataset) -> Earlier:
     if not os.path.lexists(path):
         return Earlier(out, ())
     try:
-        content: Any = json.loads(_files.read_bytes(path, "JSON"))
+        content: Any = json.loads(disk.read_bytes(path, "JSON"))
         data = content["meta"]["data"]
         scored = [r["model"] for r in content["records"] if r["score"] is not None]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -76,16 +76,16 @@ def earlier(out: Path, dataset: Dataset) -> Earlier:
 
 def stored(root: Path, folder: str, dataset: Dataset, taken: Collection[str]) -> list[Outcome]:
     """The models whose features of a data set lie in a directory, but those of some names."""
-    from jaxte import _files
     from jaxte.cli._jobs import FAILED, Outcome, size_of
     from jaxte.errors import InputError
     from jaxte.extraction._reader import facts
+    from jaxte.intake import disk
     from jaxte.store import FeatureStore, is_store
     from jaxte.store._manifest import differing, plain
 
     kept: list[Outcome] = []
     now = plain(facts(dataset, None), "data")
-    for place in _files.listing(root) if root.is_dir() else ():
+    for place in disk.listing(root) if root.is_dir() else ():
         if not is_store(place / folder):
             continue
         name = place.name
@@ -112,8 +112,9 @@ def write(
     data: str,
 ) -> None:  # fmt: skip
     """Show the ranking and, unless models of an earlier one are missing, write it to files."""
-    from jaxte import _files, report
+    from jaxte import report
     from jaxte.cli import _summary
+    from jaxte.intake import disk
 
     out = before.directory
     replaces = (out / _JSON).exists()
@@ -129,7 +130,7 @@ def write(
         "ranking.html": _common.as_html([table, made]),
     }
     for name, text in files.items():
-        _files.replace(out / name, text)
+        disk.replace(out / name, text)
     if importlib.util.find_spec("matplotlib") is not None:
         ranking.plot(out / "ranking.png")
     _common.warn(f"wrote {out}" + (", in place of an earlier report" if replaces else ""))

@@ -56,7 +56,7 @@ def demo(
         with _common.progress_bar("features") as progress:
             results, seconds = _run(targets, progress)
         if plot is not None:
-            from jaxte.plots import plot_agreement
+            from jaxte.report.plots import plot_agreement
 
             plot_agreement(
                 {result.target.name: result.ranking for result in results},

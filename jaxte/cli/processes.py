@@ -251,8 +251,8 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
     import jax
     import numpy as np
 
-    from jaxte._devices import platform_of
     from jaxte.errors import InputError
+    from jaxte.runtime.devices import platform_of
 
     if not team.shares:
         return None
@@ -288,7 +288,7 @@ def _between(features: Any, start: int, stop: int) -> np.ndarray:
     """Rows from start to stop, in memory."""
     import numpy as np
 
-    from jaxte.sources import Source
+    from jaxte.intake.sources import Source
 
     pieces, begin = [], 0
     source = features if isinstance(features, Source) else None

@@ -70,7 +70,7 @@ def rank(
     """
     with _common.one_line_errors():
         import jaxte
-        from jaxte._options import checked
+        from jaxte.ranking.options import checked
         from jaxte.store import read_features
 
         form = _common.checked_format(form, out, plot)

@@ -102,10 +102,10 @@ def run(
     2 if none is left or the call cannot be.
     """
     with _common.one_line_errors():
-        from jaxte._inputs import choose
-        from jaxte._options import NORMALIZATIONS, PRECISIONS, checked
         from jaxte.cli import _jobs, _report, _scores, _summary
         from jaxte.errors import InputError
+        from jaxte.intake.checks import choose
+        from jaxte.ranking.options import NORMALIZATIONS, PRECISIONS, checked
 
         _options.check(
             dtype=dtype, compute_dtype=compute_dtype, pool=pool, pixels=pixels, seed=seed,

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxte._inputs import choose
 from jaxte.data.dataset import TASKS
 from jaxte.errors import InputError
 from jaxte.intake import check_classes, class_names, clean_labels, is_array, number_classes
+from jaxte.intake.checks import choose
 
 __all__ = ["IGNORE", "Known", "Lazy", "Targets", "check_map", "known_of", "make"]
 

@@ -13,7 +13,7 @@ from jaxte.data import _digests, _images, _targets
 from jaxte.data._targets import Known
 from jaxte.data.records import Records, card
 from jaxte.errors import InputError
-from jaxte.sources import natural
+from jaxte.intake.sources import natural
 
 __all__ = ["folder"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from jaxte._inputs import choose
 from jaxte.data import folders, huggingface, records, tables, tensorflow_datasets
 from jaxte.data._columns import Columns
 from jaxte.data._specs import Spec, parse
 from jaxte.data._targets import Known, known_of
 from jaxte.data.dataset import Dataset
 from jaxte.errors import InputError
+from jaxte.intake.checks import choose
 
 __all__ = ["as_dataset", "load"]
 

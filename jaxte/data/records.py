@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxte import _inputs
 from jaxte.data import _digests, _images, _targets
 from jaxte.data._columns import Columns
 from jaxte.data._targets import Known, Targets
 from jaxte.data.dataset import Dataset
 from jaxte.errors import InputError
+from jaxte.intake import checks
 
 __all__ = ["Records", "arrays", "card", "check_words", "npz", "zoo_target"]
 
@@ -146,7 +146,7 @@ def zoo_target(where: str, known: Known, name: str) -> Records:
     from jaxte import zoo
 
     target, _, split = where.partition("/")
-    _inputs.choose("part of a zoo target", split or "train", ("train", "test"))
+    checks.choose("part of a zoo target", split or "train", ("train", "test"))
     loaded = zoo.load_target(target)
     images, labels = (
         (loaded.test_images, loaded.test_labels)

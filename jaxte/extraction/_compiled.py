@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from types import MethodType
 from typing import Any
 
-from jaxte._programs import when_forgetting
+from jaxte.runtime.programs import when_forgetting
 
 __all__ = ["kept"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxte.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxte.moments import Moments
+    from jaxte.statistics.measure import Moments
 
 __all__ = ["compare", "compare_steps", "is_half", "order", "reordered", "training"]
 

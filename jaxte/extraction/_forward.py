@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxte._mesh import SAMPLES, Layout
 from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, filled
 from jaxte.extraction._compiled import kept
@@ -22,6 +21,7 @@ from jaxte.extraction._model import described
 from jaxte.extraction._outputs import refused
 from jaxte.extraction._targets import LEVELS, Chosen, Targets
 from jaxte.extraction.models import Model, log, tried
+from jaxte.runtime.mesh import SAMPLES, Layout
 
 __all__ = ["Forward", "Rows", "named"]
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxte._cores import cores
 from jaxte.errors import InputError
 from jaxte.extraction._arrays import host
 from jaxte.extraction.pooling import LEVELS, Pool, label
+from jaxte.runtime.threads import cores
 
 __all__ = ["Model", "Prepare", "Request", "Static", "described", "fingerprint", "qualified"]
 

@@ -13,10 +13,6 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, moments
-from jaxte._blocks import LabelCounts, checked
-from jaxte._inputs import choose
-from jaxte._precision import precision_context
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, filled, read
@@ -29,7 +25,13 @@ from jaxte.extraction._outputs import OUTPUT, only, refused
 from jaxte.extraction._reader import Reader, as_dataset
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
 from jaxte.extraction.models import Model, as_model, log
-from jaxte.moments import Moments
+from jaxte.intake import checks
+from jaxte.intake.checks import choose
+from jaxte.ranking.blocks import LabelCounts, checked
+from jaxte.runtime.precision import precision_context
+from jaxte.statistics import moments
+from jaxte.statistics.measure import Moments
+from jaxte.statistics.rows import as_rows
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset
@@ -286,7 +288,7 @@ def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> 
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> LabelCounts:
-    if not _inputs.is_classification(labels):
+    if not checks.is_classification(labels):
         if num_classes is not None:
             raise InputError(
                 f"labels have dtype {labels.dtype}: classes must be integers 0..C-1 "
@@ -374,7 +376,7 @@ def _made(given: _Given, function: Callable[[], Callable[..., Any]]) -> Callable
             wrong = (weights > 0) & ~jnp.isfinite(features).all(axis=1)
             first = jnp.argmax(wrong) // (1 if places is None else places.shape[1])
             bad.append(jnp.where(wrong.any(), first, -1))
-            row = _inputs.rows(features.astype(weights.dtype), weights, None)
+            row = as_rows(features.astype(weights.dtype), weights, None)
             states[layer] = moments.add(states[layer], row, labels)
         return states, jnp.stack(bad)
 

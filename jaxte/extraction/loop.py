@@ -12,9 +12,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from jaxte._devices import platform_of
-from jaxte._inputs import choose
-from jaxte._mesh import Layout, layout_of
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, digest
@@ -24,6 +21,9 @@ from jaxte.extraction._later import Later
 from jaxte.extraction._reader import Reader, as_dataset, facts
 from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
 from jaxte.extraction.models import Model, as_model, fingerprint, log
+from jaxte.intake.checks import choose
+from jaxte.runtime.devices import platform_of
+from jaxte.runtime.mesh import Layout, layout_of
 from jaxte.store import FeatureStore, MemoryWriter, Writer, is_store
 from jaxte.store.writer import SHARD_ROWS
 

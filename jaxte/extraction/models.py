@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 
-from jaxte._inputs import choose
 from jaxte._optional import is_a
 from jaxte.errors import InputError
 from jaxte.extraction._callables import from_callable
@@ -23,6 +22,7 @@ from jaxte.extraction._outputs import LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
+from jaxte.intake.checks import choose
 
 __all__ = ["COMPUTE_TYPES", "Model", "as_model", "fingerprint", "log", "resolve", "settled"]
 __all__ += ["tried"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxte._inputs import choose
 from jaxte._optional import is_a, require
 from jaxte.data import _images
 from jaxte.errors import InputError
+from jaxte.intake.checks import choose
 
 __all__ = ["FILTERS", "IMAGENET", "Images", "Processed", "channels_first", "zoo_images"]
 

@@ -18,12 +18,17 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 
-from jaxte._inputs import Rows, centre
-from jaxte._measure import centred
-from jaxte._spectrum import Spectrum, gram_terms, spectrum, spectrum_of_gram, spectrum_of_rows
-from jaxte.linalg import matmul, power_of_two, safe_root
 from jaxte.metrics._ascent import ascend
-from jaxte.moments import Moments
+from jaxte.statistics.linalg import matmul, power_of_two, safe_root
+from jaxte.statistics.measure import Moments, centred
+from jaxte.statistics.rows import Rows, centre
+from jaxte.statistics.spectrum import (
+    Spectrum,
+    gram_terms,
+    spectrum,
+    spectrum_of_gram,
+    spectrum_of_rows,
+)
 
 _GRID = 256  # trial values of ln t; the evidence changes on a scale of 1 or slower
 LOWEST, _HIGHEST = -55.0, 20.0  # the range of ln t searched, relative to ln tr G

@@ -10,9 +10,9 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import solve_triangular
 
-from jaxte._inputs import Classes
-from jaxte._measure import Moments
-from jaxte.linalg import gram, noise
+from jaxte.statistics.linalg import gram, noise
+from jaxte.statistics.measure import Moments
+from jaxte.statistics.rows import Classes
 
 
 def overlaps(state: Moments, squares: Array, width: Array, floor: Array) -> Array:

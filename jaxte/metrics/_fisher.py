@@ -10,12 +10,11 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
-from jaxte._inputs import Classes
-from jaxte._measure import Moments, divisors
-from jaxte._spectrum import rank_of_scatter
-from jaxte.linalg import gram, matmul, noise, ridge_solve, ridge_solve_scatter
 from jaxte.metrics._look import Look
+from jaxte.statistics.linalg import gram, matmul, noise, ridge_solve, ridge_solve_scatter
+from jaxte.statistics.measure import Moments, divisors
+from jaxte.statistics.rows import Classes, of_row, weighted_sum
+from jaxte.statistics.spectrum import rank_of_scatter
 
 _FLOOR = 1e-10  # of the shrinkage, in the released code
 
@@ -35,7 +34,7 @@ def diagonal(state: Moments, look: Look | None, residuals: Array | None = None) 
     if look is None or look.by_columns:
         return jnp.diagonal(state.scatter)
     rows = look.residuals if residuals is None else residuals
-    return _inputs.weighted_sum(rows**2, look.row.weights)
+    return weighted_sum(rows**2, look.row.weights)
 
 
 def shrinkage_of(
@@ -239,7 +238,7 @@ def confidence(found: Classifier, residuals: Array, group: Classes, settings: Se
     alone = counts * jnp.diagonal(of(_of_means(found)))
     sums = (jax.ops.segment_sum(part, found.owners, number) for part in (alone, counts))
     together = jnp.take(jnp.divide(*map(divisors, sums)), found.owners, axis=0)
-    return jnp.where(found.certain, _inputs.of_row(together, group), own)
+    return jnp.where(found.certain, of_row(together, group), own)
 
 
 def mix(own: Array, first: Classifier, residuals: Array, labels: Array) -> Array:

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
-from jaxte._inputs import Classes, Rows
-from jaxte._measure import Moments, measure
-from jaxte.linalg import matmul, power_of_two
+from jaxte.statistics.linalg import matmul, power_of_two
+from jaxte.statistics.measure import Moments, measure
+from jaxte.statistics.rows import Classes, Rows, as_classes, as_rows, class_sums, target_columns
 
 Parts: TypeAlias = Mapping[str, Array]
 
@@ -47,7 +46,7 @@ class Look:
         num_features: ArrayLike | None = None,
         axis: str | None = None,
     ) -> None:
-        self.row: Rows = _inputs.rows(features, weights, num_features)
+        self.row: Rows = as_rows(features, weights, num_features)
         self.targets = targets
         self.num_classes = num_classes
         self.axis = axis
@@ -76,7 +75,7 @@ class Look:
     def group(self) -> Classes:
         """Labels of the rows at hand, counts of all."""
         assert self.num_classes is not None
-        found = _inputs.classes(self.targets, self.num_classes, self.row)
+        found = as_classes(self.targets, self.num_classes, self.row)
         if self.axis is None:
             return found
         counts = self.moments.counts
@@ -111,7 +110,7 @@ class Look:
         assert self.num_classes is not None
         square = self.row.weights * jnp.sum(self.residuals**2, axis=1)
         labels = self.group.labels
-        return self.everywhere(_inputs.class_sums(square[:, None], labels, self.num_classes))[:, 0]
+        return self.everywhere(class_sums(square[:, None], labels, self.num_classes))[:, 0]
 
     @property
     def total(self) -> Array:
@@ -128,7 +127,7 @@ class Look:
         if self.num_classes is not None:
             y, active, scorable = self.group.one_hot, self.group.present, self.group.scorable
         else:
-            y = _inputs.target_columns(self.targets, self.row)
+            y = target_columns(self.targets, self.row)
             active = self.everywhere(matmul(self.row.weights, y**2)) > 0
             scorable = active.any() & self.row.finite
         return only_active(y, active), active, scorable

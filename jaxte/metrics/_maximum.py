@@ -11,11 +11,11 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 from jax.lax import stop_gradient
 
-from jaxte._inputs import Rows, centre
-from jaxte.linalg import matmul
 from jaxte.metrics import _evidence
 from jaxte.metrics._evidence import Fit, Normal, Problem
 from jaxte.metrics._reduced import Reduced, reduce_normal, reduce_rows, search
+from jaxte.statistics.linalg import matmul
+from jaxte.statistics.rows import Rows, centre
 
 Sample: TypeAlias = tuple[Array, Array, Array]  # rows, target columns, weights
 

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxte._inputs import Rows, centre
-from jaxte._measure import centred
-from jaxte._spectrum import count_clear, gram_terms, hides
-from jaxte.linalg import gram, matmul, trace, tridiagonal
 from jaxte.metrics._ascent import bracket
 from jaxte.metrics._evidence import LOWEST, NEAR_EXACT, Normal
+from jaxte.statistics.linalg import gram, matmul, trace, tridiagonal
+from jaxte.statistics.measure import centred
+from jaxte.statistics.rows import Rows, centre
+from jaxte.statistics.spectrum import count_clear, gram_terms, hides
 
 _LOWEST, _HIGHEST, _GRID = -27.0, 20.0, 192  # of ln t; the first relative to the scatter's trace
 # Each round tries this many points on either side and divides their distance by as many; from the

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
-from jaxte._measure import Moments
 from jaxte.errors import InputError
-from jaxte.linalg import matmul
+from jaxte.intake import checks
 from jaxte.metrics._fairness import class_fairness, full_overlaps, overlaps
 from jaxte.metrics._look import Look, Parts, Pass, Passes
-from jaxte.moments import even
+from jaxte.statistics.linalg import matmul
+from jaxte.statistics.measure import Moments
+from jaxte.statistics.moments import even
+from jaxte.statistics.rows import as_classes, as_rows, of_row
 
 __all__ = ["FaceTerms", "face", "face_from_moments", "face_terms"]
 
@@ -148,7 +149,7 @@ def face_terms(
         (True, True)
     """
     _check_options(temperature, covariance, variance_floor)
-    *arrays, num_classes = _inputs.check_arguments(
+    *arrays, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )
     return _terms(
@@ -195,16 +196,16 @@ def _as_parts(found: FaceTerms, state: Moments) -> Parts:
 
 
 def _check_options(temperature: Any, covariance: str, variance_floor: Any) -> None:
-    _inputs.choose("covariance", covariance, _COVARIANCES)
+    checks.choose("covariance", covariance, _COVARIANCES)
     for name, value in (("temperature", temperature), ("variance_floor", variance_floor)):
-        _inputs.check_positive(name, value)
+        checks.check_positive(name, value)
 
 
 def _of_rows(look: Look, temperature: Any, floor: Any, covariance: str) -> FaceTerms:
     """Both terms, for rows in memory: projecting them is cheaper than a scatter matrix."""
     group, state, row = look.group, look.moments, look.row
     # 1 / n_c of the row's class: every class weighs the same
-    share = row.weights * _inputs.of_row(1 / jnp.where(group.present, group.counts, 1), group)
+    share = row.weights * of_row(1 / jnp.where(group.present, group.counts, 1), group)
     trace = look.everywhere(share @ _projected(look.residuals, _inverse_means(state)))
     floor = _in_units(floor, look.unit)
     if covariance == "full":
@@ -337,7 +338,7 @@ def _known_balance(state: Moments) -> Array | None:
     """The scatter in which classes weigh the same, if the moments hold it."""
     if state.balance is not None:
         return state.balance.scatter
-    if _inputs.is_traced(state.counts):
+    if checks.is_traced(state.counts):
         return None
     return state.scatter / state.counts.max() if even(state.counts) else None
 
@@ -375,8 +376,8 @@ def _add_projected(
     carry: Array, held: tuple[Any, ...], features: Array, labels: Array, weights: Array | None
 ) -> Array:
     state, inverse = held
-    row = _inputs.rows(features, weights, None)
-    group = _inputs.classes(labels, len(state.counts), row)
-    residuals = row.features - state.origin[None] - _inputs.of_row(state.means, group)
-    share = row.weights * _inputs.of_row(1 / jnp.where(state.counts > 0, state.counts, 1), group)
+    row = as_rows(features, weights, None)
+    group = as_classes(labels, len(state.counts), row)
+    residuals = row.features - state.origin[None] - of_row(state.means, group)
+    share = row.weights * of_row(1 / jnp.where(state.counts > 0, state.counts, 1), group)
     return carry + share @ _projected(residuals, inverse)

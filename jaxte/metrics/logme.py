@@ -11,7 +11,7 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
+from jaxte.intake import checks
 from jaxte.metrics import _evidence
 from jaxte.metrics._evidence import Normal, Problem
 from jaxte.metrics._look import Look, Passes, only_active
@@ -25,7 +25,7 @@ from jaxte.metrics._maximum import (
     reducible,
 )
 from jaxte.metrics._reduced import Reduced
-from jaxte.moments import Moments
+from jaxte.statistics.measure import Moments
 
 __all__ = ["LogMEFit", "logme", "logme_fit", "logme_from_moments"]
 
@@ -162,8 +162,8 @@ def _checked(
     *,
     renumber: bool = True,
 ) -> tuple[Any, ...]:
-    _inputs.choose("variant", variant, VARIANTS)
-    return *_inputs.check_arguments(
+    checks.choose("variant", variant, VARIANTS)
+    return *checks.check_arguments(
         features, targets, num_classes, weights, num_features, regression=True, renumber=renumber
     ), variant
 
@@ -190,7 +190,7 @@ def logme_parts(look: Look, *, variant: str = "paper", route: str = "sure") -> d
     one and where that is not enough the full one. "rough" is the full one without a second look
     at the rows, so that it too may be unsure.
     """
-    _inputs.choose("variant", variant, VARIANTS)
+    checks.choose("variant", variant, VARIANTS)
     y, active, scorable = look.columns
     normal = _normal(look)
     if look.axis is not None:  # no device has all rows
@@ -266,7 +266,7 @@ def logme_passes(
 ) -> Passes:
     """The score of streamed samples: their moments are enough."""
     yield from ()
-    return _score_moments(state, width, _inputs.choose("variant", variant, VARIANTS), route)
+    return _score_moments(state, width, checks.choose("variant", variant, VARIANTS), route)
 
 
 def _parts(evidence: Array, flags: Array, active: Array, scorable: Array) -> dict[str, Array]:
@@ -325,7 +325,7 @@ def logme_from_moments(state: Moments, *, variant: str = "paper") -> Array:
         >>> bool(abs(gap) < 1e-3)
         True
     """
-    _inputs.choose("variant", variant, VARIANTS)
+    checks.choose("variant", variant, VARIANTS)
     with state.precision:
         return _score_moments(state, state.means.shape[1], variant)["score"]
 

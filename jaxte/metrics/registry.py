@@ -10,7 +10,6 @@ from typing import Any
 
 from jax import Array
 
-from jaxte._programs import Finish
 from jaxte.errors import InputError
 from jaxte.metrics._look import Parts, Passes
 from jaxte.metrics.face import face, face_from_moments, face_parts, face_passes
@@ -24,6 +23,7 @@ from jaxte.metrics.logme import (
     logme_reduced,
 )
 from jaxte.metrics.sfda import sfda, sfda_parts, sfda_passes
+from jaxte.runtime.programs import Finish
 
 __all__ = ["REGISTRY", "Metric", "get_metric"]
 

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, moments
-from jaxte._inputs import Classes, Rows
-from jaxte._measure import Moments, measure
+from jaxte.intake import checks
 from jaxte.metrics._fisher import (
     Classifier,
     Settings,
@@ -26,6 +24,9 @@ from jaxte.metrics._fisher import (
     shrinkage_of,
 )
 from jaxte.metrics._look import Look, Parts, Pass, Passes
+from jaxte.statistics import moments
+from jaxte.statistics.measure import Moments, measure
+from jaxte.statistics.rows import Classes, Rows, as_classes, as_rows, of_row
 
 __all__ = ["sfda"]
 
@@ -96,7 +97,7 @@ def sfda(
         True
     """
     settings = _settings(variant, shrinkage, shrink_target, double_softmax, log_score)
-    *arrays, num_classes = _inputs.check_arguments(
+    *arrays, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )
     return _score(*arrays, shrinkage, num_classes=num_classes, settings=settings)
@@ -111,10 +112,10 @@ def _settings(
     *,
     quick: bool = False,
 ) -> Settings:
-    paper = _inputs.choose("variant", variant, _VARIANTS) == "paper"
-    _inputs.choose("shrink_target", shrink_target, _TARGETS)
+    paper = checks.choose("variant", variant, _VARIANTS) == "paper"
+    checks.choose("shrink_target", shrink_target, _TARGETS)
     if shrinkage is not None:
-        _inputs.check_share("shrinkage", shrinkage)
+        checks.check_share("shrinkage", shrinkage)
     return Settings(
         identity=shrink_target == "identity",
         double_softmax=not paper if double_softmax is None else bool(double_softmax),
@@ -211,8 +212,8 @@ def _jit_fit(state: Moments, width: ArrayLike, lam: Array, settings: Settings) -
 def _mixed(
     state: Moments, first: Classifier, row: Rows, labels: Array, settings: Settings
 ) -> tuple[Array, Classes]:
-    group = _inputs.classes(labels, len(state.counts), row)._replace(present=state.counts > 0)
-    residuals = row.features - state.origin[None] - _inputs.of_row(state.means, group)
+    group = as_classes(labels, len(state.counts), row)._replace(present=state.counts > 0)
+    residuals = row.features - state.origin[None] - of_row(state.means, group)
     own = confidence(first, residuals, group, settings)
     return mix(own[:, None], first, residuals, labels), group
 
@@ -227,7 +228,7 @@ def _mix_batch(
     *,
     settings: Settings,
 ) -> Moments:
-    row = _inputs.rows(features, weights, None)
+    row = as_rows(features, weights, None)
     state, first = held
     mixed, _ = _mixed(state, first, row, labels, settings)
     return moments.add(carry, row._replace(features=mixed), labels)
@@ -243,8 +244,8 @@ def _add_gain(
     *,
     settings: Settings,
 ) -> Array:
-    row = _inputs.rows(features, weights, None)
+    row = as_rows(features, weights, None)
     state, first, mixed_state, second = held
     mixed, group = _mixed(state, first, row, labels, settings)
-    residuals = mixed - mixed_state.origin[None] - _inputs.of_row(mixed_state.means, group)
+    residuals = mixed - mixed_state.origin[None] - of_row(mixed_state.means, group)
     return carry + row.weights @ gain(apply(second, residuals, labels), group, settings)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
+from jaxte.intake import checks
 from jaxte.perturb.steps import (
     VARIANTS,
     Result,
@@ -78,10 +78,10 @@ def spread_attract(
         >>> jaxte.perturb.spread_attract(x, jax.numpy.arange(90) % 3).shape
         (90, 64)
     """
-    released = _inputs.choose("variant", variant, VARIANTS) == "released"
+    released = checks.choose("variant", variant, VARIANTS) == "released"
     if num_components is not None:
         check_components(num_components)
-    *inputs, num_classes = _inputs.check_arguments(
+    *inputs, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )
     moved, width = _spread_attract(

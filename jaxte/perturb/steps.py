@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
-from jaxte._inputs import Classes, Rows
-from jaxte._measure import centred, deviate, divisors
-from jaxte._spectrum import spectrum
 from jaxte.errors import InputError
-from jaxte.linalg import matmul, noise, safe_root
+from jaxte.intake import checks
+from jaxte.statistics.linalg import matmul, noise, safe_root
+from jaxte.statistics.measure import centred, deviate, divisors
+from jaxte.statistics.rows import Classes, Rows, as_classes, as_rows, of_row
+from jaxte.statistics.spectrum import spectrum
 
 Result = Any  # features [n, d'], or (features, num_features) if asked for
 
@@ -62,7 +62,7 @@ def spread(
         >>> jaxte.perturb.spread(x, jax.numpy.arange(90) % 3).shape
         (90, 8)
     """
-    *inputs, num_classes = _inputs.check_arguments(
+    *inputs, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )
     moved, width = _jit_spread(inputs, force, num_classes=num_classes)
@@ -118,8 +118,8 @@ def attract(
         >>> jaxte.perturb.attract(x, jax.numpy.arange(90) % 3).shape
         (90, 8)
     """
-    _inputs.choose("variant", variant, VARIANTS)
-    *inputs, num_classes = _inputs.check_arguments(
+    checks.choose("variant", variant, VARIANTS)
+    *inputs, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )
     signed = variant == "released"
@@ -167,7 +167,7 @@ def pca(
         (90, 64)
     """
     check_components(num_components)
-    features, weights = _inputs.check_features(features, weights, num_features)
+    features, weights = checks.check_features(features, weights, num_features)
     moved, width = _jit_pca(features, weights, num_features, num_components=num_components)
     return (moved, width) if return_num_features else moved
 
@@ -187,8 +187,8 @@ def check_components(num_components: int) -> None:
 def prepare(inputs: Sequence[Any], num_classes: int, *strengths: Any) -> tuple[Any, ...]:
     """Rows, classes and strengths of one dtype from (features, labels, weights, num_features)."""
     features, labels, weights, num_features = inputs
-    row = _inputs.rows(features, weights, num_features)
-    group = _inputs.classes(labels, num_classes, row)
+    row = as_rows(features, weights, num_features)
+    group = as_classes(labels, num_classes, row)
     return row, group, *(jnp.asarray(value).astype(row.features.dtype) for value in strengths)
 
 
@@ -210,14 +210,14 @@ def _jit_attract(
 def _jit_pca(
     features: Any, weights: Any, num_features: Any, *, num_components: int
 ) -> tuple[Array, Array]:
-    return principal_scores(_inputs.rows(features, weights, num_features), num_components)[:2]
+    return principal_scores(as_rows(features, weights, num_features), num_components)[:2]
 
 
 def move_apart(row: Rows, group: Classes, force: Array) -> Array:
     """Every row moved by ``force`` away from its class mean."""
     away, means = _from_class_means(row, group)
     # of a row on the mean of its class rounding leaves a direction that is none
-    size = jnp.sqrt(jnp.sum(row.features**2, axis=1)) + _inputs.of_row(_safe_norm(means, 0), group)
+    size = jnp.sqrt(jnp.sum(row.features**2, axis=1)) + of_row(_safe_norm(means, 0), group)
     length = _safe_norm(away, 1)
     moves = lax.stop_gradient(length > noise(size))[:, None]
     return row.features + jnp.where(moves, force * away / length[:, None], 0)
@@ -251,7 +251,7 @@ def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signe
         return matmul(jnp.where(counted, alpha * amount / jnp.where(counted, gap, 1), 0), toward)
 
     shifts = lax.map(shift, (means, radius, rounding, group.present))
-    return row.features + _inputs.of_row(shifts, group)
+    return row.features + of_row(shifts, group)
 
 
 def principal_scores(row: Rows, num_components: int) -> tuple[Array, Array, Array]:

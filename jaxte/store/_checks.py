@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.sources import Rows
+from jaxte.intake.sources import Rows
 from jaxte.store._columns import as_bytes
 from jaxte.store._recovery import checksum
 

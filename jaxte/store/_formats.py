@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxte import _files
 from jaxte._optional import require
 from jaxte.errors import InputError
-from jaxte.sources import Shards, probe_files
+from jaxte.intake import disk
+from jaxte.intake.sources import Shards, probe_files
 
 __all__ = [
     "FEATURE",
@@ -90,10 +90,10 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     if reader is None:
         state = "cannot be imported" if path.exists() else "does not exist"
         raise InputError(f"{path} {state}: give one of {', '.join(READERS)}")
-    with _files.reading(path, KINDS[path.suffix.lower()]):
+    with disk.reading(path, KINDS[path.suffix.lower()]):
         found = reader(path, columns, rows)
     for name, array in found.layers.items():
-        _files.check_matrix(array, f"{path.name}, {name}," if len(found.layers) > 1 else path.name)
+        disk.check_matrix(array, f"{path.name}, {name}," if len(found.layers) > 1 else path.name)
     return found
 
 
@@ -101,19 +101,19 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
 
 
 def _npy(path: Path, columns: Any, rows: int | None) -> Arrays:
-    features = _files.load_npy(path, "features")
+    features = disk.load_npy(path, "features")
     stem = path.name.removesuffix(FEATURE)
     beside, logits = path.with_name(SHARED_LABELS), None
     if stem != path.name:
         beside, outputs = path.with_name(stem + LABEL), path.with_name(stem + _OUTPUT)
         if os.path.lexists(outputs):
-            logits = _files.load_npy(outputs, "logits")
-    labels = _files.load_npy(beside, "labels") if os.path.lexists(beside) else None
+            logits = disk.load_npy(outputs, "logits")
+    labels = disk.load_npy(beside, "labels") if os.path.lexists(beside) else None
     return Arrays({"features": features}, labels, logits)
 
 
 def _npz(path: Path, columns: Any, rows: int | None) -> Arrays:
-    found = _files.npz_arrays(path, ("features", "labels", "logits"))
+    found = disk.npz_arrays(path, ("features", "labels", "logits"))
     return Arrays({"features": found["features"]}, found.get("labels"), found.get("logits"))
 
 
@@ -133,7 +133,7 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: if the file is damaged.
     """
-    with _files.reading(path, KINDS[".safetensors"]):
+    with disk.reading(path, KINDS[".safetensors"]):
         return dict(_tensors(path))
 
 
@@ -158,7 +158,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         if not start <= begin <= end <= size or end - begin != wanted:
             raise ValueError(f"{name} lies outside of it")
         tensor = content[begin:end].view(kind).reshape(shape)
-        yield name, _files.numeric(tensor, path.name, name)
+        yield name, disk.numeric(tensor, path.name, name)
 
 
 def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:

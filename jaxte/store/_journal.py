@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxte import _files
 from jaxte.errors import InputError
+from jaxte.intake import disk
 from jaxte.store._columns import inside
 
 __all__ = ["JOURNAL", "Batch", "Group", "groups", "line", "read"]
@@ -88,7 +88,7 @@ def read(directory: Path) -> tuple[list[Batch], list[int]]:
             f"{directory} is an unfinished store without its {JOURNAL}: what is in it cannot be "
             "trusted, delete the directory"
         )
-    content = _files.read_bytes(path, "journal")
+    content = disk.read_bytes(path, "journal")
     batches: list[Batch] = []
     ends: list[int] = []
     start = 0

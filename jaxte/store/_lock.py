@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jaxte import _files
 from jaxte.errors import InputError
+from jaxte.intake import disk
 from jaxte.store._columns import inside
 
 __all__ = ["LOCK", "OWNER", "acquire", "release"]
@@ -40,7 +40,7 @@ def acquire(directory: Path) -> Any:
         ) from None
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}
-        _files.replace(directory / OWNER, json.dumps(owner) + "\n")
+        disk.replace(directory / OWNER, json.dumps(owner) + "\n")
     except BaseException:
         lock.release()
         raise

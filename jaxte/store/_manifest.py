@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxte import __version__, _files
+from jaxte import __version__
 from jaxte.errors import InputError
+from jaxte.intake import disk
 from jaxte.store._columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
 
 __all__ = ["MANIFEST", "Manifest", "Shard", "differences", "differing", "is_store", "plain"]
@@ -159,7 +160,7 @@ class Manifest:
     def write(self, directory: Path) -> None:
         """Replace the manifest of a store in one step."""
         text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
-        _files.replace(directory / MANIFEST, text + "\n")
+        disk.replace(directory / MANIFEST, text + "\n")
 
     @staticmethod
     def read(directory: Path) -> Manifest:
@@ -203,7 +204,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not os.path.lexists(path):
         raise InputError(f"{path.parent} is no store: it has no {path.name}")
     try:
-        content = json.loads(_files.read_bytes(path, "JSON"))
+        content = json.loads(disk.read_bytes(path, "JSON"))
     except (ValueError, RecursionError) as error:  # an InputError among them
         raise InputError(f"{path} cannot be read ({error}): extract again") from None
     if not isinstance(content, dict):

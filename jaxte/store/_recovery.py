@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxte import _files
+from jaxte.intake import disk
 from jaxte.store._columns import HEADER, Column, inside
 from jaxte.store._journal import Batch, groups
 from jaxte.store._manifest import Manifest, Shard
@@ -92,11 +92,11 @@ def close_shard(root: Path, columns: Sequence[Column], shard: int, rows: int) ->
             stream.truncate(column.size(rows))
             stream.flush()
             os.fsync(stream.fileno())
-        _files.sync_directory(part.parent)
+        disk.sync_directory(part.parent)
         parts.append((part, column.file(root, shard)))
     for part, file in parts:
         os.replace(part, file)
-        _files.sync_directory(file.parent)
+        disk.sync_directory(file.parent)
 
 
 def checksum(file: Path) -> int:

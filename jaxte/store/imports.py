@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxte import _files
 from jaxte.errors import InputError
-from jaxte.intake import class_names, clean_labels, number_classes
-from jaxte.sources import shard_files
+from jaxte.intake import class_names, clean_labels, disk, number_classes
+from jaxte.intake.sources import shard_files
 from jaxte.store import _formats
 from jaxte.store._appending import SHARD_ROWS
 from jaxte.store._columns import FEATURE_TYPES
@@ -58,7 +57,7 @@ def import_features(
       PyTorch 2.6 or newer.
     - `.parquet`: a column of lists of floats, several of them (a layer each), or many columns of
       floats; and a column `label`, `labels`, `target`, `targets` or `y`.
-    - a directory of shards, as `jaxte.sources.Shards` reads it.
+    - a directory of shards, as `jaxte.intake.sources.Shards` reads it.
 
     Labels that are texts become class numbers in the order of the sorted texts, which are kept as
     ``class_names`` in the data card. Tensors and Parquet files are read into memory.
@@ -139,7 +138,7 @@ def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = N
     """
     given = labels
     if isinstance(labels, str | PathLike):
-        given = _files.load_npy(Path(labels), "labels")
+        given = disk.load_npy(Path(labels), "labels")
     given = None if given is None else clean_labels(given)
     found = _formats.load(path, columns, None if given is None else len(given))
     own = found.labels if given is None else given
@@ -148,7 +147,7 @@ def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = N
         own = clean_labels(own, f"labels of {path.name}")
         for layer, array in found.layers.items():
             what = path.name if len(found.layers) == 1 else f"{path.name}, {layer},"
-            _files.check_labels(own, "the labels", len(array), what)
+            disk.check_labels(own, "the labels", len(array), what)
     if found.logits is not None and (found.logits.ndim != 2 or len(found.logits) != rows):
         raise InputError(f"{path.name} has {rows} rows but logits {list(found.logits.shape)}")
     return found._replace(labels=own)

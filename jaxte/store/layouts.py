@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxte import _files
 from jaxte.errors import InputError
-from jaxte.intake import clean_labels
-from jaxte.sources import Shards, Source, probe_files, shard_files
+from jaxte.intake import clean_labels, disk
+from jaxte.intake.sources import Shards, Source, probe_files, shard_files
 from jaxte.store import _formats
 from jaxte.store._formats import FEATURE, LABEL, OF_OTHERS, SHARED_LABELS
 from jaxte.store._manifest import Manifest, is_store
@@ -64,8 +63,8 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
     - `<model>_<dataset>_feature.npy` beside `<model>_<dataset>_label.npy`, as the scripts of the
       SFDA family write them (what else they write there, as `_output.npy`, is passed over);
     - `<model>/<dataset>.npz` beside `<model>/<dataset>.json`, the probes of TE-Bench;
-    - `<model>/` with shards of features, as `jaxte.sources.Shards` reads them, and labels there
-      or in one `labels.npy` beside it;
+    - `<model>/` with shards of features, as `jaxte.intake.sources.Shards` reads them, and labels
+      there or in one `labels.npy` beside it;
     - `<model>.parquet`, or `<model>.safetensors` with a tensor `features`, as
       `jaxte.store.import_features` reads them.
 
@@ -148,7 +147,7 @@ def stores_in(directory: Path) -> Iterator[Path]:
 def _folders(directory: Path) -> list[Path]:
     """Those in a directory; none in one that cannot be read."""
     try:
-        return [file for file in _files.listing(directory) if os.path.isdir(file)]
+        return [file for file in disk.listing(directory) if os.path.isdir(file)]
     except InputError:
         return []
 
@@ -158,7 +157,7 @@ def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
     stores = [_as_store(folder, directory) for folder in stores_in(directory)]
     if stores and stores[0].features == directory:
         return stores
-    visible = _files.listing(directory)
+    visible = disk.listing(directory)
     folders = [f for f in visible if os.path.isdir(f)]
     # whatever is named like a file of features, so that a pipe or a dead link is not lost
     files = [f for f in visible if f not in folders or _is_misnamed(f)]
@@ -282,19 +281,19 @@ def _read(one: _Found) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
         return {names[layer]: array for layer, array in read.layers.items()}, read.labels
     else:
         if one.labels is None:
-            array, labels = _files.load_npz(path)
+            array, labels = disk.load_npz(path)
             assert array is not None
         else:
-            array = _files.load_npy(path, "features")
-        _files.check_matrix(array, path.name)
+            array = disk.load_npy(path, "features")
+        disk.check_matrix(array, path.name)
         features, rows = array, len(array)
     where = path.name + ("/labels" if path.is_dir() else "")
     if labels is None:
         file = one.labels or path.with_name(SHARED_LABELS)
         if not os.path.lexists(file):
             raise InputError(f"no {file.name} beside {path.name}: save the labels there")
-        labels, where = _files.load_npy(file, "labels"), file.name
+        labels, where = disk.load_npy(file, "labels"), file.name
     labels = clean_labels(labels, f"labels of {where}")
     if rows is not None:  # sizes of .npz shards are known once they are read
-        _files.check_labels(labels, where, rows, path.name)
+        disk.check_labels(labels, where, rows, path.name)
     return {one.model: features}, labels

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.sources import Rows, Source
+from jaxte.intake.sources import Rows, Source
 from jaxte.store import _journal
 from jaxte.store._checks import Checks, Stored, damaged
 from jaxte.store._columns import Column, in_memory

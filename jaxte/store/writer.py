@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte import _files
 from jaxte.errors import InputError
+from jaxte.intake import disk
 from jaxte.store import _lock, _recovery
 from jaxte.store._appending import SHARD_ROWS, Appending
 from jaxte.store._columns import Column, as_bytes, inside
@@ -92,7 +92,7 @@ class Writer(Appending):
             raise InputError(f"{self.directory} is a file: name a directory")
         if self._is_complete():
             return
-        _files.make_directory(self.directory)
+        disk.make_directory(self.directory)
         self._lock = _lock.acquire(self.directory)
         try:
             if os.path.lexists(self.directory / MANIFEST) and not self._is_complete():
@@ -192,7 +192,7 @@ class Writer(Appending):
         for column in manifest.columns:
             folder = inside(self.directory, self.directory / column.folder)
             folder.mkdir(exist_ok=True)
-        _files.sync_directory(self.directory)
+        disk.sync_directory(self.directory)
         manifest.write(self.directory)
         self._manifest = manifest
 

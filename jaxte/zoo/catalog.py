@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxte import _optional as optional
-from jaxte._cores import cores
 from jaxte.errors import InputError
+from jaxte.runtime.threads import cores
 from jaxte.zoo.artefacts import read_json
 from jaxte.zoo.images import prepare
 

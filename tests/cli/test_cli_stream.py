@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import streaming
+from jaxte.ranking import streaming
 
 from .conftest import Run
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import plots
+from jaxte.report import plots
 from jaxte.zoo import Accuracy
 
 LABELS = np.arange(30) % 3

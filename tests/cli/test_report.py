@@ -12,6 +12,7 @@ import pytest
 
 import jaxte
 from jaxte import report
+from jaxte.report import tables
 
 LABELS = np.arange(40) % 4
 NAMES = ("a|b", "<i>c</i>", "wide", "holed")
@@ -131,4 +132,4 @@ def test_extra_columns_a_footer_and_lost_models(ranking: jaxte.Ranking) -> None:
     [(0.0, "0.0000"), (-0.25, "-0.2500"), (3.2e-5, "3.2e-05"), (-54321.0, "-5.432e+04")],
 )
 def test_numbers_are_shown_with_four_figures(score: float, shown: str) -> None:
-    assert report._number(score) == shown
+    assert tables._number(score) == shown

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte._programs import forget
 from jaxte.extraction._compiled import _BY_VALUE, kept
 from jaxte.extraction._later import Later
 from jaxte.extraction.models import Model
+from jaxte.runtime.programs import forget
 
 
 @pytest.mark.parametrize("threaded", [True, False])

@@ -368,6 +368,6 @@ def test_arrays_on_a_device_are_not_copied_to_be_checked(monkeypatch: pytest.Mon
         return plain(array, *arguments, **options)
 
     monkeypatch.setattr(np, "asarray", counted)
-    assert jaxte._inputs.check_features(features, None, 5)[0] is features
+    assert jaxte.intake.checks.check_features(features, None, 5)[0] is features
     assert copied
     assert max(copied) <= N

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxte import InputError
-from jaxte.sources import Shards
+from jaxte.intake.sources import Shards
 from jaxte.store import read_features
 
 X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)

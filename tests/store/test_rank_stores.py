@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import InputError, streaming
+from jaxte import InputError
+from jaxte.ranking import streaming
 from jaxte.store import FeatureStore, MemoryWriter, Writer
 
 from .data import SIZES, WHAT, X, Y, Z, begun, go_on, stored

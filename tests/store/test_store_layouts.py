@@ -12,7 +12,7 @@ import jaxte
 from jaxte import InputError
 from jaxte.cli import app, processes
 from jaxte.cli.processes import Team
-from jaxte.sources import Source
+from jaxte.intake.sources import Source
 from jaxte.store import read_features
 
 from .data import X, Y, Z, begun, stored

@@ -180,7 +180,7 @@ class Ranking:
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw every metric's scores, best on top, and save the picture if a path is given."""
-        from jaxte import plots
+        from jaxte.report import plots
 
         return plots.plot_ranking(self, path)
 

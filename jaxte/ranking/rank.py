@@ -15,15 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxte import _inputs, _notes, _options, pool, streaming
-from jaxte._devices import device_of
-from jaxte._mesh import Layout, agree
-from jaxte._precision import precision_context
 from jaxte.errors import InputError, said
-from jaxte.intake import Labels, as_labels, class_names, listed
+from jaxte.intake import Labels, as_labels, checks, class_names, listed
 from jaxte.metrics import Metric
-from jaxte.ranking import Ranking, are_tied
-from jaxte.store._given import by_layer
+from jaxte.ranking import pool, streaming
+from jaxte.ranking.inputs import by_layer
+from jaxte.ranking.notes import notes as notes_on
+from jaxte.ranking.notes import verdict
+from jaxte.ranking.options import check_names, checked
+from jaxte.ranking.result import Ranking, are_tied
+from jaxte.runtime.devices import device_of
+from jaxte.runtime.mesh import Layout, agree
+from jaxte.runtime.precision import precision_context
 
 __all__ = ["rank"]
 
@@ -103,8 +106,8 @@ def rank(
     started = time.perf_counter()
     if not isinstance(features, Mapping) or not features:
         raise InputError("features must be a mapping of at least one model name to its features")
-    _options.check_names(features)
-    chosen, options, perturb, memory_limit, layout = _options.checked(
+    check_names(features)
+    chosen, options, perturb, memory_limit, layout = checked(
         metrics,
         options=options,
         perturb=perturb,
@@ -170,10 +173,10 @@ def rank(
             key = (name, metric.name)
             scores[key] = combined.get(name, math.nan)
             reason = problems.get(name) or streamed.reasons.get(key)
-            statuses[key] = reason or _notes.verdict(metric, parts.get(name, {}), scores[key])
+            statuses[key] = reason or verdict(metric, parts.get(name, {}), scores[key])
             if statuses[key] == "ok" and metric.terms:
                 terms[key] = {term: parts[name][term] for term in metric.terms}
-        notes += _notes.notes(metric, parts, combined, number, computed_in)
+        notes += notes_on(metric, parts, combined, number, computed_in)
     meta = {
         "precision": computed_in,
         "num_classes": number if num_classes is None or number is None else int(num_classes),
@@ -208,8 +211,8 @@ def _sorted_out(
     """The models that can be scored in memory or streamed, for the others why not, and labels."""
     candidates, streams, problems, labels = [], [], {}, {}
     several = jax.process_count() == 1  # the rows of one process may well be of one class
-    num_classes = _inputs.check_num_classes(num_classes)
-    weights = None if weights is None else np.asarray(_inputs.check_weights(weights, None))
+    num_classes = checks.check_num_classes(num_classes)
+    weights = None if weights is None else np.asarray(checks.check_weights(weights, None))
 
     def clean(values: Any) -> Labels:
         return as_labels(values, num_classes=num_classes, weights=weights)
@@ -217,8 +220,8 @@ def _sorted_out(
     shared = None if targets is None or isinstance(targets, Mapping) else clean(targets)
     if shared is not None:
         if weights is not None:
-            _inputs.check_weights(weights, len(shared.values))
-        _inputs.check_labels(shared, len(shared.values), weights, whole=several)
+            checks.check_weights(weights, len(shared.values))
+        checks.check_labels(shared, len(shared.values), weights, whole=several)
     for key, value in features.items():
         name = str(key)
         try:
@@ -234,8 +237,8 @@ def _sorted_out(
             elif known is None:
                 raise InputError("targets name no entry for this model")
             else:
-                array, _ = _inputs.check_features(array, weights)
-                _inputs.check_labels(known, len(array), weights, whole=several)
+                array, _ = checks.check_features(array, weights)
+                checks.check_labels(known, len(array), weights, whole=several)
                 candidates.append(pool.Candidate(name, array, known.values, weights))
         except Exception as error:  # one bad model never stops the others
             problems[name] = said(error)
@@ -300,7 +303,7 @@ def _of_another_task(labels: Mapping[str, Labels], metrics: Sequence[Metric]) ->
         return {}
     if unable:
         who = ", ".join(unable)
-        reasons = {name: _inputs.needs_classes(one, who) for name, one in targets.items()}
+        reasons = {name: checks.needs_classes(one, who) for name, one in targets.items()}
         if len(targets) == len(labels):
             raise InputError(next(iter(reasons.values())))
         return reasons

@@ -16,9 +16,8 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jaxte import _files
 from jaxte.errors import InputError
-from jaxte.intake import as_features, is_array
+from jaxte.intake import as_features, disk, is_array
 
 __all__ = ["Batches", "Rows", "Shards", "Source", "natural", "of"]
 
@@ -126,9 +125,9 @@ class Shards(Source):
             if file.suffix == ".npy":
                 yield self._open(file)
                 continue
-            features, _ = _files.load_npz(file, labels=False)
+            features, _ = disk.load_npz(file, labels=False)
             assert features is not None
-            _files.check_matrix(features, file.name)
+            disk.check_matrix(features, file.name)
             yield features
 
     def labels(self) -> np.ndarray | None:
@@ -140,12 +139,12 @@ class Shards(Source):
     def _find_labels(self) -> np.ndarray | None:
         whole = self.directory / _LABELS
         if os.path.lexists(whole):
-            return _files.load_npy(whole, "labels")
+            return disk.load_npy(whole, "labels")
         if self.files[0].suffix == ".npz":
-            found = [_files.load_npz(file, features=False)[1] for file in self.files]
+            found = [disk.load_npz(file, features=False)[1] for file in self.files]
         else:
             beside = [_labels_beside(file) for file in self.files]
-            found = [None if f is None else _files.load_npy(f, "labels") for f in beside]
+            found = [None if f is None else disk.load_npy(f, "labels") for f in beside]
         given = [part for part in found if part is not None]
         if not given:
             return None
@@ -155,8 +154,8 @@ class Shards(Source):
         return np.concatenate(given)
 
     def _open(self, file: Path) -> np.ndarray:
-        features = _files.load_npy(file, "features")
-        _files.check_matrix(features, file.name)
+        features = disk.load_npy(file, "features")
+        disk.check_matrix(features, file.name)
         return features
 
 
@@ -203,7 +202,7 @@ def of(given: Any) -> Any:
 def shard_files(directory: Path) -> list[Path]:
     """The files of a directory that hold the features of one model, in natural order."""
     # directories are others' business; a pipe or a dead link would be rows that are lost
-    files = [f for f in _files.listing(directory) if not os.path.isdir(f)]
+    files = [f for f in disk.listing(directory) if not os.path.isdir(f)]
     files = [f for f in files if f.suffix in (".npy", ".npz") and not f.name.startswith("labels")]
     named = [f for f in files if f.name.startswith("features")]
     return sorted(named or files, key=natural)
@@ -246,11 +245,11 @@ def _at(path: Path) -> Source:
         )
     labels = None
     if path.suffix == ".npz":
-        features, labels = _files.load_npz(path)
+        features, labels = disk.load_npz(path)
         assert features is not None
     else:
-        features = _files.load_npy(path, "features")
-    _files.check_matrix(features, path.name)
+        features = disk.load_npy(path, "features")
+    disk.check_matrix(features, path.name)
     return Rows(features, labels)
 
 

@@ -18,7 +18,7 @@ from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.typing import ArrayLike
 
-from jaxte._inputs import HIGHEST
+from jaxte.statistics.rows import HIGHEST
 
 matmul = partial(jnp.matmul, precision=HIGHEST)
 _REORDER, _HALVE = 1e8, 1e9  # multiplications in a Gram matrix that repay what each saves

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxte._mesh import MODELS, SAMPLES, Layout
-from jaxte._programs import HASTY, LEAN, Program
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Look
 from jaxte.perturb.transform import moved_features
+from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
+from jaxte.runtime.programs import HASTY, LEAN, Program
 
 __all__ = ["Form", "Task"]
 

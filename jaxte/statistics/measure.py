@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxte import _inputs
-from jaxte._inputs import Rows
-from jaxte.linalg import gram, matmul, noise
+from jaxte.intake import checks
+from jaxte.statistics.linalg import gram, matmul, noise
+from jaxte.statistics.rows import Rows, centre, class_sums, target_columns, weighted_sum
 
 
 class TargetMoments(NamedTuple):
@@ -76,7 +76,7 @@ class Moments(NamedTuple):
     @property
     def precision(self) -> AbstractContextManager[Any]:
         """A context in which JAX computes in the precision of the state itself."""
-        if _inputs.is_traced(self.means):
+        if checks.is_traced(self.means):
             return nullcontext()
         return jax.enable_x64(self.means.dtype == jnp.float64)
 
@@ -191,7 +191,7 @@ def deviate(
     x = row.features
     origin = jnp.zeros(x.shape[1], w.dtype)
     if not centred:
-        total = _inputs.weighted_sum(x, None if row.uniform else w)
+        total = weighted_sum(x, None if row.uniform else w)
         origin = _origin(everywhere(total) / divisors(n))
         if near is not None:
             origin = jnp.where(near.total > 0, near.origin, origin)
@@ -201,8 +201,8 @@ def deviate(
     def add_up(values: Array) -> Array:
         weighted = values if row.uniform else w[:, None] * values
         if num_classes is None:
-            return everywhere(_inputs.weighted_sum(weighted, None))[None]
-        return everywhere(_inputs.class_sums(weighted, y, num_classes))
+            return everywhere(weighted_sum(weighted, None))[None]
+        return everywhere(class_sums(weighted, y, num_classes))
 
     if num_classes is None:
         y, counts = jnp.zeros(len(w), jnp.int32), n[None]
@@ -247,8 +247,8 @@ def class_references(
 
 def centred(row: Rows) -> tuple[Array, Array]:
     """Rows minus their mean, and that mean; columns that vary only by rounding become 0."""
-    x, mean = _inputs.centre(row.features, row)
-    square = _inputs.weighted_sum(x**2, row.weights)
+    x, mean = centre(row.features, row)
+    square = weighted_sum(x**2, row.weights)
     constant = square <= noise(jnp.abs(mean) * jnp.sqrt(row.total)) ** 2
     return x - lax.stop_gradient(jnp.where(constant[None], x, 0)), mean
 
@@ -274,7 +274,7 @@ def _measure_targets(
     row: Rows, x: Array, given: ArrayLike, n: Array, everywhere: Callable[[Array], Array]
 ) -> TargetMoments:
     """Moments of float targets beside features that are already centred."""
-    y, w = _inputs.target_columns(given, row), row.weights
+    y, w = target_columns(given, row), row.weights
     origin = _origin(everywhere(matmul(w, y)) / divisors(n))
     y = y - origin[None]
     mean = everywhere(matmul(w, y)) / divisors(n)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxte.errors import InputError
-from jaxte.sources import Rows, Source
+from jaxte.intake.sources import Rows, Source
 from jaxte.store import _formats
 from jaxte.store._manifest import is_store
 from jaxte.store.imports import read_arrays

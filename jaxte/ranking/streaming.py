@@ -16,15 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxte import _inputs, moments, pool, sources
-from jaxte._blocks import Block, Blocks
-from jaxte._devices import platform_of
 from jaxte.errors import InputError, said
-from jaxte.intake import as_features
+from jaxte.intake import as_features, sources
+from jaxte.intake.sources import Source
 from jaxte.metrics import Metric
 from jaxte.metrics._look import Pass
-from jaxte.moments import Moments
-from jaxte.sources import Source
+from jaxte.ranking import pool
+from jaxte.ranking.blocks import Block, Blocks
+from jaxte.runtime.devices import platform_of
+from jaxte.statistics import moments
+from jaxte.statistics.measure import Moments
+from jaxte.statistics.rows import as_rows
 
 __all__ = ["STREAMED", "Outcome", "Stream", "pays", "prepared", "score", "score_all"]
 
@@ -275,7 +277,7 @@ def _first_pass(blocks: Blocks, task: pool.Task) -> Pass:
 
 
 def _collect(state: Moments, _: None, features: Array, targets: Array, weights: Array) -> Moments:
-    return moments.add(state, _inputs.rows(features, weights, None), targets)
+    return moments.add(state, as_rows(features, weights, None), targets)
 
 
 def _look(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from jaxte.metrics import Metric
-from jaxte.ranking import are_tied, tie_groups
+from jaxte.ranking.result import are_tied, tie_groups
 
 __all__ = ["notes", "verdict"]
 

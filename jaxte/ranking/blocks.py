@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxte import _inputs
-from jaxte._devices import platform_of
 from jaxte.errors import InputError, said
-from jaxte.intake import ClassNumbers, as_features, as_labels, class_counts
-from jaxte.sources import Source
+from jaxte.intake import ClassNumbers, as_features, as_labels, checks, class_counts
+from jaxte.intake.sources import Source
+from jaxte.runtime.devices import platform_of
 
 # Rows of a block: what a CPU's caches hold; where there is more to keep busy, more.
 _ROWS, _MANY_ROWS = 2048, 8192
@@ -80,7 +79,7 @@ class Blocks:
         self.numbers = ClassNumbers(num_classes)
         self._first: np.ndarray | None = None
         if weights is not None:
-            _inputs.check_weights(weights, self.rows)
+            checks.check_weights(weights, self.rows)
         if targets is not None:
             self.labels = _read_labels(targets, weights, num_classes)
 
@@ -97,7 +96,7 @@ class Blocks:
         for index, features, labels in self._read():
             weights = _part(self.weights, rows, len(features), "weights")
             numbers = self._numbers(labels, weights, index, rows)
-            if not _inputs.is_classification(numbers):
+            if not checks.is_classification(numbers):
                 return  # regression: the first batch says all
             more = np.bincount(numbers, weights, len(self.numbers.classes))
             counts = np.pad(counts, (0, len(more) - len(counts))) + more
@@ -224,7 +223,7 @@ class Blocks:
         self.rows = seen
 
     def _first_labels(self, labels: np.ndarray) -> LabelCounts:
-        if not _inputs.is_classification(labels):
+        if not checks.is_classification(labels):
             return _read_labels(labels, None, None)
         if self.num_classes is None:
             raise InputError(
@@ -275,7 +274,7 @@ def checked(
     own: np.ndarray, w: np.ndarray, labels: LabelCounts, dtype: np.dtype[Any], *, batch: int
 ) -> np.ndarray:
     """Class numbers as int32 or targets [b, k]; what rows of weight 0 hold is blanked."""
-    if _inputs.is_classification(own) != (labels.num_classes is not None):
+    if checks.is_classification(own) != (labels.num_classes is not None):
         raise InputError(f"batch {batch} has labels of type {own.dtype}, unlike the first")
     if labels.num_classes is not None:
         return np.where(w > 0, own, 0).astype(np.int32)
@@ -289,7 +288,7 @@ def _read_labels(
     labels: np.ndarray, weights: np.ndarray | None, num_classes: int | None
 ) -> LabelCounts:
     """Of all labels, clean."""
-    if _inputs.is_classification(labels):
+    if checks.is_classification(labels):
         counts = class_counts(labels, weights, num_classes or 1 + int(labels.max()))
         return LabelCounts(len(counts), None, counts)
     return LabelCounts(None, int(np.prod(labels.shape[1:], dtype=int)), None)

@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._blocks import width_of
-from jaxte._cores import Threads, cores, one_blas_thread
-from jaxte._devices import is_placed, platform_of
-from jaxte._looking import Form, Task
-from jaxte._mesh import MODELS, SAMPLES, Layout
-from jaxte._programs import Program, in_context
+from jaxte.ranking.blocks import width_of
+from jaxte.ranking.plan import Form, Task
+from jaxte.runtime.devices import is_placed, platform_of
+from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
+from jaxte.runtime.programs import Program, in_context
+from jaxte.runtime.threads import Threads, cores, one_blas_thread
 
 __all__ = [
     "Bucket",

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._inputs import check_whole, choose, is_traced, number, short
-from jaxte._mesh import Layout, layout_of
 from jaxte.errors import InputError
+from jaxte.intake.checks import check_whole, choose, is_traced, number, short
 from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import PERTURBATIONS, get_perturbation
+from jaxte.runtime.mesh import Layout, layout_of
 
 __all__ = ["NORMALIZATIONS", "PRECISIONS", "Options", "check_names", "checked"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jaxte._devices import device_of, has_fast_float64
-from jaxte._inputs import choose
+from jaxte.intake.checks import choose
+from jaxte.runtime.devices import device_of, has_fast_float64
 
 __all__ = ["precision_context"]
 

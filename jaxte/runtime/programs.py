@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._cores import Threads
-from jaxte._devices import platform_of
+from jaxte.runtime.devices import platform_of
+from jaxte.runtime.threads import Threads
 
 __all__ = ["HASTY", "LEAN", "Finish", "Program", "forget", "in_context", "when_forgetting"]
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxte.linalg import gram, matmul, noise
+from jaxte.statistics.linalg import gram, matmul, noise
 
 # Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough: at
 # 100 times it the evidence was off by 2e-4. Features of real networks stay well above.

@@ -1,0 +1,31 @@
+"""How rankings are shown: as tables of every form, and as pictures (`jaxte.report.plots`)."""
+
+from jaxte.report.tables import (
+    Cell,
+    Table,
+    csv_text,
+    json_text,
+    plain_table,
+    table,
+    to_csv,
+    to_html,
+    to_json,
+    to_markdown,
+    to_rich,
+    to_text,
+)
+
+__all__ = [
+    "Cell",
+    "Table",
+    "csv_text",
+    "json_text",
+    "plain_table",
+    "table",
+    "to_csv",
+    "to_html",
+    "to_json",
+    "to_markdown",
+    "to_rich",
+    "to_text",
+]

@@ -1,0 +1,1 @@
+"""Where and how programs run: devices, precision, threads, compiled programs, meshes."""
