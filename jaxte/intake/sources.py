@@ -47,6 +47,10 @@ class Source:
         """All labels, where they lie apart from the features."""
         return None
 
+    def logits(self) -> Any:
+        """Outputs [n, z] of the model's own head, where they are kept beside the features."""
+        return None
+
     def parts(self) -> Iterator[Any]:
         """The arrays that it consists of, mapped where they lie in files."""
         yield from (features for features, _ in self.read(self.rows or 1))
@@ -63,13 +67,13 @@ class Source:
 class Rows(Source):
     """An array in memory or in a file, in slices of rows."""
 
-    def __init__(self, array: Any, labels: np.ndarray | None = None) -> None:
+    def __init__(self, array: Any, labels: np.ndarray | None = None, logits: Any = None) -> None:
         on_host = isinstance(array, jax.Array) and array.is_fully_addressable
         if on_host and all(device.platform == "cpu" for device in array.devices()):
             array = np.asarray(array)  # no copy, and slices of it need no compilation
         self.array = array
         self.rows, self.width = np.shape(array)
-        self._labels = labels
+        self._labels, self._logits = labels, logits
 
     def read(self, size: int) -> Iterator[Piece]:
         """Slices; what lies in a file is read, not mapped, so that memory stays flat."""
@@ -85,8 +89,12 @@ class Rows(Source):
         yield self.array
 
     def labels(self) -> np.ndarray | None:
-        """What was given with the array."""
+        """What came with the array."""
         return self._labels
+
+    def logits(self) -> Any:
+        """What came with the array."""
+        return self._logits
 
 
 class Shards(Source):

@@ -7,7 +7,8 @@ num_features=None, ...)``, and compose with jit, vmap and grad. Where moments su
 
 from jaxte.metrics.face import FaceTerms, face, face_from_moments, face_terms
 from jaxte.metrics.logme import LogMEFit, logme, logme_fit, logme_from_moments
-from jaxte.metrics.registry import REGISTRY, Metric, get_metric
+from jaxte.metrics.metric import Metric, Pass
+from jaxte.metrics.registry import REGISTRY, get_metric, register
 from jaxte.metrics.sfda import sfda
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FaceTerms",
     "LogMEFit",
     "Metric",
+    "Pass",
     "face",
     "face_from_moments",
     "face_terms",
@@ -22,5 +24,6 @@ __all__ = [
     "logme",
     "logme_fit",
     "logme_from_moments",
+    "register",
     "sfda",
 ]

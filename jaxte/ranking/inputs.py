@@ -1,67 +1,282 @@
-"""What `jaxte.rank` is given, with stores taken apart."""
+"""What `jaxte.rank` is handed, resolved once: arrays to score in memory, streams, and labels.
+
+Nothing behind this asks again what an input is.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxte.errors import InputError
-from jaxte.intake.sources import Rows, Source
-from jaxte.store import _formats
-from jaxte.store._manifest import is_store
-from jaxte.store.imports import read_arrays
-from jaxte.store.reader import FeatureStore, layer_names
+import jax
+import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["by_layer"]
+from jaxte.errors import InputError, said
+from jaxte.intake import Labels, as_features, as_labels, checks, sources
+from jaxte.intake.sources import Source
+from jaxte.runtime.devices import platform_of
+from jaxte.statistics import Moments
+from jaxte.store import FeatureStore, _formats, imports, is_store
+from jaxte.store.reader import layer_names
+
+__all__ = ["Candidate", "Resolved", "Stream", "expand_stores", "resolve", "should_stream"]
+
+# In float64 a CPU takes the normal equations of long arrays anyway; in slices they stay in the
+# cache, and from about here on the passes that SFDA repeats cost less than that saves.
+_MANY = 2**15
+_PARTS = ("features", "labels", "logits", "probabilities")  # of a model that is a mapping
 
 
-def by_layer(features: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
-    """Stores among what `jaxte.rank` is given become the sources of their layers.
+@dataclass(frozen=True)
+class Candidate:
+    """One model in memory: features [n, d], targets, weights, and logits of its own head."""
 
-    Args:
-        features: model name -> anything; a store, or the path of one or of a file of another
-            tool, becomes "model@layer" each where it has several layers.
-        targets: as for `jaxte.rank`; a mapping may name models or layers.
+    name: str
+    features: Any
+    targets: Any
+    weights: Any | None
+    logits: Any | None = None
 
-    Returns:
-        Both, with an `InputError` in place of what cannot be read.
+
+class Stream(NamedTuple):
+    """One model whose samples go by.
+
+    Attributes:
+        name: of the model.
+        source: where its batches come from; or its moments, made before.
+        targets: [n] or [n, k], or None where they come with the batches.
+        weights: [n] or None.
+        logits: [n, z] or None.
+    """
+
+    name: str
+    source: Source | Moments
+    targets: Any
+    weights: np.ndarray | None
+    logits: Any | None = None
+
+
+@dataclass
+class Resolved:
+    """The models of a pool.
+
+    Attributes:
+        candidates: those to score in memory.
+        streams: those whose samples go by.
+        problems: model -> why it cannot be scored.
+        labels: model -> its labels, where they are known beforehand.
+    """
+
+    candidates: list[Candidate] = field(default_factory=list)
+    streams: list[Stream] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, Labels] = field(default_factory=dict)
+
+    def drop(self, problems: Mapping[str, str]) -> None:
+        """Leave out models that turn out not to be scorable."""
+        self.problems |= problems
+        self.candidates = [one for one in self.candidates if one.name not in problems]
+        self.streams = [one for one in self.streams if one.name not in problems]
+
+    @property
+    def classes(self) -> Sequence[Any] | None:
+        """The largest set of classes; None for regression, or where batches bring them."""
+        numbered = [one.classes for one in self.labels.values() if one.classes is not None]
+        return max(numbered, key=len, default=None)
+
+
+def resolve(
+    features: Mapping[str, Any],
+    targets: Any,
+    weights: Any,
+    num_classes: int | None,
+    memory_limit: int,
+    whole: str,
+    *,
+    outputs: bool = False,
+) -> Resolved:
+    """Sort out models and labels; one bad model becomes a problem and never stops the others.
+
+    ``whole`` names the option of `jaxte.rank`, if any, that needs all samples in memory;
+    ``outputs``: whether a metric reads logits of the models' own heads.
+
+    Raises:
+        InputError: if the call as a whole makes no sense.
+    """
+    resolved = Resolved()
+    several = jax.process_count() == 1  # the rows of one process may well be of one class
+    num_classes = checks.check_num_classes(num_classes)
+    weights = None if weights is None else np.asarray(checks.check_weights(weights, None))
+
+    def clean(values: Any) -> Labels:
+        return as_labels(values, num_classes=num_classes, weights=weights)
+
+    shared = None if targets is None or isinstance(targets, Mapping) else clean(targets)
+    if shared is not None:
+        if weights is not None:
+            checks.check_weights(weights, len(shared.values))
+        checks.check_labels(shared, len(shared.values), weights, whole=several)
+    for key, value in features.items():
+        name = str(key)
+        try:
+            if isinstance(value, InputError):
+                raise value  # of a store that cannot be read
+            array, own, logits = _opened(value, memory_limit, whole)
+            logits = logits if outputs else None
+            labels = shared
+            if labels is None and ((targets is not None and key in targets) or own is not None):
+                labels = clean(targets[key] if targets is not None and key in targets else own)
+            if isinstance(array, Source | Moments):
+                ids = None if labels is None else labels.values
+                resolved.streams.append(Stream(name, array, ids, weights, logits))
+            elif labels is None:
+                raise InputError("targets name no entry for this model")
+            else:
+                array, _ = checks.check_features(array, weights)
+                checks.check_labels(labels, len(array), weights, whole=several)
+                logits = None if logits is None else checks.check_logits(logits, len(array))
+                resolved.candidates.append(Candidate(name, array, labels.values, weights, logits))
+        except Exception as error:  # one bad model never stops the others
+            resolved.problems[name] = said(error)
+        else:
+            if labels is not None:
+                resolved.labels[name] = labels
+    return resolved
+
+
+def should_stream(rows: int, width: int, memory_limit: int) -> bool:
+    """Whether an array of this size, in memory or in files, is better read in batches.
+
+    Fewer rows than columns are smaller than the moments. Of the others those that would not fit,
+    and on CPUs long ones, which are faster in slices.
+    """
+    dtype = jnp.zeros(()).dtype
+    many = dtype == jnp.float64 and platform_of() == "cpu" and rows > _MANY
+    return rows >= width and (many or rows * width * dtype.itemsize > memory_limit)
+
+
+def _opened(value: Any, memory_limit: int, whole: str) -> tuple[Any, Any, Any]:
+    """A `Source`, `Moments` or an array to be scored in memory; its own labels and logits."""
+    labels = logits = None
+    if isinstance(value, Mapping):
+        value, labels, logits = _parts(value)
+    model = value if isinstance(value, Moments) else sources.of(value)
+    if isinstance(model, Source):
+        labels = model.labels() if labels is None else labels
+        logits = model.logits() if logits is None else logits
+        if model.rows and model.width and not should_stream(model.rows, model.width, memory_limit):
+            return model.load(), labels, logits
+    elif not isinstance(model, Moments):
+        in_memory = not isinstance(model, np.memmap)
+        if model.ndim != 2 or (whole and in_memory):
+            return model, labels, logits
+        if not should_stream(len(model), model.shape[1], memory_limit):
+            return as_features(model), labels, logits
+        model = sources.Rows(model)
+    if whole:
+        raise InputError(
+            f"{whole} needs all samples of a model in memory: give an array, as "
+            "np.concatenate(batches) or np.load(path), if need be with a larger memory_limit"
+        )
+    return model, labels, logits
+
+
+def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Features, labels and logits of a model that is a mapping of them."""
+    unknown = [str(key) for key in model if key not in _PARTS]
+    if unknown or "features" not in model:
+        what = f"not {unknown[0]!r}" if unknown else "at least 'features'"
+        raise InputError(f"a model that is a mapping has {', '.join(_PARTS)}, {what}")
+    logits = model.get("logits")
+    if "probabilities" in model:
+        if logits is not None:
+            raise InputError("give logits or probabilities, not both")
+        logits = checks.logits_of(model["probabilities"])
+    return model["features"], model.get("labels"), logits
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+
+def expand_stores(features: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
+    """Stores, their paths and files of other tools become the sources of their layers.
+
+    One of several layers is ranked as "model@layer" each; ``targets`` may name models or layers.
+    What cannot be read becomes an `InputError` in its place.
 
     Raises:
         InputError: if two have the same name then.
     """
-    found: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     own = dict(targets) if isinstance(targets, Mapping) else None
-    for name, given in features.items():
+    for name, value in features.items():
         try:
-            sources = _sources(str(name), given)
+            layers = _layers(str(name), value)
         except (ImportError, OSError, ValueError) as error:  # an InputError is one of the last
-            found[name] = error if isinstance(error, InputError) else InputError(str(error))
+            models[name] = error if isinstance(error, InputError) else InputError(str(error))
             continue
-        if sources is None:
-            found[name] = given
+        if layers is None:
+            models[name] = value
             continue
-        for key, source in sources.items():
-            if key in found or (key != str(name) and key in features):
+        for key, source in layers.items():
+            if key in models or (key != str(name) and key in features):
                 raise InputError(f"two models are called {key}: rename one of them")
-            found[key] = source
+            models[key] = source
             if own is not None and name in own:
                 own.setdefault(key, own[name])
-    return found, targets if own is None else own
+    return models, targets if own is None else own
 
 
-def _sources(name: str, given: Any) -> Mapping[str, Source] | None:
+def _layers(name: str, value: Any) -> Mapping[str, Source] | None:
     """The layers of a store; None for anything else."""
-    if isinstance(given, FeatureStore):
-        return given.sources(name)
-    if not isinstance(given, str | os.PathLike):
+    if isinstance(value, FeatureStore):
+        return value.sources(name)
+    if not isinstance(value, str | os.PathLike):
         return None
-    path = Path(given)
+    path = Path(value)
     if is_store(path):
         return FeatureStore.open(path).sources(name)
     if path.suffix.lower() in _formats.OF_OTHERS:
-        read = read_arrays(path)
+        read = imports.read_arrays(path)
         names = layer_names(name, read.layers)
-        return {names[layer]: Rows(x, read.labels) for layer, x in read.layers.items()}
+        return {
+            names[layer]: sources.Rows(x, read.labels, read.logits)
+            for layer, x in read.layers.items()
+        }
     return None
+
+
+# --- models that cannot be scored together --------------------------------------------------------
+
+
+def none_left(problems: Mapping[str, str]) -> InputError:
+    """The error where no model can be scored: every reason, with its models."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in problems.items():
+        by_reason.setdefault(reason, []).append(name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+    return InputError(f"no model can be scored. {reasons}")
+
+
+def of_another_task(labels: Mapping[str, Labels], metrics: Sequence[Any]) -> dict[str, str]:
+    """Models that cannot be scored together with the others, and why.
+
+    Raises:
+        InputError: if that is so of all of them.
+    """
+    unable = [metric.name for metric in metrics if "regression" not in metric.tasks]
+    targets = {name: own for name, own in labels.items() if own.classes is None}
+    if not targets or not (unable or len(targets) < len(labels)):
+        return {}
+    if unable:
+        who = ", ".join(unable)
+        reasons = {name: checks.needs_classes(one, who) for name, one in targets.items()}
+        if len(targets) == len(labels):
+            raise InputError(next(iter(reasons.values())))
+        return reasons
+    reason = "its targets are numbers, but other models have classes: rank them by a call each"
+    return dict.fromkeys(targets, reason)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxte.errors import InputError
@@ -16,11 +13,10 @@ from jaxte.metrics import Metric, get_metric
 from jaxte.perturb import PERTURBATIONS, get_perturbation
 from jaxte.runtime.mesh import Layout, layout_of
 
-__all__ = ["NORMALIZATIONS", "PRECISIONS", "Options", "check_names", "checked"]
+__all__ = ["NORMALIZATIONS", "PRECISIONS", "RankOptions", "check_names", "checked"]
 
 NORMALIZATIONS = ("sum", "minmax", "zscore")
 PRECISIONS = ("auto", "float32", "float64")
-_SHARED = ("features", "labels", "targets", "num_classes", "weights", "num_features")
 # Where an annotation of a metric's option has one of these words, values of that kind may be given.
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
@@ -32,14 +28,18 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-class Options(NamedTuple):
-    """The options as `rank` uses them."""
+class RankOptions(NamedTuple):
+    """The options as `rank` uses them; ``options`` are those of the metrics, by name."""
 
     metrics: tuple[Metric, ...]
-    of_metrics: Mapping[str, Mapping[str, Any]]
+    options: Mapping[str, Mapping[str, Any]]
     perturb: Callable[..., Any] | None
     memory_limit: int
     layout: Layout | None
+
+    def needs(self, metric: Metric) -> frozenset[str]:
+        """What a metric reads, with its options."""
+        return metric.needed(self.options.get(metric.name, {}))
 
 
 def checked(
@@ -54,7 +54,7 @@ def checked(
     normalize: Any = "sum",
     memory_limit: Any = 1 << 30,
     mesh: Any = None,
-) -> Options:
+) -> RankOptions:
     """The options of a call, or an `InputError` that names the one that cannot be."""
     chosen = _metrics(metrics)
     _check_options({} if options is None else options, chosen)
@@ -80,7 +80,7 @@ def checked(
         raise InputError(f"perturb is {short(perturb)}: give a function or one of {names}")
     if layout is not None and layout.axis is not None and perturb is not None:
         raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
-    return Options(chosen, options or {}, perturb, int(memory_limit), layout)
+    return RankOptions(chosen, options or {}, perturb, int(memory_limit), layout)
 
 
 def check_names(features: Mapping[Any, Any]) -> None:
@@ -103,16 +103,24 @@ def _check_weights(weights: Any) -> None:
         raise InputError(f"weights are {said}: give one number >= 0 for each row") from None
 
 
-def _metrics(given: Any) -> tuple[Metric, ...]:
-    listed = [given] if isinstance(given, str) else given
+def _metrics(metrics: Any) -> tuple[Metric, ...]:
+    one = isinstance(metrics, str | Metric) or callable(metrics)
+    listed = [metrics] if one else metrics
     if not isinstance(listed, Iterable) or isinstance(listed, bytes | Mapping):
-        raise InputError(f"metrics is {short(given)}: give a name or a list of names")
+        raise InputError(f"metrics is {short(metrics)}: give a name or a list of names")
     if isinstance(listed, set | frozenset):
         listed = sorted(listed, key=str)  # for a fixed order
-    names = [name if isinstance(name, str) else short(name) for name in listed]
-    if not names:
+    chosen: dict[str, Metric] = {}
+    for metric in map(get_metric, listed):
+        other = chosen.setdefault(metric.name, metric)
+        if other.function is not metric.function:
+            raise InputError(
+                f"two metrics are called {metric.name}: jaxte.metrics.register(function, name) "
+                "gives one another name"
+            )
+    if not chosen:
         raise InputError("metrics is empty: name at least one")
-    return tuple(get_metric(name) for name in dict.fromkeys(names))
+    return tuple(chosen.values())
 
 
 def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
@@ -128,14 +136,17 @@ def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
             raise InputError(
                 f"options of {name} are {short(given)}: give option -> value, as a mapping"
             )
-        parameters = inspect.signature(known[name].function).parameters
-        own = [p for p in parameters if p not in _SHARED]
+        parameters = known[name].parameters
         for option, value in given.items():
-            if option not in own:
-                raise InputError(f"{name} has no option {option!r}: it has {', '.join(own)}")
+            if option not in parameters:
+                own = ", ".join(parameters) or "none"
+                raise InputError(f"{name} has no option {option!r}: it has {own}")
             _check_kind(f"{name}.{option}", value, str(parameters[option].annotation))
-        if given:
-            _try(known[name], given)
+        if (check := known[name].check) is not None:
+            try:
+                check(**known[name].all_options(given))
+            except InputError as error:
+                raise InputError(f"options of {name}: {error}") from None
 
 
 def _check_kind(name: str, value: Any, annotation: str) -> None:
@@ -144,17 +155,3 @@ def _check_kind(name: str, value: Any, annotation: str) -> None:
     if len(kinds) < len(words) or is_traced(value) or any(fits(value) for _, fits in kinds):
         return  # of other kinds nothing is known here
     raise InputError(f"{name} is {short(value)}: give {' or '.join(said for said, _ in kinds)}")
-
-
-def _try(metric: Metric, given: Mapping[str, Any]) -> None:
-    """Let the metric itself check its options, on shapes alone: nothing is compiled."""
-    features = jax.ShapeDtypeStruct((4, 2), jnp.float32)
-    labels = jax.ShapeDtypeStruct((4,), jnp.int32)
-
-    def score(x: jax.Array, y: jax.Array) -> jax.Array:
-        return metric.function(x, y, num_classes=2, **given)
-
-    try:
-        jax.eval_shape(score, features, labels)
-    except InputError as error:
-        raise InputError(f"options of {metric.name}: {error}") from None

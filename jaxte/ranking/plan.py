@@ -1,54 +1,72 @@
-"""The compiled function of a pool: all metrics of one model, or of several, from one look."""
+"""The programs of a pool: shared statistics first, then one small program per metric.
+
+Each is compiled once for its shapes and kept, so that one more metric compiles nothing else.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxte.metrics import Metric
-from jaxte.metrics._look import Look
+from jaxte.metrics.metric import SOURCE_OUTPUTS, split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
-from jaxte.runtime.programs import HASTY, LEAN, Program
+from jaxte.runtime.programs import FAST_COMPILE, LEAN, Program
+from jaxte.statistics import SHARED, Measured, Sample, Statistics
 
-__all__ = ["Form", "Task"]
+__all__ = ["Form", "ScoringPlan", "Values"]
+
+PERTURBED = "perturbed"
 
 
 class Form(NamedTuple):
-    """What a program is given, and how it is to be made.
+    """How models come, and how their programs are to be made.
 
     Attributes:
-        quick: whether metrics may leave a part of their work, or an answer, to others.
-        several: models at once, stacked.
+        stacked: several models at once.
         one_target: whether they share their targets.
         one_weight: whether they share their weights, or have none.
-        hasty: whether compiling it with care would take longer than running it.
+        fast_compile: whether compiling with care would take longer than running.
         platform: of the devices that run it.
     """
 
-    quick: bool
-    several: bool = False
+    stacked: bool = False
     one_target: bool = True
     one_weight: bool = True
-    hasty: bool = False
+    fast_compile: bool = False
     platform: str = "cpu"
 
 
-_lock = threading.RLock()  # threads must not make two programs of one task, to be compiled twice
+Values = dict[str, Any]  # "sample", and each of `SHARED` once it is made
+
+
+class ProgramKey(NamedTuple):
+    """What a program does: its inputs are those of a `Values` that it ``reads``."""
+
+    makes: str | Metric
+    reads: tuple[str, ...]
+    route: str
+    options: tuple[tuple[str, Any], ...]
+    num_classes: int | None
+    perturb: Callable[..., Any] | None
+    layout: Layout | None
+    form: Form
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringPlan:
     """What is computed of every model of a pool.
 
     Attributes:
-        metrics: all are made from one look at the features.
+        metrics: the metrics.
         options: metric name -> its own options.
         num_classes: C; None for regression.
         perturb: perturbs the features first, or None.
@@ -58,96 +76,228 @@ class Task:
     metrics: tuple[Metric, ...]
     options: Mapping[str, Mapping[str, Any]]
     num_classes: int | None
-    perturb: Callable[..., Any] | None
+    perturb: Callable[..., Any] | None = None
     layout: Layout | None = None
-    _programs: dict[Form, Program] = field(default_factory=dict, compare=False, repr=False)
 
-    def program(self, form: Form) -> Program:
-        """The compiled function, kept, so that a second pool of the same shapes is warm."""
-        with _lock:
-            if form not in self._programs:
-                options = tuple(
-                    (name, tuple(sorted(own.items()))) for name, own in sorted(self.options.items())
+    def run(
+        self, values: Values, form: Form, route: str, metrics: Sequence[Metric]
+    ) -> dict[str, Any]:
+        """Outputs of these metrics by name, or the `Exception` that one of them raised.
+
+        What the metrics share is added to ``values``.
+        """
+        outputs: dict[str, Any] = {}
+        for program, makes, inputs in self._steps(values, form, route, metrics):
+            if isinstance(makes, str):
+                _add(values, makes, program(*inputs()))
+                continue
+            try:
+                outputs[makes.name] = program(*inputs())
+            except Exception as error:
+                if jax.process_count() > 1:
+                    raise  # the others take the same steps, and would wait for this one
+                outputs[makes.name] = error
+        return outputs
+
+    def compile_ahead(self, values: Values, form: Form, submit: Callable[..., None]) -> None:
+        """Submit the compilation of all programs of a first run, of values that are shapes."""
+        for program, makes, inputs in self._steps(values, form, self.route(form), self.metrics):
+            like = inputs()
+            shapes = program.shapes(*like)
+            submit(lambda program=program, like=like: program.compiled(*like))
+            if isinstance(makes, str):
+                _add(values, makes, shapes)
+
+    def reasons(self, *, has_logits: bool) -> dict[str, str]:
+        """Metric -> what it needs and a model in memory does not have."""
+        reasons = {}
+        for metric in self.metrics:
+            needed = metric.needed(self.options.get(metric.name, {}))
+            if needed & set(SOURCE_OUTPUTS) and not has_logits:
+                reasons[metric.name] = (
+                    f"{metric.name} reads the outputs of the model's own head: give a mapping of "
+                    "'features' and 'logits' (or 'probabilities'), or a store that holds logits"
                 )
-                setup = (self.metrics, options, self.num_classes, self.perturb, self.layout, form)
-                try:
-                    self._programs[form] = _compiled(*setup)
-                except TypeError:  # an option that cannot be hashed, such as an array
-                    self._programs[form] = _compiled.__wrapped__(*setup)
-            return self._programs[form]
+            elif "all_rows" in needed and self.layout is not None and self.layout.axis:
+                reasons[metric.name] = (
+                    f"{metric.name} needs all rows of a model on one device: use a mesh of 'models'"
+                )
+        return reasons
 
+    def route(self, form: Form) -> str:
+        """Whether a first run may leave scores unsure: on a CPU, where that saves time."""
+        return "quick" if form.platform == "cpu" else "full"
 
-@lru_cache(maxsize=256)
-def _compiled(
-    metrics: tuple[Metric, ...],
-    options: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...],
-    num_classes: int | None,
-    perturb: Callable[..., Any] | None,
-    layout: Layout | None,
-    form: Form,
-) -> Program:
-    quick, several, one_target, one_weight, hasty, platform = form
-    halved = quick and platform == "cpu"  # no other device gains by it
-    own = {name: dict(given) for name, given in options}
+    def _steps(self, values: Values, form: Form, route: str, metrics: Sequence[Metric]) -> Any:
+        """(program, what it makes, function that returns its inputs), in order."""
+        if self.perturb is not None and PERTURBED not in values:
+            yield self._step(PERTURBED, ("sample",), values, form, "full", ())
+        unable = self.reasons(has_logits=values["sample"].logits is not None)
+        metrics = [metric for metric in metrics if metric.name not in unable]
+        needed = {m: m.needed(self.options.get(m.name, {})) for m in metrics}
+        by_columns, normal = self._routes(values["sample"])
+        shared = {name for names in needed.values() for name in names}
+        if "ridge" in shared:
+            shared |= {"measured", "scatter"} if normal else {"measured"}
+        scatter = any("scatter" in n and not _reads_rows(m, n) for m, n in needed.items())
+        if not (by_columns or scatter):
+            shared -= {"scatter"}  # larger than the rows, which do as well
+        if "scatter" in shared:
+            shared |= {"measured"}
+        for name in SHARED:
+            if name in shared and name not in values:
+                earlier = [one for one in SHARED[: SHARED.index(name)] if one in values]
+                yield self._step(name, ("sample", *earlier), values, form, route, ())
+        for metric, names in needed.items():
+            reads = [name for name in SHARED if name in names and name in shared]
+            if _reads_rows(metric, names):
+                reads = ["sample", *reads]
+            static, dynamic = split_options(metric.all_options(self.options.get(metric.name, {})))
+            yield self._step(metric, tuple(reads), values, form, route, static, dynamic)
 
-    def one(features: Any, targets: Any, weights: Any, num_features: Any) -> dict[str, Any]:
-        features = features.astype(jnp.zeros(()).dtype)  # as the precision context says
-        if perturb is not None:
-            features, num_features = moved_features(
-                perturb,
-                features,
-                targets,
-                num_classes=num_classes,
-                weights=weights,
-                num_features=num_features,
-            )
-        look = Look(
-            features,
-            targets,
-            num_classes=num_classes,
-            weights=weights,
-            num_features=num_features,
-            axis=None if layout is None else layout.axis,
+    def _step(
+        self,
+        makes: str | Metric,
+        reads: tuple[str, ...],
+        values: Values,
+        form: Form,
+        route: str,
+        static: tuple[tuple[str, Any], ...],
+        dynamic: Mapping[str, Any] | None = None,
+    ) -> Any:
+        key = ProgramKey(
+            makes, reads, route, static, self.num_classes, self.perturb, self.layout, form
         )
-        found = {}
-        for m in metrics:
-            left = m.reduce(look, **own.get(m.name, {})) if halved and m.reduce else None
-            found[m.name] = m.parts(look, **own.get(m.name, {})) if left is None else left
-        return found
+        with _lock:
+            program = _program(key)
 
-    if not several:
-        return Program(one, HASTY if hasty else LEAN)
-    stacked = jax.vmap(one, in_axes=(0, None if one_target else 0, None if one_weight else 0, 0))
+        def inputs() -> tuple[Any, ...]:
+            shown = {name: values[name] for name in reads}
+            if "sample" not in reads and "measured" in reads:
+                shown["measured"] = shown["measured"]._replace(residuals=None)
+            return shown, {name: np.asarray(own) for name, own in (dynamic or {}).items()}
 
-    def in_turn(features: Any, targets: Any, weights: Any, widths: Any) -> Any:
-        def each(own: Any) -> Any:
-            x, y, w, d = own
-            return one(x, targets if one_target else y, weights if one_weight else w, d)
+        return program, makes, inputs
 
-        own = (features, () if one_target else targets, () if one_weight else weights, widths)
-        return jax.lax.map(each, own)
+    def _routes(self, sample: Sample) -> tuple[bool, bool]:
+        """Whether d x d matrices are made of these rows, and normal equations solved."""
+        n, d = np.shape(sample.features)[-2:]
+        on_mesh = self.layout is not None and self.layout.axis is not None
+        by_columns = on_mesh or n >= d
+        return by_columns, on_mesh or (by_columns and jnp.zeros(()).dtype == jnp.float64)
 
+
+def _reads_rows(metric: Metric, names: frozenset[str]) -> bool:
+    return bool(metric.passes or names - set(SHARED))
+
+
+def _add(values: Values, name: str, made: Any) -> None:
+    if name == PERTURBED:
+        features, width = made
+        values["sample"] = values["sample"]._replace(features=features, num_features=width)
+    values[name] = made
+
+
+# --- making programs ------------------------------------------------------------------------------
+
+_lock = threading.RLock()  # threads must not make two programs of one key, to be compiled twice
+
+
+@lru_cache(maxsize=512)
+def _program(key: ProgramKey) -> Program:
+    form, layout = key.form, key.layout
+
+    def one(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        return _made(key, dict(inputs), options)
+
+    if not form.stacked:
+        return Program(one, FAST_COMPILE if form.fast_compile else LEAN)
     # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
     # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
     # so do sums over devices beside one.
-    several_at_once = in_turn if platform == "cpu" else stacked
+    map_models = _in_turn if form.platform == "cpu" else _side_by_side
+
+    def several(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        axes = {name: _axes(form) if name == "sample" else 0 for name in inputs}
+        return map_models(lambda own: one(own, options), axes, dict(inputs))
+
     if layout is None:
-        return Program(several_at_once)
+        return Program(several)
 
-    def on_each(*inputs: Any) -> Any:
-        found = several_at_once(*inputs)
-        if layout.models == 1:
-            return found
-        return jax.tree.map(lambda part: jax.lax.all_gather(part, MODELS, tiled=True), found)
+    def on_each(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        made = several(inputs, options)
+        if isinstance(key.makes, str) or layout.models == 1:
+            return made
+        return jax.tree.map(lambda part: jax.lax.all_gather(part, MODELS, tiled=True), made)
 
-    samples = layout.spec(SAMPLES) if one_target else layout.spec(MODELS, SAMPLES)
-    both, models = layout.spec(MODELS, SAMPLES), layout.spec(MODELS)
+    specs = {name: _spec(name, layout, form) for name in key.reads}
     return Program(
         jax.shard_map(
             on_each,
             mesh=layout.mesh,
-            in_specs=(both, samples, both, models),
-            out_specs=layout.spec(),
+            in_specs=(specs, layout.spec()),
+            out_specs=_spec(key.makes, layout, form),
             check_vma=False,
         ),
     )
+
+
+def _made(key: ProgramKey, inputs: dict[str, Any], options: Mapping[str, Any]) -> Any:
+    """What a program makes of one model, inside jit."""
+    sample = inputs.pop("sample", None)
+    if sample is not None:  # as the precision context says
+        sample = sample._replace(features=sample.features.astype(jnp.zeros(()).dtype))
+    if key.perturb is not None and key.makes == PERTURBED:
+        return moved_features(
+            key.perturb,
+            sample.features,
+            sample.targets,
+            num_classes=key.num_classes,
+            weights=sample.weights,
+            num_features=sample.num_features,
+        )
+    axis = None if key.layout is None else key.layout.axis
+    statistics = Statistics(
+        sample, num_classes=key.num_classes, axis=axis, route=key.route, **inputs
+    )
+    if isinstance(key.makes, str):
+        return getattr(statistics, key.makes)
+    return key.makes.evaluate(statistics, {**dict(key.options), **options})
+
+
+def _axes(form: Form) -> Sample:
+    """Which parts of a stack of samples have an axis of models: 0, or -1 for none."""
+    return Sample(0, -1 if form.one_target else 0, -1 if form.one_weight else 0, 0, 0)
+
+
+def _spec(makes: str | Metric, layout: Layout, form: Form) -> Any:
+    """How an input or a result is spread over the mesh, as a prefix of its tree."""
+    models, rows = layout.spec(MODELS), layout.spec(MODELS, SAMPLES)
+    if makes == "sample":
+        targets = layout.spec(SAMPLES) if form.one_target else rows
+        return Sample(rows, targets, rows, models, rows)
+    if makes == "measured":
+        return Measured(*(models, rows, models, models))  # type: ignore[arg-type]
+    if makes == PERTURBED:
+        return rows, models
+    return models if isinstance(makes, str) else layout.spec()
+
+
+def _side_by_side(function: Callable[[Any], Any], axes: Any, inputs: Any) -> Any:
+    in_axes = jax.tree.map(lambda axis: None if axis < 0 else axis, axes)
+    return jax.vmap(function, in_axes=(in_axes,))(inputs)
+
+
+def _in_turn(function: Callable[[Any], Any], axes: Any, inputs: Any) -> Any:
+    each = jax.tree.leaves(
+        jax.tree.map(lambda axis, part: jax.tree.map(lambda _: axis, part), axes, inputs)
+    )
+    leaves, structure = jax.tree.flatten(inputs)
+    mapped = [leaf for axis, leaf in zip(each, leaves, strict=True) if axis >= 0]
+
+    def one(own: Sequence[Any]) -> Any:
+        rest = iter(own)
+        parts = [leaf if axis < 0 else next(rest) for axis, leaf in zip(each, leaves, strict=True)]
+        return function(jax.tree.unflatten(structure, parts))
+
+    return jax.lax.map(one, mapped)

@@ -14,18 +14,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxte.metrics import Metric
 from jaxte.ranking.blocks import width_of
-from jaxte.ranking.plan import Form, Task
+from jaxte.ranking.inputs import Candidate
+from jaxte.ranking.plan import Form, ScoringPlan, Values
 from jaxte.runtime.devices import is_placed, platform_of
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
-from jaxte.runtime.programs import Program, in_context
+from jaxte.runtime.programs import in_context
 from jaxte.runtime.threads import Threads, cores, one_blas_thread
+from jaxte.statistics import Sample
 
 __all__ = [
     "Bucket",
     "Candidate",
     "Form",
-    "Task",
+    "ScoringPlan",
     "buckets",
     "score",
 ]
@@ -45,45 +48,42 @@ _COMPILING = 4
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One model's features [n, d], the targets and weights that go with them."""
-
-    name: str
-    features: Any
-    targets: Any
-    weights: Any | None
-
-
-@dataclass(frozen=True)
 class Bucket:
-    """Candidates of one padded shape: they share a compilation."""
+    """Candidates of one padded shape, and ``outputs`` of their own heads: one compilation."""
 
     rows: int
     width: int
     members: tuple[Candidate, ...]
+    outputs: int = 0
 
 
-def buckets(candidates: Sequence[Candidate], rows: Mapping[str, int] | None = None) -> list[Bucket]:
+def buckets(
+    candidates: Sequence[Candidate],
+    rows: Mapping[str, int] | None = None,
+    *,
+    exact: bool = False,
+) -> list[Bucket]:
     """Group candidates by number of rows (theirs, or ``rows`` by name) and padded width.
 
     A bucket joins the next wider one where the arithmetic on the extra padding costs less than
-    the compilation that it saves.
+    the compilation that it saves; ``exact``: nothing is padded.
     """
-    groups: dict[tuple[int, int], list[Candidate]] = {}
+    groups: dict[tuple[int, int, int], list[Candidate]] = {}
     for candidate in candidates:
         n, d = np.shape(candidate.features)
         n = n if rows is None else rows[candidate.name]
-        groups.setdefault((n, width_of(d)), []).append(candidate)
-    found: list[Bucket] = []
-    for (n, width), members in sorted(groups.items()):
-        if found and found[-1].rows == n:
-            narrow = found[-1]
+        outputs = 0 if candidate.logits is None else np.shape(candidate.logits)[1]
+        groups.setdefault((n, outputs, d if exact else width_of(d)), []).append(candidate)
+    made: list[Bucket] = []
+    for (n, outputs, width), members in sorted(groups.items()):
+        if made and not exact and (made[-1].rows, made[-1].outputs) == (n, outputs):
+            narrow = made[-1]
             extra = len(narrow.members) * (_operations(n, width) - _operations(n, narrow.width))
             if extra < _COMPILATION:
                 members = [*narrow.members, *members]
-                found.pop()
-        found.append(Bucket(n, width, tuple(members)))
-    return found
+                made.pop()
+        made.append(Bucket(n, width, tuple(members), outputs))
+    return made
 
 
 def _operations(n: int, width: int) -> float:
@@ -91,54 +91,51 @@ def _operations(n: int, width: int) -> float:
     return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3 + _PASSES * n * width
 
 
-Parts = dict[str, dict[str, float]]  # metric -> named parts
+Outputs = dict[str, Any]  # metric -> named numbers, or the `Exception` that it raised
 
 
 def score(
-    task: Task,
+    plan: ScoringPlan,
     candidates: Sequence[Candidate],
     rows: Mapping[str, int] | None = None,
     *,
     memory_limit: int,
-) -> Generator[tuple[Bucket, str, Parts | Exception], None, None]:
-    """Score all candidates, yielding bucket, name and parts of each as they are ready.
+) -> Generator[tuple[Bucket, str, Outputs | Exception], None, None]:
+    """Score all candidates, yielding bucket, name and outputs of each as they are ready.
 
-    What one of them raises comes in place of its parts, and the others go on. The programs of
+    What one of them raises comes in place of its outputs, and the others go on. The programs of
     the next buckets are compiled side by side while the first ones run already.
     """
-    found = buckets(candidates, rows)
-    if not found:
+    todo = buckets(candidates, rows, exact=not all(m.pads for m in plan.metrics))
+    if not todo:
         return
     placed = [one.features for one in candidates if is_placed(one.features)]
-    mesh = None if task.layout is None else task.layout.mesh
+    mesh = None if plan.layout is None else plan.layout.mesh
     platform = platform_of(*placed, mesh=mesh)
-    if task.layout is None and platform == "cpu":
-        yield from _score_side_by_side(task, found, memory_limit)
+    if plan.layout is None and platform == "cpu":
+        yield from _score_side_by_side(plan, todo, memory_limit)
         return
     with Threads(min(_COMPILING, cores())) as threads:
         started = 0
-        for index, bucket in enumerate(found):
-            if task.layout is None:
-                for later in found[started : index + _AHEAD]:
-                    _start(threads, task, later, _at_once(task, later, memory_limit), platform)
+        for index, bucket in enumerate(todo):
+            if plan.layout is None:
+                for later in todo[started : index + _AHEAD]:
+                    _start(threads, plan, later, _at_once(plan, later, memory_limit), platform)
                 started = index + _AHEAD
-            for name, parts in _score_stacked(task, bucket, memory_limit, platform):
-                yield bucket, name, parts
+            for name, outputs in _score_stacked(plan, bucket, memory_limit, platform):
+                yield bucket, name, outputs
 
 
 def _score_side_by_side(
-    task: Task, found: Sequence[Bucket], memory_limit: int
-) -> Iterator[tuple[Bucket, str, Parts | Exception]]:
+    plan: ScoringPlan, todo: Sequence[Bucket], memory_limit: int
+) -> Iterator[tuple[Bucket, str, Outputs | Exception]]:
     """On a CPU: as many models at once as there are cores and ``memory_limit`` has room for."""
 
-    def alone(bucket: Bucket, member: Candidate) -> Parts:
-        (parts,) = _run(task, [member], bucket, "cpu", quick=True)
-        if _unsure(parts):
-            (parts,) = _run(task, [member], bucket, "cpu", quick=False)
-        return parts
+    def alone(bucket: Bucket, member: Candidate) -> Outputs:
+        return _run(plan, [member], bucket, "cpu")[0]
 
     work = in_context(alone)
-    jobs = deque((index, member) for index, one in enumerate(found) for member in one.members)
+    jobs = deque((index, member) for index, one in enumerate(todo) for member in one.members)
     workers = min(cores(), len(jobs))
     under_way: dict[int, int] = {}  # jobs left when it was begun -> bytes
     started = 0
@@ -152,64 +149,62 @@ def _score_side_by_side(
             # one more than there are threads, which is not to wait for this one
             while jobs and len(under_way) <= workers:
                 index, member = jobs[0]
-                size = _bytes(found[index])
+                size = _bytes(todo[index])
                 if under_way and sum(under_way.values()) + size > memory_limit:
                     break
-                for later in () if alone_there else found[started : index + _AHEAD]:
-                    _start(compiling, task, later, 1, "cpu")
+                for later in todo[started : index + _AHEAD]:
+                    _start(compiling, plan, later, 1, "cpu")
                 started = max(started, index + _AHEAD)
                 under_way[len(jobs)] = size
-                key = len(jobs), found[index], member.name
-                working.submit(key, partial(work, found[index], member))
+                key = len(jobs), todo[index], member.name
+                working.submit(key, partial(work, todo[index], member))
                 jobs.popleft()
-            (number, bucket, name), parts = working.result()
+            (number, bucket, name), outputs = working.result()
             del under_way[number]
-            yield bucket, name, parts
-
-
-def _unsure(found: Parts) -> bool:
-    return any(parts.get("unsure") for parts in found.values())
+            yield bucket, name, outputs
 
 
 def _score_stacked(
-    task: Task, bucket: Bucket, memory_limit: int, platform: str
-) -> Iterator[tuple[str, Parts | Exception]]:
+    plan: ScoringPlan, bucket: Bucket, memory_limit: int, platform: str
+) -> Iterator[tuple[str, Outputs | Exception]]:
     """Members of a bucket in slices of equal size that fit ``memory_limit`` bytes.
 
     The last is filled up with copies, so that one compilation serves all.
     """
-    size = _at_once(task, bucket, memory_limit)
-    apart: list[tuple[Candidate, bool]] = []
+    size = _at_once(plan, bucket, memory_limit)
+    copies = 1 if plan.layout is None else plan.layout.models
     for start in range(0, len(bucket.members), size):
-        chosen = bucket.members[start : start + size]
-        filled = [*chosen, *[chosen[-1]] * (size - len(chosen))]
+        members = bucket.members[start : start + size]
+        stacked = [*members, *[members[-1]] * (size - len(members))]
         try:
-            results = _run(task, filled, bucket, platform, quick=True)
-        except Exception as error:
+            results: Sequence[Outputs] | None = _run(plan, stacked, bucket, platform)
+        except Exception:
             if jax.process_count() > 1:
                 raise  # the others take the same steps, and would wait for this one
-            if len(chosen) == 1:
-                yield chosen[0].name, error
-            else:
-                apart += [(member, True) for member in chosen]
-            continue
-        for member, found in zip(chosen, results, strict=False):
-            if _unsure(found):
-                apart.append((member, False))
-            else:
-                yield member.name, found
-    copies = 1 if task.layout is None else task.layout.models
-    for member, quick in apart:
-        try:
-            result: Parts | Exception
-            result = _run(task, [member] * copies, bucket, platform, quick=quick)[0]
-            if _unsure(result):
-                result = _run(task, [member] * copies, bucket, platform, quick=False)[0]
-        except Exception as error:
-            if jax.process_count() > 1:
-                raise
-            result = error
-        yield member.name, result
+            results = None  # one of them is to blame, or memory is short
+        for index, member in enumerate(members):
+            outputs = {} if results is None else results[index]
+            unable = plan.reasons(has_logits=bucket.outputs > 0)
+            again = [
+                m for m in plan.metrics if m.name not in unable and _is_open(outputs.get(m.name))
+            ]
+            if again:
+                try:
+                    alone = _run(plan, [member] * copies, bucket, platform, again)[0]
+                    outputs = outputs | alone
+                except Exception as error:
+                    if jax.process_count() > 1:
+                        raise
+                    yield member.name, error
+                    continue
+            yield member.name, outputs
+
+
+def _is_open(outputs: Any) -> bool:
+    """Whether a metric has no answer yet, or one that it is unsure of."""
+    if outputs is None or isinstance(outputs, Exception):
+        return True
+    return bool(outputs.get("unsure"))
 
 
 def _bytes(bucket: Bucket) -> int:
@@ -217,104 +212,100 @@ def _bytes(bucket: Bucket) -> int:
     return _COPIES * bucket.rows * bucket.width * jnp.zeros(()).dtype.itemsize
 
 
-def _at_once(task: Task, bucket: Bucket, memory_limit: int) -> int:
+def _at_once(plan: ScoringPlan, bucket: Bucket, memory_limit: int) -> int:
     """How many models are stacked for one call."""
     count = len(bucket.members)
     size = math.ceil(count / math.ceil(count / max(1, memory_limit // _bytes(bucket))))
-    if task.layout is not None:
-        size = math.ceil(size / task.layout.models) * task.layout.models
+    if plan.layout is not None:
+        size = math.ceil(size / plan.layout.models) * plan.layout.models
     return size
 
 
-def _start(threads: Threads, task: Task, bucket: Bucket, size: int, platform: str) -> None:
+def _start(threads: Threads, plan: ScoringPlan, bucket: Bucket, size: int, platform: str) -> None:
     """Begin to compile what so many members of a bucket need for their first run."""
 
     def make() -> None:
         members = bucket.members[:size]
         if any(is_placed(m.features) for m in members):
             return
-        shape = (bucket.rows, bucket.width)
-        dtype = _transferred(bucket)
-        features = jax.ShapeDtypeStruct(shape if size == 1 else (size, *shape), dtype)
-        program, arguments = _prepared(task, bucket, members, features, platform, quick=True)
-        program.compiled(*arguments, then=then)
-
-    def then(result: Any) -> None:
-        for metric in task.metrics:
-            if metric.finish is not None and not isinstance(result[metric.name], dict):
-                left = result[metric.name]
-                if size > 1:
-                    left = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), left)
-                metric.finish.start(threads, left)
+        shape = (bucket.rows, bucket.width) if size == 1 else (size, bucket.rows, bucket.width)
+        features = jax.ShapeDtypeStruct(shape, _transferred(bucket))
+        values, form = _values(bucket, members, features, platform)
+        plan.compile_ahead(values, form, lambda job: threads.submit(None, in_context(job)))
 
     threads.submit(None, in_context(make))  # what it raises, the run will
 
 
 def _run(
-    task: Task, members: Sequence[Candidate], bucket: Bucket, platform: str, *, quick: bool
-) -> list[Parts]:
-    """One compiled call for members of one shape, and what a metric has to finish afterwards."""
-    if task.layout is not None:
-        found = _run_on_mesh(task, members, bucket, platform, quick)
+    plan: ScoringPlan,
+    members: Sequence[Candidate],
+    bucket: Bucket,
+    platform: str,
+    metrics: Sequence[Metric] | None = None,
+) -> list[Outputs]:
+    """Outputs of members of one shape; of one alone none is unsure."""
+    if plan.layout is not None:
+        values, form = _on_mesh(plan.layout, members, bucket, platform)
     else:
         features = _stacked(members, bucket)
         features = features[0] if len(members) == 1 else features
-        program, arguments = _prepared(task, bucket, members, features, platform, quick=quick)
-        found = program(*arguments)
-        if len(members) == 1:
-            found = jax.tree.map(lambda part: np.asarray(part)[None], found)
-    found = jax.tree.map(np.asarray, found)
-    return [
-        _finished(task, jax.tree.map(lambda part, index=index: part[index], found))
-        for index in range(len(members))
-    ]
+        values, form = _values(bucket, members, features, platform)
+    alone = len(set(map(id, members))) == 1
+    route = plan.route(form)
+    outputs = _split(plan.run(values, form, route, metrics or plan.metrics), form, len(members))
+    unsure = [m for m in plan.metrics if _is_unsure(outputs[0].get(m.name, {}))]
+    if alone and unsure:
+        values.pop("ridge", None)
+        sure = _split(plan.run(values, form, "full", unsure), form, len(members))
+        outputs = [one | two for one, two in zip(outputs, sure, strict=True)]
+    return outputs
 
 
-def _finished(task: Task, found: Mapping[str, Any]) -> Parts:
-    """Named numbers of one model."""
-    parts = {
-        metric.name: found[metric.name]
-        if metric.finish is None or isinstance(found[metric.name], dict)
-        else metric.finish(found[metric.name])
-        for metric in task.metrics
-    }
-    return jax.tree.map(float, parts)
+def _is_unsure(outputs: Any) -> bool:
+    return not isinstance(outputs, Exception) and bool(outputs.get("unsure"))
 
 
-def _prepared(
-    task: Task,
-    bucket: Bucket,
-    members: Sequence[Candidate],
-    features: Any,
-    platform: str,
-    *,
-    quick: bool,
-) -> tuple[Program, tuple[Any, ...]]:
-    """The program for members of one shape and its arguments."""
-    first = members[0]
+def _split(outputs: Mapping[str, Any], form: Form, count: int) -> list[Outputs]:
+    """Arrays for all models into numbers for each."""
+    own: list[Outputs] = [{} for _ in range(count)]
+    for name, values in outputs.items():
+        if not isinstance(values, Exception):
+            values = {key: np.asarray(value) for key, value in values.items()}
+        for index, one in enumerate(own):
+            if isinstance(values, Exception):
+                one[name] = values
+            else:
+                one[name] = {k: float(v[index] if form.stacked else v) for k, v in values.items()}
+    return own
+
+
+def _values(
+    bucket: Bucket, members: Sequence[Candidate], features: Any, platform: str
+) -> tuple[Values, Form]:
+    """What the programs for members of one shape read, and their form."""
+    first, several = members[0], len(members) > 1
     one_target = all(m.targets is first.targets for m in members)
     one_weight = all(m.weights is first.weights for m in members)
     targets = first.targets if one_target else np.stack([m.targets for m in members])
     weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
-    widths = _widths(members)
+    logits = None
+    if bucket.outputs:
+        logits = first.logits if not several else np.stack([np.asarray(m.logits) for m in members])
+    widths = _widths(members) if several else _widths(members)[0]
     volume = bucket.rows * bucket.width * len(bucket.members)
-    form = Form(quick, len(members) > 1, one_target, one_weight, volume < _LITTLE, platform)
-    program = task.program(form)
-    if len(members) == 1:
-        widths = widths[0]
-    return program, (features, np.asarray(targets), weights, widths)
+    form = Form(several, one_target, one_weight, volume < _LITTLE, platform)
+    sample = Sample(features, np.asarray(targets), weights, widths, logits)
+    return {"sample": sample}, form
 
 
 def _widths(members: Sequence[Candidate]) -> np.ndarray:
     return np.array([np.shape(m.features)[1] for m in members])
 
 
-def _run_on_mesh(
-    task: Task, members: Sequence[Candidate], bucket: Bucket, platform: str, quick: bool
-) -> Any:
-    """As `_run`: samples and models spread over the devices, missing rows of weight 0."""
-    layout = task.layout
-    assert layout is not None
+def _on_mesh(
+    layout: Layout, members: Sequence[Candidate], bucket: Bucket, platform: str
+) -> tuple[Values, Form]:
+    """As `_values`: samples and models spread over the devices, missing rows of weight 0."""
 
     def long(array: Any, dtype: Any = None) -> np.ndarray:
         array = np.asarray(array, dtype)
@@ -329,16 +320,21 @@ def _run_on_mesh(
     alone = jax.process_count() == 1
     one_target = alone and all(m.targets is members[0].targets for m in members)
     targets = first if one_target else np.stack([long(m.targets) for m in members])
-    form = Form(quick, several=True, one_target=one_target, one_weight=False, platform=platform)
-    return task.program(form)(
-        _on_mesh(layout, members, bucket, dtype),
+    logits = None
+    if bucket.outputs:
+        outputs = np.stack([long(m.logits, dtype) for m in members])
+        logits = layout.place(outputs, MODELS, SAMPLES)
+    sample = Sample(
+        _spread(layout, members, bucket, dtype),
         layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
         layout.place(np.stack(weights), MODELS, SAMPLES),
         layout.place(_widths(members), MODELS),
+        logits,
     )
+    return {"sample": sample}, Form(True, one_target, one_weight=False, platform=platform)
 
 
-def _on_mesh(
+def _spread(
     layout: Layout, members: Sequence[Candidate], bucket: Bucket, dtype: np.dtype[Any]
 ) -> jax.Array:
     """Features as `_stacked`, spread over the mesh; what lies on devices goes from one to another.

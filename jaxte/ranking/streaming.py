@@ -6,9 +6,9 @@ with the others. While the device works on one block of rows, the next is read.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -16,113 +16,40 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxte.errors import InputError, said
-from jaxte.intake import as_features, sources
-from jaxte.intake.sources import Source
+from jaxte.errors import InputError
 from jaxte.metrics import Metric
-from jaxte.metrics._look import Pass
-from jaxte.ranking import pool
+from jaxte.metrics.metric import Pass, PassRequest, jitted, split_options
 from jaxte.ranking.blocks import Block, Blocks
-from jaxte.runtime.devices import platform_of
-from jaxte.statistics import moments
-from jaxte.statistics.measure import Moments
+from jaxte.ranking.inputs import Stream
+from jaxte.ranking.outcomes import Outcomes
+from jaxte.ranking.plan import ScoringPlan
+from jaxte.statistics import Batch, Statistics, moments
+from jaxte.statistics.measure import Moments, even
 from jaxte.statistics.rows import as_rows
 
-__all__ = ["STREAMED", "Outcome", "Stream", "pays", "prepared", "score", "score_all"]
-
-STREAMED = (Source, Moments)
-
-# In float64 a CPU takes the normal equations of long arrays anyway; in slices they stay in the
-# cache, and from about here on the passes that SFDA repeats cost less than that saves.
-_MANY = 2**15
+__all__ = ["Outcome", "score", "score_all"]
 
 Report: TypeAlias = Callable[[int, int | None, str], None]
 
 
-class Stream(NamedTuple):
-    """One model whose samples go by.
-
-    Attributes:
-        name: of the model.
-        source: where its batches come from; or its moments, made before.
-        targets: [n] or [n, k], or None where they come with the batches.
-        weights: [n] or None.
-    """
-
-    name: str
-    source: Source | Moments
-    targets: Any
-    weights: np.ndarray | None
-
-
 class Outcome(NamedTuple):
-    """Of one model: named parts of each metric that has them, and why the others have none."""
+    """Of one model: outputs of each metric that has them, and why the others have none."""
 
-    parts: dict[str, dict[str, float]]
+    outputs: dict[str, dict[str, float]]
     reasons: dict[str, str]
     classes: Sequence[Any] | None  # None for regression
 
 
-class Outcomes(NamedTuple):
-    """Of many: metric -> model -> parts, (model, metric) -> why not, model -> why none at all."""
-
-    parts: dict[str, dict[str, dict[str, float]]]
-    reasons: dict[tuple[str, str], str]
-    problems: dict[str, str]
-    classes: Sequence[Any] | None
-
-
-def pays(rows: int, width: int, memory_limit: int) -> bool:
-    """Whether an array of this size, in memory or in files, is better read in batches.
-
-    Fewer rows than columns are smaller than the moments. Of the others those that would not fit,
-    and on CPUs long ones, which are faster in slices.
-    """
-    dtype = jnp.zeros(()).dtype
-    many = dtype == jnp.float64 and platform_of() == "cpu" and rows > _MANY
-    return rows >= width and (many or rows * width * dtype.itemsize > memory_limit)
-
-
-def prepared(given: Any, memory_limit: int, whole: str) -> tuple[Any, np.ndarray | None]:
-    """A `Source`, `Moments` or an array to be scored in memory; and labels that came with it.
-
-    ``whole`` names the option of `rank`, if any, that needs all samples in memory.
-
-    Raises:
-        InputError: for what cannot be opened, or cannot be in memory and has to.
-    """
-    found = given if isinstance(given, Moments) else sources.of(given)
-    labels = None
-    if isinstance(found, Source):
-        labels = found.labels()
-        if found.rows and found.width and not pays(found.rows, found.width, memory_limit):
-            return found.load(), labels
-    elif not isinstance(found, Moments):
-        in_memory = not isinstance(found, np.memmap)
-        if found.ndim != 2 or (whole and in_memory):
-            return found, None
-        rows, width = found.shape
-        if not pays(rows, width, memory_limit):
-            return as_features(found), None
-        found = sources.Rows(found)
-    if whole:
-        raise InputError(
-            f"{whole} needs all samples of a model in memory: give an array, as "
-            "np.concatenate(batches) or np.load(path), if need be with a larger memory_limit"
-        )
-    return found, labels
-
-
 def score_all(
     streams: Sequence[Stream],
-    task: pool.Task,
+    plan: ScoringPlan,
     num_classes: int | None,
     memory_limit: int,
     report: Report,
     reading: Callable[[], AbstractContextManager[Any]],
-) -> Outcomes:
+    outcomes: Outcomes,
+) -> None:
     """Score models one after the other; ``reading`` is the context in which batches are made."""
-    found = Outcomes({metric.name: {} for metric in task.metrics}, {}, {}, None)
     stopped: list[Exception] = []
 
     def told(done: int, total: int | None, label: str) -> None:
@@ -136,7 +63,7 @@ def score_all(
         try:
             one = score(
                 stream,
-                task,
+                plan,
                 num_classes=num_classes,
                 memory_limit=memory_limit,
                 report=told,
@@ -145,18 +72,16 @@ def score_all(
         except Exception as error:
             if error in stopped:  # no fault of the model
                 raise
-            found.problems[stream.name] = said(error)
+            outcomes.add(stream.name, error)
             continue
-        for metric, parts in one.parts.items():
-            found.parts[metric][stream.name] = parts
-        found.reasons.update({(stream.name, metric): why for metric, why in one.reasons.items()})
-        found = found._replace(classes=max(found.classes or (), one.classes or (), key=len) or None)
-    return found
+        outcomes.add(stream.name, one.outputs)
+        outcomes.reasons |= {(stream.name, metric): why for metric, why in one.reasons.items()}
+        outcomes.classes = max(outcomes.classes or (), one.classes or (), key=len) or None
 
 
 def score(
     stream: Stream,
-    task: pool.Task,
+    plan: ScoringPlan,
     *,
     num_classes: int | None,
     memory_limit: int,
@@ -169,12 +94,12 @@ def score(
         InputError: where no metric can be scored.
     """
     source, dtype = stream.source, jnp.zeros(()).dtype
-    look = None
+    pass_over = None
     if isinstance(source, Moments):
         width = source.means.shape[1]
         classes: Sequence[Any] = range(len(source.counts))
         state = jax.tree.map(lambda part: _in_precision(part, dtype), source)
-        again = "its moments are all that is left of the samples: give the samples"
+        only_once = "its moments are all that is left of the samples: give the samples"
     else:
         blocks = Blocks(
             source,
@@ -185,71 +110,92 @@ def score(
             memory_limit=memory_limit,
             reading=reading,
         )
-        again = (
+        only_once = (
             "these batches can be had only once: give a list of them, an object that can be "
             "iterated again, or a function that returns an iterator"
         )
-        if not source.again and not any(metric.moments for metric in task.metrics):
-            raise InputError("; ".join(_in_vain(metric.name, again) for metric in task.metrics))
+        if not source.again and not any(metric.moments for metric in plan.metrics):
+            raise InputError("; ".join(_in_vain(metric.name, only_once) for metric in plan.metrics))
         blocks.survey(lambda rows: report(rows, None, f"{stream.name}: labels"))
-        look = functools.partial(_look, blocks, report=report, name=stream.name)
-        (state,) = look(lambda: [_first_pass(blocks, task)], number=1)
+        passing = partial(_pass_over, blocks, report=report, name=stream.name)
+        (state,) = passing(lambda: [_first_pass(blocks, plan)], number=1)
         width = blocks.width
         classes = blocks.numbers.classes or range(len(state.counts))
-        look = look if source.again else None
+        pass_over = passing if source.again else None
     if state.targets is None and int((state.counts > 0).sum()) < 2:
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     kind = "classification" if state.targets is None else "regression"
-    able = [metric for metric in task.metrics if kind in metric.tasks]
-    found, reasons = _finish(able, task, state, width, look, again)
-    for metric in task.metrics:
-        if metric not in able:
+    able = []
+    reasons = {}
+    for metric in plan.metrics:
+        if kind not in metric.tasks:
             reasons[metric.name] = (
                 f"targets are floats, which means regression, but {metric.name} needs classes"
             )
-    return Outcome(found, reasons, None if state.targets is not None else classes)
+        elif "all_rows" in metric.needed(plan.options.get(metric.name, {})):
+            reasons[metric.name] = (
+                f"{metric.name} needs all samples at once, and these are streamed: give an array, "
+                "if need be with a larger memory_limit"
+            )
+        else:
+            able.append(metric)
+    outputs, unable = _finish(able, plan, state, width, pass_over, only_once)
+    return Outcome(outputs, reasons | unable, None if state.targets is not None else classes)
 
 
 def _finish(
     metrics: Sequence[Metric],
-    task: pool.Task,
+    plan: ScoringPlan,
     state: Moments,
     width: int,
-    look: Callable[..., list[Any]] | None,
-    again: str,
+    pass_over: Callable[..., list[Any]] | None,
+    only_once: str,
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """All metrics side by side: each further pass serves all that ask for one."""
-    found: dict[str, dict[str, float]] = {}
+    outputs: dict[str, dict[str, float]] = {}
     reasons: dict[str, str] = {}
-    asked: dict[str, tuple[Any, Pass]] = {}
+    asked: dict[str, tuple[Any, PassRequest]] = {}
+    ridges: dict[str, Any] = {}
+    options_of = {m.name: m.all_options(plan.options.get(m.name, {})) for m in metrics}
 
-    def go_on(name: str, passes: Any, answer: Any) -> None:
+    def go_on(name: str, steps: Any, result: Any) -> None:
         try:
-            asked[name] = (passes, passes.send(answer))
+            asked[name] = (steps, steps.send(result))
         except StopIteration as stop:
-            found[name] = {part: float(np.asarray(value)) for part, value in stop.value.items()}
+            outputs[name] = {key: float(np.asarray(value)) for key, value in stop.value.items()}
         except InputError as error:
             reasons[name] = str(error)
 
     for metric in metrics:
-        options = task.options.get(metric.name, {})
-        go_on(metric.name, metric.passes(state, width, **options), None)
+        options = options_of[metric.name]
+        needs = metric.needed(options)
+        for route in ("full",) if metric.passes else ("quick", "full"):
+            statistics = Statistics.of_moments(state, width, route=route)
+            if "ridge" in needs:
+                if route not in ridges:
+                    ridges[route] = _ridge(statistics)
+                statistics = statistics.only(ridge=ridges[route])
+            go_on(metric.name, metric.steps(statistics, options, jitted), None)
+            if not outputs.get(metric.name, {}).get("unsure"):
+                break
     number = 2
     while asked:
-        if look is None:
-            reasons |= {name: _in_vain(name, again) for name in asked}
+        if pass_over is None:
+            reasons |= {name: _in_vain(name, only_once) for name in asked}
             break
         now, asked = asked, {}
-        requests = [request for _, request in now.values()]
-        results = look(lambda requests=requests: requests, number=number)
-        for (name, (passes, _)), result in zip(now.items(), results, strict=True):
-            go_on(name, passes, result)
+        asks = [_Ask(request, options_of[name]) for name, (_, request) in now.items()]
+        results = pass_over(lambda asks=asks: asks, number=number)
+        for (name, (steps, request)), result in zip(now.items(), results, strict=True):
+            if request.chain[-1][0].transform:
+                result = Statistics.of_moments(result, width, route="full")
+            go_on(name, steps, result)
         number += 1
-    return found, reasons
+    return outputs, reasons
 
 
-def _in_vain(name: str, again: str) -> str:
-    return f"{name} looks at the samples more than once, and {again}"
+def _in_vain(name: str, only_once: str) -> str:
+    return f"{name} looks at the samples more than once, and {only_once}"
 
 
 def _in_precision(part: Array, dtype: Any) -> Array:
@@ -260,29 +206,67 @@ def _in_precision(part: Array, dtype: Any) -> Array:
 # --- passes ---------------------------------------------------------------------------------------
 
 
-def _first_pass(blocks: Blocks, task: pool.Task) -> Pass:
+class _Step(NamedTuple):
+    """What a pass does with a block: that of a chain of passes, or () to collect moments."""
+
+    passes: tuple[Pass, ...]
+    options: tuple[tuple[str, Any], ...]
+
+
+class _Ask(NamedTuple):
+    """A pass over all blocks that a metric asks for."""
+
+    request: PassRequest
+    options: Mapping[str, Any]
+
+    def begin(self, block: Block, padded: int) -> tuple[_Step, Any, Any]:
+        """The step, its constants, and what it begins with."""
+        chain = self.request.chain
+        static, dynamic = split_options(self.options)
+        step = _Step(tuple(one for one, _, _ in chain), static)
+        states = [statistics.measured.moments for *_, statistics in chain]
+        centres = tuple((state.origin, state.means) for state in states)
+        constants = (centres, tuple(part for _, part, _ in chain), dynamic)
+        state = states[-1]
+        if chain[-1][0].transform:
+            start: Any = moments.init(
+                padded, num_classes=len(state.counts), dtype=state.means.dtype
+            )
+        else:
+            like = jax.eval_shape(partial(_apply, step), constants, *_rows_of(block, padded))
+            start = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+        return step, constants, start
+
+
+class _Collect(NamedTuple):
+    """The first pass, which makes the moments that it ``starts`` from."""
+
+    start: Moments
+
+    def begin(self, block: Block, padded: int) -> tuple[_Step, Any, Any]:
+        """As of `_Ask`."""
+        return _Step((), ()), (), self.start
+
+
+def _first_pass(blocks: Blocks, plan: ScoringPlan) -> _Collect:
     """Moments; with the class-balanced scatter where that saves a second pass."""
-    known = blocks.labels
-    assert known is not None
-    wanted = any(metric.balanced for metric in task.metrics)
-    wanted &= known.counts is None or not moments.even(known.counts)
-    enough = all(metric.moments for metric in task.metrics)
+    labels = blocks.labels
+    assert labels is not None
+    wanted = any(metric.class_balanced for metric in plan.metrics)
+    wanted &= labels.counts is None or not even(labels.counts)
+    enough = all(metric.moments for metric in plan.metrics)
     state = moments.init(
         blocks.padded,
-        num_classes=known.num_classes,
-        num_targets=known.num_targets,
-        class_counts=known.counts if wanted and enough else None,
+        num_classes=labels.num_classes,
+        num_targets=labels.num_targets,
+        class_counts=labels.counts if wanted and enough else None,
     )
-    return Pass(_collect, state, None)
+    return _Collect(state)
 
 
-def _collect(state: Moments, _: None, features: Array, targets: Array, weights: Array) -> Moments:
-    return moments.add(state, as_rows(features, weights, None), targets)
-
-
-def _look(
+def _pass_over(
     blocks: Blocks,
-    start: Callable[[], Sequence[Pass]],
+    start: Callable[[], Sequence[_Ask | _Collect]],
     *,
     report: Report,
     name: str,
@@ -290,17 +274,17 @@ def _look(
 ) -> list[Any]:
     """One pass that feeds every step that ``start`` lists once the first block is there."""
     carries: tuple[Any, ...] = ()
-    held: tuple[Any, ...] = ()
+    constants: tuple[Any, ...] = ()
     steps: tuple[_Step, ...] = ()
     before: tuple[Array, Block] | None = None
     for block in blocks:
         if not steps:
-            passes = start()
-            steps = tuple(_as_step(one.step) for one in passes)
-            held = tuple(one.held for one in passes)
+            begun = [one.begin(block, blocks.padded) for one in start()]
+            steps = tuple(step for step, _, _ in begun)
+            constants = tuple(part for _, part, _ in begun)
             # copied, because the steps write over them
-            carries = tuple(jax.tree.map(jnp.array, one.start) for one in passes)
-        carries, bad = _advance(carries, held, *block[:3], steps=steps, width=blocks.padded)
+            carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
+        carries, bad = _advance(carries, constants, *block[:3], steps=steps, width=blocks.padded)
         # of the block before, so that this one is under way while the next is read
         _check_finite(before)
         before = (bad, block)
@@ -317,23 +301,27 @@ def _check_finite(done: tuple[Array, Block] | None) -> None:
         )
 
 
-class _Step(NamedTuple):
-    """A step that equals another of the same settings, so that it is compiled once."""
-
-    function: Callable[..., Any]
-    keywords: tuple[tuple[str, Any], ...]
-
-
-def _as_step(step: Callable[..., Any]) -> _Step:
-    if isinstance(step, functools.partial) and not step.args:
-        return _Step(step.func, tuple(sorted(step.keywords.items())))
-    return _Step(step, ())
+def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any]:
+    """The shapes of a block inside a step."""
+    dtype = block.weights.dtype
+    features = jax.ShapeDtypeStruct((len(block.weights), padded), dtype)
+    return features, block.targets, block.weights
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "width"), donate_argnums=0)
+def _apply(step: _Step, constants: Any, features: Array, labels: Array, weights: Array) -> Any:
+    """What the last pass of a chain makes of rows, which those before it transform."""
+    centres, prepared, dynamic = constants
+    options = {**dict(step.options), **dynamic}
+    for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
+        centre = origin[None] + jnp.take(means, labels, axis=0, mode="clip")
+        features = one.apply(own, Batch(features - centre, labels, weights), **options)
+    return features
+
+
+@partial(jax.jit, static_argnames=("steps", "width"), donate_argnums=0)
 def _advance(
     carries: tuple[Any, ...],
-    held: tuple[Any, ...],
+    constants: tuple[Any, ...],
     features: Array,
     targets: Array,
     weights: Array,
@@ -345,8 +333,20 @@ def _advance(
     x = jnp.pad(features.astype(weights.dtype), ((0, 0), (0, width - features.shape[1])))
     wrong = (weights > 0) & ~jnp.isfinite(x).all(axis=1)
     bad = jnp.where(wrong.any(), jnp.argmax(wrong), -1)
-    moved = (
-        step.function(carry, own, x, targets, weights, **dict(step.keywords))
-        for step, carry, own in zip(steps, carries, held, strict=True)
-    )
+    rows = as_rows(x, weights, None)
+    moved = []
+    for step, carry, own in zip(steps, carries, constants, strict=True):
+        if not step.passes:
+            moved.append(moments.add(carry, rows, targets))
+            continue
+        made = _apply(step, own, rows.features, targets, rows.weights)
+        if step.passes[-1].transform:
+            moved.append(moments.add(carry, rows._replace(features=made), targets))
+        else:
+            moved.append(jax.tree.map(jnp.add, carry, made))
     return tuple(moved), bad
+
+
+@jax.jit
+def _ridge(statistics: Statistics) -> Any:
+    return statistics.ridge

@@ -80,7 +80,7 @@ class Agreement(NamedTuple):
     failed_on: list[int | None]  # the first process that cannot score a model
 
 
-def agree(
+def sync_processes(
     names: Sequence[str],
     rows: Sequence[int],
     widths: Sequence[int],

@@ -17,17 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte.runtime.devices import platform_of
-from jaxte.runtime.threads import Threads
 
-__all__ = ["HASTY", "LEAN", "Finish", "Program", "forget", "in_context", "when_forgetting"]
+__all__ = ["FAST_COMPILE", "LEAN", "Program", "forget", "in_context", "when_forgetting"]
 
-_KEPT = 256  # executables, of a megabyte or two each
+_KEPT = 512  # executables, of a megabyte or two each
 # What a CPU compiles in half the time with, to code as good; releases of JAX know more or fewer
 # of these. And what halves that again, to code that is a little slower.
 LEAN: Mapping[str, Any] = MappingProxyType(
     {"xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": False}
 )
-HASTY: Mapping[str, Any] = MappingProxyType({**LEAN, "xla_backend_optimization_level": 0})
+FAST_COMPILE: Mapping[str, Any] = MappingProxyType({**LEAN, "xla_backend_optimization_level": 0})
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -41,11 +40,9 @@ class _Executable:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a signal's handler may ask for it, too
+        self.lowered: jax.stages.Lowered | None = None  # until it is compiled
+        self.shapes: Any = None  # of the result
         self.call: Callable[..., Any] | None = None
-
-    def done(self) -> bool:
-        """Whether it is compiled."""
-        return self.call is not None
 
 
 _made: OrderedDict[Any, _Executable] = OrderedDict()
@@ -110,7 +107,7 @@ class Program:
 
     Args:
         function: of arrays.
-        options: what a CPU is to compile it with, if known: `LEAN` or `HASTY`.
+        options: what a CPU is to compile it with, if known: `LEAN` or `FAST_COMPILE`.
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any] = _NONE) -> None:
@@ -128,11 +125,34 @@ class Program:
 
         return jax.jit(function).lower(*like)
 
-    def compiled(self, *like: Any, then: Callable[[Any], None] | None = None) -> Callable[..., Any]:
-        """The function compiled for arguments like these, on the devices where they lie.
+    def shapes(self, *like: Any) -> Any:
+        """The shapes of the result for arguments like these, before it is compiled."""
+        executable = self._executable(like)
+        with executable.lock:
+            if executable.shapes is None:
+                self._lower(executable, like)
+            return executable.shapes
 
-        ``then`` is told the shapes of the result as soon as they are known.
-        """
+    def compiled(self, *like: Any) -> Callable[..., Any]:
+        """The function compiled for arguments like these, on the devices where they lie."""
+        executable = self._executable(like)
+        with executable.lock:
+            if executable.call is None:
+                lowered = executable.lowered or self._lower(executable, like)
+                on_cpu = platform_of(*jax.tree.leaves(like)) == "cpu"
+                options = {k: v for k, v in self._options.items() if on_cpu and _is_known(k, v)}
+                executable.call = lowered.compile(options)
+                executable.lowered = None
+            return executable.call
+
+    def _lower(self, executable: _Executable, like: tuple[Any, ...]) -> jax.stages.Lowered:
+        lowered = executable.lowered = self.lowered(*like)
+        executable.shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), lowered.out_info
+        )
+        return lowered
+
+    def _executable(self, like: tuple[Any, ...]) -> _Executable:
         leaves, structure = jax.tree.flatten(like)
         shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype), _sharding(leaf)) for leaf in leaves)
         key = self, structure, shapes, *_context()
@@ -141,40 +161,12 @@ class Program:
             _made.move_to_end(key)
             if len(_made) > _KEPT:
                 _made.popitem(last=False)
-        with executable.lock:
-            if executable.call is None:
-                lowered = self.lowered(*like)
-                if then is not None:
-                    then(lowered.out_info)
-                on_cpu = platform_of(*leaves) == "cpu"
-                options = {k: v for k, v in self._options.items() if on_cpu and _is_known(k, v)}
-                executable.call = lowered.compile(options)
-            return executable.call
+        return executable
 
 
 def _sharding(leaf: Any) -> Any:
     """Where an array has to stay; None if it may go anywhere."""
     return leaf.sharding if isinstance(leaf, jax.Array) and leaf.committed else None
-
-
-class Finish:
-    """A program for what another one leaves, filled up to few sizes by ``padded(left, xp)``."""
-
-    def __init__(self, function: Callable[[Any], Any], padded: Callable[[Any, Any], Any]) -> None:
-        self._program, self._padded = Program(function), padded
-
-    def __call__(self, left: Any) -> Any:
-        """The result, for arrays on the host."""
-        return self._program(self._padded(left, np))
-
-    def start(self, threads: Threads, left: Any) -> None:
-        """Begin to compile for arrays of these shapes."""
-        like = jax.eval_shape(lambda left: self._padded(left, jnp), left)
-
-        def make() -> None:
-            self._program.compiled(like)
-
-        threads.submit(None, in_context(make))
 
 
 # --- mappings of memory --------------------------------------------------------------------------

@@ -276,33 +276,3 @@ def _factor(a: Array) -> _Factor:
         eye = jnp.eye(stop - start, dtype=a.dtype)
         inverses.append(solve_triangular(lower, eye, lower=True))
     return _Factor(strips, inverses)
-
-
-def tridiagonal(a: Array, rhs: Array, block: int = 64) -> tuple[Array, Array, Array]:
-    """Reduce symmetric A = Q T Q': the diagonal of T [d], the one below it [d-1] and Q' rhs.
-
-    Costs about a third of an eigendecomposition. Q is never formed: its reflectors are applied
-    in blocks, I - V S V' with S triangular.
-    """
-    d = a.shape[0]
-    if d == 1:
-        return a[0], jnp.zeros(0, a.dtype), rhs
-    packed, diagonal, below, scales = lax.linalg.tridiagonal(a)
-    block = min(block, d)
-    count = -(-(d - 1) // block)
-    packed = jnp.pad(packed, ((0, 0), (0, max(0, count * block - d))))
-    scales = jnp.pad(scales, (0, count * block - (d - 1)))
-    height = jnp.arange(d)[:, None]
-
-    def apply(index: Array, z: Array) -> Array:
-        start = index * block
-        column = start + jnp.arange(block)[None]
-        v = lax.dynamic_slice(packed, (0, start), (d, block))
-        v = jnp.where(height == column + 1, 1, jnp.where(height > column + 1, v, 0))
-        tau = lax.dynamic_slice(scales, (start,), (block,))
-        mixed = jnp.tril(matmul(v.T, v), -1) * tau[None]
-        mixed += jnp.eye(block, dtype=a.dtype)
-        along = solve_triangular(mixed, matmul(v.T, z), lower=True, unit_diagonal=True)
-        return z - matmul(v, tau[:, None] * along)
-
-    return diagonal, below, lax.fori_loop(0, count, apply, rhs)

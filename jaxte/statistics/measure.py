@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -105,6 +106,15 @@ class Moments(NamedTuple):
         return self.scatter + gram(self.deviations, self.counts)
 
     @property
+    def class_balanced_scatter(self) -> Array | None:
+        """Within-class scatter [d, d] in which every class weighs the same, if it is known."""
+        if self.balance is not None:
+            return self.balance.scatter
+        if checks.is_traced(self.counts) or not even(self.counts):
+            return None
+        return self.scatter / self.counts.max()
+
+    @property
     def rounding(self) -> Array:
         """Sum of squared deviations [d] that rounding leaves of features that do not vary."""
         return noise(jnp.sqrt(matmul(self.counts, (self.means + self.origin[None]) ** 2))) ** 2
@@ -122,6 +132,12 @@ class Moments(NamedTuple):
         return jnp.where(square > rounding + noise(jnp.sqrt(within), self.total) ** 2, square, 0)
 
 
+def even(counts: ArrayLike) -> bool:
+    """Whether all classes that occur weigh the same, outside jit."""
+    counts = np.asarray(counts)
+    return len(np.unique(counts[counts > 0])) == 1
+
+
 def divisors(counts: Array) -> Array:
     """Counts to divide by, 1 where there is nothing to divide."""
     return jnp.where(counts > 0, counts, 1)
@@ -132,19 +148,14 @@ def measure(
     labels: ArrayLike,
     num_classes: int | None,
     *,
-    everywhere: Callable[[Array], Array] = lambda part: part,
-    scattered: bool = True,
+    all_reduce: Callable[[Array], Array] = lambda part: part,
     centred: bool = False,
 ) -> tuple[Moments, Array]:
-    """Moments of rows in memory, and the rows minus the mean of their class [n, d].
+    """Moments of rows in memory, without a scatter, and rows minus the mean of their class [n, d].
 
-    ``everywhere`` adds up over the devices that share the rows; the moments are then those of all.
-    Without ``scattered`` the d x d matrix is left out; with ``centred`` 0 lies inside the data.
+    ``all_reduce`` adds up over the devices that share the rows; the moments are then those of all.
     """
-    batch = deviate(row, labels, num_classes, everywhere=everywhere, centred=centred)
-    w = row.weights
-    weights = None if row.uniform else w
-    scatter = everywhere(gram(batch.rows, weights)) if scattered else jnp.zeros((), w.dtype)
+    batch = deviate(row, labels, num_classes, all_reduce=all_reduce, centred=centred)
     means = jnp.where((batch.counts > 0)[:, None], batch.references + batch.gap, 0)
     state = Moments(
         batch.origin,
@@ -152,7 +163,7 @@ def measure(
         batch.counts,
         means,
         batch.squares,
-        scatter,
+        jnp.zeros((), row.weights.dtype),
         batch.valid,
         batch.targets,
     )
@@ -182,36 +193,36 @@ def deviate(
     labels: ArrayLike,
     num_classes: int | None,
     *,
-    everywhere: Callable[[Array], Array] = lambda part: part,
+    all_reduce: Callable[[Array], Array] = lambda part: part,
     near: Moments | None = None,
     centred: bool = False,
 ) -> Deviations:
     """Measure rows, where known from the class means ``near`` them."""
-    w, n = row.weights, everywhere(row.total)
+    w, n = row.weights, all_reduce(row.total)
     x = row.features
     origin = jnp.zeros(x.shape[1], w.dtype)
     if not centred:
-        total = weighted_sum(x, None if row.uniform else w)
-        origin = _origin(everywhere(total) / divisors(n))
+        total = weighted_sum(x, None if row.unweighted else w)
+        origin = _origin(all_reduce(total) / divisors(n))
         if near is not None:
             origin = jnp.where(near.total > 0, near.origin, origin)
-    samples = everywhere((w > 0).sum().astype(w.dtype))
-    valid = everywhere(jnp.asarray(row.finite, w.dtype)) == everywhere(jnp.ones((), w.dtype))
+    samples = all_reduce((w > 0).sum().astype(w.dtype))
+    valid = all_reduce(jnp.asarray(row.finite, w.dtype)) == all_reduce(jnp.ones((), w.dtype))
 
     def add_up(values: Array) -> Array:
-        weighted = values if row.uniform else w[:, None] * values
+        weighted = values if row.unweighted else w[:, None] * values
         if num_classes is None:
-            return everywhere(weighted_sum(weighted, None))[None]
-        return everywhere(class_sums(weighted, y, num_classes))
+            return all_reduce(weighted_sum(weighted, None))[None]
+        return all_reduce(class_sums(weighted, y, num_classes))
 
     if num_classes is None:
         y, counts = jnp.zeros(len(w), jnp.int32), n[None]
     else:
         y = jnp.asarray(labels).astype(jnp.int32)
         outside = jnp.sum((w > 0) & ((y < 0) | (y >= num_classes))).astype(w.dtype)
-        valid &= everywhere(outside) == 0
+        valid &= all_reduce(outside) == 0
         counts = add_up(jnp.ones((len(y), 1), w.dtype))[:, 0]
-    rows = class_references(x, y, w, num_classes or 1, everywhere)
+    rows = class_references(x, y, w, num_classes or 1, all_reduce)
     if near is not None:
         rows = jnp.where((near.counts > 0)[:, None], near.means + origin[None], rows)
     x = x - jnp.take(rows, y, axis=0, mode="clip")
@@ -224,7 +235,7 @@ def deviate(
         references = jnp.where((near.counts > 0)[:, None], near.means, references)
     targets = None
     if num_classes is None:
-        targets = _measure_targets(row, x, labels, n, everywhere)
+        targets = _measure_targets(row, x, labels, n, all_reduce)
     return Deviations(x, origin, references, gap, samples, counts, add_up(x**2), valid, targets)
 
 
@@ -233,7 +244,7 @@ def class_references(
     labels: Array,
     weights: Array,
     num_classes: int,
-    everywhere: Callable[[Array], Array] = lambda part: part,
+    all_reduce: Callable[[Array], Array] = lambda part: part,
 ) -> Array:
     """A row of each class [C, d], to measure the others from; on many devices near such a row."""
     count = len(labels)
@@ -241,8 +252,8 @@ def class_references(
     first = jax.ops.segment_min(order, labels, num_classes)
     here = first < count
     chosen = jnp.where(here[:, None], jnp.take(x, first, axis=0, mode="clip"), 0)
-    number = everywhere(here.astype(x.dtype))
-    return lax.stop_gradient(everywhere(chosen) / divisors(number)[:, None])
+    number = all_reduce(here.astype(x.dtype))
+    return lax.stop_gradient(all_reduce(chosen) / divisors(number)[:, None])
 
 
 def centred(row: Rows) -> tuple[Array, Array]:
@@ -271,13 +282,13 @@ def _origin(near: Array) -> Array:
 
 
 def _measure_targets(
-    row: Rows, x: Array, given: ArrayLike, n: Array, everywhere: Callable[[Array], Array]
+    row: Rows, x: Array, given: ArrayLike, n: Array, all_reduce: Callable[[Array], Array]
 ) -> TargetMoments:
     """Moments of float targets beside features that are already centred."""
     y, w = target_columns(given, row), row.weights
-    origin = _origin(everywhere(matmul(w, y)) / divisors(n))
+    origin = _origin(all_reduce(matmul(w, y)) / divisors(n))
     y = y - origin[None]
-    mean = everywhere(matmul(w, y)) / divisors(n)
+    mean = all_reduce(matmul(w, y)) / divisors(n)
     y = y - mean[None]
-    cross = everywhere(matmul(x.T, w[:, None] * y))
-    return TargetMoments(origin, mean, everywhere(matmul(w, y**2)), cross)
+    cross = all_reduce(matmul(x.T, w[:, None] * y))
+    return TargetMoments(origin, mean, all_reduce(matmul(w, y**2)), cross)

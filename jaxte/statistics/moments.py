@@ -162,7 +162,7 @@ def add(state: Moments, row: Rows, labels: ArrayLike) -> Moments:
     batch = deviate(row, labels, classes, near=state)
     joined, gap, share = _join(state, batch)
     # the class means moved: as many rows more in the same product
-    scale = jnp.ones(len(batch.rows), gap.dtype) if row.uniform else row.weights
+    scale = jnp.ones(len(batch.rows), gap.dtype) if row.unweighted else row.weights
     rows, scale = jnp.concatenate([batch.rows, gap]), jnp.concatenate([scale, share])
     joined = joined._replace(scatter=state.scatter + gram(rows, scale))
     if state.balance is None:
@@ -275,9 +275,3 @@ def _join(a: Moments, b: Deviations) -> tuple[Moments, Array, Array]:
         b.origin, samples, counts, means, squares, a.scatter, valid, targets, a.balance
     )
     return joined, gap, share
-
-
-def even(counts: ArrayLike) -> bool:
-    """Whether all classes that occur weigh the same, outside jit."""
-    found = np.asarray(counts)
-    return len(np.unique(found[found > 0])) == 1

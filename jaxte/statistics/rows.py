@@ -16,7 +16,7 @@ class Rows(NamedTuple):
     """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype.
 
     ``finite``: whether every row that counts is finite, without which there is no score.
-    ``uniform``: known while tracing: no weights were given, all are 1.
+    ``unweighted``: known while tracing: no weights were given, all are 1.
     """
 
     features: Array
@@ -24,7 +24,7 @@ class Rows(NamedTuple):
     total: Array
     width: Array
     finite: Array | bool = True
-    uniform: bool = False
+    unweighted: bool = False
 
 
 class Classes(NamedTuple):
@@ -66,10 +66,10 @@ def as_rows(features: ArrayLike, weights: ArrayLike | None, num_features: ArrayL
         counted = (w > 0)[:, None]
         highest = 1e3 * jnp.abs(jnp.where(counted, x, 0)).max()
         x = jnp.where(counted | (jnp.abs(x) <= highest), x, 0)
-    uniform = weights is None
+    unweighted = weights is None
     # a sum is finite where all that it adds up is, and whoever wants the mean makes it anyway
-    finite = jnp.isfinite(weighted_sum(x, None if uniform else w)).all()
-    return Rows(x, w, w.sum(), width, finite, uniform)
+    finite = jnp.isfinite(weighted_sum(x, None if unweighted else w)).all()
+    return Rows(x, w, w.sum(), width, finite, unweighted)
 
 
 def weighted_sum(x: Array, weights: Array | None) -> Array:

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.statistics.linalg import gram, matmul, noise
 
 # Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough: at
 # 100 times it the evidence was off by 2e-4. Features of real networks stay well above.
-_BLUR = 1e4
+BLUR = 1e4
 
 
 class Spectrum(NamedTuple):
@@ -83,25 +83,8 @@ def is_blurred(values: Array, size: ArrayLike, samples: Array, squares: Array) -
 
     ``squares``: the diagonal of the d x d Gram matrix, 0 for columns that say nothing.
     """
-    level = _BLUR * size * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
+    level = BLUR * size * jnp.finfo(values.dtype).eps * jnp.abs(values).max()
     return hides(jnp.sum(values > level), samples, squares)
-
-
-def count_clear(diagonal: Array, below: Array, size: ArrayLike) -> Array:
-    """As many as stand clear of the rounding error in a tridiagonal matrix: signs of pivots."""
-    beside = jnp.concatenate([jnp.zeros(1, below.dtype), jnp.abs(below), jnp.zeros(1, below.dtype)])
-    largest = (jnp.abs(diagonal) + beside[1:] + beside[:-1]).max()  # Gershgorin
-    level = _BLUR * size * jnp.finfo(diagonal.dtype).eps * largest
-    smallest = jnp.finfo(diagonal.dtype).eps * level
-
-    def eliminate(row: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        pivot, clear = carry
-        pivot = diagonal[row] - level - beside[row] ** 2 / pivot
-        pivot = jnp.where(jnp.abs(pivot) > smallest, pivot, -smallest)
-        return jnp.where(pivot == 0, -1, pivot), clear + (pivot > 0)
-
-    start = jnp.ones((), diagonal.dtype), jnp.zeros((), int)
-    return lax.fori_loop(0, len(diagonal), eliminate, start)[1]
 
 
 def hides(clear: Array, samples: Array, squares: Array) -> Array:

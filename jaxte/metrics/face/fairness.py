@@ -10,9 +10,9 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 from jax.scipy.linalg import solve_triangular
 
+from jaxte.statistics import Moments, Statistics
 from jaxte.statistics.linalg import gram, noise
-from jaxte.statistics.measure import Moments
-from jaxte.statistics.rows import Classes
+from jaxte.statistics.measure import divisors
 
 
 def overlaps(state: Moments, squares: Array, width: Array, floor: Array) -> Array:
@@ -39,24 +39,20 @@ def overlaps(state: Moments, squares: Array, width: Array, floor: Array) -> Arra
     return lax.map(against_all, (means, variance))
 
 
-def full_overlaps(
-    residuals: Array,
-    share: Array,
-    means: Array,
-    group: Classes,
-    floor: Array,
-    everywhere: Callable[[Array], Array],
-) -> Array:
+def full_overlaps(statistics: Statistics, floor: Array) -> Array:
     """As `overlaps`, with a full covariance per class, floor * I added to each."""
-    number = len(means)
+    batch, counts = statistics.batch(), statistics.counts
+    means, number = statistics.moments.deviations, len(counts)
+    share = batch.weights * jnp.take(1 / divisors(counts), batch.labels, mode="clip")
     i, j = jnp.triu_indices(number)
+    members = jax.nn.one_hot(batch.labels, number, axis=0, dtype=share.dtype)
     scatters = lax.map(
-        lambda members: everywhere(gram(residuals, members * share)), group.one_hot.T
+        lambda one: statistics.all_reduce(gram(batch.residuals, one * share)), members
     )
     values, least = _by_cholesky(scatters, means, floor)
-    held = lax.stop_gradient((scatters, means, floor, values, least))
+    constants = lax.stop_gradient((scatters, means, floor, values, least))
     values = jnp.where(jnp.isnan(values), 0, values)
-    values += lax.stop_gradient(_mended(*held) - values)
+    values += lax.stop_gradient(_mended(*constants) - values)
     return jnp.zeros((number, number), means.dtype).at[i, j].set(values).at[j, i].set(values)
 
 
@@ -85,14 +81,14 @@ def _of_pairs(
 
 
 @sequential_vmap  # or both sides of the condition would be computed
-def _mended(scatters: Array, means: Array, floor: Array, found: Array, least: Array) -> Array:
+def _mended(scatters: Array, means: Array, floor: Array, values: Array, least: Array) -> Array:
     """Where the floor is lost beside the variances: rounding error in them counts as 0."""
     d = means.shape[1]
 
     def root(scatter: Array) -> tuple[Array, Array]:
-        values, axes = jnp.linalg.eigh(scatter)
-        values = jnp.where(values > noise(values[-1], d * d), values, 0) + floor
-        return jnp.sqrt(values)[:, None] * axes.T, 0.5 * jnp.log(values).sum()
+        spread, axes = jnp.linalg.eigh(scatter)
+        spread = jnp.where(spread > noise(spread[-1], d * d), spread, 0) + floor
+        return jnp.sqrt(spread)[:, None] * axes.T, 0.5 * jnp.log(spread).sum()
 
     def factor(a: Array, b: Array) -> Array:
         half = jnp.sqrt(jnp.asarray(0.5, a.dtype))
@@ -102,7 +98,7 @@ def _mended(scatters: Array, means: Array, floor: Array, found: Array, least: Ar
         roots, half_logdet = lax.map(root, scatters)
         return _of_pairs(roots, half_logdet, means, factor)[0]
 
-    return lax.cond(least**2 > noise(jnp.ones_like(least), d * d), lambda: found, by_qr)
+    return lax.cond(least**2 > noise(jnp.ones_like(least), d * d), lambda: values, by_qr)
 
 
 def class_fairness(logits: Array, present: Array) -> Array:

@@ -1,0 +1,295 @@
+"""What a metric is: one record, from which arrays, streams, meshes and moments are scored."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxte.errors import InputError
+from jaxte.intake import checks
+from jaxte.statistics import Moments, Sample, Statistics
+
+__all__ = ["Completed", "Metric", "Outputs", "Pass", "PassRequest", "shortlist"]
+
+Outputs: TypeAlias = Mapping[str, Array]
+Options: TypeAlias = Mapping[str, Any]
+
+# The arguments that all metrics share; what else a function takes are its options.
+SIGNATURE = ("features", "labels", "targets", "num_classes", "weights", "num_features")
+SOURCE_OUTPUTS = ("logits", "probabilities")
+
+
+class Completed(NamedTuple):
+    """What an earlier pass was prepared with, and what it came to."""
+
+    constants: Any
+    result: Any
+
+
+class Pass(NamedTuple):
+    """One more pass over the rows: in memory all at once, streamed batch by batch, or on a mesh.
+
+    Attributes:
+        prepare: (statistics, completed passes, options) -> constants, made once.
+        apply: (constants, batch, options) -> sums over the rows of the batch, which are added up
+            over batches and devices; or with ``transform`` the new features of the rows.
+        transform: whether the pass makes new features. Its result are their `Statistics`, and
+            later passes see the new rows.
+        instead: (statistics, options) -> the result, where the moments of a stream hold it
+            already, else None.
+        lacking: what to do where moments alone do not hold it.
+    """
+
+    prepare: Callable[..., Any]
+    apply: Callable[..., Any]
+    transform: bool = False
+    instead: Callable[..., Any] | None = None
+    lacking: str = ""
+
+
+class PassRequest(NamedTuple):
+    """A pass that a metric asks for, after those that transform the rows before it.
+
+    Attributes:
+        chain: each pass with its constants and the statistics of the rows that it reads.
+    """
+
+    chain: tuple[tuple[Pass, Any, Statistics], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """One transferability metric.
+
+    Attributes:
+        name: its name in the field.
+        function: (features, targets, *, num_classes, weights, num_features, ...) -> scalar.
+        score: (statistics, completed passes, **options) -> outputs: "score", and what a pool wants
+            to know besides. With the route "quick" it may be "unsure"; the model is then scored
+            again, by the route "full".
+        paper: where it was published.
+        tasks: "classification", "regression".
+        range: least and largest score.
+        cost: arithmetic for n samples of width d and C classes, k = min(n, d).
+        needs: what it reads: names of `jaxte.statistics.SHARED`, which are made once for all
+            metrics; "rows" where they are in memory, "all_rows" if it cannot do without having
+            them all at once; "logits" or "probabilities" of the model's own head. Or a function
+            of the options that returns the names.
+        passes: further passes over the rows, in order.
+        check: (**options) -> raises `InputError` for options that cannot be.
+        class_balanced: whether all classes weigh the same, so that class counts known beforehand
+            save a pass over streamed samples.
+        terms: names of the outputs that add up to the score, () if it has only one.
+        invariances: which of "rotation", "shift", "scale" of the features never change a score;
+            the order of samples and the numbering of classes never do.
+        variants: the readings of it, the default first.
+        from_moments: (moments, **options) -> scalar, where moments suffice; else None.
+        notes: (model -> outputs, num_classes) -> sentences on what is degenerate in a pool.
+        at_ceiling: what to do where scores tie at the upper end of ``range``.
+        pads: whether features may have trailing columns of zeros beyond ``num_features``.
+    """
+
+    name: str
+    function: Callable[..., Array]
+    score: Callable[..., Outputs]
+    paper: str = ""
+    tasks: tuple[str, ...] = ("classification",)
+    range: tuple[float, float] = (float("-inf"), float("inf"))
+    cost: str = ""
+    needs: frozenset[str] | Callable[..., frozenset[str]] = frozenset({"measured"})
+    passes: tuple[Pass, ...] = ()
+    check: Callable[..., Any] | None = None
+    class_balanced: bool = False
+    terms: tuple[str, ...] = ()
+    invariances: frozenset[str] = frozenset()
+    variants: tuple[str, ...] = ()
+    from_moments: Callable[..., Array] | None = None
+    notes: Callable[..., Sequence[str]] | None = None
+    at_ceiling: str = ""
+    pads: bool = True
+
+    @property
+    def moments(self) -> bool:
+        """Whether class counts, means and scatter are enough, so that one pass is."""
+        return self.from_moments is not None
+
+    @property
+    def default_variant(self) -> str | None:
+        """The variant used unless another is asked for."""
+        return self.variants[0] if self.variants else None
+
+    @cached_property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The options that its function takes besides the arguments of all metrics."""
+        shared = (*SIGNATURE, *SOURCE_OUTPUTS)
+        signature = inspect.signature(self.function).parameters.values()
+        own = (one for one in signature if one.name not in shared)
+        return {one.name: one for one in own if one.kind is not one.VAR_KEYWORD}
+
+    def all_options(self, own: Options) -> dict[str, Any]:
+        """All options: these, and for the others the defaults of the function."""
+        empty = inspect.Parameter.empty
+        defaults = {k: p.default for k, p in self.parameters.items() if p.default is not empty}
+        return {**defaults, **own}
+
+    def needed(self, options: Options) -> frozenset[str]:
+        """What it reads with these options."""
+        return self.needs(**self.all_options(options)) if callable(self.needs) else self.needs
+
+    # --- ways to a score --------------------------------------------------------------------------
+
+    def outputs(
+        self,
+        features: ArrayLike,
+        targets: ArrayLike,
+        num_classes: int | None,
+        weights: ArrayLike | None,
+        num_features: ArrayLike | None,
+        **options: Any,
+    ) -> Outputs:
+        """All outputs for arrays: the body of the public function.
+
+        Raises:
+            InputError: outside jit, for input that cannot be scored.
+        """
+        if self.check is not None:
+            self.check(**options)
+        regression = "regression" in self.tasks
+        clean = checks.check_arguments(
+            features, targets, num_classes, weights, num_features, regression=regression
+        )
+        static, dynamic = split_options(options)
+        return _outputs(Sample(*clean[:4]), dynamic, self, clean.num_classes, static)
+
+    def evaluate(self, statistics: Statistics, options: Options) -> Outputs:
+        """All outputs inside jit, from rows at hand or on the devices of a mesh."""
+        steps = self.steps(statistics, options, _directly)
+        result: Any = None
+        while True:
+            try:
+                request = steps.send(result)
+            except StopIteration as stop:
+                outputs: Outputs = stop.value
+                return outputs
+            one, constants, now = request.chain[-1]
+            applied = one.apply(constants, now.batch(), **options)
+            result = now.transformed(applied) if one.transform else _summed(applied, now)
+
+    def steps(
+        self,
+        statistics: Statistics,
+        options: Options,
+        call: Callable[..., Any],
+    ) -> Generator[PassRequest, Any, Outputs]:
+        """The metric step by step: yields the passes that it asks for, is sent their results.
+
+        ``call`` is how its functions are called, as a jitted one where rows go by.
+        """
+        now = statistics
+        chain: tuple[tuple[Pass, Any, Statistics], ...] = ()
+        completed: tuple[Completed, ...] = ()
+        for one in self.passes:
+            result = None
+            if now.sample is None and one.instead is not None:
+                result = one.instead(now, **options)
+            constants = None
+            if result is None:
+                constants = call(one.prepare, now, completed, options)
+                asked = (*chain, (one, constants, now))
+                result = yield PassRequest(asked)
+                chain = asked if one.transform else chain
+            if one.transform:
+                now = result
+            completed = (*completed, Completed(constants, result))
+        outputs: Outputs = call(self.score, statistics, completed, options)
+        return outputs
+
+    def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
+        """All outputs of samples that are known by their moments only.
+
+        Raises:
+            InputError: where these moments do not suffice.
+        """
+        if self.check is not None:
+            self.check(**options)
+        if state.targets is not None and "regression" not in self.tasks:
+            raise InputError(f"{self.name} needs moments of integer labels, not of float targets")
+        with state.precision:
+            statistics = Statistics.of_moments(state, state.means.shape[1])
+            steps = self.steps(statistics, self.all_options(options), jitted)
+            try:
+                request = next(steps)
+            except StopIteration as stop:
+                outputs: Outputs = stop.value
+                return outputs
+        advice = request.chain[-1][0].lacking or "give the samples themselves"
+        raise InputError(f"{self.name} reads the samples more than once: {advice}")
+
+
+def _directly(
+    function: Callable[..., Any],
+    statistics: Statistics,
+    completed: tuple[Completed, ...],
+    options: Options,
+) -> Any:
+    return function(statistics, completed, **options)
+
+
+def _summed(sums: Any, statistics: Statistics) -> Any:
+    return jax.tree.map(statistics.all_reduce, sums)
+
+
+def split_options(options: Options) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
+    """Options that are known while tracing, and those that are arrays."""
+    fixed = (str, bool, int, np.integer, tuple, type(None))
+    static = {name: value for name, value in options.items() if isinstance(value, fixed)}
+    dynamic = {name: value for name, value in options.items() if name not in static}
+    return tuple(sorted(static.items())), dynamic
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def _outputs(
+    sample: Sample,
+    dynamic: Options,
+    metric: Metric,
+    num_classes: int | None,
+    static: tuple[tuple[str, Any], ...],
+) -> Outputs:
+    statistics = Statistics(sample, num_classes=num_classes)
+    return metric.evaluate(statistics, {**dict(static), **dynamic})
+
+
+def jitted(
+    function: Callable[..., Any],
+    statistics: Statistics,
+    completed: tuple[Completed, ...],
+    options: Options,
+) -> Any:
+    """Call a function of a metric as a program of its own, compiled once for its settings."""
+    static, dynamic = split_options(options)
+    return _jitted(statistics, completed, dynamic, function, static)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _jitted(
+    statistics: Statistics,
+    completed: tuple[Completed, ...],
+    dynamic: Options,
+    function: Callable[..., Any],
+    static: tuple[tuple[str, Any], ...],
+) -> Any:
+    return function(statistics, completed, **dict(static), **dynamic)
+
+
+def shortlist(names: Sequence[str]) -> str:
+    """A few names in a sentence."""
+    shown = ", ".join(names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,194 @@
+"""The regularised Fisher discriminant analysis inside SFDA."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.custom_batching import sequential_vmap
+from jax.typing import ArrayLike
+
+from jaxte.statistics import Batch, Moments, Statistics
+from jaxte.statistics.linalg import matmul, noise
+from jaxte.statistics.measure import divisors
+from jaxte.statistics.spectrum import rank_of_scatter
+
+_FLOOR = 1e-10  # of the shrinkage, in the released code
+
+
+class Settings(NamedTuple):
+    """The readings of SFDA, as they are known while tracing."""
+
+    identity: bool
+    double_softmax: bool
+    log_score: bool
+    fixed: bool  # the shrinkage is the caller's, and may be 0
+
+
+def shrinkage_of(shrinkage: ArrayLike | None, statistics: Statistics) -> Array:
+    """The shrinkage asked for, or what the released code makes of the features."""
+    if shrinkage is not None:
+        return jnp.asarray(shrinkage).astype(statistics.width.dtype)
+    largest = _largest_eigenvalue(statistics) * statistics.unit * statistics.unit
+    return jnp.maximum(jnp.exp(-5 * largest), _FLOOR)
+
+
+def _largest_eigenvalue(statistics: Statistics) -> Array:
+    """The released estimate: three double power steps on S_W from its row sums."""
+    squares, total = statistics.within_diagonal, _within(statistics)
+    scale = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)  # of S_W / tr S_W
+
+    def within(v: Array) -> Array:
+        return statistics.within_times(v, scale)
+
+    def unit(v: Array) -> Array:
+        square = v @ v
+        return jnp.where(square > 0, v / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+
+    d = len(squares)
+    v = within(jnp.ones(d, squares.dtype))
+    # where rows sum to a constant the row sums vanish (released: NaN or noise); S_W's diagonal
+    # cannot
+    rounding = noise(jnp.ones((), v.dtype), statistics.moments.samples + d)
+    v = jnp.where(v @ v > rounding**2, v, scale * squares)
+    for _ in range(3):
+        u = unit(within(v))
+        v = unit(within(u))
+    return (v @ within(u)) * total / statistics.total
+
+
+def _within(statistics: Statistics) -> Array:
+    """Trace of the within-class scatter, without columns that vary only by rounding."""
+    squares = statistics.within_diagonal
+    return jnp.where(squares <= statistics.moments.rounding, 0, squares).sum()  # keeps NaN
+
+
+class Classifier(NamedTuple):
+    """Linear discriminants of features measured from the mean of all samples.
+
+    Where no class has any spread, and nothing is added to it, they are ``certain``: samples of
+    classes whose means coincide are one and the same, and no others are taken for them. ConfMix
+    moves such classes as one. ``owners`` are the first class of each mean.
+    """
+
+    means: Array  # [C, d]
+    directions: Array  # [d, C]
+    priors: Array  # [C] their logarithms; 0 for classes without rows
+    offsets: Array  # [C]; -inf for classes without rows
+    owners: Array  # [C]
+    counts: Array  # [C]
+    certain: Array
+
+
+def fit(statistics: Statistics, shrinkage: Array, settings: Settings) -> Classifier:
+    """Fisher discriminant analysis with (scale * S_W + ridge * I)^-1, unless it is certain."""
+    width, unit = statistics.width, statistics.unit
+    within = _within(statistics) / statistics.total
+    ridge = shrinkage * within / width
+    if settings.identity:
+        ridge = jnp.minimum(shrinkage / unit / unit, jnp.finfo(width.dtype).max / 1e8)
+    lowest = noise(jnp.sqrt(within)) ** 2 / width  # less would be lost in S_W
+    certain = (within <= 0) & (ridge <= 0)
+    ridge = jnp.where(certain, 1, jnp.maximum(ridge, lowest))
+    state = statistics.moments
+    if statistics.route == "quick":
+        means, owners = state.deviations, jnp.arange(len(state.counts))
+    else:
+        means, owners = _distinct(state, certain)
+    scale = jnp.where(within > 0, 1 - shrinkage, 0)
+    directions = statistics.solve_within(scale, ridge, means.T)
+    if settings.fixed:
+        directions = _unless_singular(directions, state, width, shrinkage)
+    present = state.counts > 0
+    prior = jnp.log(jnp.where(present, state.counts / state.total, 1))
+    offsets = prior - 0.5 * jnp.sum(means.T * directions, axis=0)
+    offsets = jnp.where(present, offsets, -jnp.inf)
+    return Classifier(means, directions, prior, offsets, owners, state.counts, certain)
+
+
+def _unless_singular(directions: Array, state: Moments, width: Array, shrinkage: Array) -> Array:
+    """NaN where nothing is added to a singular S_W."""
+
+    @sequential_vmap
+    def singular(shrinkage: Array, scatter: Array, samples: Array, width: Array) -> Array:
+        return lax.cond(
+            shrinkage > 0,
+            lambda: jnp.zeros((), bool),
+            lambda: rank_of_scatter(scatter, samples) < width,
+        )
+
+    constants = lax.stop_gradient((shrinkage, state.scatter, state.samples, width))
+    return jnp.where(singular(*constants), jnp.nan, directions)
+
+
+def _distinct(state: Moments, certain: Array) -> tuple[Array, Array]:
+    """Class means from the mean of all, and the first class of the same mean.
+
+    Where that is certain, means that coincide but for rounding are made the same.
+    """
+    means, own = state.deviations, jnp.arange(len(state.counts))
+    tolerance = 2 * jnp.sqrt(state.rounding / state.total)
+
+    @sequential_vmap
+    def owners(certain: Array, means: Array, tolerance: Array, present: Array, own: Array) -> Array:
+        def first(one: Array) -> Array:
+            same = jnp.all(jnp.abs(means - one[None]) <= tolerance[None], axis=1)
+            return jnp.argmax(same & present)
+
+        return lax.cond(certain, lambda: lax.map(first, means), lambda: own)
+
+    constants = lax.stop_gradient((certain, means, tolerance, state.counts > 0, own))
+    owner = jnp.where(state.counts > 0, owners(*constants), own)
+    return jnp.take(means, owner, axis=0), owner
+
+
+def _logits(classifier: Classifier, batch: Batch) -> Array:
+    """Logits [b, C] of rows, which are their class mean and their residual."""
+    along = jnp.where(classifier.certain, 0, matmul(batch.residuals, classifier.directions))
+    return along + jnp.take(_logits_of_means(classifier), batch.labels, axis=0, mode="clip")
+
+
+def _logits_of_means(classifier: Classifier) -> Array:
+    """Logits of the class means [C, C]."""
+    logits = matmul(classifier.means, classifier.directions)
+    same = classifier.owners[:, None] == classifier.owners[None]
+    apart = jnp.where(same, classifier.priors[None], -jnp.inf)
+    return jnp.where(classifier.certain, apart, logits + classifier.offsets[None])
+
+
+def confidence(classifier: Classifier, batch: Batch, settings: Settings) -> Array:
+    """How sure stage 1 is of each row's own class [b]."""
+    counts, number = classifier.counts, len(classifier.counts)
+
+    def of(logits: Array) -> Array:
+        p = jax.nn.softmax(logits)
+        if settings.double_softmax:
+            p = jax.nn.softmax(jnp.where((counts > 0)[None], p, -jnp.inf))
+        return p
+
+    own = jnp.sum(of(_logits(classifier, batch)) * _one_hot(classifier, batch), axis=1)
+    alone = counts * jnp.diagonal(of(_logits_of_means(classifier)))
+    sums = (jax.ops.segment_sum(part, classifier.owners, number) for part in (alone, counts))
+    together = jnp.take(jnp.divide(*map(divisors, sums)), classifier.owners, axis=0)
+    return jnp.where(classifier.certain, jnp.take(together, batch.labels, axis=0, mode="clip"), own)
+
+
+def _one_hot(classifier: Classifier, batch: Batch) -> Array:
+    return jax.nn.one_hot(batch.labels, len(classifier.counts), dtype=batch.weights.dtype)
+
+
+def mix(own: Array, first: Classifier, batch: Batch) -> Array:
+    """ConfMix: rows, from the mean of all, pulled toward the other classes [b, d]."""
+    means = first.means
+    number = (first.counts > 0).sum().astype(means.dtype)
+    others = (means.sum(axis=0)[None] - means) / jnp.maximum(number - 1, 1)
+    toward, away = (jnp.take(part, batch.labels, axis=0, mode="clip") for part in (means, others))
+    return own * (batch.residuals + toward) + (1 - own) * away
+
+
+def log_likelihood(classifier: Classifier, batch: Batch) -> Array:
+    """Log probability of each row's own class [b]."""
+    own = (_one_hot(classifier, batch) > 0) & (classifier.counts > 0)[None]
+    return jnp.sum(jnp.where(own, jax.nn.log_softmax(_logits(classifier, batch)), 0), axis=1)

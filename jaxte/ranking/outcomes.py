@@ -1,0 +1,39 @@
+"""What becomes of the models of a pool, however they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxte.errors import said
+
+__all__ = ["Outcomes"]
+
+
+@dataclass
+class Outcomes:
+    """Outputs, or the reason why there are none.
+
+    Attributes:
+        outputs: metric -> model -> named numbers.
+        reasons: (model, metric) -> why that metric has no score.
+        problems: model -> why no metric has one.
+        classes: the largest set of classes among the models; None for regression.
+    """
+
+    outputs: dict[str, dict[str, Mapping[str, float]]] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    classes: Sequence[Any] | None = None
+
+    def add(self, model: str, outputs: Mapping[str, Any] | Exception) -> None:
+        """What the metrics gave for a model: numbers, a reason or an `Exception` for each."""
+        if isinstance(outputs, Exception):
+            self.problems[model] = said(outputs)
+            return
+        for metric, values in outputs.items():
+            if isinstance(values, Exception):
+                self.reasons[model, metric] = said(values)
+            else:
+                self.outputs.setdefault(metric, {})[model] = values

@@ -1,0 +1,334 @@
+"""`Statistics`: what is known of the features and targets of one model.
+
+In memory, on a mesh, streamed and from moments are four ways to the same statistics. A metric is
+written once, of these, and never asks where they come from.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from jaxte.statistics.linalg import (
+    gram,
+    matmul,
+    power_of_two,
+    ridge_solve,
+    ridge_solve_scatter,
+)
+from jaxte.statistics.measure import Moments, measure
+from jaxte.statistics.normal import Normal, normal_equations, only_active
+from jaxte.statistics.ridge import Ridge, ridge_of
+from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
+
+__all__ = ["SHARED", "Batch", "Measured", "Sample", "Statistics"]
+
+
+class Sample(NamedTuple):
+    """Rows of one model.
+
+    Attributes:
+        features: [n, d].
+        targets: class numbers [n], or floats [n] or [n, k].
+        weights: [n], or None.
+        num_features: the true width where trailing columns are padding, or None.
+        logits: [n, z] outputs of the model's own head, or None.
+    """
+
+    features: Any
+    targets: Any
+    weights: Any = None
+    num_features: Any = None
+    logits: Any = None
+
+
+class Batch(NamedTuple):
+    """Rows as a pass over them sees them: all at once in memory, or as many as go by.
+
+    Attributes:
+        residuals: [b, d] features minus the mean of their class.
+        labels: [b] class numbers.
+        weights: [b].
+        logits: [b, z], or None.
+    """
+
+    residuals: Array
+    labels: Array
+    weights: Array
+    logits: Array | None = None
+
+
+class Measured(NamedTuple):
+    """Moments without their scatter matrix, and what they were made from.
+
+    Attributes:
+        moments: in units of ``unit``.
+        residuals: [n, d] rows minus the mean of their class; None where the rows have gone by.
+        unit: power of two that the features were divided by.
+        width: true number of features.
+    """
+
+    moments: Moments
+    residuals: Array | None
+    unit: Array
+    width: Array
+
+
+# What is made once and serves several metrics, in the order in which it is made.
+SHARED = ("measured", "scatter", "ridge")
+
+
+@jax.tree_util.register_pytree_node_class
+class Statistics:
+    """Statistics of one model, each made when it is first asked for.
+
+    Args:
+        sample: the rows; None where only ``shared`` is left of them.
+        num_classes: C; None for regression.
+        axis: of a mesh, over which the rows are cut; counts and moments are those of all devices.
+        route: "quick" may leave a score "unsure", "full" never does; "sure", for one program that
+            has to do both, takes the quick way and where that is not enough the full one.
+        shared: statistics that are known already, by the names of `SHARED`.
+    """
+
+    def __init__(
+        self,
+        sample: Sample | None,
+        *,
+        num_classes: int | None,
+        axis: str | None = None,
+        route: str = "sure",
+        **shared: Any,
+    ) -> None:
+        self.sample, self.num_classes, self.axis, self.route = sample, num_classes, axis, route
+        self._shared = shared
+        self.__dict__.update(shared)  # where the cached properties look first
+
+    @classmethod
+    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Self:
+        """Of samples that have gone by."""
+        dtype = state.means.dtype
+        num_classes = None if state.targets is not None else state.counts.shape[0]
+        width = jnp.asarray(width).astype(dtype)
+        measured = Measured(state, None, jnp.ones((), dtype), width)
+        return cls(
+            None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
+        )
+
+    def only(self, **shared: Any) -> Statistics:
+        """The same model, of which only these statistics are known."""
+        return Statistics(
+            None, num_classes=self.num_classes, axis=self.axis, route=self.route, **shared
+        )
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """As a pytree: the rows, and what is known already."""
+        names = tuple(self._shared)
+        settings = (self.num_classes, self.axis, self.route)
+        return (self.sample, *self._shared.values()), (names, settings)
+
+    @classmethod
+    def tree_unflatten(cls, auxiliary: tuple[Any, ...], children: tuple[Any, ...]) -> Self:
+        """From its parts."""
+        names, (num_classes, axis, route) = auxiliary
+        shared = dict(zip(names, children[1:], strict=True))
+        return cls(children[0], num_classes=num_classes, axis=axis, route=route, **shared)
+
+    # --- the rows -------------------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Features and weights, promoted and masked; in memory only."""
+        assert self.sample is not None
+        return as_rows(self.sample.features, self.sample.weights, self.sample.num_features)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all rows are at hand, here and at once."""
+        return self.sample is not None and self.axis is None
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether d x d matrices are the smaller or, without all rows at hand, the only ones."""
+        if not self.in_memory:
+            return True
+        n, d = self.rows.features.shape
+        return n >= d
+
+    @property
+    def labels(self) -> Array:
+        """Class numbers [n] of the rows."""
+        assert self.sample is not None
+        return jnp.asarray(self.sample.targets).astype(jnp.int32)
+
+    @cached_property
+    def _unit(self) -> Array:
+        """The squares of ordinary features leave the range of float32, not that of float64."""
+        x, weights = self.rows.features, self.rows.weights
+        if x.dtype != jnp.float32:
+            return jnp.ones((), x.dtype)
+        largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
+        if self.axis is not None:
+            largest = lax.pmax(largest, self.axis)
+        return power_of_two(lax.stop_gradient(largest))
+
+    def all_reduce(self, part: Array) -> Array:
+        """A sum over the rows at hand, added up over all devices."""
+        return part if self.axis is None else lax.psum(part, self.axis)
+
+    @cached_property
+    def columns(self) -> Array:
+        """Target columns [n, k]; those that do not count are copies of one that does."""
+        if self.num_classes is not None:
+            y = jax.nn.one_hot(self.labels, self.num_classes, dtype=self.rows.weights.dtype)
+        else:
+            assert self.sample is not None
+            y = target_columns(self.sample.targets, self.rows)
+        return only_active(y, self.active)
+
+    # --- moments ----------------------------------------------------------------------------------
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Moments of all rows, and the rows minus the mean of their class."""
+        rows, unit = self.rows, self._unit
+        if rows.features.dtype == jnp.float32:
+            rows = rows._replace(features=rows.features / unit)
+        assert self.sample is not None
+        state, residuals = measure(
+            rows, self.sample.targets, self.num_classes, all_reduce=self.all_reduce
+        )
+        return Measured(state, residuals, unit, rows.width)
+
+    @cached_property
+    def scatter(self) -> Array:
+        """Within-class scatter [d, d], in units of ``unit`` squared."""
+        return self.all_reduce(gram(self.residuals, self._own_weights))
+
+    @property
+    def _own_weights(self) -> Array | None:
+        """Weights of the rows; None where all are 1."""
+        return None if self.rows.unweighted else self.rows.weights
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of all rows, in units of ``unit``."""
+        return self.measured.moments._replace(scatter=self.scatter)
+
+    @property
+    def residuals(self) -> Array:
+        """Rows minus the mean of their class [n, d], in units of ``unit``; in memory only."""
+        assert self.measured.residuals is not None
+        return self.measured.residuals
+
+    @property
+    def unit(self) -> Array:
+        """Power of two that the features are divided by before anything is squared."""
+        return self.measured.unit
+
+    @property
+    def width(self) -> Array:
+        """True number of features."""
+        return self.measured.width
+
+    @property
+    def counts(self) -> Array:
+        """Weight of each class [C]; of all rows [1] for regression."""
+        return self.measured.moments.counts
+
+    @property
+    def total(self) -> Array:
+        """Sum of all weights."""
+        return self.measured.moments.total
+
+    @property
+    def active(self) -> Array:
+        """Which target columns [k] count: classes that occur, targets that are not all 0."""
+        state = self.measured.moments
+        if state.targets is None:
+            return state.counts > 0
+        targets = state.targets
+        return targets.square + state.total * (targets.origin + targets.mean) ** 2 > 0
+
+    @property
+    def scorable(self) -> Array:
+        """Whether there can be a score: labels and features in order, something to tell apart."""
+        least = 1 if self.measured.moments.targets is not None else 2
+        return self.measured.moments.valid & (self.active.sum() >= least)
+
+    @cached_property
+    def within_class_ss(self) -> Array:
+        """Weighted squared distance of the rows from the mean of their class, by class [C]."""
+        if self.sample is None:
+            return self.measured.moments.squares.sum(axis=1)
+        square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
+        return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
+
+    # --- the within-class scatter, from the rows where it is not formed ---------------------------
+
+    @cached_property
+    def within_diagonal(self) -> Array:
+        """Diagonal of the within-class scatter [d]."""
+        if self.by_columns:
+            return jnp.diagonal(self.scatter)
+        return weighted_sum(self.residuals**2, self.rows.weights)
+
+    def within_times(self, v: Array, scale: Array) -> Array:
+        """Product of the scaled within-class scatter with a vector [d]."""
+        if self.by_columns:
+            return scale * matmul(self.scatter, v)
+        along = self.rows.weights * matmul(self.residuals, v)
+        return scale * matmul(self.residuals.T, along)
+
+    def solve_within(self, scale: Array, ridge: Array, rhs: Array) -> Array:
+        """Solve (scale * S_W / n + ridge * I) Z = rhs [d, k]; NaN where "quick" is not enough."""
+        if not self.in_memory:
+            return ridge_solve_scatter(self.scatter / self.total, scale, ridge, rhs)
+        scatter = self.scatter / self.total if self.by_columns else None
+        weights = self.rows.weights / self.total
+        quick = self.route == "quick"
+        return ridge_solve(self.residuals, weights, scale, ridge, rhs, scatter, quick=quick)
+
+    # --- targets against features -----------------------------------------------------------------
+
+    @cached_property
+    def normal(self) -> Normal | None:
+        """The normal equations, where they keep the digits; else None: take the rows."""
+        if self.in_memory and not (self.by_columns and self.rows.features.dtype == jnp.float64):
+            return None
+        return normal_equations(self.moments, self.active, self.unit)
+
+    @cached_property
+    def ridge(self) -> Ridge:
+        """The targets in coordinates in which ridge regression is solved for many penalties."""
+        rows = (self.rows.features, self.columns, self.rows.weights) if self.in_memory else None
+        quick = self.route == "quick"
+        return ridge_of(rows, self.normal, self.active, self.scorable, quick=quick)
+
+    # --- passes -----------------------------------------------------------------------------------
+
+    def transformed(self, features: Array) -> Statistics:
+        """Of the same rows with other features [n, d], in units of ``unit`` and about 0."""
+        assert self.sample is not None
+        rows = self.rows._replace(features=features)
+        state, residuals = measure(
+            rows, self.labels, self.num_classes, all_reduce=self.all_reduce, centred=True
+        )
+        return Statistics(
+            self.sample,
+            num_classes=self.num_classes,
+            axis=self.axis,
+            route=self.route,
+            rows=rows,
+            measured=Measured(state, residuals, self.unit, self.width),
+        )
+
+    def batch(self) -> Batch:
+        """All rows at hand."""
+        assert self.sample is not None
+        return Batch(self.residuals, self.labels, self.rows.weights, self.sample.logits)
