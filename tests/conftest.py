@@ -4,8 +4,10 @@ Most of what the tests take is compilation, and most of that is optimisation of 
 once: so they leave it out. ``JAXTE_TESTS_OPTIMISED=1`` has it as JAX has it by itself.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # BLAS threads that compete for the cores of a busy machine make small factorisations 100 times
 # slower; it is read when NumPy and JAX are first imported.
@@ -33,28 +35,24 @@ def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-_MOST = 120  # tests whose compiled code may be kept
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_executables() -> Iterator[list[int]]:
-    """Drop compiled code after each file: a process can map only so many executables (Linux)."""
-    count = [0]
-    yield count
-    _drop()
+_MAPS = Path("/proc/self/maps")
+_OFTEN, _MOST = 30, 25_000  # tests between two looks, and mappings: Linux grants 65,530
+_tests = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
-def fewer_executables(few_executables: list[int]) -> None:
-    """The same within long files."""
-    few_executables[0] += 1
-    if few_executables[0] % _MOST == 0:
-        _drop()
+def few_executables() -> Iterator[None]:
+    """Drop compiled code before a process has too many, each of which takes some hundred mappings.
 
-
-def _drop() -> None:
-    jax.clear_caches()
-    forget()
+    Until then it is kept, also between files: most of what the tests take is compilation.
+    """
+    yield
+    if next(_tests) % _OFTEN == 0 and _MAPS.exists():
+        with _MAPS.open("rb") as lines:
+            mappings = sum(1 for _ in lines)
+        if mappings > _MOST:
+            jax.clear_caches()
+            forget()
 
 
 @pytest.fixture
