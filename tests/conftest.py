@@ -36,7 +36,7 @@ def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 _MAPS = Path("/proc/self/maps")
-_OFTEN, _MOST = 30, 25_000  # tests between two looks, and mappings: Linux grants 65,530
+_OFTEN, _MOST = 30, 12_000  # tests between two looks, and mappings: Linux grants 65,530
 _tests = itertools.count(1)
 
 

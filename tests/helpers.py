@@ -65,7 +65,7 @@ def regression(n: int, d: int, *, outputs: int = 0, noise: float = 0.3, seed: in
     return Problem(features, targets if outputs else targets[:, 0])
 
 
-# The pairs that run without `-m slow`: every kind of difficulty once, float32 where it hurts.
+# The pairs that run without `-m slow`: every kind of difficulty once; float32 where it hurts.
 QUICK = {
     "float64": {
         *("breast_cancer_raw", "diabetes_regression", "synthetic_collapsed", "synthetic_offset"),
@@ -75,19 +75,21 @@ QUICK = {
 }
 
 
-def golden_pairs(names: Iterable[str], quick: Collection[str] = ()) -> list[Any]:
-    """Parameters (name, dtype) for every set in both precisions; the rest are marked slow."""
+def golden_pairs(names: Iterable[str], only: Collection[str] = ()) -> list[Any]:
+    """Parameters (name, dtype): float64 for every set, or for these only, and float32 if quick.
+
+    What is not quick is marked slow.
+    """
     return [
         pytest.param(
             name,
             dtype,
             id=f"{name}-{dtype}",
-            marks=()
-            if name in QUICK[dtype] and name in (quick or QUICK[dtype])
-            else pytest.mark.slow,
+            marks=() if name in QUICK[dtype] else pytest.mark.slow,
         )
         for name in names
         for dtype in QUICK
+        if name in (only or names) and (dtype == "float64" or name in QUICK[dtype])
     ]
 
 

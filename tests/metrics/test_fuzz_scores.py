@@ -114,7 +114,7 @@ def evidence(x: Array, column: Array) -> float:
     """The oracle's maximum, from a coarser grid than its own."""
     profile = oracles.evidence_profile(x, column)
     grid = np.log((x**2).sum() or 1) + np.linspace(-50, 15, 261)
-    values = [profile(u)[0] for u in grid]
+    values = profile(grid)[0]
     best = int(np.clip(np.argmax(values), 1, len(grid) - 2))
     found = scipy.optimize.minimize_scalar(
         lambda u: -profile(u)[0],
@@ -122,7 +122,7 @@ def evidence(x: Array, column: Array) -> float:
         method="bounded",
         options={"xatol": 1e-9},
     )
-    return max(*values, -float(found.fun))
+    return max(values.max(), -float(found.fun))
 
 
 @cache
