@@ -4,6 +4,7 @@ Most of what the tests take is compilation, and most of that is optimisation of 
 once: so they leave it out. ``JAXTE_TESTS_OPTIMISED=1`` has it as JAX has it by itself.
 """
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,39 +24,35 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
 
 from jaxte.runtime.programs import forget
 
-HERE = Path(__file__).parent
+# Rooms where Flax models, torch or tables broadcast as they please.
+LENIENT = {"benchmarks", "cli", "data", "extraction", "intake", "report", "store", "zoo"}
 
 
 @pytest.fixture(autouse=True)
 def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Arrays of different rank must not broadcast silently in the kernels (Flax models may)."""
-    mode = "raise" if request.path.parent == HERE else "allow"
-    with jax.numpy_rank_promotion(mode):
+    with jax.numpy_rank_promotion("allow" if request.path.parent.name in LENIENT else "raise"):
         yield
 
 
-_MOST = 120  # tests whose compiled code may be kept
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_executables() -> Iterator[list[int]]:
-    """Drop compiled code after each file: a process can map only so many executables (Linux)."""
-    count = [0]
-    yield count
-    _drop()
+_MAPS = Path("/proc/self/maps")
+_OFTEN, _MOST = 30, 12_000  # tests between two looks, and mappings: Linux grants 65,530
+_tests = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
-def fewer_executables(few_executables: list[int]) -> None:
-    """The same within long files."""
-    few_executables[0] += 1
-    if few_executables[0] % _MOST == 0:
-        _drop()
+def few_executables() -> Iterator[None]:
+    """Drop compiled code before a process has too many, each of which takes some hundred mappings.
 
-
-def _drop() -> None:
-    jax.clear_caches()
-    forget()
+    Until then it is kept, also between files: most of what the tests take is compilation.
+    """
+    yield
+    if next(_tests) % _OFTEN == 0 and _MAPS.exists():
+        with _MAPS.open("rb") as lines:
+            mappings = sum(1 for _ in lines)
+        if mappings > _MOST:
+            jax.clear_caches()
+            forget()
 
 
 @pytest.fixture

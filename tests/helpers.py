@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jaxte import perturb
 from jaxte.metrics import REGISTRY
 
 Array = NDArray[Any]
@@ -66,7 +65,7 @@ def regression(n: int, d: int, *, outputs: int = 0, noise: float = 0.3, seed: in
     return Problem(features, targets if outputs else targets[:, 0])
 
 
-# The pairs that run without `-m slow`: every kind of difficulty once, float32 where it hurts.
+# The pairs that run without `-m slow`: every kind of difficulty once; float32 where it hurts.
 QUICK = {
     "float64": {
         *("breast_cancer_raw", "diabetes_regression", "synthetic_collapsed", "synthetic_offset"),
@@ -76,74 +75,71 @@ QUICK = {
 }
 
 
-def golden_pairs(names: Iterable[str], quick: Collection[str] = ()) -> list[Any]:
-    """Parameters (name, dtype) for every set in both precisions; the rest are marked slow."""
+def golden_pairs(names: Iterable[str], only: Collection[str] = ()) -> list[Any]:
+    """Parameters (name, dtype): float64 for every set, or for these only, and float32 if quick.
+
+    What is not quick is marked slow.
+    """
     return [
         pytest.param(
             name,
             dtype,
             id=f"{name}-{dtype}",
-            marks=()
-            if name in QUICK[dtype] and name in (quick or QUICK[dtype])
-            else pytest.mark.slow,
+            marks=() if name in QUICK[dtype] else pytest.mark.slow,
         )
         for name in names
         for dtype in QUICK
+        if name in (only or names) and (dtype == "float64" or name in QUICK[dtype])
     ]
 
 
 class Case(NamedTuple):
-    """A registered kernel, its options, and maybe a perturbation before it."""
+    """A registered kernel and its options."""
 
     metric: str
     options: Mapping[str, Any] = {}
-    perturbation: str | None = None
-    perturb_options: Mapping[str, Any] = {}
 
     @property
     def label(self) -> str:
         """Readable test id."""
-        parts = [self.metric, *map(str, self.options.values())]
-        if self.perturbation:
-            parts += [self.perturbation, *map(str, self.perturb_options.values())]
-        return "-".join(parts)
+        return "-".join([self.metric, *map(str, self.options.values())])
 
     @property
     def function(self) -> Callable[..., jax.Array]:
         """The kernel with its options bound."""
-        function: Callable[..., jax.Array] = REGISTRY[self.metric].function
-        if self.perturbation:
-            move = getattr(perturb, self.perturbation)
-            function = perturb.with_perturbation(function, move, **self.perturb_options)
-        return partial(function, **self.options)
+        return partial(REGISTRY[self.metric].function, **self.options)
 
-    def invariant(self, name: str) -> bool:
-        """Whether the kernel claims this invariance, as it does for its default options only.
+    @property
+    def default(self) -> bool:
+        """Whether the record speaks of this case: of all options it knows their default only."""
+        return set(self.options.values()) <= set(REGISTRY[self.metric].variants[:1])
 
-        Perturbations keep a rotation or a shift, but the force of a spread has a scale.
-        """
-        metric = REGISTRY[self.metric]
-        default = all(v == metric.default_variant for v in self.options.values())
-        return (
-            default and name in metric.invariances and not (self.perturbation and name == "scale")
-        )
+    @property
+    def range(self) -> tuple[float, float]:
+        """What the record says of the default, and nothing of other options."""
+        return REGISTRY[self.metric].range if self.default else (-np.inf, np.inf)
+
+    def invariant(self, change: str) -> bool:
+        """Whether the record claims that this change of the features changes no score."""
+        return self.default and change in REGISTRY[self.metric].invariances
+
+    def does(self, task: str) -> bool:
+        """Whether it scores such targets."""
+        return task in REGISTRY[self.metric].tasks
 
 
-PLAIN_CASES = [
-    *(Case(name, {"variant": v}) for name in REGISTRY for v in REGISTRY[name].variants),
-    *(Case(name) for name in REGISTRY if not REGISTRY[name].variants),
-    Case("face", {"covariance": "diagonal"}),
-    Case("face", {"covariance": "full", "variance_floor": 1e-3}),
+# Options that take other routes than the variants do.
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "face": [{"covariance": "diagonal"}, {"covariance": "full", "variance_floor": 1e-3}],
+}
+CASES = [
+    Case(name, options)
+    for name, metric in REGISTRY.items()
+    for options in [
+        *([{"variant": variant} for variant in metric.variants] or [{}]),
+        *OPTIONS.get(name, []),
+    ]
 ]
-PERTURBATIONS: list[tuple[str, dict[str, Any]]] = [
-    ("spread", {}),
-    ("attract", {"alpha": 0.05}),
-    ("attract", {"alpha": 0.05, "variant": "released"}),
-    ("pca", {"num_components": 5}),
-    ("spread_attract", {"num_components": 5}),
-    ("spread_attract", {"num_components": 5, "variant": "released", "gate": False}),
-]
-PERTURBED_CASES = [Case(name, {}, p, options) for name in REGISTRY for p, options in PERTURBATIONS]
 
 
 _BY_LABEL: dict[str, Case] = {}  # cases hold dicts, which a cache cannot hash
@@ -170,35 +166,6 @@ def compiled(case: Case, num_classes: int | None) -> Callable[..., jax.Array]:
     return _compiled(case.label, num_classes)
 
 
-def score(
-    case: Case,
-    problem: Problem,
-    *,
-    weights: Array | None = None,
-    rows: int = 0,
-    width: int = 0,
-    classes: int | None = None,
-) -> float:
-    """Score under jit, padded to ``rows`` (garbage of weight 0) and ``width`` (zeros)."""
-    x, y = problem
-    n, d = x.shape
-    extra, columns = max(rows - n, 0), max(width - d, 0)
-    w = np.ones(n) if weights is None else np.asarray(weights, float)
-    x = np.concatenate([np.pad(x, ((0, 0), (0, columns))), np.full((extra, d + columns), np.nan)])
-    filler = -7 if y.dtype.kind == "i" else np.nan
-    y = np.concatenate([y, np.full((extra, *y.shape[1:]), filler, y.dtype)])
-    w = np.concatenate([w, np.zeros(extra)])
-    dtype = jnp.result_type(float)
-    return float(
-        compiled(case, classes or problem.num_classes)(
-            jnp.asarray(x, dtype),
-            jnp.asarray(y, jnp.int32 if y.dtype.kind == "i" else dtype),
-            jnp.asarray(w, dtype),
-            jnp.asarray(d, jnp.int32),
-        )
-    )
-
-
 # One problem of each kind, and the one shape (rows, columns, classes) that the kind is padded to.
 SHAPES: dict[str, tuple[int, int, int | None]] = {
     "tall": (48, 16, 6),
@@ -217,10 +184,31 @@ def problem_of(kind: str) -> Problem:
     return regression(36, 10, outputs=2)
 
 
+def padded_arrays(
+    problem: Problem, kind: str, weights: Array | None = None
+) -> tuple[jax.Array, ...]:
+    """What `compiled` takes, in the one shape of this kind: garbage rows, zero columns."""
+    (x, y), (rows, width, _) = problem, SHAPES[kind]
+    n, d = x.shape
+    features = np.full((rows, width), np.nan)
+    features[:n] = np.pad(x, ((0, 0), (0, width - d)))
+    classes = y.dtype.kind == "i"
+    targets = np.full((rows, *y.shape[1:]), -7 if classes else np.nan, y.dtype)
+    targets[:n] = y
+    w = np.zeros(rows)
+    w[:n] = 1 if weights is None else weights
+    dtype = jnp.result_type(float)
+    return (
+        jnp.asarray(features, dtype),
+        jnp.asarray(targets, jnp.int32 if classes else dtype),
+        jnp.asarray(w, dtype),
+        jnp.asarray(d, jnp.int32),
+    )
+
+
 def padded(case: Case, problem: Problem, kind: str, weights: Array | None = None) -> float:
     """Score at the one shape that problems of this kind are compiled for."""
-    rows, width, classes = SHAPES[kind]
-    return score(case, problem, weights=weights, rows=rows, width=width, classes=classes)
+    return float(compiled(case, SHAPES[kind][2])(*padded_arrays(problem, kind, weights)))
 
 
 @contextmanager

@@ -57,8 +57,8 @@ class Evidence(NamedTuple):
     beta: float
 
 
-def evidence_profile(x: Matrix, y: Matrix) -> Callable[[float], tuple[float, float]]:
-    """Evidence per sample, and the best beta, as a function of ln(alpha/beta).
+def evidence_profile(x: Matrix, y: Matrix) -> Callable[[Any], tuple[Any, Any]]:
+    """Evidence per sample, and the best beta, as a function of ln(alpha/beta), one or many.
 
     For a fixed ratio t the covariance is (I + X X^T/t)/beta, so the best beta is
     n/(y^T (I + X X^T/t)^-1 y).
@@ -71,11 +71,10 @@ def evidence_profile(x: Matrix, y: Matrix) -> Callable[[float], tuple[float, flo
     if len(s) == n:
         outside = 0.0
 
-    def profile(log_t: float) -> tuple[float, float]:
-        t = np.exp(log_t)
-        quadratic = outside + np.sum(z**2 * t / (s**2 + t))
-        beta = n / quadratic
-        value = -np.log(2 * np.pi) - np.sum(np.log1p(s**2 / t)) / n + np.log(beta) - 1
+    def profile(log_t: Any) -> tuple[Any, Any]:
+        t = np.exp(np.asarray(log_t))[..., None]
+        beta = n / (outside + np.sum(z**2 * t / (s**2 + t), axis=-1))
+        value = -np.log(2 * np.pi) - np.sum(np.log1p(s**2 / t), axis=-1) / n + np.log(beta) - 1
         return 0.5 * value, beta
 
     return profile
@@ -85,7 +84,7 @@ def logme_maximum(x: Matrix, y: Matrix, low: float = -60.0, high: float = 60.0) 
     """The largest evidence: a fine grid on ln(alpha/beta), then every peak refined."""
     profile = evidence_profile(x, y)
     grid = np.linspace(low, high, 2401)
-    values = np.array([profile(v)[0] for v in grid])
+    values = profile(grid)[0]
     best = (float(values.max()), float(grid[values.argmax()]))
     inner = np.flatnonzero((values[1:-1] >= values[:-2]) & (values[1:-1] >= values[2:])) + 1
     for i in inner:

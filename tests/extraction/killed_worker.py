@@ -13,7 +13,7 @@ from jaxte.extraction.loop import extraction
 from .flax_models import LAYERS, make
 
 # seconds after each batch, so that whoever is to kill it comes in time
-PAUSE = float(sys.argv[3]) if len(sys.argv) > 3 else 0.0
+PAUSE = float(sys.argv[3]) if __name__ == "__main__" and len(sys.argv) > 3 else 0.0
 
 
 def say(done: int, total: int | None, name: str) -> None:

@@ -126,11 +126,11 @@ def stored(out: Path) -> dict[str, int]:
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 @pytest.mark.slow
-def test_ten_kills_at_random_change_no_score(prepared: Path, tmp_path: Path) -> None:
+def test_kills_at_random_change_no_score(prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     draw = random.Random(0)
     before = dict.fromkeys(LAYERS, 0)
-    for kill in range(10):
+    for kill in range(4):
         process = subprocess.Popen(
             [*WORKER, str(prepared), str(out), "0.03"],
             cwd=TESTS,
@@ -140,7 +140,7 @@ def test_ten_kills_at_random_change_no_score(prepared: Path, tmp_path: Path) -> 
         assert process.stdout is not None
         with process, process.stdout as lines:
             said = dict(before)
-            if kill % 4 == 3:  # anywhere, also while it starts
+            if kill == 3:  # anywhere, also while it starts
                 time.sleep(draw.uniform(0, 3))
             else:
                 for _ in range(draw.randrange(1, 18)):

@@ -17,7 +17,7 @@ WORKER = Path(__file__).with_name("devices_worker.py")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """What a process with 4 devices finds; it can have them only before JAX starts."""
     out = tmp_path_factory.mktemp("mesh")
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
     done = subprocess.run(
         [sys.executable, "-W", "error", str(WORKER), str(out)],
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},

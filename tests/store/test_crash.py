@@ -179,15 +179,21 @@ def test_a_full_disk_closes_the_writer_and_loses_nothing(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_sync")
-def test_a_journal_cut_at_any_byte_is_read_up_to_there(
+def test_a_journal_cut_anywhere_is_read_up_to_there(
     tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
+    """At every byte of two lines, and beside the ends of the others, which are like them."""
     start = begun(tmp_path / "start", len(SIZES))
     journal = (start / JOURNAL).read_bytes()
     lines = journal.splitlines(keepends=True)
     assert len(lines) == len(SIZES)
     ends = np.cumsum([len(one) for one in lines])
-    for offset in range(len(journal) + 1):
+    offsets = {
+        *range(ends[1]),
+        *(end - step for end in ends for step in range(3)),
+        *(ends[:-1] + 1),
+    }
+    for offset in sorted(map(int, offsets)):
         directory = tmp_path / "cut"
         shutil.copytree(start, directory)
         (directory / JOURNAL).write_bytes(journal[:offset])
@@ -253,7 +259,7 @@ def test_an_unfinished_store_without_its_journal_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
 @pytest.mark.slow
-def test_ten_kills_cost_at_most_the_batch_in_flight_each(tmp_path: Path) -> None:
+def test_kills_cost_at_most_the_batch_in_flight_each(tmp_path: Path) -> None:
     def start(directory: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(WORKER), str(tmp_path / directory)],
@@ -267,7 +273,7 @@ def test_ten_kills_cost_at_most_the_batch_in_flight_each(tmp_path: Path) -> None
         assert child.stdout.read().split()[-1] == "complete"
     random_ = random.Random(0)
     kills, reported, appended = 0, 0, 0
-    while kills < 10:
+    while kills < 5:
         with start("killed") as child:
             assert child.stdout is not None
             first = int(child.stdout.readline())
@@ -277,12 +283,12 @@ def test_ten_kills_cost_at_most_the_batch_in_flight_each(tmp_path: Path) -> None
             child.send_signal(signal.SIGKILL)
             child.wait()
             said = child.stdout.read().split()
-        assert "complete" not in said, "the store is too small for ten kills"
+        assert "complete" not in said, "the store is too small for five kills"
         numbers = [int(word) for word in said]
         reported = numbers[-1] if numbers else first
         appended += reported - first
         kills += 1
-    assert appended > 10
+    assert appended > 5
     with start("killed") as child:
         assert child.wait() == 0
     killed, whole = content(tmp_path / "killed"), content(tmp_path / "whole")

@@ -11,7 +11,7 @@ import numpy as np
 from jaxte import InputError
 from jaxte.store import Writer
 
-BATCHES, ROWS = 3000, 8
+BATCHES, ROWS = 1500, 8
 WHAT: dict[str, Any] = {
     "model": {"name": "net"},
     "data": {"name": "noise"},

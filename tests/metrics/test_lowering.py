@@ -12,7 +12,7 @@ from jaxte import moments, perturb
 from jaxte.metrics import REGISTRY, logme_fit
 
 C = 3
-TARGETS = [("tpu", "float32"), ("cuda", "float32"), ("cuda", "float64")]
+TARGETS = [("tpu", "float32"), ("cuda", "float64")]
 each_target = pytest.mark.parametrize(("platform", "dtype"), TARGETS)
 CALLS: dict[str, Any] = {
     **{name: metric.function for name, metric in REGISTRY.items()},
@@ -34,17 +34,17 @@ def lower(function: Any, platform: str, *like: Any) -> None:
 
 
 @each_target
-@pytest.mark.parametrize("shape", [(40, 8), (12, 20), (3, 40, 8)], ids=str)
+@pytest.mark.parametrize("shape", [(12, 20), (3, 40, 8)], ids=["wide", "three-tall"])
 @pytest.mark.parametrize("name", CALLS)
 def test_metrics(name: str, shape: tuple[int, ...], platform: str, dtype: str) -> None:
-    call = partial(CALLS[name], num_classes=C)
+    def call(x: Any, y: Any, w: Any) -> Any:
+        return CALLS[name](x, y, weights=w, num_classes=C)
+
     with jax.enable_x64(dtype == "float64"):
         x, w = jax.ShapeDtypeStruct(shape, dtype), jax.ShapeDtypeStruct(shape[-2:-1], dtype)
         y = jax.ShapeDtypeStruct(shape[-2:-1], "int32")
-        if len(shape) == 3:
-            lower(jax.vmap(call, in_axes=(0, None)), platform, x, y)
-        else:
-            lower(lambda x, y, w: call(x, y, weights=w), platform, x, y, w)
+        many = jax.vmap(call, in_axes=(0, None, None)) if len(shape) == 3 else call
+        lower(many, platform, x, y, w)
 
 
 @each_target

@@ -1,4 +1,4 @@
-"""Random features of every unpleasant kind: each score is the oracle's, or says why it has none."""
+"""Random searches: each score is the oracle's, or says why it has none."""
 
 from functools import cache, partial
 from typing import Any
@@ -10,7 +10,9 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 import scipy.special
-from helpers import Array
+from helpers import Array, Case, blobs, compiled
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from jaxte.metrics import face_terms, logme_fit, sfda
 
@@ -112,7 +114,7 @@ def evidence(x: Array, column: Array) -> float:
     """The oracle's maximum, from a coarser grid than its own."""
     profile = oracles.evidence_profile(x, column)
     grid = np.log((x**2).sum() or 1) + np.linspace(-50, 15, 261)
-    values = [profile(u)[0] for u in grid]
+    values = profile(grid)[0]
     best = int(np.clip(np.argmax(values), 1, len(grid) - 2))
     found = scipy.optimize.minimize_scalar(
         lambda u: -profile(u)[0],
@@ -120,7 +122,7 @@ def evidence(x: Array, column: Array) -> float:
         method="bounded",
         options={"xatol": 1e-9},
     )
-    return max(*values, -float(found.fun))
+    return max(values.max(), -float(found.fun))
 
 
 @cache
@@ -162,3 +164,51 @@ def faults(kind: str, shape: tuple[int, int], seed: int) -> list[str]:
 def test_scores_of_random_features(shape: tuple[int, int], seeds: range, x64: None) -> None:
     wrong = [fault for kind in KINDS for seed in seeds for fault in faults(kind, shape, seed)]
     assert not wrong, "\n".join(wrong)
+
+
+# --- weights and values, at one fixed shape so that nothing recompiles ----------------------------
+
+X, Y = blobs(14, 5, classes=3, separation=0.8)
+counts = st.lists(st.integers(0, 3), min_size=14, max_size=14)
+search = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+def score(case: Case, x: Array, weights: Array | None = None) -> float:
+    with jax.enable_x64(True):
+        return float(compiled(case, 3)(x, Y, np.ones(14) if weights is None else weights, 5))
+
+
+@pytest.mark.parametrize(
+    ("case", "oracle"),
+    [
+        (Case("logme", {"variant": "paper"}), oracles.logme),
+        (Case("logme", {"variant": "released"}), oracles.logme),
+        (Case("sfda", {"shrinkage": 0.1, "shrink_target": "identity"}), oracles.sfda),
+        (Case("face", {"covariance": "diagonal"}), oracles.face),
+    ],
+    ids=["logme-paper", "logme-released", "sfda", "face"],
+)
+@given(weights=counts)
+@search
+def test_any_integer_weights_are_repeated_rows(case: Case, oracle: Any, weights: list[int]) -> None:
+    """The oracle repeats the rows; two classes and some spread within them remain."""
+    present = np.unique(np.repeat(Y, weights))
+    assume(len(present) >= 2 and sum(w > 0 for w in weights) > len(present) + 1)
+    expected = oracle(X, Y, weights, **case.options)
+    assume(np.isfinite(expected) and abs(expected) < 10)
+    found = score(case, X, np.array(weights, float))
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-8)
+
+
+@given(values=st.lists(st.floats(-3, 3, width=32), min_size=70, max_size=70))
+@search
+def test_no_evidence_is_above_logme(values: list[float]) -> None:
+    """The score is a maximum, so no (alpha, beta) of a coarse dense grid may beat it."""
+    x = np.array(values).reshape(14, 5)
+    assume(np.linalg.matrix_rank(x) == 5)
+    found = score(Case("logme", {"variant": "paper"}), x)
+    columns = oracles.target_columns(Y).T
+    for alpha in (0.1, 1.0, 10.0):
+        for beta in (1.0, 4.0, 20.0):
+            here = np.mean([oracles.log_evidence(x, c, alpha, beta) for c in columns]) / 14
+            assert here <= found + 1e-9

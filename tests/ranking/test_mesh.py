@@ -20,10 +20,11 @@ WORKER = Path(__file__).parent / "mesh_worker.py"
 
 
 def start(*arguments: str, devices: int) -> subprocess.Popen[str]:
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {
         "OPENBLAS_NUM_THREADS": "1",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": flags,
     }
     return subprocess.Popen(
         [sys.executable, str(WORKER), *arguments],

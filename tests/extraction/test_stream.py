@@ -21,6 +21,13 @@ Y = np.arange(50) % 3
 W = jnp.asarray(RANDOM.normal(size=(24, 9)), jnp.float32)
 
 
+@pytest.fixture(autouse=True)
+def strict_ranks() -> Iterator[None]:
+    """As in the tests of the kernels: the network is our own, and moments are kernels."""
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
 def network(w: jax.Array, images: jax.Array) -> jax.Array:
     """Python numbers, integers and conversions, as models have them."""
     x = images.reshape(len(images), -1) @ w

@@ -59,7 +59,7 @@ def test_released_precisions(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    golden_pairs(GOLDEN, quick={"breast_cancer_raw", "diabetes_regression", "synthetic_wide"}),
+    golden_pairs(GOLDEN, only={"breast_cancer_raw", "diabetes_regression", "synthetic_wide"}),
 )
 def test_released_through_rank(name: str, dtype: str) -> None:
     x, y = golden_set(name)

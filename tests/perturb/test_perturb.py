@@ -12,7 +12,7 @@ import pytest
 from helpers import blobs
 
 from jaxte import perturb
-from jaxte.metrics import REGISTRY, sfda
+from jaxte.metrics import sfda
 
 X, Y = blobs(30, 8)
 pytestmark = pytest.mark.usefixtures("x64")
@@ -199,9 +199,21 @@ def test_released_gate_follows_the_two_largest_variances(scale: float) -> None:
     assert found == pytest.approx(oracles.sfda(moved, Y), rel=1e-8)
 
 
-def test_wrapped_metric_scores_the_moved_features() -> None:
-    for metric in REGISTRY.values():
-        wrapped = perturb.with_perturbation(metric.function, perturb.spread, force=0.5)
-        moved = perturb.spread(jnp.asarray(X), jnp.asarray(Y), force=0.5)
-        expected = float(metric.function(moved, jnp.asarray(Y)))
-        assert float(wrapped(jnp.asarray(X), jnp.asarray(Y))) == pytest.approx(expected)
+@each_move
+def test_a_wrapped_metric_gets_moved_features_and_their_width(name: str) -> None:
+    """Of padded features, and all that it was called with besides."""
+    seen: dict[str, Any] = {}
+
+    def metric(features: Any, labels: Any, **options: Any) -> float:
+        seen.update(options, features=np.asarray(features))
+        return 3.0
+
+    move, oracle = MOVES[name]
+    x, y, weights = np.pad(X, ((0, 3), (0, 2))), np.pad(Y, (0, 3)), np.arange(33) < 30
+    wrapped = perturb.with_perturbation(metric, move)
+    known: dict[str, Any] = {"num_classes": 4, "weights": weights}
+    assert wrapped(x, y, num_features=8, variant="any", **known) == 3
+    expected = oracle(X, Y)
+    same(seen.pop("features")[:30], expected)
+    assert int(seen.pop("num_features")) == expected.shape[1]
+    assert seen == {"variant": "any", **known}

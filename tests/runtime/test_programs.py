@@ -292,7 +292,7 @@ def test_where_others_use_the_mappings_up_the_caches_of_jax_go(
 def test_three_hundred_shapes_in_one_call() -> None:
     """Of which each takes some hundred mappings: in a process of its own, which may crash."""
     code = (
-        "import numpy as np, jaxte; from jaxte import _programs\n"
+        "import numpy as np, jaxte; from jaxte.runtime import programs\n"
         "y = {str(n): np.arange(n) % 3 for n in range(40, 340)}\n"
         "x = {k: np.random.default_rng(0).normal(size=(len(v), 6)) for k, v in y.items()}\n"
         "found = jaxte.rank(x, y)\n"

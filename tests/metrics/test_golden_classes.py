@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import CLASSIFICATION, GOLDEN, blobs, golden_pairs, golden_set
+from helpers import CLASSIFICATION, GOLDEN, QUICK, blobs, golden_pairs, golden_set
 
 import jaxte
 from jaxte import perturb
@@ -79,7 +79,7 @@ def test_face(name: str, dtype: str, covariance: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    golden_pairs(CLASSIFICATION, quick={"breast_cancer_raw", "synthetic_wide"}),
+    golden_pairs(CLASSIFICATION, only={"breast_cancer_raw", "synthetic_wide"}),
 )
 def test_scores_through_rank(name: str, dtype: str) -> None:
     golden, (x, y) = GOLDEN[name], golden_set(name)
@@ -151,7 +151,7 @@ def test_moved_features(name: str, dtype: str, how: str) -> None:
         )
 
 
-@each_pair
+@pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION, QUICK["float64"]))
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
 def test_scores_of_moved_features(name: str, dtype: str, how: str) -> None:
     golden, x = GOLDEN[name]["spread_attract"][how], jnp.asarray(moved(name, how, dtype))
@@ -168,7 +168,8 @@ def released(metric: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), golden_pairs(WITH_PCA, quick={"synthetic_rank_deficient", "synthetic_wide"})
+    ("name", "dtype"),
+    golden_pairs(WITH_PCA, {"synthetic_rank_deficient", "synthetic_wide", "digits_pixels"}),
 )
 def test_released_spread_attract_with_its_gate_open(name: str, dtype: str) -> None:
     golden, (x, y) = GOLDEN[name]["spread_attract"]["forced_exact_pca"], arrays(name, dtype)
@@ -178,7 +179,9 @@ def test_released_spread_attract_with_its_gate_open(name: str, dtype: str) -> No
     np.testing.assert_allclose(released("sfda", gate=False)(x, y), golden["SFDA"], **SCORE[dtype])
 
 
-@pytest.mark.parametrize(("name", "dtype"), golden_pairs(GATED, quick={"wine_standardised"}))
+@pytest.mark.parametrize(
+    ("name", "dtype"), golden_pairs(GATED, {"wine_standardised", "synthetic_offset"})
+)
 def test_released_spread_attract_with_its_gate_closed(name: str, dtype: str) -> None:
     golden, (x, y) = GOLDEN[name]["spread_attract"], arrays(name, dtype)
     assert not golden["gate"]["check_sa"]

@@ -1,0 +1,401 @@
+"""One list of properties, which every metric of the registry has, in both precisions.
+
+No metric is named: what differs between them is read from their records, so that a new one is
+tested by being registered. All problems of one kind are padded to one shape (rows of weight 0 full
+of garbage, zero columns, classes that do not occur), and the properties of one metric follow each
+other: it compiles once for each kind and precision, whatever is asked of it.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import CASES, SHAPES, Array, Case, Problem, compiled, padded, padded_arrays, problem_of
+
+import jaxte
+from jaxte import InputError, moments
+from jaxte.metrics import REGISTRY, get_metric
+
+TOLERANCE: dict[str, dict[str, float]] = {
+    "float64": {"rtol": 1e-8, "atol": 1e-9},
+    "float32": {"rtol": 1e-3, "atol": 1e-4},
+}
+STEP = 1e-5
+
+
+class Setting(NamedTuple):
+    """A metric with its options, a kind of problem, and a precision."""
+
+    case: Case
+    kind: str
+    dtype: str
+
+    @property
+    def problem(self) -> Problem:
+        return problem_of(self.kind)
+
+    @property
+    def classes(self) -> bool:
+        return self.problem.num_classes is not None
+
+    def score(self, features: Any = None, targets: Any = None, weights: Any = None) -> float:
+        """Under jit, padded; of the kind's own features and targets unless others are given."""
+        x, y = self.problem
+        problem = Problem(x if features is None else features, y if targets is None else targets)
+        return padded(self.case, problem, self.kind, weights)
+
+    def assert_score(self, other: Any, **how: Any) -> None:
+        """The score of the problem itself is this number, up to rounding."""
+        self.assert_equal(self.score(), other, **how)
+
+    def assert_equal(self, a: Any, b: Any, rtol: float = 0) -> None:
+        tolerance = TOLERANCE[self.dtype]
+        assert np.all(np.isfinite(a))
+        np.testing.assert_allclose(a, b, max(rtol, tolerance["rtol"]), tolerance["atol"])
+
+
+PROPERTIES: dict[Callable[[Setting], None], Callable[[Setting], bool]] = {}
+
+
+def each(where: Callable[[Setting], bool] = lambda _: True) -> Callable[..., Any]:
+    """Put a property on the list, for the settings where it says something."""
+
+    def listed(check: Callable[[Setting], None]) -> Callable[[Setting], None]:
+        PROPERTIES[check] = where
+        return check
+
+    return listed
+
+
+def claimed(invariance: str) -> Callable[[Setting], bool]:
+    return lambda setting: setting.case.invariant(invariance)
+
+
+def tall(setting: Setting) -> bool:
+    return setting.kind == "tall"
+
+
+def of_classes(setting: Setting) -> bool:
+    return setting.classes
+
+
+def not_wide(setting: Setting) -> bool:
+    return setting.kind != "wide"
+
+
+def float64(setting: Setting) -> bool:
+    return setting.dtype == "float64"
+
+
+# --- one number -----------------------------------------------------------------------------------
+
+
+@each()
+def a_finite_scalar_of_the_registered_range(setting: Setting) -> None:
+    """Without jit on bare arrays; jit, padding and absent classes change nothing."""
+    score = setting.case.function(*setting.problem)
+    assert score.shape == ()
+    assert score.dtype == setting.dtype
+    setting.assert_score(float(score))
+    low, high = setting.case.range
+    assert low <= float(score) <= high
+
+
+@each(lambda setting: setting.dtype == "float32")
+def near_the_score_in_double_precision(setting: Setting) -> None:
+    with jax.enable_x64(True):
+        double = setting.score()
+    setting.assert_score(double)
+
+
+@each(not_wide)
+def larger_for_better_features(setting: Setting) -> None:
+    """Classes ever further apart (orthogonal means, so that only the distance changes), and
+    features with ever less noise on them.
+    """
+    rng = np.random.default_rng(5)
+    if setting.classes:
+        y = np.repeat(np.arange(4, dtype=np.int32), 12)
+        noise, signal = rng.normal(size=(48, 8)) / 3, np.eye(4, 8)[y]
+        copies = [(noise + s * signal, y) for s in (0, 0.3, 0.6, 1, 1.4)]
+    else:
+        x, y = setting.problem
+        noise = rng.normal(size=x.shape)
+        copies = [(x + s * noise, y) for s in (3, 1, 0.3, 0)]
+    scores = [setting.score(*copy) for copy in copies]
+    assert np.all(np.diff(scores) > 0), scores
+
+
+@each(lambda setting: tall(setting) or (float64(setting) and not setting.classes))
+def the_same_from_memory_from_a_stream_and_from_moments(setting: Setting) -> None:
+    """`rank` of an array and of batches; a stream may be refused, but not silently."""
+    (x, y), case = setting.problem, setting.case
+    expected = float(case.function(x, y))
+    options: dict[str, Any] = {"metrics": case.metric, "precision": setting.dtype}
+    options["options"] = {case.metric: case.options}
+    ranking = jaxte.rank({"memory": x, "stream": np.split(x, [1, 18, 21])}, y, **options)
+    setting.assert_equal(ranking.score("memory", case.metric), expected)
+    if ranking.status("stream", case.metric) != "ok":
+        assert "all samples" in ranking.status("stream", case.metric)
+        return
+    setting.assert_equal(ranking.score("stream", case.metric), expected)
+    terms = ranking.terms("memory", case.metric)
+    assert set(terms) == set(REGISTRY[case.metric].terms)
+    if terms:
+        setting.assert_equal(sum(terms.values()), expected)
+    of_moments = REGISTRY[case.metric].from_moments
+    if of_moments is not None:
+        kind: dict[str, Any] = {"num_targets": 2}
+        if setting.classes:
+            kind = {"num_classes": 6, "class_counts": np.bincount(y, minlength=6)}
+        empty = moments.init(x.shape[1], **kind)
+        states = [moments.update(empty, x[part::2], y[part::2]) for part in range(2)]
+        setting.assert_equal(float(of_moments(moments.merge(*states), **case.options)), expected)
+
+
+# --- weights and padding --------------------------------------------------------------------------
+
+
+@each()
+def weight_0_is_an_absent_row(setting: Setting) -> None:
+    x, y = setting.problem
+    kept = np.arange(len(x)) % 5 != 3
+    spoiled = np.where(kept[:, None], x, np.inf)
+    setting.assert_equal(setting.score(spoiled, weights=kept), setting.score(x[kept], y[kept]))
+
+
+@each()
+def weight_2_is_a_row_written_twice(setting: Setting) -> None:
+    x, y = setting.problem
+    counts = np.where(np.arange(len(x)) % 3 == 0, 2, np.where(np.arange(len(x)) % 7 == 1, 0, 1))
+    repeated = setting.score(np.repeat(x, counts, axis=0), np.repeat(y, counts, axis=0))
+    setting.assert_equal(setting.score(weights=counts), repeated, rtol=1e-7)
+
+
+@each(tall)
+def huge_garbage_of_weight_0_says_nothing(setting: Setting) -> None:
+    """The square of such an entry overflows, and infinity times weight 0 is not 0."""
+    x, y = setting.problem
+    huge = np.concatenate([x, np.full((6, x.shape[1]), 1e30)])
+    labels = np.concatenate([y, np.zeros(6, np.int32)])
+    setting.assert_score(setting.score(huge, labels, np.arange(len(huge)) < len(x)))
+
+
+@each(of_classes)
+def a_class_whose_rows_all_weigh_nothing_is_absent(setting: Setting) -> None:
+    x, y = setting.problem
+    setting.assert_equal(setting.score(weights=y != 1), setting.score(x[y != 1], y[y != 1]))
+
+
+@each()
+def trailing_zero_columns_say_nothing(setting: Setting) -> None:
+    """Also outside jit, where rows of weight 0 may hold anything in them, and as labels."""
+    x, y = setting.problem
+    n, d = x.shape
+    features = np.full((n + 2, d + 3), np.nan)
+    features[:n] = np.pad(x, ((0, 0), (0, 3)))
+    filler = -1 if setting.classes else np.nan
+    targets = np.concatenate([y, np.full((2, *y.shape[1:]), filler, y.dtype)])
+    weights = np.arange(n + 2) < n
+    score = setting.case.function(features, targets, weights=weights, num_features=d)
+    setting.assert_score(float(score))
+
+
+# --- what a score does not depend on --------------------------------------------------------------
+
+
+@each()
+def order_of_rows(setting: Setting) -> None:
+    x, y = setting.problem
+    order = np.random.default_rng(1).permutation(len(x))
+    setting.assert_score(setting.score(x[order], y[order]))
+
+
+@each()
+def numbering_of_classes_or_order_of_targets(setting: Setting) -> None:
+    """Any injection of the numbers does, also one with gaps."""
+    y = setting.problem.targets
+    numbers = np.array([3, 0, 5, 2, 1, 4], np.int32)
+    setting.assert_score(setting.score(targets=numbers[y] if setting.classes else y[:, ::-1]))
+
+
+@each(claimed("rotation"))
+def rotation_of_the_features(setting: Setting) -> None:
+    x = setting.problem.features
+    random = np.random.default_rng(2).normal(size=(x.shape[1], x.shape[1]))
+    setting.assert_score(setting.score(x @ np.linalg.qr(random)[0]), rtol=1e-6)
+
+
+@each(claimed("shift"))
+def shift_of_the_features(setting: Setting) -> None:
+    x = setting.problem.features
+    size = 100 if float64(setting) else 1  # what rounds the features moves the score
+    setting.assert_score(setting.score(x + size * np.linspace(-0.5, 1, x.shape[1])), rtol=1e-6)
+
+
+@each(claimed("scale"))
+def scale_of_the_features(setting: Setting) -> None:
+    for factor in (1e-4, -1.7, 1e4):
+        setting.assert_score(setting.score(factor * setting.problem.features), rtol=1e-6)
+
+
+# --- under transformations ------------------------------------------------------------------------
+
+
+@each(not_wide)
+def vmap_is_a_loop_and_a_failed_model_stays_alone(setting: Setting) -> None:
+    x, y = setting.problem
+    n, pool = len(x), [x, np.exp(x), x.copy(), np.sqrt(np.abs(x)), x**3]
+    pool[2][3, 1] = np.nan
+    weights = np.random.default_rng(3).uniform(0.5, 2, size=n) * (np.arange(n) % 9 > 0)
+    single = [padded_arrays(Problem(one, y), setting.kind, weights) for one in pool]
+    call = compiled(setting.case, SHAPES[setting.kind][2])
+    batched = jax.jit(jax.vmap(call))(*(jnp.stack(part) for part in zip(*single, strict=True)))
+    assert batched.shape == (5,)
+    assert np.isnan(batched[2])
+    fine = np.array([0, 1, 3, 4])
+    loop = np.array([float(call(*single[index])) for index in fine])
+    setting.assert_equal(batched[fine], loop)
+    assert len(set(np.round(loop, 9))) == 4
+
+
+@cache
+def value_and_slopes(label: str, kind: str) -> Callable[..., Any]:
+    case = next(case for case in CASES if case.label == label)
+    return jax.jit(jax.value_and_grad(compiled(case, SHAPES[kind][2]), argnums=(0, 2)))
+
+
+def weighted(setting: Setting) -> tuple[jax.Array, ...]:
+    """The padded problem with weights that differ.
+
+    In the wide case they stay below 1: there the features reach every target exactly, and a row
+    that counts more than once makes the evidence unbounded, so that it has no derivative.
+    """
+    most = 0.95 if setting.kind == "wide" else 1.6
+    weights = np.linspace(0.55, most, len(setting.problem.features))
+    return padded_arrays(setting.problem, setting.kind, weights)
+
+
+@each(lambda setting: float64(setting) or not_wide(setting))
+def slopes_are_finite(setting: Setting) -> None:
+    """And 0 where rows are padding."""
+    n = len(setting.problem.features)
+    value, (by_features, by_weights) = value_and_slopes(setting.case.label, setting.kind)(
+        *weighted(setting)
+    )
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(by_features))
+    assert np.all(np.isfinite(by_weights[:n]))
+    assert np.all(np.asarray(by_features[n:]) == 0)
+
+
+@each(float64)
+def slopes_are_central_differences(setting: Setting) -> None:
+    x, y, w, d = weighted(setting)
+    n, call = len(setting.problem.features), compiled(setting.case, SHAPES[setting.kind][2])
+    _, slopes = value_and_slopes(setting.case.label, setting.kind)(x, y, w, d)
+    by_features, by_weights = slopes
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        v, u = np.zeros(x.shape), np.zeros(len(w))
+        v[:n, : int(d)] = rng.normal(size=(n, int(d)))
+        u[:n] = rng.normal(size=n)
+        v, u = v / np.linalg.norm(v), u / np.linalg.norm(u)
+        forward, backward = (call(x + s * v, y, w, d) for s in (STEP, -STEP))
+        numeric = float(forward - backward) / (2 * STEP)
+        assert float(jnp.sum(by_features * v)) == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+        forward, backward = (call(x, y, w + s * u, d) for s in (STEP, -STEP))
+        numeric = float(forward - backward) / (2 * STEP)
+        assert float(jnp.sum((by_weights * u)[:n])) == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+
+
+@each(tall)
+def slopes_of_dependent_features_are_finite(setting: Setting) -> None:
+    """Repeated singular values: eigenvectors have no derivative there, the scores have."""
+    x, y, w, d = weighted(setting)
+    n = len(setting.problem.features)
+    x = x.at[:, 3].set(x[:, 2]).at[:n, 4].set(0.0)
+    value, slopes = value_and_slopes(setting.case.label, setting.kind)(x, y, w, d)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(slopes[0]))
+    assert np.all(np.isfinite(slopes[1][:n]))
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def entry(x: Array, value: float) -> Array:
+    """The features with this in row 5."""
+    changed = x.copy()
+    changed[5, 2] = value
+    return changed
+
+
+@each()
+def bad_input_is_an_error_outside_jit_and_nan_inside(setting: Setting) -> None:
+    """A class left out silently would be a plausible wrong score."""
+    x, y = setting.problem
+    faults: list[tuple[Array, Array, str]] = [
+        (entry(x, np.nan), y, "row 5"),
+        (entry(x, np.inf), y, "row 5"),
+    ]
+    if setting.classes:
+        first = np.arange(len(y)) == 4
+        faults += [
+            (x, np.where(first, 6, y), "labels contain 6"),
+            (x, np.where(first, -1, y), "labels contain -1"),
+            (x, np.zeros_like(y), "two classes"),
+        ]
+    else:
+        faults += [(x, np.where(np.arange(len(y))[:, None] == 5, np.nan, y), "row 5")]
+    for features, targets, message in faults:
+        with pytest.raises(InputError, match=message):
+            setting.case.function(features, targets, num_classes=6 if setting.classes else None)
+        assert np.isnan(setting.score(features, targets))
+
+
+# --- the list, run --------------------------------------------------------------------------------
+
+SETTINGS = [
+    Setting(case, kind, dtype)
+    for case in CASES
+    for kind in SHAPES
+    for dtype in TOLERANCE
+    if case.does("regression" if kind == "regression" else "classification")
+]
+
+
+@pytest.mark.parametrize(
+    ("setting", "check"),
+    [
+        pytest.param(s, check, id=f"{s.case.label}-{s.kind}-{s.dtype}-{check.__name__}")
+        for s in SETTINGS
+        for check, where in PROPERTIES.items()
+        if where(s)
+    ],
+)
+def test_property(setting: Setting, check: Callable[[Setting], None]) -> None:
+    with jax.enable_x64(setting.dtype == "float64"):
+        check(setting)
+
+
+@pytest.mark.parametrize("metric", REGISTRY.values(), ids=REGISTRY.keys())
+def test_records_are_complete(metric: Any) -> None:
+    assert get_metric(metric.name) is metric
+    assert callable(metric.function)
+    assert metric.function.__doc__
+    assert metric.paper
+    assert metric.cost
+    assert set(metric.tasks) <= {"classification", "regression"}
+    assert metric.tasks
+    assert metric.invariances <= {"rotation", "shift", "scale"}
+    assert metric.range[0] < metric.range[1]
+    assert metric.moments == (metric.from_moments is not None)
+
+
+def test_the_three_metrics_are_registered() -> None:
+    assert {"logme", "sfda", "face"} <= set(REGISTRY)
