@@ -9,9 +9,9 @@ from typing import Any
 
 from jaxte.errors import InputError
 from jaxte.intake.sources import Rows, Source
-from jaxte.store import _formats
-from jaxte.store._manifest import is_store
+from jaxte.store import formats
 from jaxte.store.imports import read_arrays
+from jaxte.store.manifest import is_store
 from jaxte.store.reader import FeatureStore, layer_names
 
 __all__ = ["by_layer"]
@@ -60,7 +60,7 @@ def _sources(name: str, given: Any) -> Mapping[str, Source] | None:
     path = Path(given)
     if is_store(path):
         return FeatureStore.open(path).sources(name)
-    if path.suffix.lower() in _formats.OF_OTHERS:
+    if path.suffix.lower() in formats.OF_OTHERS:
         read = read_arrays(path)
         names = layer_names(name, read.layers)
         return {names[layer]: Rows(x, read.labels) for layer, x in read.layers.items()}

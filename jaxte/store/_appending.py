@@ -12,21 +12,30 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.store import _batch
-from jaxte.store._journal import Batch
-from jaxte.store._manifest import Manifest, Shard
+from jaxte.store.journal import StoredBatch
+from jaxte.store.manifest import Manifest, Shard
 from jaxte.store.reader import FeatureStore
-
-__all__ = ["SHARD_ROWS", "Appending"]
 
 SHARD_ROWS = 1 << 14
 
 
 class Appending(ABC):
-    """Takes batches, and keeps count of them."""
+    """Takes batches, and keeps count of them; ``_where`` names the store in messages."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._batches: list[Batch] = []
+    _where = "this store in memory"
+
+    def __init__(
+        self,
+        *,
+        model: Mapping[str, Any],
+        data: Mapping[str, Any],
+        layers: Sequence[str],
+        dtype: str = "float32",
+        shard_rows: int = SHARD_ROWS,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._manifest = Manifest.new(model, data, layers, dtype, shard_rows, settings)
+        self._batches: list[StoredBatch] = []
         self._rows = self._examples = 0
         self._closed = False
 
@@ -41,8 +50,8 @@ class Appending(ABC):
         return self._examples
 
     @property
-    def batches(self) -> tuple[Batch, ...]:
-        """What is known of each stored batch: rows, examples, digest, checksums."""
+    def batches(self) -> tuple[StoredBatch, ...]:
+        """Of each stored batch rows, examples, digest and checksums."""
         return tuple(self._batches)
 
     @property
@@ -80,16 +89,16 @@ class Appending(ABC):
         """
         if self.complete:
             raise InputError(f"{self._where} is complete: nothing can be appended")
-        if self._closed:
-            raise InputError(f"the writer of {self._where} is closed: open another to go on")
-        index, settled = len(self._batches), self._manifest
-        if not settled.columns:
-            settled = settled.settled(*_batch.schema(settled, features, labels, logits))
-        arrays = _batch.prepared(settled, features, labels, logits, index)
-        batch = Batch(len(arrays["labels"]), int(examples), str(digest), {}, skipped or {})
+        self._check_open()
+        manifest = self._manifest
+        if not manifest.columns:
+            manifest = _batch.settled(manifest, features, labels, logits)
+        arrays = _batch.prepared(manifest, features, labels, logits, len(self._batches))
+        rows = len(arrays["labels"])
+        batch = StoredBatch(rows, int(examples), str(digest), {}, skipped or {})
         try:
             if not self._manifest.columns:
-                self._settle(settled)
+                self._settle(manifest)
             batch = self._add(batch, arrays)
         except BaseException:
             self.close()  # half a batch may be written: opening the store again cuts it off
@@ -98,11 +107,8 @@ class Appending(ABC):
 
     def leave_out(self, skipped: Mapping[int, str]) -> None:
         """Count examples at the end of the data that were left out; after the first batch."""
-        arrays = {
-            column.folder: np.zeros((0,) if column.width is None else (0, column.width))
-            for column in self._manifest.columns
-        }
-        self._take([self._add(Batch(0, len(skipped), "", {}, skipped), arrays)])
+        arrays = {c.folder: np.zeros(c.shape(0)) for c in self._manifest.columns}
+        self._take([self._add(StoredBatch(0, len(skipped), "", {}, skipped), arrays)])
 
     def finish(self) -> FeatureStore:
         """Declare the store complete.
@@ -114,8 +120,7 @@ class Appending(ABC):
             InputError: if there are no rows.
         """
         if not self.complete:
-            if self._closed:
-                raise InputError(f"the writer of {self._where} is closed: open another to go on")
+            self._check_open()
             if not self.rows:
                 raise InputError(f"{self._where}: there are no rows to store")
             self._complete()
@@ -132,7 +137,11 @@ class Appending(ABC):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take(self, batches: Sequence[Batch]) -> None:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError(f"the writer of {self._where} is closed: open another to go on")
+
+    def _take(self, batches: Sequence[StoredBatch]) -> None:
         """Count batches that are stored."""
         self._batches += batches
         self._rows += sum(batch.rows for batch in batches)
@@ -151,15 +160,11 @@ class Appending(ABC):
             skipped={row: why for batch in self._batches for row, why in batch.skipped.items()},
         )
 
-    @property
-    @abstractmethod
-    def _where(self) -> str: ...
-
     @abstractmethod
     def _settle(self, manifest: Manifest) -> None: ...
 
     @abstractmethod
-    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> Batch: ...
+    def _add(self, batch: StoredBatch, arrays: Mapping[str, np.ndarray]) -> StoredBatch: ...
 
     @abstractmethod
     def _complete(self) -> None: ...

@@ -8,23 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxte.intake import disk
-from jaxte.store._columns import HEADER, Column, inside
-from jaxte.store._journal import Batch, groups
-from jaxte.store._manifest import Manifest, Shard
-
-__all__ = ["checksum", "close_shard", "cut", "located", "safe"]
-
-_BLOCK = 1 << 20
+from jaxte.store.columns import HEADER, Column, inside
+from jaxte.store.journal import StoredBatch, groups
+from jaxte.store.manifest import Manifest, Shard
 
 
-def safe(root: Path, manifest: Manifest, batches: Sequence[Batch]) -> int:
+def safe(root: Path, manifest: Manifest, batches: Sequence[StoredBatch]) -> int:
     """How many of the batches in the journal are whole, up to the first that is not.
 
-    Shards that the manifest lists were on the disk before, so that their size is enough; of
-    others every batch is read.
-
-    Raises:
-        InputError: if a shard that the manifest lists is missing, truncated or another array.
+    Shards that the manifest lists were on the disk before, so that their size is enough, and a
+    wrong one is an `InputError`; of others every batch is read.
     """
     for group in groups(batches, manifest.shard_rows):
         if group.full and group.shard < len(manifest.shards):
@@ -40,6 +33,22 @@ def safe(root: Path, manifest: Manifest, batches: Sequence[Batch]) -> int:
     return len(batches)
 
 
+def _whole(column: Column, file: Path, batches: Sequence[StoredBatch]) -> int:
+    """How many batches lie in a file with all their bytes unchanged, from the first on."""
+    left, value = file.stat().st_size - HEADER, 0
+    with file.open("rb") as stream:
+        stream.seek(HEADER)
+        for index, batch in enumerate(batches):
+            size = batch.rows * column.row_bytes
+            if column.folder not in batch.crc32 or size > left:
+                return index
+            value = zlib.crc32(stream.read(size), value)
+            if value != batch.crc32[column.folder]:
+                return index
+            left -= size
+    return len(batches)
+
+
 def located(root: Path, column: Column, shard: int) -> Path | None:
     """The file of a shard, finished or not; None if there is neither."""
     for part in (True, False):
@@ -49,21 +58,17 @@ def located(root: Path, column: Column, shard: int) -> Path | None:
     return None
 
 
-def cut(root: Path, manifest: Manifest, batches: Sequence[Batch]) -> list[Shard]:
-    """Bring the files of a store to just these batches, whose bytes are known to be there.
+def cut(root: Path, manifest: Manifest, batches: Sequence[StoredBatch]) -> list[Shard]:
+    """Bring the files of a store to just these batches, whose bytes are all there.
 
     Shards that are full get closed, a last one that is not gets opened again and shortened;
-    whatever lies behind it goes.
-
-    Returns:
-        The shards that are finished.
+    whatever lies behind it goes. Returns the shards that are finished.
     """
     plan = groups(batches, manifest.shard_rows)
     for column in manifest.columns:
         for shard, files in column.files(root).items():
-            if shard >= len(plan):
-                for file in files:
-                    file.unlink()
+            for file in files if shard >= len(plan) else ():
+                file.unlink()
     finished = []
     for group in plan:
         if not group.full:
@@ -97,29 +102,3 @@ def close_shard(root: Path, columns: Sequence[Column], shard: int, rows: int) ->
     for part, file in parts:
         os.replace(part, file)
         disk.sync_directory(file.parent)
-
-
-def checksum(file: Path) -> int:
-    """Of the rows of a shard."""
-    value = 0
-    with file.open("rb", buffering=0) as stream:
-        stream.seek(HEADER)
-        while block := stream.read(_BLOCK):
-            value = zlib.crc32(block, value)
-    return value
-
-
-def _whole(column: Column, file: Path, batches: Sequence[Batch]) -> int:
-    """How many batches lie in a file with all their bytes unchanged, from the first on."""
-    left, value = file.stat().st_size - HEADER, 0
-    with file.open("rb") as stream:
-        stream.seek(HEADER)
-        for index, batch in enumerate(batches):
-            size = batch.rows * column.row_bytes
-            if column.folder not in batch.crc32 or size > left:
-                return index
-            value = zlib.crc32(stream.read(size), value)
-            if value != batch.crc32[column.folder]:
-                return index
-            left -= size
-    return len(batches)

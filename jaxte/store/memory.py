@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
-from jaxte.store._appending import SHARD_ROWS, Appending
-from jaxte.store._journal import Batch
-from jaxte.store._manifest import Manifest, Shard
+from jaxte.store._appending import Appending
+from jaxte.store._shards import ShardedArray
+from jaxte.store.journal import StoredBatch
+from jaxte.store.manifest import Manifest, Shard
 from jaxte.store.reader import FeatureStore
 
 __all__ = ["MemoryWriter"]
@@ -36,37 +36,23 @@ class MemoryWriter(Appending):
         (3, 3)
     """
 
-    def __init__(
-        self,
-        *,
-        model: Mapping[str, Any],
-        data: Mapping[str, Any],
-        layers: Sequence[str],
-        dtype: str = "float32",
-        shard_rows: int = SHARD_ROWS,
-        settings: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(Manifest.new(model, data, layers, dtype, shard_rows, settings))
-        self._parts: dict[str, list[np.ndarray]] = {}
-
-    @property
-    def _where(self) -> str:
-        return "this store in memory"
-
     def _settle(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._parts = {column.folder: [] for column in manifest.columns}
+        self._parts: dict[str, list[np.ndarray]] = {c.folder: [] for c in manifest.columns}
 
-    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> Batch:
+    def _add(self, batch: StoredBatch, arrays: Mapping[str, np.ndarray]) -> StoredBatch:
         for folder, array in arrays.items():
-            self._parts[folder].append(array.copy())  # the caller may fill its own again
+            self._parts[folder].append(array.copy())  # the caller may fill the same array again
         return batch
 
     def _complete(self) -> None:
         for parts in self._parts.values():  # one after the other, so that memory is not doubled
             parts[:] = [np.concatenate(parts)] if len(parts) > 1 else parts
-        shard = Shard(self.rows, {folder: 0 for folder in self._parts})
-        self._manifest = self._final([shard])
+        self._manifest = self._final([Shard(self.rows, dict.fromkeys(self._parts, 0))])
 
     def _finished(self) -> FeatureStore:
-        return FeatureStore(self._manifest, {f: tuple(p) for f, p in self._parts.items()})
+        arrays = {
+            column.folder: ShardedArray(column, parts=self._parts[column.folder])
+            for column in self._manifest.columns
+        }
+        return FeatureStore(self._manifest, arrays)

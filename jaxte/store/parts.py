@@ -43,8 +43,8 @@ class Parts:
         starts = self._ends - [len(part) for part in self._parts]
         if chosen.ndim == 0:
             return self._parts[int(where)][chosen - starts[where]]
-        found = np.empty((*chosen.shape, *self.shape[1:]), self.dtype)
+        result = np.empty((*chosen.shape, *self.shape[1:]), self.dtype)
         for index in np.unique(where):
-            own = where == index
-            found[own] = self._parts[index][chosen[own] - starts[index]]
-        return found
+            here = where == index
+            result[here] = self._parts[index][chosen[here] - starts[index]]
+        return result

@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store._columns import inside
+from jaxte.store.columns import inside
 
-__all__ = ["JOURNAL", "Batch", "Group", "groups", "line", "read"]
+__all__ = ["JOURNAL", "StoredBatch", "read"]
 
 JOURNAL = "journal.jsonl"
 _CHECK = ', "check": "{:08x}"}}'
 _TAIL = len(_CHECK.format(0)) + 1  # with the newline
 
 
-class Batch(NamedTuple):
+class StoredBatch(NamedTuple):
     """One batch that is stored.
 
     Attributes:
@@ -43,7 +43,7 @@ class Group(NamedTuple):
 
     shard: int
     first: int
-    batches: Sequence[Batch]
+    batches: Sequence[StoredBatch]
     full: bool
 
     @property
@@ -52,21 +52,21 @@ class Group(NamedTuple):
         return sum(batch.rows for batch in self.batches)
 
 
-def groups(batches: Sequence[Batch], shard_rows: int) -> list[Group]:
+def groups(batches: Sequence[StoredBatch], shard_rows: int) -> list[Group]:
     """Batches by shard: each ends with the first batch that brings it to ``shard_rows`` rows."""
-    found: list[Group] = []
+    by_shard: list[Group] = []
     first = rows = 0
     for index, batch in enumerate(batches):
         rows += batch.rows
         if rows >= shard_rows:
-            found.append(Group(len(found), first, batches[first : index + 1], True))
+            by_shard.append(Group(len(by_shard), first, batches[first : index + 1], True))
             first, rows = index + 1, 0
     if rows:
-        found.append(Group(len(found), first, batches[first:], False))
-    return found
+        by_shard.append(Group(len(by_shard), first, batches[first:], False))
+    return by_shard
 
 
-def line(batch: Batch) -> bytes:
+def line(batch: StoredBatch) -> bytes:
     """A batch as a line that knows whether it is whole."""
     entry: dict[str, Any] = batch._asdict()
     entry["crc32"] = {folder: f"{value:08x}" for folder, value in batch.crc32.items()}
@@ -76,7 +76,7 @@ def line(batch: Batch) -> bytes:
     return (text + _CHECK.format(zlib.crc32(text.encode())) + "\n").encode()
 
 
-def read(directory: Path) -> tuple[list[Batch], list[int]]:
+def read(directory: Path) -> tuple[list[StoredBatch], list[int]]:
     """The batches of all whole lines up to the first that is not, and where each line ends.
 
     Raises:
@@ -88,21 +88,18 @@ def read(directory: Path) -> tuple[list[Batch], list[int]]:
             f"{directory} is an unfinished store without its {JOURNAL}: what is in it cannot be "
             "trusted, delete the directory"
         )
-    content = disk.read_bytes(path, "journal")
-    batches: list[Batch] = []
+    batches: list[StoredBatch] = []
     ends: list[int] = []
-    start = 0
-    while (stop := content.find(b"\n", start) + 1) > 0:
-        batch = _parsed(content[start:stop])
+    for raw in disk.read_bytes(path, "journal").splitlines(keepends=True):
+        batch = _parsed(raw)
         if batch is None:
             break
         batches.append(batch)
-        ends.append(stop)
-        start = stop
+        ends.append(len(raw) + (ends[-1] if ends else 0))
     return batches, ends
 
 
-def _parsed(raw: bytes) -> Batch | None:
+def _parsed(raw: bytes) -> StoredBatch | None:
     """The batch of a line, or None for one that was torn or changed."""
     text = raw[:-_TAIL]
     if raw[-_TAIL:] != (_CHECK.format(zlib.crc32(text)) + "\n").encode():
@@ -111,7 +108,7 @@ def _parsed(raw: bytes) -> Batch | None:
         entry = json.loads(text + b"}")
         crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
         skipped = {int(row): str(why) for row, why in entry.get("skipped", {}).items()}
-        batch = Batch(entry["rows"], entry["examples"], entry["digest"], crc32, skipped)
+        batch = StoredBatch(entry["rows"], entry["examples"], entry["digest"], crc32, skipped)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     sound = type(batch.rows) is int and type(batch.examples) is int and batch.rows >= 0
