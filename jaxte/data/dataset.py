@@ -36,14 +36,14 @@ class Piece(NamedTuple):
 class Dataset:
     """Examples and their labels; `jaxte.data.load` makes one.
 
-    A class of your own needs the attributes, ``__len__`` and ``read``; ``label`` and ``labels``
+    A user's class needs the attributes, ``__len__`` and ``read``; ``label`` and ``labels``
     where labels can be had without decoding examples.
 
     Attributes:
         name: the specification it was loaded by.
         task: one of `TASKS`.
         num_classes: C; the columns of a multilabel task; None for regression, and for label maps
-            whose classes were not given.
+            whose classes were not named.
         class_names: the names of the classes, where they have any.
         ignore: the label of tokens or pixels that do not count.
         card: what identifies the data, as JSON values: source, split, version, rows, columns,
@@ -141,17 +141,17 @@ class Dataset:
         def reason(row: int) -> str:
             try:
                 self.read(row)
-            except Exception as error:  # a data set of one's own raises what it will
+            except Exception as error:  # a user's data set may raise anything
                 return _reason(error)
             return ""
 
-        found = {}
+        reasons = {}
         with reporter(progress, self.name) as report:
             for row, why in enumerate(in_order(reason, range(len(self)), workers)):
                 if why:
-                    found[row] = why
+                    reasons[row] = why
                 report(row + 1, len(self), self.name)
-        return found
+        return reasons
 
     def without(self, rows: Collection[int]) -> Dataset:
         """The data set without some rows."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxte.data import _digests, _images, _targets
-from jaxte.data._targets import Known
+from jaxte.data import _digests, _targets, images
+from jaxte.data._columns import Request
 from jaxte.data.records import Records, card
 from jaxte.errors import InputError
 from jaxte.intake.sources import natural
 
-__all__ = ["folder"]
+__all__ = ["check_files", "folder"]
 
 
-def folder(where: str, known: Known, name: str, *, skip: bool = False) -> Records:
+def folder(where: str, request: Request) -> Records:
     """Images below ``where/<class>/``, classes in the order of their names, files in natural order.
 
     Hidden files and folders, and files that are no images by their ending, are passed over.
@@ -33,23 +32,25 @@ def folder(where: str, known: Known, name: str, *, skip: bool = False) -> Record
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
     if not folders:
         raise InputError(f"{root} holds no folders: there must be one for each class")
-    found = [_below(path) for path in folders]
-    for path, files in zip(folders, found, strict=True):
-        if not files:
+    by_class = {path: _images_below(path) for path in folders}
+    for path, of_class in by_class.items():
+        if not of_class:
             raise InputError(f"{path} holds no images: remove the folder, or fill it")
-    files = [file for of_class in found for file in of_class]
-    if not skip:
+    files = [file for of_class in by_class.values() for file in of_class]
+    if not request.skip:
         check_files(files)
-    classes = np.repeat([path.name for path in folders], [len(of_class) for of_class in found])
-    if known.names is None:
-        known = known._replace(names=tuple(path.name for path in folders), number=len(folders))
-    targets = _targets.make(classes, known)
+    names = tuple(path.name for path in folders)
+    classes = np.repeat(names, [len(of_class) for of_class in by_class.values()])
+    labels = request.labels
+    if labels.names is None:
+        labels = labels._replace(names=names, number=len(names))
+    targets = _targets.make(classes, labels)
     facts = {"source": "folder", "files": _digests.of_files(files, root)}
 
     def example(row: int) -> np.ndarray:
-        return _images.decode(files[row], str(files[row]))
+        return images.decode(files[row], str(files[row]))
 
-    return Records(name, example, targets, card(root.name, targets, facts))
+    return Records(request.name, example, targets, card(root.name, targets, facts))
 
 
 def check_files(files: Sequence[Path]) -> None:
@@ -63,17 +64,13 @@ def check_files(files: Sequence[Path]) -> None:
         )
 
 
-def _below(root: Path) -> list[Path]:
+def _images_below(root: Path) -> list[Path]:
     files = []
     for directory, below, names in os.walk(root, followlinks=True):
         below[:] = [name for name in below if not _hidden(name)]
-        images = (name for name in names if Path(name).suffix.lower() in _images.SUFFIXES)
-        files += [Path(directory, name) for name in images if not _hidden(name)]
-
-    def order(file: Path) -> list[Any]:
-        return [natural(Path(part)) for part in file.relative_to(root).parts]
-
-    return sorted(files, key=order)
+        visible = (Path(directory, name) for name in names if not _hidden(name))
+        files += [file for file in visible if file.suffix.lower() in images.SUFFIXES]
+    return sorted(files, key=lambda f: [natural(Path(part)) for part in f.relative_to(root).parts])
 
 
 def _hidden(name: str) -> bool:

@@ -20,28 +20,28 @@ _ENDINGS = ("bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "ppm", "tif
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS)
 
 
-def decode(given: str | os.PathLike[str] | bytes, where: str, channels: int = 3) -> np.ndarray:
+def decode(source: str | os.PathLike[str] | bytes, where: str, channels: int = 3) -> np.ndarray:
     """An image file as uint8 [h, w, channels], see `of_pillow`.
 
     Args:
-        given: a file, or its content.
+        source: a file, or its content.
         where: names it in messages.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
 
     Raises:
         InputError: if it cannot be read as an image.
     """
-    with _opened(given, where) as image:
+    with _opened(source, where) as image:
         return of_pillow(image, where, channels)
 
 
-def decode_map(given: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
+def decode_map(source: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
     """A label map as integers [h, w]: grey values, or places in the palette of a paletted image.
 
     Raises:
         InputError: if it cannot be read, or has more than one channel.
     """
-    with _opened(given, where) as image:
+    with _opened(source, where) as image:
         pixels = np.asarray(image)
         if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
             raise InputError(
@@ -62,7 +62,7 @@ def of_pillow(image: Any, where: str, channels: int = 3) -> np.ndarray:
     What is transparent becomes white, unless four channels are asked for; 16 bits become 8.
 
     Raises:
-        InputError: if its content cannot be read, or has no range that is known.
+        InputError: if its content cannot be read, or its range of values is unclear.
     """
     with _readable(where):
         image = _pillow("ImageOps").exif_transpose(image)
@@ -81,7 +81,7 @@ def of_array(pixels: np.ndarray, where: str, channels: int = 3) -> np.ndarray:
     """An image [h, w] or [h, w, c] as uint8 [h, w, channels]; two and four have alpha at the end.
 
     Raises:
-        InputError: if it is no image, or has no range that is known.
+        InputError: if it is no image, or its range of values is unclear.
     """
     if pixels.ndim == 2:
         pixels = pixels[..., None]
@@ -139,9 +139,9 @@ def _pillow(module: str) -> Any:
 
 
 @contextmanager
-def _opened(given: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
-    source = io.BytesIO(given) if isinstance(given, bytes) else given
-    with _readable(where), _pillow("Image").open(source) as image:
+def _opened(content: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    with _readable(where), _pillow("Image").open(file) as image:
         yield image
 
 
