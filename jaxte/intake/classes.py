@@ -57,7 +57,7 @@ class ClassNumbers:
     """Numbers of classes that come in batches, in the order in which they are first seen.
 
     Args:
-        num_classes: C, if known: integers are numbers below it already.
+        num_classes: C; integers are numbers below it already.
     """
 
     def __init__(self, num_classes: int | None = None) -> None:

@@ -58,7 +58,7 @@ def as_labels(
     Args:
         value: [n], [n, 1] or [n, k].
         what: names the labels in messages.
-        num_classes: C, if known: then integers must be numbers 0..C-1.
+        num_classes: C; then integers must be numbers 0..C-1.
         weights: [n]; rows of weight 0 may hold anything.
         keep: leave integers below ``num_classes`` as they are, whether or not all occur.
         whole: whether these are all labels; of a batch it cannot be said whether its classes are
@@ -78,21 +78,21 @@ def as_labels(
     if array.ndim != 1:
         raise InputError(f"{what} have shape {array.shape}: give one label for each row")
     counted = None if counted is None or len(counted) != len(array) else counted
-    known = array if counted is None else array[counted]
-    if len(known) == 0:
+    present = array if counted is None else array[counted]
+    if len(present) == 0:
         return Labels(np.zeros(len(array), np.int32), ())
     if num_classes is not None and array.dtype.kind in "biuO":
-        _check_range(known, what, counted, num_classes)
+        _check_range(present, what, counted, num_classes)
         if keep:
             values = array if counted is None else np.where(counted, array, 0)
             return Labels(values.astype(np.int32), range(num_classes))
-    numbers, classes = number_classes(known)
+    numbers, classes = number_classes(present)
     if counted is not None:
         ids, numbers = numbers, np.full(len(array), -1, np.int32)
         numbers[counted] = ids
     if whole:
         check_classes(
-            classes, len(known), what, num_classes, lambda one: int(np.argmax(numbers == one))
+            classes, len(present), what, num_classes, lambda one: int(np.argmax(numbers == one))
         )
     return Labels(numbers if counted is None else np.maximum(numbers, 0), classes)
 
@@ -260,12 +260,12 @@ def _targets(array: np.ndarray, what: str, counted: np.ndarray | None) -> Labels
 
 
 def _check_range(
-    known: np.ndarray, what: str, counted: np.ndarray | None, num_classes: int
+    present: np.ndarray, what: str, counted: np.ndarray | None, num_classes: int
 ) -> None:
     """Raise `InputError` for integers outside 0..C-1."""
-    for worst in (int(known.min()), int(known.max())):
+    for worst in (int(present.min()), int(present.max())):
         if not 0 <= worst < num_classes:
-            first = int(np.argmax(known == worst))
+            first = int(np.argmax(present == worst))
             row = first if counted is None else int(np.flatnonzero(counted)[first])
             raise InputError(
                 f"{what} contain {worst}, but num_classes is {num_classes} "
