@@ -49,9 +49,6 @@ class Columns:
             kinds: of each column what it holds: image, text, words, class, classes (a list of
                 them), anything else, or "" where that cannot be said.
             where: names the data set in messages.
-
-        Raises:
-            InputError: if a column does not exist, or which is meant is not plain.
         """
         listed = ", ".join(f"{name} ({kind})" if kind else name for name, kind in kinds.items())
         listed = listed or "none"

@@ -27,9 +27,6 @@ class RecordFiles:
     Args:
         parts: of each the file (filename), how many records to skip, and how many to take.
         format: one of `FORMATS`.
-
-    Raises:
-        InputError: if a file cannot be read, or is shorter than it should be.
     """
 
     def __init__(self, parts: Sequence[Any], format: str) -> None:

@@ -34,9 +34,6 @@ class Spec(NamedTuple):
 def parse(spec: str) -> Spec:
     """Take a specification apart; values of options may be percent-encoded.
 
-    Raises:
-        InputError: if it has not the form.
-
     Example:
         >>> parse("csv:reviews.csv?text=body&label=stars&subset=500")
         Spec(kind='csv', where='reviews.csv', options={'text': 'body', 'label': ('stars',),

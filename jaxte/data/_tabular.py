@@ -61,11 +61,7 @@ def kind_of(type: Any) -> str:
 
 
 def records(table: ArrowTable, request: Request, facts: Mapping[str, Any]) -> Records:
-    """The rows of a table as a data set.
-
-    Raises:
-        InputError: if a column is missing or holds something else than it should.
-    """
+    """The rows of a table as a data set."""
     name = request.name
     if table.rows == 0:
         raise InputError(f"{name} has no rows")

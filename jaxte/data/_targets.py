@@ -103,9 +103,6 @@ def make(values: Any, spec: LabelSpec, *, words: bool = False) -> Targets:
         values: numbers, texts, or for each row a list of them or an array.
         spec: what is said of them.
         words: whether the examples are lists of words, so that lists are labels of words.
-
-    Raises:
-        InputError: for labels that are missing, mixed or do not fit the ``spec``.
     """
     values = _plain(values, spec)
     task = spec.task or _infer(values, spec, words)

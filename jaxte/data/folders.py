@@ -21,10 +21,6 @@ def folder(where: str, request: Request) -> Records:
     """Images below ``where/<class>/``, classes in the order of their names, files in natural order.
 
     Hidden files and folders, and files that are no images by their ending, are passed over.
-
-    Raises:
-        InputError: if there are no classes, or a class is empty, or an image file, unless such
-            are to be skipped when they are read.
     """
     root = Path(where)
     if not root.is_dir():

@@ -19,11 +19,7 @@ _WHAT = "data sets of Hugging Face"
 
 
 def hugging_face(where: str, request: Request) -> Records:
-    """A split of a data set of the hub, of a folder of data files, or of what save_to_disk wrote.
-
-    Raises:
-        InputError: if it cannot be loaded, or has no such split.
-    """
+    """A split of a data set of the hub, of a folder of files, or of what save_to_disk wrote."""
     datasets, name = require("datasets", _WHAT, "data"), request.name
     path, split = split_off(where)
     of_several = (Path(path) / "dataset_dict.json").is_file()
@@ -61,11 +57,7 @@ def _cut(saved: Any, split: str, datasets: Any) -> Any:
 
 
 def of_object(dataset: Any, request: Request, title: str) -> Records:
-    """A `datasets.Dataset`, called ``title`` in its card.
-
-    Raises:
-        InputError: for a dictionary of splits, a stream, or columns that cannot be used.
-    """
+    """A `datasets.Dataset`, called ``title`` in its card."""
     datasets = require("datasets", _WHAT, "data")
     if isinstance(dataset, dict):
         raise InputError(f"{request.name} has splits: choose one of {', '.join(dataset)}")

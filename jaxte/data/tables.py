@@ -33,9 +33,6 @@ def table_file(kind: str, where: str, request: Request, encoding: str | None = N
 
     Paths in it are relative to the file. Texts are UTF-8, unless a byte order mark or ``encoding``
     says something else.
-
-    Raises:
-        InputError: if it cannot be read, or lacks a column; names line and column of a fault.
     """
     path = Path(where)
     if not path.is_file():

@@ -30,10 +30,6 @@ def tfds(where: str, request: Request, data_dir: str | None) -> Records:
 
     What is not prepared yet is downloaded and prepared, for which many of its data sets need
     TensorFlow; reading never does. A row is read when it is asked for.
-
-    Raises:
-        InputError: if there is no such data set, split or feature.
-        ImportError: if a package is missing.
     """
     name, (title, split) = request.name, split_off(where)
     info = _builder(where if split is None else title, data_dir, name).info

@@ -63,9 +63,6 @@ def as_labels(
         keep: leave integers below ``num_classes`` as they are, whether or not all occur.
         whole: whether these are all labels; of a batch it cannot be said whether its classes are
             too many, or stand for no label.
-
-    Raises:
-        InputError: for a label that is missing, by its row, or cannot be understood.
     """
     counted = None if weights is None else np.asarray(weights) > 0
     array = clean_labels(value, what, counted=counted)
@@ -113,9 +110,6 @@ def clean_labels(
         what: names the labels in messages.
         counted: [n] which rows count.
         row: names a row in messages.
-
-    Raises:
-        InputError: for a label that is missing, or neither number nor text.
     """
 
     def missing(place: int, shown: Any) -> InputError:

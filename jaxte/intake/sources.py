@@ -171,11 +171,7 @@ class Batches(Source):
 
 
 def of(value: Any) -> Any:
-    """The `Source` that a user's value stands for; arrays come back as arrays.
-
-    Raises:
-        InputError: for a path that cannot be used.
-    """
+    """The `Source` that a user's value stands for; arrays come back as arrays."""
     if isinstance(value, Source):
         return value
     if isinstance(value, str | os.PathLike):

@@ -28,11 +28,7 @@ def settled(manifest: Manifest, features: Mapping[str, Any], labels: Any, logits
 def prepared(
     manifest: Manifest, features: Mapping[str, Any], labels: Any, logits: Any, index: int
 ) -> dict[str, np.ndarray]:
-    """The arrays of a batch by their folder, contiguous and of the types of the store.
-
-    Raises:
-        InputError: where the batch does not fit the ones before, or its numbers not the type.
-    """
+    """The arrays of a batch by their folder, contiguous and of the types of the store."""
     if set(features) != set(manifest.layers):
         raise InputError(
             f"batch {index} has layers {', '.join(features) or 'none'}, the store has "

@@ -74,11 +74,7 @@ class Column(NamedTuple):
         return start + text.encode("latin1").ljust(HEADER - 11) + b"\n"
 
     def check(self, root: Path, shard: int, rows: int) -> Path:
-        """The file of a finished shard.
-
-        Raises:
-            InputError: if it is missing, truncated, or another array than the manifest says.
-        """
+        """The file of a finished shard."""
         file = inside(root, self.file(root, shard))
         if not file.is_file():
             raise InputError(f"{file} is missing: {_REMEDY}")

@@ -62,10 +62,6 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
         path: what to read.
         columns: which columns of a Parquet file are the features.
         rows: how many labels lie apart, which tells lists of samples from lists of layers.
-
-    Raises:
-        InputError: if it holds no features, or damaged ones.
-        ImportError: if a package that reads it is missing.
     """
     if os.path.isdir(path) and path.suffix.lower() not in OF_OTHERS:
         return _shards(path)

@@ -130,12 +130,7 @@ def import_features(
 
 
 def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = None) -> Arrays:
-    """What a file of another tool holds, checked; ``labels`` are taken instead of its own.
-
-    Raises:
-        InputError: for a file that is damaged or holds something else.
-        ImportError: if a package is missing.
-    """
+    """What a file of another tool holds, checked; ``labels`` are taken instead of its own."""
     if isinstance(labels, str | PathLike):
         labels = disk.load_npy(Path(labels), "labels")
     labels = None if labels is None else clean_labels(labels)

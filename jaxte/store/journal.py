@@ -77,11 +77,7 @@ def line(batch: StoredBatch) -> bytes:
 
 
 def read(directory: Path) -> tuple[list[StoredBatch], list[int]]:
-    """The batches of all whole lines up to the first that is not, and where each line ends.
-
-    Raises:
-        InputError: if there is no journal, or it cannot be read.
-    """
+    """The batches of all whole lines up to the first that is not, and where each line ends."""
     path = inside(directory, directory / JOURNAL)
     if not os.path.lexists(path):
         raise InputError(

@@ -82,11 +82,7 @@ class Manifest:
         shard_rows: int,
         settings: Mapping[str, Any] | None,
     ) -> Manifest:
-        """The manifest of a store to be written.
-
-        Raises:
-            InputError: for what cannot be stored.
-        """
+        """The manifest of a store to be written."""
         names = list(layers)
         if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
             raise InputError(f"layers are {names}: give at least one name, and each only once")
@@ -154,12 +150,7 @@ class Manifest:
 
     @staticmethod
     def read(directory: Path) -> Manifest:
-        """The manifest of a store.
-
-        Raises:
-            InputError: if there is none, or it is damaged, of another version, or not to be
-                trusted.
-        """
+        """The manifest of a store."""
         content = _read_json(directory / MANIFEST)
         where = directory / MANIFEST
         if content.get("format") != _FORMAT:
@@ -205,11 +196,7 @@ def versions() -> dict[str, str]:
 
 
 def plain(value: Any, where: str) -> Any:
-    """A value in the terms of JSON, so that it equals itself after it was written and read.
-
-    Raises:
-        InputError: where it has none.
-    """
+    """A value in the terms of JSON, so that it equals itself after it was written and read."""
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
