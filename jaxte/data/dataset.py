@@ -119,7 +119,12 @@ class Dataset:
         classes = self.labels() if self.task == "classification" else None
         if classes is None:
             classes = np.zeros(len(self), np.int64)
-        return _drawn(self, stratified(classes, n, keys(len(classes), seed)), seed)
+        rows = stratified(classes, n, keys(len(classes), seed))
+        drawn = {"n": n, "seed": seed, "of": len(self)}
+        if "subset" in self.card:
+            drawn["within"] = self.card["subset"]
+        name = f"{self.name}{'&' if '?' in self.name else '?'}subset={n}&seed={seed}"
+        return _Subset(self, rows, name, {**self.card, "rows": n, "subset": drawn})
 
     def damaged(self, *, workers: int = 0, progress: bool | Progress = False) -> dict[int, str]:
         """Read every row, to know those that cannot be read before hours are spent.
@@ -259,14 +264,6 @@ class _Subset(Dataset):
     def label(self, row: int) -> Any:
         """The label of a row."""
         return self._whole.label(int(self._rows[row]))
-
-
-def _drawn(whole: Dataset, rows: np.ndarray, seed: int) -> Dataset:
-    drawn: dict[str, Any] = {"n": len(rows), "seed": seed, "of": len(whole)}
-    if "subset" in whole.card:
-        drawn["within"] = whole.card["subset"]
-    name = f"{whole.name}{'&' if '?' in whole.name else '?'}subset={len(rows)}&seed={seed}"
-    return _Subset(whole, rows, name, {**whole.card, "rows": len(rows), "subset": drawn})
 
 
 def _reason(error: Exception) -> str:

@@ -38,12 +38,11 @@ def table_file(kind: str, where: str, request: Request, encoding: str | None = N
     if not path.is_file():
         raise InputError(f"{path} is no file")
     pyarrow = require("pyarrow", _WHAT, "data")
-    read = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[kind]
     source: Any = path
     if kind != "parquet" and (encoding := encoding or _marked(path)) is not None:
         source = pyarrow.BufferReader(_decoded(path, encoding).encode())
     try:
-        content = read(source, path, ())
+        content = _read(kind, source, path)
         content.validate(full=True)  # whether texts are UTF-8
         names = content.column_names
         if kind == "csv" and any(map(pyarrow.types.is_binary, content.schema.types)):
@@ -53,7 +52,7 @@ def table_file(kind: str, where: str, request: Request, encoding: str | None = N
         if kind == "csv" and (texts := _meant_as_texts(content, request)):
             if not isinstance(source, Path):
                 source.seek(0)
-            content = read(source, path, texts)
+            content = _read(kind, source, path, texts)
     except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         fault = None if kind == "parquet" else _fault(kind, path, encoding or "utf-8")
         raise InputError(fault or f"{path} cannot be read as {kind} ({error})") from error
@@ -97,29 +96,23 @@ def _records(
     return records(columns, request, facts)
 
 
-def _read_csv(source: Any, path: Path, texts: Collection[str]) -> Any:
-    arrow, pyarrow = (require(name, _WHAT, "data") for name in ("pyarrow.csv", "pyarrow"))
+def _read(kind: str, source: Any, path: Path, texts: Collection[str] = ()) -> Any:
+    """The table in a file; of a CSV some columns as texts."""
+    arrow = require(f"pyarrow.{kind.removesuffix('l')}", _WHAT, "data")
+    if kind == "parquet":
+        with arrow.ParquetFile(source) as file:
+            return file.read()
+    # types are inferred from the first block, and a row must fit into one
+    block = min(max(2 * path.stat().st_size, 1 << 20), 1 << 28)
+    if kind == "jsonl":
+        return arrow.read_json(source, read_options=arrow.ReadOptions(block_size=block))
+    string = require("pyarrow", _WHAT, "data").string()
     return arrow.read_csv(
         source,
-        read_options=arrow.ReadOptions(block_size=_block(path)),
+        read_options=arrow.ReadOptions(block_size=block),
         parse_options=arrow.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
-        convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(texts, pyarrow.string())),
+        convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(texts, string)),
     )
-
-
-def _read_parquet(source: Any, path: Path, texts: Collection[str]) -> Any:
-    with require("pyarrow.parquet", _WHAT, "data").ParquetFile(source) as file:
-        return file.read()
-
-
-def _read_jsonl(source: Any, path: Path, texts: Collection[str]) -> Any:
-    json = require("pyarrow.json", _WHAT, "data")
-    return json.read_json(source, read_options=json.ReadOptions(block_size=_block(path)))
-
-
-def _block(path: Path) -> int:
-    """Bytes read at once: types are inferred from the first block, and a row must fit into one."""
-    return min(max(2 * path.stat().st_size, 1 << 20), 1 << 28)
 
 
 def _delimiter(path: Path) -> str:
@@ -178,10 +171,9 @@ def _mixed(name: str, values: Iterable[Any]) -> str | None:
     """The fault of a column whose values are of different kinds."""
     first: Any = None
     for row, value in enumerate(values):
-        if value is None or value != value:  # a missing one
-            continue
-        first = value if first is None else first
-        if type(value) is not type(first):
+        missing = value is None or value != value
+        first = value if first is None and not missing else first
+        if not missing and type(value) is not type(first):
             kinds = " among values of type ".join(type(one).__name__ for one in (value, first))
             return (
                 f"column {name!r}, row {row}: {value!r} is of type {kinds}: convert the column to "

@@ -292,17 +292,12 @@ def _whole_file(array: Any) -> tuple[str, int] | None:
 
 def _read_file(array: np.memmap, file: str, offset: int, size: int) -> Iterator[np.ndarray]:
     n, d = array.shape
+    row_bytes = d * array.dtype.itemsize
     with open(file, "rb", buffering=0) as stream:
         stream.seek(offset)
         for start in range(0, n, size):
-            block = np.empty((min(size, n - start), d), array.dtype)
-            view = memoryview(block.reshape(-1).view(np.uint8).data)
-            done = 0
-            while done < len(view):
-                count = stream.readinto(view[done:])
-                if not count:
-                    raise InputError(
-                        f"{Path(file).name} is truncated: it ends in row {start} or after"
-                    )
-                done += count
-            yield block
+            rows = min(size, n - start)
+            block = np.fromfile(stream, np.uint8, rows * row_bytes)
+            if len(block) < rows * row_bytes:
+                raise InputError(f"{Path(file).name} is truncated: it ends in row {start} or after")
+            yield block.view(array.dtype).reshape(rows, d)

@@ -20,9 +20,9 @@ SHARD_ROWS = 1 << 14
 
 
 class Appending(ABC):
-    """Takes batches, and keeps count of them; ``_where`` names the store in messages."""
+    """Takes batches, and keeps count of the rows of features and the examples that are stored."""
 
-    _where = "this store in memory"
+    _where = "this store in memory"  # in messages
 
     def __init__(
         self,
@@ -36,18 +36,8 @@ class Appending(ABC):
     ) -> None:
         self._manifest = Manifest.new(model, data, layers, dtype, shard_rows, settings)
         self._batches: list[StoredBatch] = []
-        self._rows = self._examples = 0
+        self.rows = self.examples = 0
         self._closed = False
-
-    @property
-    def rows(self) -> int:
-        """Rows of features that are stored."""
-        return self._rows
-
-    @property
-    def examples(self) -> int:
-        """Examples of the data set that are stored."""
-        return self._examples
 
     @property
     def batches(self) -> tuple[StoredBatch, ...]:
@@ -144,8 +134,8 @@ class Appending(ABC):
     def _take(self, batches: Sequence[StoredBatch]) -> None:
         """Count batches that are stored."""
         self._batches += batches
-        self._rows += sum(batch.rows for batch in batches)
-        self._examples += sum(batch.examples for batch in batches)
+        self.rows += sum(batch.rows for batch in batches)
+        self.examples += sum(batch.examples for batch in batches)
 
     def _final(self, shards: Sequence[Shard]) -> Manifest:
         digest = hashlib.sha256("\n".join(self.digests).encode()).hexdigest()

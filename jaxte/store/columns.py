@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,3 +132,13 @@ def inside(root: Path, path: Path) -> Path:
 def as_bytes(array: np.ndarray) -> memoryview:
     """The bytes of a contiguous array."""
     return memoryview(array.reshape(-1).view(np.uint8).data)
+
+
+def to_hex(crc32: Mapping[str, int]) -> dict[str, str]:
+    """Checksums by folder as files have them."""
+    return {folder: f"{value:08x}" for folder, value in crc32.items()}
+
+
+def from_hex(crc32: Mapping[str, str]) -> dict[str, int]:
+    """And back."""
+    return {str(folder): int(value, 16) for folder, value in crc32.items()}

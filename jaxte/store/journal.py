@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store.columns import inside
+from jaxte.store.columns import from_hex, inside, to_hex
 
 __all__ = ["JOURNAL", "StoredBatch", "read"]
 
@@ -69,7 +69,7 @@ def groups(batches: Sequence[StoredBatch], shard_rows: int) -> list[Group]:
 def line(batch: StoredBatch) -> bytes:
     """A batch as a line that knows whether it is whole."""
     entry: dict[str, Any] = batch._asdict()
-    entry["crc32"] = {folder: f"{value:08x}" for folder, value in batch.crc32.items()}
+    entry["crc32"] = to_hex(batch.crc32)
     if not batch.skipped:
         del entry["skipped"]
     text = json.dumps(entry)[:-1]
@@ -102,9 +102,9 @@ def _parsed(raw: bytes) -> StoredBatch | None:
         return None
     try:
         entry = json.loads(text + b"}")
-        crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
+        sums = from_hex(entry["crc32"])
         skipped = {int(row): str(why) for row, why in entry.get("skipped", {}).items()}
-        batch = StoredBatch(entry["rows"], entry["examples"], entry["digest"], crc32, skipped)
+        batch = StoredBatch(entry["rows"], entry["examples"], entry["digest"], sums, skipped)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     sound = type(batch.rows) is int and type(batch.examples) is int and batch.rows >= 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from os import PathLike
 
 __all__ = ["FeatureSet", "read_features"]
+
+Result = TypeVar("Result")
 
 
 class FeatureSet(NamedTuple):
@@ -142,10 +144,16 @@ def _stores_in(directory: Path) -> Iterator[Path]:
 
 def _folders(directory: Path) -> list[Path]:
     """Those in a directory; none in one that cannot be read."""
+    nothing: list[Path] = []
+    return [file for file in _tried(disk.listing, directory, nothing) if os.path.isdir(file)]
+
+
+def _tried(read: Callable[[Path], Result], path: Path, otherwise: Result) -> Result:
+    """What a function reads; where it cannot, reading the features will say why."""
     try:
-        return [file for file in disk.listing(directory) if os.path.isdir(file)]
+        return read(path)
     except InputError:
-        return []
+        return otherwise
 
 
 def _chosen(directory: Path, dataset: str | None) -> list[_ModelFiles]:
@@ -157,7 +165,12 @@ def _chosen(directory: Path, dataset: str | None) -> list[_ModelFiles]:
     folders = [f for f in visible if os.path.isdir(f)]
     # whatever is named like a file of features, so that a pipe or a dead link is not lost
     files = [f for f in visible if f not in folders or _is_misnamed(f)]
-    models = [*stores, *_pairs(files, dataset), *_probes(folders)]
+    models = [*stores, *_pairs(files, dataset)]
+    models += [
+        _ModelFiles(folder.name, file, None, (target,))
+        for folder in folders
+        for target, file in probe_files(folder).items()
+    ]
     names = sorted({one.datasets[0] for one in models if one.datasets})
     if dataset is not None:
         models = [one for one in models if dataset in one.datasets]
@@ -171,7 +184,8 @@ def _chosen(directory: Path, dataset: str | None) -> list[_ModelFiles]:
             f"{directory} holds several data sets ({', '.join(names)}): choose one (--dataset)"
         )
     else:
-        models += [*_files_of(files), *_folders_of(folders)]
+        shards = [f for f in folders if not probe_files(f) and _tried(shard_files, f, [f])]
+        models += [*_files_of(files), *(_ModelFiles(folder.name, folder) for folder in shards)]
     stored = [one.model for one in models if one in stores]
     return [  # one model in several stores is called by their directories
         one._replace(model=one.features.relative_to(directory).as_posix())
@@ -189,11 +203,12 @@ def _as_store(folder: Path, directory: Path) -> _ModelFiles:
         name = folder.name if outer == folder else f"{outer.name}/{folder.name}"
         return _ModelFiles(name, folder)
     model, data = manifest.model.get("name"), manifest.data.get("name")
-    datasets = [name for name in (data, folder.name) if isinstance(name, str)]
+    datasets = [data, folder.name] if isinstance(data, str) else [folder.name]
     if not isinstance(data, str) and outer == folder:  # its directory is named after the model
         datasets = []
-    name = model if isinstance(model, str) else outer.name
-    return _ModelFiles(name, folder, None, tuple(datasets))
+    return _ModelFiles(
+        model if isinstance(model, str) else outer.name, folder, None, tuple(datasets)
+    )
 
 
 def _pairs(files: list[Path], dataset: str | None) -> Iterator[_ModelFiles]:
@@ -209,12 +224,6 @@ def _pairs(files: list[Path], dataset: str | None) -> Iterator[_ModelFiles]:
         yield _ModelFiles(model if cut else stem, file, file.with_name(stem + LABEL), named)
 
 
-def _probes(folders: list[Path]) -> Iterator[_ModelFiles]:
-    for folder in folders:
-        for target, file in probe_files(folder).items():
-            yield _ModelFiles(folder.name, file, None, (target,))
-
-
 def _files_of(files: list[Path]) -> Iterator[_ModelFiles]:
     """Models in one file each."""
     # labels, logits and the like of models that have features of their own
@@ -227,37 +236,17 @@ def _files_of(files: list[Path]) -> Iterator[_ModelFiles]:
         elif file.suffix == ".npy":
             if file.name != SHARED_LABELS and not file.name.startswith(kin):
                 yield _ModelFiles(file.stem, file, beside)
-        elif file.suffix == ".parquet" or (file.suffix == ".safetensors" and _has_features(file)):
+        elif file.suffix == ".parquet" or (
+            file.suffix == ".safetensors"  # of features, not of a model's weights
+            and "features" in _tried(formats.safetensors, file, {"features": np.zeros(0)})
+        ):
             yield _ModelFiles(file.stem, file, beside if os.path.lexists(beside) else None)
-
-
-def _folders_of(folders: list[Path]) -> Iterator[_ModelFiles]:
-    """Models in directories of shards."""
-    for folder in folders:
-        if not probe_files(folder) and _has_shards(folder):
-            yield _ModelFiles(folder.name, folder)
 
 
 def _is_misnamed(folder: Path) -> bool:
     """Whether a directory has the name of a file, and is neither a store nor one of shards."""
     named = folder.suffix in formats.READERS and folder.name != SHARED_LABELS
-    return named and not is_store(folder) and not _has_shards(folder)
-
-
-def _has_shards(folder: Path) -> bool:
-    """Whether a directory holds shards, or cannot be read, which reading it will tell."""
-    try:
-        return bool(shard_files(folder))
-    except InputError:
-        return True
-
-
-def _has_features(file: Path) -> bool:
-    """Whether a .safetensors file is one of features, not of a model's weights, or damaged."""
-    try:
-        return "features" in formats.safetensors(file)
-    except InputError:
-        return True  # reading it will say why
+    return named and not is_store(folder) and not _tried(shard_files, folder, [folder])
 
 
 def _read(one: _ModelFiles) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
@@ -280,6 +269,6 @@ def _read(one: _ModelFiles) -> tuple[Mapping[str, np.ndarray | Source], np.ndarr
             raise InputError(f"no {file.name} beside {path.name}: save the labels there")
         labels, where = disk.load_npy(file, "labels"), file.name
     labels = clean_labels(labels, f"labels of {where}")
-    if source.rows is not None:  # sizes of .npz shards are known once they are read
+    if source.rows is not None:  # of .npz shards only reading them shows it
         disk.check_labels(labels, where, source.rows, path.name)
     return {one.model: source.array if isinstance(source, Rows) else source}, labels

@@ -17,7 +17,15 @@ import numpy as np
 from jaxte import __version__
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store.columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
+from jaxte.store.columns import (
+    FEATURE_TYPES,
+    LABEL_TYPES,
+    Column,
+    check_type,
+    from_hex,
+    inside,
+    to_hex,
+)
 
 __all__ = ["MANIFEST", "Manifest", "Shard", "differences", "differing", "is_store", "plain"]
 
@@ -137,10 +145,7 @@ class Manifest:
             "digest": self.digest,
             "versions": list(self.versions),
             "shard_rows": self.shard_rows,
-            "shards": [
-                {"rows": s.rows, "crc32": {f: f"{v:08x}" for f, v in s.crc32.items()}}
-                for s in self.shards
-            ],
+            "shards": [{"rows": s.rows, "crc32": to_hex(s.crc32)} for s in self.shards],
         }
 
     def write(self, directory: Path) -> None:
@@ -277,45 +282,39 @@ def _parsed(content: Mapping[str, Any]) -> Manifest:
     """The manifest; what cannot be is a `ValueError` or whatever Python makes of it."""
     dtype = _one_of(content["dtype"], FEATURE_TYPES, "dtype")
     complete = _one_of(content["state"], ("complete", "unfinished"), "state") == "complete"
-    settled = content["labels"] is not None
-    layers = {
-        str(name): Column(
-            _folder(entry["dir"]),
-            "features",
-            dtype,
-            _count(entry["width"], f"width of {name}") if settled else None,
-        )
-        for name, entry in content["layers"].items()
-    }
-    labels = logits = None
-    if settled:
-        kind = _one_of(content["labels"]["dtype"], LABEL_TYPES, "type of the labels")
-        width = content["labels"]["width"]
+    layers, labels, logits = (content[name] for name in ("layers", "labels", "logits"))
+    arrays: dict[str, Any] = {"layers": {}}
+    for name, entry in layers.items():
+        width = None if labels is None else _count(entry["width"], f"width of {name}")
+        arrays["layers"][str(name)] = Column(entry["dir"], "features", dtype, width)
+    if labels is not None:
+        kind, width = _one_of(labels["dtype"], LABEL_TYPES, "type of the labels"), labels["width"]
         width = None if width is None else _count(width, "width of the labels")
-        labels = Column("labels", "labels", kind, width)
-        if content["logits"] is not None:
-            width = _count(content["logits"]["width"], "width of the logits")
-            logits = Column("logits", "logits", dtype, width)
-    folders = [column.folder for column in layers.values()]
+        arrays["labels"] = Column("labels", "labels", kind, width)
+    if labels is not None and logits is not None:
+        width = _count(logits["width"], "width of the logits")
+        arrays["logits"] = Column("logits", "logits", dtype, width)
+    folders = [column.folder for column in arrays["layers"].values()]
+    for folder in folders:
+        if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+            raise ValueError(f"{folder!r} is no name of a directory in the store")
     if not folders or len(set(folders)) < len(folders) or {"labels", "logits"} & set(folders):
         raise ValueError("layers share a directory, or there are none")
-    plain_fields: dict[str, Any] = {
+    manifest = Manifest(
+        **arrays,
         **{name: _object(content[name], name) for name in ("model", "data", "settings")},
         **{n: _count(content[n], n) for n in ("shard_rows", "rows", "examples", "batches")},
-    }
-    manifest = Manifest(
-        **plain_fields,
         dtype=dtype,
-        layers=layers,
-        labels=labels,
-        logits=logits,
         complete=complete,
-        shards=tuple(_shard(entry) for entry in content["shards"]),
+        shards=tuple(
+            Shard(_count(shard["rows"], "rows of a shard"), from_hex(shard["crc32"]))
+            for shard in content["shards"]
+        ),
         digest=str(content["digest"]),
         skipped={int(row): str(why) for row, why in content.get("skipped", {}).items()},
         versions=tuple(_object(entry, "versions") for entry in content["versions"]),
     )
-    if complete and (not settled or not manifest.rows):
+    if complete and (labels is None or not manifest.rows):
         raise ValueError("it says complete, but nothing is stored")
     if complete and sum(shard.rows for shard in manifest.shards) != manifest.rows:
         raise ValueError(f"its shards do not have {manifest.rows} rows")
@@ -325,13 +324,7 @@ def _parsed(content: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def _folder(name: Any) -> str:
-    if not isinstance(name, str) or not _FOLDER.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a directory in the store")
-    return name
-
-
-def _count(value: Any, what: str) -> int:
+def _count(value: Any, what: str) -> Any:
     if type(value) is not int or not 0 <= value < 1 << 62:
         raise ValueError(f"{what} is {value!r}, no count")
     return value
@@ -343,12 +336,7 @@ def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> str:
     return str(value)
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
+def _object(value: Any, what: str) -> Any:
     if not isinstance(value, dict):
         raise ValueError(f"{what} is no object")
     return value
-
-
-def _shard(entry: Mapping[str, Any]) -> Shard:
-    crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
-    return Shard(_count(entry["rows"], "rows of a shard"), crc32)

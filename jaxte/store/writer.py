@@ -146,7 +146,7 @@ class Writer(Appending):
             )
         if stored.complete:
             self._manifest, self._was_complete = stored, True
-            self._rows, self._examples = stored.rows, stored.examples
+            self.rows, self.examples = stored.rows, stored.examples
             if (self.directory / JOURNAL).exists():
                 self._batches = read(self.directory)[0]
         return stored.complete
