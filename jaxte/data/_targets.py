@@ -185,16 +185,15 @@ def _classification(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
 
 def _ids(values: np.ndarray, names: Sequence[str], spec: LabelSpec) -> np.ndarray:
     """Texts to the positions of their names."""
-    order = np.argsort(np.asarray(names))
-    sought = np.asarray(names)[order]
-    place = np.minimum(np.searchsorted(sought, values), len(names) - 1)
-    if (strange := sought[place] != values).any():
-        row = int(np.flatnonzero(strange)[0])
+    positions = {name: position for position, name in enumerate(names)}
+    ids = np.asarray([positions.get(value, -1) for value in values.tolist()], np.int32)
+    if (ids < 0).any():
+        row = int(np.argmax(ids < 0))
         raise InputError(
             f"{spec.row(row)} has label {str(values[row])!r}, which is none of the classes "
             f"{', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"
         )
-    return order[place].astype(np.int32)
+    return ids
 
 
 def _check_range(values: np.ndarray, spec: LabelSpec) -> None:
@@ -232,7 +231,11 @@ def _matrix(values: np.ndarray | list[Any], spec: LabelSpec) -> np.ndarray:
 
 def _multilabel(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
     """Multi-hot rows as they are; lists of tags or class ids become them."""
-    if isinstance(values, np.ndarray) or not (spec.ids or _are_lists(values)):
+    listed = isinstance(values, list)
+    tags: list[Any] = list(chain.from_iterable(values)) if listed else []
+    lengths = [len(value) for value in values] if listed else []
+    same = len(set(lengths)) == 1 and all(tag in (0, 1) for tag in tags)
+    if not listed or (same and not spec.ids):
         array = _matrix(values, spec)
         if array.ndim != 2 or array.dtype.kind == "U" or not np.isin(array, (0, 1)).all():
             raise InputError(f"{spec.where}: multilabel needs rows of 0 and 1, or lists of tags")
@@ -241,21 +244,13 @@ def _multilabel(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
                 f"{spec.where} has {array.shape[1]} columns, but there are {spec.number} classes"
             )
         return array.astype(np.float32), array.shape[1], spec.names
-    lengths = [len(value) for value in values]
     each = spec.flat(lengths)
-    tags = list(chain.from_iterable(values))
     if not tags and spec.number is not None:
         return np.zeros((len(values), spec.number), np.float32), spec.number, spec.names
     ids, number, names = _classification(_plain(tags, each), each._replace(ignore=None))
     array = np.zeros((len(values), number or 0), np.float32)
     array[np.repeat(np.arange(len(values)), lengths), ids] = 1
     return array, number, names
-
-
-def _are_lists(values: list[Any]) -> bool:
-    """Whether rows list tags, rather than say 0 or 1 for each."""
-    same = len({len(value) for value in values}) == 1
-    return not (same and all(tag in (0, 1) for tag in chain.from_iterable(values)))
 
 
 def _tokens(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:

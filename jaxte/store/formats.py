@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -245,28 +246,25 @@ def _layers(value: Any, where: str, rows: int | None) -> dict[str, np.ndarray]:
 
 def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     pq, pa = (require(name, path.name, "data") for name in ("pyarrow.parquet", "pyarrow"))
-    try:
-        with pq.ParquetFile(path) as file:
-            kinds = {field.name: field.type for field in file.schema_arrow}
-            label = next((name for name in _LABELS if name in kinds), None)
-            chosen = _chosen(kinds, columns, label, path.name, pa.types)
-            flat = [name for names in chosen.values() for name in names]
-            layers: dict[str, list[np.ndarray]] = {}
-            labels: list[np.ndarray] = []
-            start = 0
-            for batch in file.iter_batches(_ROWS, columns=[*flat, *([label] if label else [])]):
-                for layer, names in chosen.items():
-                    part = _matrix(batch, names, path.name, start)
-                    parts = layers.setdefault(layer, [])
-                    if parts and part.shape[1] != parts[0].shape[1]:
-                        raise _ragged(path.name, names[0], start)
-                    parts.append(part)
-                if label:
-                    labels.append(_column(batch, label, path.name, start))
-                start += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path.name} is truncated or no Parquet file ({reason})") from None
+    layers: dict[str, list[np.ndarray]] = {}
+    labels: list[np.ndarray] = []
+    start = 0
+    with pq.ParquetFile(path) as file:
+        kinds = {field.name: field.type for field in file.schema_arrow}
+        label = next((name for name in _LABELS if name in kinds), None)
+        chosen = _chosen(kinds, columns, label, path.name, pa.types)
+        wanted = [*chain(*chosen.values()), *([label] if label else [])]
+        for batch in file.iter_batches(_ROWS, columns=wanted):
+            for layer, names in chosen.items():
+                read = [_column(batch, name, path.name, start) for name in names]
+                part = read[0] if read[0].ndim == 2 else np.stack(read, axis=1)
+                parts = layers.setdefault(layer, [])
+                if parts and part.shape[1] != parts[0].shape[1]:
+                    raise _ragged(path.name, names[0], start)
+                parts.append(part)
+            if label:
+                labels.append(_column(batch, label, path.name, start))
+            start += batch.num_rows
     if not layers:
         raise InputError(f"{path.name} has no rows")
     # one after the other: only one of them is in memory twice at any time
@@ -275,11 +273,7 @@ def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arr
 
 
 def _chosen(
-    kinds: Mapping[str, Any],
-    columns: Sequence[str] | None,
-    label: str | None,
-    where: str,
-    types: Any,
+    kinds: Mapping[str, Any], columns: Sequence[str] | None, label: Any, where: str, types: Any
 ) -> dict[str, list[str]]:
     """Layer -> its columns: lists of floats are one each, plain floats one together."""
 
@@ -301,11 +295,6 @@ def _chosen(
             f"{', '.join(kinds)}"
         )
     return {"features": plain}
-
-
-def _matrix(batch: Any, names: Sequence[str], where: str, start: int) -> np.ndarray:
-    parts = [_column(batch, name, where, start) for name in names]
-    return parts[0] if parts[0].ndim == 2 else np.stack(parts, axis=1)
 
 
 def _column(batch: Any, name: str, where: str, start: int) -> np.ndarray:

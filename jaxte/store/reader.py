@@ -34,8 +34,10 @@ class FeatureStore:
         directory: where it lies; None in memory.
         manifest: what it is, in the terms of its manifest.json.
         complete: whether its extraction came to its end.
+        name, dataset: of the model and the data set, where the manifest has them; else None.
         layers: their names.
         rows: n.
+        dtype: of the features.
 
     Example:
         >>> import tempfile, jaxte
@@ -64,6 +66,9 @@ class FeatureStore:
         self.directory = directory
         self.layers = tuple(manifest.layers) if layers is None else layers
         self.rows = arrays["labels"].rows
+        self.complete, self.dtype = manifest.complete, in_memory(manifest.dtype)
+        names = (card.get("name") for card in (manifest.model, manifest.data))
+        self.name, self.dataset = (n if isinstance(n, str) else None for n in names)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, partial: bool = False) -> FeatureStore:
@@ -103,28 +108,6 @@ class FeatureStore:
     def meta(self) -> dict[str, Any]:
         """Of what the features were made: model, data, settings and versions of libraries."""
         return {name: self.manifest[name] for name in ("model", "data", "settings", "versions")}
-
-    @property
-    def name(self) -> str | None:
-        """Of the model, if the store knows it."""
-        name = self._manifest.model.get("name")
-        return name if isinstance(name, str) else None
-
-    @property
-    def dataset(self) -> str | None:
-        """Name of the data set, if the store knows it."""
-        name = self._manifest.data.get("name")
-        return name if isinstance(name, str) else None
-
-    @property
-    def complete(self) -> bool:
-        """Whether the extraction came to its end."""
-        return self._manifest.complete
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the features."""
-        return in_memory(self._manifest.dtype)
 
     @property
     def shape(self) -> tuple[int, int]:
