@@ -131,9 +131,6 @@ def _stored(value: Any) -> Any:
     return value["bytes"] if value["bytes"] is not None else value.get("path")
 
 
-# --- images in columns of paths, of bytes, or of both (as Hugging Face stores them) --------------
-
-
 def _image_files(table: ArrowTable, column: str, request: Request) -> list[Path]:
     """The files that a column of paths names; none of a column of bytes."""
     kind = table.kinds[column]
@@ -169,17 +166,12 @@ def _maps(table: ArrowTable, column: str, name: str, labels: LabelSpec) -> Targe
     return Targets("segmentation", maps, labels.number, labels.names, labels.ignore)
 
 
-# --- texts, words and labels ----------------------------------------------------------------------
-
-
 def _reader(table: ArrowTable, column: str, kind: str) -> Callable[[int], Any]:
     """Row -> text, or words."""
     content = table.kinds[column]
     if content not in {"text": ("text", "number"), "words": ("words",)}.get(kind, ()):
         wanted = kind if kind in ("text", "words") else "images, texts or words"
-        raise InputError(
-            f"column {column!r} holds {content or 'nothing that is known'}, not {wanted}"
-        )
+        raise InputError(f"column {column!r} holds {content or 'no usual type'}, not {wanted}")
 
     def read(row: int) -> Any:
         value = table.cell(column, row)

@@ -119,9 +119,6 @@ def _delimiter(path: Path) -> str:
     return "\t" if path.suffix == ".tsv" else ","
 
 
-# --- what may be wrong with a table --------------------------------------------------------------
-
-
 def _marked(path: Path) -> str | None:
     """The encoding that a byte order mark says; UTF-8 needs none."""
     with path.open("rb") as stream:

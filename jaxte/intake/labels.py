@@ -71,7 +71,12 @@ def as_labels(
     if _is_floating(array):
         return _targets(array, "targets" if what == "labels" else what, counted)
     if array.ndim == 2 and array.dtype.kind in "biu":
-        return Labels(_hot(array, what), multilabel=True)
+        if array.size == 0 or not np.isin(array, (0, 1)).all():
+            raise InputError(
+                f"{what} are integers of shape {list(array.shape)}: give one class for each row, "
+                "rows of 0 and 1 for several labels at once, or floats for regression"
+            )
+        return Labels(array.astype(np.float32), multilabel=True)
     if array.ndim != 1:
         raise InputError(f"{what} have shape {array.shape}: give one label for each row")
     counted = None if counted is None or len(counted) != len(array) else counted
@@ -124,17 +129,7 @@ def clean_labels(
         if mask.any():
             raise missing(int(np.argwhere(mask)[0][0]), "masked")
         value = value.data
-    dtype = getattr(value, "dtype", None)
-    categorical = hasattr(dtype, "categories")
-    # of pandas' integers with a gap NumPy would make floats
-    nullable = hasattr(value, "isna") and getattr(dtype, "kind", "O") in "iub"
-    if categorical or nullable or (isinstance(value, list | tuple) and _is_mixed(value)):
-        array = np.asarray(value, object)
-    else:
-        array = as_array(value, what)
-        if isinstance(array, jax.Array) and not array.is_fully_addressable:
-            raise InputError(f"{what} lie on other processes: give each process its own rows")
-        array = np.asarray(array)
+    array = _on_host(value, what)
     if array.ndim == 0:
         raise InputError(f"{what} are a single {type(value).__name__}: give one for each row")
     if counted is not None and (len(counted) != len(array) or array.ndim != 1):
@@ -145,7 +140,7 @@ def clean_labels(
                 continue
             if any(map(_is_gap, one)) if array.ndim == 2 else _is_gap(one):
                 raise missing(place, one)
-        array = _of_objects(array, what, categorical)
+        array = _of_objects(array, what, hasattr(getattr(value, "dtype", None), "categories"))
     if array.dtype.kind in "UST":
         array, blank = _texts(array, what)
         if counted is not None:
@@ -161,6 +156,24 @@ def clean_labels(
     return array
 
 
+def _on_host(value: Any, what: str) -> np.ndarray:
+    """Labels as an array of NumPy; as one of objects where another would turn them into others."""
+    dtype = getattr(value, "dtype", None)
+    # of pandas' integers with a gap NumPy would make floats
+    nullable = hasattr(value, "isna") and getattr(dtype, "kind", "O") in "iub"
+    if hasattr(dtype, "categories") or nullable:
+        return np.asarray(value, object)
+    if isinstance(value, list | tuple):
+        texts = sum(isinstance(one, str | bytes) for one in value)
+        # gaps, or texts and numbers, all of which NumPy would write as texts
+        if 0 < texts < len(value) or any(map(_is_gap, value)):
+            return np.asarray(value, object)
+    array = as_array(value, what)
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        raise InputError(f"{what} lie on other processes: give each process its own rows")
+    return np.asarray(array)
+
+
 def _is_floating(array: np.ndarray) -> bool:
     return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
@@ -173,22 +186,6 @@ def _is_gap(one: Any) -> bool:
         return bool(one != one)
     except (TypeError, ValueError):  # pandas' NA is neither; an array has no truth
         return np.ndim(one) == 0
-
-
-def _is_mixed(values: Sequence[Any]) -> bool:
-    """Whether there are gaps, or texts and numbers, all of which NumPy would write as texts."""
-    texts = sum(isinstance(one, str | bytes) for one in values)
-    return 0 < texts < len(values) or any(map(_is_gap, values))
-
-
-def _hot(array: np.ndarray, what: str) -> np.ndarray:
-    """Several labels at once, columns of 0 and 1."""
-    if array.size == 0 or not np.isin(array, (0, 1)).all():
-        raise InputError(
-            f"{what} are integers of shape {list(array.shape)}: give one class for each row, rows "
-            "of 0 and 1 for several labels at once, or floats for regression"
-        )
-    return array.astype(np.float32)
 
 
 def _of_objects(array: np.ndarray, what: str, categorical: bool) -> np.ndarray:

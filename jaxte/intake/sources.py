@@ -130,7 +130,7 @@ class Shards(Source):
             yield features
 
     def labels(self) -> np.ndarray | None:
-        """Those in files of their own, or in the shards; None if there are none."""
+        """Those in files of labels, or in the shards; None if there are none."""
         return self._labels
 
     @cached_property
@@ -158,13 +158,17 @@ class Shards(Source):
 class Batches(Source):
     """Whatever gives batches: [b, d] or (features [b, d], labels [b])."""
 
-    def __init__(self, make: Callable[[], Iterator[Any]], *, reiterable: bool) -> None:
+    def __init__(self, make: Callable[[], Any], *, reiterable: bool) -> None:
         self._make = make
         self.reiterable = reiterable
 
     def read(self, size: int) -> Iterator[Piece]:
         """The batches as they come, except that empty ones are left out."""
-        for index, batch in enumerate(self._make()):
+        batches = self._make()
+        if not isinstance(batches, Iterable):
+            kind = type(batches).__name__
+            raise InputError(f"the function gave {kind}, not an iterator of batches")
+        for index, batch in enumerate(batches):
             features, labels = _as_piece(batch, index)
             if len(features):
                 yield features, labels
@@ -181,11 +185,9 @@ def of(value: Any) -> Any:
     if isinstance(value, Sequence) and not (len(value) and _is_batch(value[0])):
         return as_features(value)  # rows of numbers
     if callable(value) and not hasattr(value, "__iter__"):
-        return Batches(lambda: _iterator(value()), reiterable=True)
-    if hasattr(value, "__next__"):
-        return Batches(lambda: value, reiterable=False)
+        return Batches(value, reiterable=True)
     if isinstance(value, Iterable) and not isinstance(value, dict):
-        return Batches(lambda: iter(value), reiterable=True)
+        return Batches(lambda: value, reiterable=not hasattr(value, "__next__"))
     raise InputError(
         f"features are a {type(value).__name__}: give an array [n, d], a path, or batches"
     )
@@ -248,12 +250,6 @@ def _is_batch(item: Any) -> bool:
     if getattr(item, "ndim", 0) >= 2:
         return True
     return isinstance(item, tuple | list) and bool(item) and getattr(item[0], "ndim", 0) >= 2
-
-
-def _iterator(made: Any) -> Iterator[Any]:
-    if not isinstance(made, Iterable):
-        raise InputError(f"the function gave {type(made).__name__}, not an iterator of batches")
-    return iter(made)
 
 
 def _as_piece(batch: Any, index: int) -> Piece:

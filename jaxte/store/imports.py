@@ -14,10 +14,9 @@ from jaxte.errors import InputError
 from jaxte.intake import class_names, clean_labels, disk, number_classes
 from jaxte.intake.sources import shard_files
 from jaxte.store import formats
-from jaxte.store._appending import SHARD_ROWS
 from jaxte.store.columns import FEATURE_TYPES
 from jaxte.store.formats import Arrays
-from jaxte.store.memory import MemoryWriter
+from jaxte.store.memory import SHARD_ROWS, MemoryWriter
 from jaxte.store.reader import FeatureStore
 from jaxte.store.writer import Writer
 
@@ -130,7 +129,7 @@ def import_features(
 
 
 def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = None) -> Arrays:
-    """What a file of another tool holds, checked; ``labels`` are taken instead of its own."""
+    """What a file of another tool holds, checked; with other ``labels`` if there are any."""
     if isinstance(labels, str | PathLike):
         labels = disk.load_npy(Path(labels), "labels")
     labels = None if labels is None else clean_labels(labels)

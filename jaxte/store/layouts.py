@@ -226,7 +226,7 @@ def _pairs(files: list[Path], dataset: str | None) -> Iterator[_ModelFiles]:
 
 def _files_of(files: list[Path]) -> Iterator[_ModelFiles]:
     """Models in one file each."""
-    # labels, logits and the like of models that have features of their own
+    # labels, logits and the like of models whose features lie beside them
     stems = [f.name.removesuffix(FEATURE) for f in files if f.name.endswith(FEATURE)]
     kin = tuple(f"{stem}_" for stem in stems)
     for file in files:

@@ -275,9 +275,6 @@ def _folders(names: Sequence[str]) -> list[str]:
     return folders
 
 
-# --- a manifest that anybody may have written -----------------------------------------------------
-
-
 def _parsed(content: Mapping[str, Any]) -> Manifest:
     """The manifest; what cannot be is a `ValueError` or whatever Python makes of it."""
     dtype = _one_of(content["dtype"], FEATURE_TYPES, "dtype")

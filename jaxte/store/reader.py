@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.intake.sources import Source
 from jaxte.store import journal
-from jaxte.store._recovery import located, safe
-from jaxte.store._shards import ShardedArray, ShardFile, damage
+from jaxte.store.arrays import Parts, ShardedArray, ShardFile, StoreSource, damage
 from jaxte.store.columns import Column, in_memory
 from jaxte.store.manifest import Manifest
-from jaxte.store.parts import Parts
 
-__all__ = ["FeatureStore", "StoreSource", "layer_names"]
+__all__ = ["FeatureStore", "layer_names"]
 
 _TRIES = 5  # at a store that is written while it is opened
 
@@ -97,8 +94,6 @@ class FeatureStore:
                     raise
         raise AssertionError("unreachable")
 
-    # --- what it is -------------------------------------------------------------------------------
-
     @property
     def manifest(self) -> dict[str, Any]:
         """What the store is, as its manifest.json says it."""
@@ -124,8 +119,6 @@ class FeatureStore:
         widths = ", ".join(f"{name} {self._manifest.layers[name].width}" for name in self.layers)
         state = "" if self.complete else ", unfinished"
         return f"FeatureStore({where}: {self.rows} rows, {self.dtype}, {widths}{state})"
-
-    # --- what it holds ----------------------------------------------------------------------------
 
     def __getitem__(self, layer: str) -> FeatureStore:
         """The same store, of one layer alone."""
@@ -182,30 +175,6 @@ class FeatureStore:
         return self._manifest.layers[self.layers[0]]
 
 
-class StoreSource(Source):
-    """One layer of a store, and its labels; shards are compared with their checksums."""
-
-    def __init__(self, array: ShardedArray, labels: np.ndarray) -> None:
-        self._array, self._labels = array, labels
-        self.rows, self.width = len(labels), array.parts[0].shape[1]
-
-    def read(self, size: int) -> Iterator[tuple[Any, Any]]:
-        """Slices of one shard after the other."""
-        return ((block, None) for block in self._array.read(size))
-
-    def parts(self) -> Iterator[np.ndarray]:
-        """The shards, which `check` compares."""
-        yield from self._array.parts
-
-    def check(self, part: int) -> None:
-        """Compare a shard with its checksum."""
-        self._array.check(part)
-
-    def labels(self) -> np.ndarray:
-        """Those of the store."""
-        return self._labels
-
-
 def layer_names(name: str, layers: Iterable[str]) -> dict[str, str]:
     """Layer -> what it is called in a ranking."""
     layers = list(layers)
@@ -234,14 +203,14 @@ def _unfinished(root: Path, manifest: Manifest, partial: bool) -> dict[str, Shar
             "extraction again to go on, or read what is there with "
             "FeatureStore.open(..., partial=True)"
         )
-    plan = journal.groups(batches[: safe(root, manifest, batches)], manifest.shard_rows)
+    plan = journal.groups(batches[: journal.safe(root, manifest, batches)], manifest.shard_rows)
     if not plan:
         raise InputError(f"{root} is unfinished, and nothing is stored in it yet")
     arrays = {}
     for column in manifest.columns:
         files = []
         for group in plan:
-            file = located(root, column, group.shard)
+            file = journal.located(root, column, group.shard)
             if file is None:
                 raise FileNotFoundError(root / column.folder)
             files.append(ShardFile(file, group.rows, group.batches[-1].crc32[column.folder]))

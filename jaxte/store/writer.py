@@ -15,11 +15,11 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store import _lock, _recovery
-from jaxte.store._appending import SHARD_ROWS, Appending
+from jaxte.store import _lock
 from jaxte.store.columns import Column, as_bytes, inside
-from jaxte.store.journal import JOURNAL, StoredBatch, groups, line, read
+from jaxte.store.journal import JOURNAL, StoredBatch, close_shard, cut, groups, line, read, safe
 from jaxte.store.manifest import MANIFEST, Manifest, Shard, differences, versions
+from jaxte.store.memory import SHARD_ROWS, Appending
 from jaxte.store.reader import FeatureStore
 
 __all__ = ["SHARD_ROWS", "Writer"]
@@ -46,7 +46,7 @@ class Writer(Appending):
         data: what they were made from: name, split, ...
         layers: names of the layers.
         dtype: of features and logits: "float32", "float16", "bfloat16" or "float64".
-        shard_rows: rows from which on a shard is closed; a resumed store keeps its own.
+        shard_rows: rows from which on a shard is closed; a resumed store keeps what it has.
         settings: what else decides about the features.
 
     Raises:
@@ -132,8 +132,6 @@ class Writer(Appending):
         self._manifest = replace(self._manifest, data=self._data)
         self._manifest.write(self.directory)
 
-    # --- beginning --------------------------------------------------------------------------------
-
     def _is_complete(self) -> bool:
         """Whether it was finished before, with the same settings; takes it over if so."""
         if not os.path.lexists(self.directory / MANIFEST):
@@ -169,10 +167,10 @@ class Writer(Appending):
         batches, ends = read(self.directory)
         for column in stored.columns:
             inside(self.directory, self.directory / column.folder)
-        whole = batches[: _recovery.safe(self.directory, stored, batches)]
+        whole = batches[: safe(self.directory, stored, batches)]
         self._journal_size = ends[len(whole) - 1] if whole else 0
         os.truncate(inside(self.directory, self.directory / JOURNAL), self._journal_size)
-        shards = _recovery.cut(self.directory, stored, whole)
+        shards = cut(self.directory, stored, whole)
         now = versions()
         wrote = stored.versions if now in stored.versions else (*stored.versions, now)
         resumed = replace(stored, shards=tuple(shards), versions=wrote)
@@ -184,8 +182,6 @@ class Writer(Appending):
         plan = groups(whole, stored.shard_rows)
         if plan and not plan[-1].full:
             self._open_rows, self._sums = plan[-1].rows, dict(plan[-1].batches[-1].crc32)
-
-    # --- going on ---------------------------------------------------------------------------------
 
     def _settle(self, manifest: Manifest) -> None:
         for column in manifest.columns:
@@ -230,7 +226,7 @@ class Writer(Appending):
                 self._files.pop(column.folder).close()
         os.fsync(self._files[JOURNAL].fileno())
         done, columns = self._manifest.shards, self._manifest.columns
-        _recovery.close_shard(self.directory, columns, len(done), self._open_rows)
+        close_shard(self.directory, columns, len(done), self._open_rows)
         shard = Shard(self._open_rows, dict(self._sums))
         self._manifest = replace(self._manifest, shards=(*done, shard))
         self._open_rows, self._sums = 0, {}
