@@ -24,9 +24,7 @@ _BEFORE, _AFTER = 12, 4
 class RecordFiles:
     """The records of parts of several files, one after the other.
 
-    Args:
-        parts: of each the file (filename), how many records to skip, and how many to take.
-        format: one of `FORMATS`.
+    Of each part there is the file (filename), how many records to skip, and how many to take.
     """
 
     def __init__(self, parts: Sequence[Any], format: str) -> None:

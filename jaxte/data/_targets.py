@@ -97,12 +97,9 @@ def label_spec(
 
 
 def make(values: Any, spec: LabelSpec, *, words: bool = False) -> Targets:
-    """The targets of all rows.
+    """The targets of all rows: of numbers, texts, or for each row a list of them or an array.
 
-    Args:
-        values: numbers, texts, or for each row a list of them or an array.
-        spec: what is said of them.
-        words: whether the examples are lists of words, so that lists are labels of words.
+    ``words``: whether the examples are lists of words, so that lists are labels of words.
     """
     values = _plain(values, spec)
     task = spec.task or _infer(values, spec, words)
@@ -125,7 +122,7 @@ def _plain(values: Any, spec: LabelSpec) -> np.ndarray | list[Any]:
     return clean_labels(values, spec.where, row=spec.row)
 
 
-def _infer(values: np.ndarray | list[Any], spec: LabelSpec, words: bool) -> str:
+def _infer(values: Any, spec: LabelSpec, words: bool) -> str:
     if isinstance(values, np.ndarray):
         if values.ndim == 1:
             return "regression" if values.dtype.kind == "f" else "classification"
@@ -155,7 +152,7 @@ def _infer(values: np.ndarray | list[Any], spec: LabelSpec, words: bool) -> str:
 _Made = tuple[Any, int | None, tuple[str, ...] | None]  # values, number of classes, names
 
 
-def _classification(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
+def _classification(values: Any, spec: LabelSpec) -> _Made:
     array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -208,7 +205,7 @@ def _check_range(values: np.ndarray, spec: LabelSpec) -> None:
         )
 
 
-def _regression(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
+def _regression(values: Any, spec: LabelSpec) -> _Made:
     array = _matrix(values, spec)
     if array.dtype.kind == "U" or array.ndim > 2:
         raise InputError(
@@ -222,14 +219,14 @@ def _regression(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
     return array, None, None
 
 
-def _matrix(values: np.ndarray | list[Any], spec: LabelSpec) -> np.ndarray:
+def _matrix(values: Any, spec: LabelSpec) -> np.ndarray:
     try:
         return np.asarray(values)
     except ValueError as error:  # rows of different lengths
         raise InputError(f"{spec.where}: the rows have different numbers of labels") from error
 
 
-def _multilabel(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
+def _multilabel(values: Any, spec: LabelSpec) -> _Made:
     """Multi-hot rows as they are; lists of tags or class ids become them."""
     listed = isinstance(values, list)
     tags: list[Any] = list(chain.from_iterable(values)) if listed else []
@@ -253,7 +250,7 @@ def _multilabel(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
     return array, number, names
 
 
-def _tokens(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
+def _tokens(values: Any, spec: LabelSpec) -> _Made:
     """Tags of the words of each row; no tag (None) is ignored."""
     lengths = [len(value) for value in values]
     tags = list(chain.from_iterable(values))
@@ -275,7 +272,7 @@ def _tokens(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
     return np.split(ids, np.cumsum(lengths)[:-1]), number, names
 
 
-def _segmentation(values: np.ndarray | list[Any], spec: LabelSpec) -> _Made:
+def _segmentation(values: Any, spec: LabelSpec) -> _Made:
     maps = [check_map(np.asarray(value), spec, row) for row, value in enumerate(values)]
     highest = max(int(one[one != spec.ignore].max(initial=0)) for one in maps)
     return maps, spec.number or highest + 1, spec.names
@@ -302,7 +299,7 @@ def check_map(label: np.ndarray, spec: LabelSpec, row: int) -> np.ndarray:
     return label
 
 
-_MAKERS: Mapping[str, Callable[[np.ndarray | list[Any], LabelSpec], _Made]] = {
+_MAKERS: Mapping[str, Callable[[Any, LabelSpec], _Made]] = {
     "classification": _classification,
     "multilabel": _multilabel,
     "regression": _regression,

@@ -75,19 +75,12 @@ def load(
         >>> digits.task, digits.num_classes, image.shape
         ('classification', 10, (8, 8, 1))
     """
+    label = (label,) if isinstance(label, str) else label
     arguments: dict[str, Any] = {
-        "image": image,
-        "text": text,
-        "words": words,
-        "label": (label,) if isinstance(label, str) else label,
-        "task": task,
-        "classes": classes,
-        "ignore": ignore,
-        "subset": subset,
-        "seed": seed,
-        "data_dir": data_dir,
-        "encoding": encoding,
-    }
+        "image": image, "text": text, "words": words, "label": label, "task": task,
+        "classes": classes, "ignore": ignore, "subset": subset, "seed": seed,
+        "data_dir": data_dir, "encoding": encoding,
+    }  # fmt: skip
     options = {key: value for key, value in arguments.items() if value is not None}
     parsed = parse(spec) if isinstance(spec, str) else None
     if parsed is not None:

@@ -29,17 +29,9 @@ _LOGITS = ("logits",)
 _ROWS = 1 << 13  # of a Parquet file, at once
 _HEADER_LIMIT = 100 << 20  # as the safetensors format has it
 _SAFETENSORS = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U8": "u1",
-    "BOOL": "?",
-    "BF16": "<V2",
-}
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<V2", "BOOL": "?",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+}  # fmt: skip
 
 
 class Arrays(NamedTuple):
@@ -59,10 +51,8 @@ class Arrays(NamedTuple):
 def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     """Read a file, or a directory of shards.
 
-    Args:
-        path: what to read.
-        columns: which columns of a Parquet file are the features.
-        rows: how many labels lie apart, which tells lists of samples from lists of layers.
+    ``columns`` are the features of a Parquet file; ``rows`` is the number of labels that lie apart,
+    by which lists of samples differ from lists of layers.
     """
     if os.path.isdir(path) and path.suffix.lower() not in OF_OTHERS:
         return _shards(path)
