@@ -45,10 +45,8 @@ class Columns:
     def choose(self, kinds: Mapping[str, str], where: str) -> Choice:
         """The columns, as they are named or by what they hold.
 
-        Args:
-            kinds: of each column what it holds: image, text, words, class, classes (a list of
-                them), anything else, or "" where that cannot be said.
-            where: names the data set in messages.
+        ``kinds`` says that of each column: image, text, words, class, classes (a list of them),
+        anything else, or "" where it cannot be said.
         """
         listed = ", ".join(f"{name} ({kind})" if kind else name for name, kind in kinds.items())
         listed = listed or "none"
@@ -72,19 +70,12 @@ class Columns:
 
 
 class Request(NamedTuple):
-    """What a user says of a data set.
-
-    Attributes:
-        name: of the data set.
-        columns: which of its columns are meant.
-        labels: what its labels are.
-        skip: whether files that are missing or empty are left for whoever reads them.
-    """
+    """What a user says of a data set."""
 
     name: str
     columns: Columns
     labels: LabelSpec
-    skip: bool = False
+    skip: bool = False  # whether files that are missing or empty are left for whoever reads them
 
 
 def _label(names: list[str], kinds: Mapping[str, str]) -> tuple[str, ...]:

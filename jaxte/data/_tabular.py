@@ -13,8 +13,7 @@ from jaxte._optional import require
 from jaxte.data import _digests, _targets, images
 from jaxte.data._columns import Request
 from jaxte.data._targets import LabelSpec, Targets
-from jaxte.data.folders import check_files
-from jaxte.data.records import Records, card, check_words
+from jaxte.data.records import Records, card, check_files, check_words
 from jaxte.errors import InputError
 
 _WHAT = "reading tables"
@@ -22,25 +21,15 @@ _WHAT = "reading tables"
 
 @dataclass(frozen=True)
 class ArrowTable:
-    """Columns by name.
-
-    Attributes:
-        rows: n.
-        kinds: what each column holds, see `Columns.choose`.
-        cell: (column, row) -> the value there, as Python has it.
-        column: column -> all of it, as an Arrow array.
-        class_names: of columns of classes, or of lists of them.
-        root: what paths in it are relative to.
-        faults: of columns that cannot be used -> why.
-    """
+    """Columns by name."""
 
     rows: int
-    kinds: Mapping[str, str]
-    cell: Callable[[str, int], Any]
-    column: Callable[[str], Any]
+    kinds: Mapping[str, str]  # what each column holds, see `Columns.choose`
+    cell: Callable[[str, int], Any]  # the value in a column and row, as Python has it
+    column: Callable[[str], Any]  # all of it, as an Arrow array
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    root: Path = Path()
-    faults: Mapping[str, str] = field(default_factory=dict)
+    root: Path = Path()  # what paths in it are relative to
+    faults: Mapping[str, str] = field(default_factory=dict)  # columns of no use -> why
 
 
 def kind_of(type: Any) -> str:

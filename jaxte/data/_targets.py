@@ -18,22 +18,15 @@ IGNORE = {"tokens": -100, "segmentation": 255}  # what PyTorch and the label map
 
 
 class LabelSpec(NamedTuple):
-    """What is said of the labels beforehand; None or empty is concluded from the labels.
+    """What is said of the labels beforehand; None or empty is concluded from the labels."""
 
-    Attributes:
-        where: names the labels in messages.
-        number: C, from ``classes`` or the names.
-        ids: whether lists hold class ids rather than rows of 0 and 1.
-        rows: the number of each row for messages, if not 0, 1, ...
-    """
-
-    where: str
+    where: str  # names the labels in messages
     task: str | None = None
     names: tuple[str, ...] | None = None
-    number: int | None = None
+    number: int | None = None  # C, said alone or by the names
     ignore: int | None = None
-    ids: bool = False
-    rows: Sequence[int] | None = None
+    ids: bool = False  # whether lists hold class ids rather than rows of 0 and 1
+    rows: Sequence[int] | None = None  # the number of each row in messages, if not 0, 1, ...
 
     def row(self, place: int | np.integer[Any]) -> str:
         """How messages name the row of a value."""

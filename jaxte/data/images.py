@@ -24,13 +24,7 @@ SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS)
 
 
 def decode(source: str | os.PathLike[str] | bytes, where: str, channels: int = 3) -> np.ndarray:
-    """An image file as uint8 [h, w, channels], see `of_pillow`.
-
-    Args:
-        source: a file, or its content.
-        where: names it in messages.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-    """
+    """An image file, or its content, as uint8 [h, w, channels]: 1 grey, 3 RGB, or 4 RGBA."""
     with _opened(source, where) as image:
         return of_pillow(image, where, channels)
 

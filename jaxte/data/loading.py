@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from jaxte.data import folders, huggingface, records, tables, tensorflow_datasets
+from jaxte.data import huggingface, records, tables, tensorflow_datasets
 from jaxte.data._columns import Columns, Request
 from jaxte.data._specs import Spec, parse
 from jaxte.data._targets import label_spec
@@ -114,7 +114,7 @@ def _of_spec(spec: Spec, options: dict[str, Any], skip: bool) -> Dataset:
     if request.columns != Columns():
         raise InputError(f"{spec.name} has no columns to choose: leave out image=, label= and such")
     if spec.kind == "folder":
-        return folders.folder(spec.where, request)
+        return records.folder(spec.where, request)
     return records.zoo_target(spec.where, request)
 
 

@@ -1,7 +1,8 @@
-"""Data sets whose examples are read one by one, beside labels that are read before."""
+"""Data sets whose examples are read one by one: of arrays, .npz files, folders, and the zoo."""
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +17,9 @@ from jaxte.data._targets import LabelSpec, Targets
 from jaxte.data.dataset import Dataset
 from jaxte.errors import InputError
 from jaxte.intake.checks import choose
+from jaxte.intake.sources import natural
 
-__all__ = ["Records", "arrays", "card", "check_words", "npz", "zoo_target"]
+__all__ = ["Records", "arrays", "card", "check_files", "check_words", "folder", "npz", "zoo_target"]
 
 
 class Records(Dataset):
@@ -139,6 +141,62 @@ def npz(file: str, request: Request) -> Records:
     values = labels[0] if len(labels) == 1 else np.stack(labels, axis=1)
     facts = {"source": "npz", "name": path.name, "columns": chosen.card()}
     return arrays(inputs, values, request.labels, request.name, facts)
+
+
+def folder(where: str, request: Request) -> Records:
+    """Images below ``where/<class>/``, classes in the order of their names, files in natural order.
+
+    Hidden files and folders, and files that are no images by their ending, are passed over.
+    """
+    root = Path(where)
+    if not root.is_dir():
+        raise InputError(f"{root} is no directory")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    if not folders:
+        raise InputError(f"{root} holds no folders: there must be one for each class")
+    by_class = {path: _images_below(path) for path in folders}
+    for path, of_class in by_class.items():
+        if not of_class:
+            raise InputError(f"{path} holds no images: remove the folder, or fill it")
+    files = [file for of_class in by_class.values() for file in of_class]
+    if not request.skip:
+        check_files(files)
+    names = tuple(path.name for path in folders)
+    classes = np.repeat(names, [len(of_class) for of_class in by_class.values()])
+    labels = request.labels
+    if labels.names is None:
+        labels = labels._replace(names=names, number=len(names))
+    targets = _targets.make(classes, labels)
+    facts = {"source": "folder", "files": _digests.of_files(files, root)}
+
+    def example(row: int) -> np.ndarray:
+        return images.decode(files[row], str(files[row]))
+
+    return Records(request.name, example, targets, card(root.name, targets, facts))
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Raise `InputError` that names files which do not exist or are empty."""
+    broken = [file for file in files if not (file.is_file() and file.stat().st_size)]
+    if broken:
+        named = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        raise InputError(
+            f"{len(broken)} image files do not exist or are empty: {named}: remove or replace "
+            "them, or load and extract with on_error='skip' (--skip-damaged)"
+        )
+
+
+def _images_below(root: Path) -> list[Path]:
+    files = []
+    for directory, below, names in os.walk(root, followlinks=True):
+        below[:] = [name for name in below if not _hidden(name)]
+        visible = (Path(directory, name) for name in names if not _hidden(name))
+        files += [file for file in visible if file.suffix.lower() in images.SUFFIXES]
+    return sorted(files, key=lambda f: [natural(Path(part)) for part in f.relative_to(root).parts])
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
 
 
 def zoo_target(where: str, request: Request) -> Records:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake import as_features, clean_labels
-from jaxte.store.columns import LABEL_TYPES, in_memory
+from jaxte.store.columns import LABEL_TYPES, Column, in_memory
 from jaxte.store.manifest import Manifest
 
 
@@ -22,7 +23,12 @@ def settled(manifest: Manifest, features: Mapping[str, Any], labels: Any, logits
     for what, columns in (*widths.items(), ("labels", width), ("logits", classes)):
         if columns == 0:
             raise InputError(f"batch 0: {what} have no columns")
-    return manifest.settled(widths, (labels.dtype.name, width), classes)
+    return replace(
+        manifest,
+        layers={n: c._replace(width=widths[n]) for n, c in manifest.layers.items()},
+        labels=Column("labels", "labels", labels.dtype.name, width),
+        logits=None if logits is None else Column("logits", "logits", manifest.dtype, classes),
+    )
 
 
 def prepared(

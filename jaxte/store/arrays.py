@@ -71,12 +71,8 @@ class ShardedArray:
     """One array of a store; its files are mapped when they are needed.
 
     A shard is compared with its checksum when it is first read, and again after its file changed.
-
-    Args:
-        column: which array.
-        files: its shards; none for one in memory.
-        renamed: whether a file may have another name by now, as in a store that is written.
-        parts: its shards, in memory.
+    The shards are ``files`` or, in memory, ``parts``; ``renamed`` says whether a file may have
+    another name by now, as in a store that is written.
     """
 
     def __init__(

@@ -35,17 +35,11 @@ _SAFETENSORS = {
 
 
 class Arrays(NamedTuple):
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes:
-        layers: name -> [n, d].
-        labels: [n] or [n, k], maybe texts; None if it has none.
-        logits: [n, s], or None.
-    """
-
-    layers: dict[str, np.ndarray]
-    labels: np.ndarray | None = None
-    logits: np.ndarray | None = None
+    layers: dict[str, np.ndarray]  # [n, d] each
+    labels: np.ndarray | None = None  # [n] or [n, k], maybe texts
+    logits: np.ndarray | None = None  # [n, s]
 
 
 def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:

@@ -114,17 +114,6 @@ class Manifest:
             return []
         return [*self.layers.values(), self.labels, *([self.logits] if self.logits else [])]
 
-    def settled(
-        self, widths: Mapping[str, int], labels: tuple[str, int | None], logits: int | None
-    ) -> Manifest:
-        """With what the first batch shows: widths, type of the labels, whether there are logits."""
-        return replace(
-            self,
-            layers={n: c._replace(width=widths[n]) for n, c in self.layers.items()},
-            labels=Column("labels", "labels", *labels),
-            logits=None if logits is None else Column("logits", "logits", self.dtype, logits),
-        )
-
     def unsettled(self) -> Manifest:
         """As before the first batch."""
         layers = {n: c._replace(width=None) for n, c in self.layers.items()}
