@@ -83,7 +83,7 @@ def check(
     from jaxte.extraction.models import COMPUTE_TYPES
     from jaxte.extraction.pooling import check_pool
     from jaxte.intake.checks import choose
-    from jaxte.store._columns import FEATURE_TYPES, check_type
+    from jaxte.store.columns import FEATURE_TYPES, check_type
 
     check_type(dtype, FEATURE_TYPES, "features")
     if compute_dtype is not None:

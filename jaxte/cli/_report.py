@@ -81,7 +81,7 @@ def stored(root: Path, folder: str, dataset: Dataset, taken: Collection[str]) ->
     from jaxte.extraction._reader import facts
     from jaxte.intake import disk
     from jaxte.store import FeatureStore, is_store
-    from jaxte.store._manifest import differing, plain
+    from jaxte.store.manifest import differing, plain
 
     kept: list[Outcome] = []
     now = plain(facts(dataset, None), "data")

@@ -1,4 +1,4 @@
-"""Which columns of a data set are the example and the label."""
+"""Which columns of a data set are the example and the label, and what else a user says of it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jaxte.data._targets import LabelSpec
 from jaxte.errors import InputError
 
-__all__ = ["Choice", "Columns"]
-
-# Names that are taken where none is given, and no two of them occur.
+# Names that are taken where the user names none, and no two of them occur.
 _USUAL = {
     "image": ("image", "images", "img", "path", "file"),
     "text": ("text", "texts", "sentence"),
@@ -28,8 +27,8 @@ class Choice(NamedTuple):
     kind: str
     labels: tuple[str, ...]
 
-    def named(self) -> dict[str, str | list[str]]:
-        """For the card."""
+    def card(self) -> dict[str, str | list[str]]:
+        """As the card of the data set has it."""
         label = self.labels[0] if len(self.labels) == 1 else list(self.labels)
         return {self.kind or "inputs": self.input, "label": label}
 
@@ -44,60 +43,55 @@ class Columns:
     label: tuple[str, ...] = ()
 
     def choose(self, kinds: Mapping[str, str], where: str) -> Choice:
-        """The columns, given or found.
+        """The columns, as they are named or by what they hold.
 
-        Args:
-            kinds: of each column what it holds: image, text, words, class, classes (a list of
-                them), anything else, or "" where it is not known.
-            where: names the data set in messages.
-
-        Raises:
-            InputError: if a column does not exist, or which is meant cannot be told.
+        ``kinds`` says that of each column: image, text, words, class, classes (a list of them),
+        anything else, or "" where it cannot be said.
         """
-        given = {
-            kind: column
-            for kind, column in (("image", self.image), ("text", self.text), ("words", self.words))
-            if column is not None
-        }
-        if len(given) > 1:
-            raise InputError(f"{where}: choose one of {' and '.join(given)} for the examples")
-        for column in (*given.values(), *self.label):
+        listed = ", ".join(f"{name} ({kind})" if kind else name for name, kind in kinds.items())
+        listed = listed or "none"
+        named = {k: c for k in ("image", "text", "words") if (c := getattr(self, k)) is not None}
+        if len(named) > 1:
+            raise InputError(f"{where}: choose one of {' and '.join(named)} for the examples")
+        for column in (*named.values(), *self.label):
             if column not in kinds:
-                raise InputError(f"{where} has no column {column!r}: there are {_listed(kinds)}")
-        labels = self.label or (_label(kinds, where, set(given.values())),)
-        if given:
-            ((kind, column),) = given.items()
-        else:
-            kind, column = _input({c: k for c, k in kinds.items() if c not in labels}, kinds, where)
-        return Choice(column, kind, labels)
+                raise InputError(f"{where} has no column {column!r}: there are {listed}")
+        label = self.label or _label([name for name in kinds if name not in named.values()], kinds)
+        if not label:
+            raise InputError(f"{where}: say which column is the label=; there are {listed}")
+        example = next(iter(named.items()), None)
+        example = example or _input({c: k for c, k in kinds.items() if c not in label})
+        if example is None:
+            raise InputError(
+                f"{where}: say which column has the examples, image=, text= or words=; there are "
+                f"{listed}"
+            )
+        return Choice(example[1], example[0], label)
 
 
-def _label(kinds: Mapping[str, str], where: str, taken: set[str]) -> str:
-    left = [column for column in kinds if column not in taken]
-    for found in (
-        [column for column in left if column in _USUAL_LABELS],
-        [column for column in left if kinds[column] in _LABEL_KINDS],
-    ):
-        if len(found) == 1:
-            return found[0]
-    raise InputError(f"{where}: say which column is the label=; there are {_listed(kinds)}")
+class Request(NamedTuple):
+    """What a user says of a data set."""
+
+    name: str
+    columns: Columns
+    labels: LabelSpec
+    skip: bool = False  # whether files that are missing or empty are left for whoever reads them
 
 
-def _input(left: Mapping[str, str], kinds: Mapping[str, str], where: str) -> tuple[str, str]:
-    usual = [(kind, column) for kind, names in _USUAL.items() for column in names if column in left]
+def _label(names: list[str], kinds: Mapping[str, str]) -> tuple[str, ...]:
+    """The only column that is named, or else that holds something, like labels."""
+    usual = [name for name in names if name in _USUAL_LABELS]
+    of_kind = [name for name in names if kinds[name] in _LABEL_KINDS]
+    return next((tuple(columns) for columns in (usual, of_kind) if len(columns) == 1), ())
+
+
+def _input(kinds: Mapping[str, str]) -> tuple[str, str] | None:
+    """Kind and column of the examples, by its name or else by what it holds."""
+    usual = [(kind, name) for kind, names in _USUAL.items() for name in names if name in kinds]
     if len(usual) == 1:
-        ((kind, column),) = usual
-        return kind or left[column], column
-    for sought in ("image", "words", "text"):
-        found = [column for column, kind in left.items() if kind == sought]
-        if len(found) == 1 and not usual:
-            return sought, found[0]
-    raise InputError(
-        f"{where}: say which column has the examples, image=, text= or words=; there are "
-        f"{_listed(kinds)}"
-    )
-
-
-def _listed(kinds: Mapping[str, str]) -> str:
-    named = (f"{name} ({kind})" if kind else name for name, kind in kinds.items())
-    return ", ".join(named) or "none"
+        return usual[0][0] or kinds[usual[0][1]], usual[0][1]
+    for kind in ("image", "words", "text") if not usual else ():
+        columns = [column for column in kinds if kinds[column] == kind]
+        if len(columns) == 1:
+            return kind, columns[0]
+    return None

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SMALL", "of_files", "of_values"]
-
 SMALL = 256 << 20  # bytes up to which data are read for their checksum alone
 
 

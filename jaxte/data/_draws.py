@@ -6,8 +6,6 @@ import numpy as np
 
 from jaxte.errors import InputError
 
-__all__ = ["keys", "quotas", "rank_within", "stratified"]
-
 
 def keys(count: int, *seed: int) -> np.ndarray:
     """Random 64-bit numbers, whose order is the draw.
@@ -31,7 +29,7 @@ def rank_within(groups: np.ndarray, order_by: np.ndarray) -> np.ndarray:
 
 
 def quotas(counts: np.ndarray, n: int) -> np.ndarray:
-    """Share n among groups of the given sizes, in proportion, and at least 1 each if n allows.
+    """Share n among groups of these sizes, in proportion, and at least 1 each if n allows.
 
     Largest remainders; where groups have to be lifted to 1, the others share what is left. A
     group never gets more than it has.

@@ -16,22 +16,15 @@ import numpy as np
 from jaxte._optional import require
 from jaxte.errors import InputError
 
-__all__ = ["FORMATS", "Shards"]
-
 # In a TFRecord file each record is its length, a checksum of that, its bytes, a checksum of those.
 _LENGTH = struct.Struct("<Q")
 _BEFORE, _AFTER = 12, 4
 
 
-class Shards:
+class RecordFiles:
     """The records of parts of several files, one after the other.
 
-    Args:
-        parts: of each the file (filename), how many records to skip, and how many to take.
-        format: one of `FORMATS`.
-
-    Raises:
-        InputError: if a file cannot be read, or is shorter than it should be.
+    Of each part there is the file (filename), how many records to skip, and how many to take.
     """
 
     def __init__(self, parts: Sequence[Any], format: str) -> None:
@@ -64,7 +57,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _tfrecord(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
-    """Records found by one walk over their headers."""
+    """Records, located by one walk over their headers."""
     with path.open("rb") as stream:
         mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     starts = np.empty(skip + take, np.int64)
@@ -100,8 +93,8 @@ def _parquet(path: Path, skip: int, take: int) -> Callable[[int], bytes]:
     return lambda row: bytes(column[row].as_py())
 
 
-def _short(path: Path, held: int, wanted: int) -> InputError:
-    return InputError(f"{path} holds {held} whole records of {wanted}: prepare it again")
+def _short(path: Path, whole: int, wanted: int) -> InputError:
+    return InputError(f"{path} holds {whole} whole records of {wanted}: prepare it again")
 
 
 FORMATS = {"array_record": _array_record, "parquet": _parquet, "tfrecord": _tfrecord}

@@ -7,8 +7,6 @@ from urllib.parse import unquote
 
 from jaxte.errors import InputError
 
-__all__ = ["FORMS", "Spec", "parse", "split_off"]
-
 FORMS = {
     "tfds": "tfds:NAME[/CONFIG][:VERSION]/SPLIT",
     "hf": "hf:NAME_OR_DIR[:CONFIG]/SPLIT",
@@ -35,9 +33,6 @@ class Spec(NamedTuple):
 
 def parse(spec: str) -> Spec:
     """Take a specification apart; values of options may be percent-encoded.
-
-    Raises:
-        InputError: if it has not the form.
 
     Example:
         >>> parse("csv:reviews.csv?text=body&label=stars&subset=500")
@@ -73,8 +68,8 @@ def _value(spec: str, key: str, value: str) -> Any:
             raise InputError(f"{spec!r}: {key} is {value!r}, not an integer") from error
     if key in _LISTS:
         return tuple(unquote(part) for part in value.split(","))
-    known = ", ".join((*_TEXTS, *_LISTS, *_NUMBERS))
-    raise InputError(f"{spec!r} has no option {key!r}: there are {known}")
+    options = ", ".join((*_TEXTS, *_LISTS, *_NUMBERS))
+    raise InputError(f"{spec!r} has no option {key!r}: there are {options}")
 
 
 def split_off(where: str) -> tuple[str, str | None]:

@@ -10,41 +10,26 @@ from typing import Any
 import numpy as np
 
 from jaxte._optional import require
-from jaxte.data import _digests, _images, _targets
-from jaxte.data._columns import Columns
-from jaxte.data._targets import Known, Targets
-from jaxte.data.folders import check_files
-from jaxte.data.records import Records, card, check_words
+from jaxte.data import _digests, _targets, images
+from jaxte.data._columns import Request
+from jaxte.data._targets import LabelSpec, Targets
+from jaxte.data.records import Records, card, check_files, check_words
 from jaxte.errors import InputError
-
-__all__ = ["Table", "kind_of", "records"]
 
 _WHAT = "reading tables"
 
 
 @dataclass(frozen=True)
-class Table:
-    """Columns by name.
-
-    Attributes:
-        rows: n.
-        kinds: what each column holds, see `Columns.choose`.
-        cell: (column, row) -> the value there, as Python has it.
-        column: column -> all of it, as an Arrow array.
-        class_names: of columns of classes, or of lists of them.
-        root: what paths in it are relative to.
-        faults: of columns that cannot be used -> why.
-        skip: whether files that are missing or empty are left for whoever reads them.
-    """
+class ArrowTable:
+    """Columns by name."""
 
     rows: int
-    kinds: Mapping[str, str]
-    cell: Callable[[str, int], Any]
-    column: Callable[[str], Any]
+    kinds: Mapping[str, str]  # what each column holds, see `Columns.choose`
+    cell: Callable[[str, int], Any]  # the value in a column and row, as Python has it
+    column: Callable[[str], Any]  # all of it, as an Arrow array
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    root: Path = Path()
-    faults: Mapping[str, str] = field(default_factory=dict)
-    skip: bool = False
+    root: Path = Path()  # what paths in it are relative to
+    faults: Mapping[str, str] = field(default_factory=dict)  # columns of no use -> why
 
 
 def kind_of(type: Any) -> str:
@@ -64,49 +49,49 @@ def kind_of(type: Any) -> str:
     return "other"
 
 
-def records(
-    table: Table, columns: Columns, known: Known, name: str, facts: Mapping[str, Any]
-) -> Records:
-    """The rows of a table as a data set.
-
-    Raises:
-        InputError: if a column is missing or holds something else than it should.
-    """
+def records(table: ArrowTable, request: Request, facts: Mapping[str, Any]) -> Records:
+    """The rows of a table as a data set."""
+    name = request.name
     if table.rows == 0:
         raise InputError(f"{name} has no rows")
-    choice = columns.choose(table.kinds, name)
+    choice = request.columns.choose(table.kinds, name)
     for column in (choice.input, *choice.labels):
         if column in table.faults:
             raise InputError(f"{name}: {table.faults[column]}")
         if table.kinds[column] == "text":
             _check_nul(table.column(column), f"{name}, column {column!r}")
-    facts = {**facts, "columns": choice.named()}
-    images = _Images(table, name)
-    example = images.reader(choice.input) if choice.kind == "image" else _reader(table, *choice[:2])
-    known = known._replace(where=f"{name}, column {' and '.join(choice.labels)}")
-    kind = table.kinds[choice.labels[0]]
-    if known.task == "segmentation" or kind == "image":
-        targets = images.maps(choice.labels[0], known)
+    facts = {**facts, "columns": choice.card()}
+    files: list[Path] = []
+    if choice.kind == "image":
+        files += _image_files(table, choice.input, request)
+        example = _image_reader(table, choice.input, name, images.decode)
     else:
-        if known.number is None and kind in ("class", "classes"):
-            names = table.class_names[choice.labels[0]]
-            known = known._replace(names=names, number=len(names))
+        example = _reader(table, choice.input, choice.kind)
+    labels = request.labels._replace(where=f"{name}, column {' and '.join(choice.labels)}")
+    label, kind = choice.labels[0], table.kinds[choice.labels[0]]
+    if labels.task == "segmentation" or kind == "image":
+        files += _image_files(table, label, request)
+        targets = _maps(table, label, name, labels.of_task("segmentation"))
+    else:
+        if labels.number is None and kind in ("class", "classes"):
+            names = table.class_names[label]
+            labels = labels._replace(names=names, number=len(names))
         if kind == "classes" and choice.kind != "words":
-            known = known._replace(task=known.task or "multilabel", ids=True)
-        values = _labels(table, choice.labels, known)
-        targets = _targets.make(values, known, words=choice.kind == "words")
+            labels = labels._replace(task=labels.task or "multilabel", ids=True)
+        values = _labels(table, choice.labels, labels)
+        targets = _targets.make(values, labels, words=choice.kind == "words")
     if targets.task == "tokens":
         compute = require("pyarrow.compute", _WHAT, "data")
         lengths = compute.list_value_length(table.column(choice.input)).to_pylist()
-        check_words(lengths, targets, known)
+        check_words(lengths, targets, labels)
     if targets.task == "multilabel" and targets.class_names is None and len(choice.labels) > 1:
         targets = replace(targets, class_names=choice.labels)
-    if "files" not in facts:  # of a file the whole content is known by its digest
+    if "files" not in facts:  # a file is identified by the digest of its whole content
         facts["inputs"] = _checksum(table.column(choice.input))
         if kind == "image":
-            facts["maps"] = _checksum(table.column(choice.labels[0]))
-    if images.files:
-        facts["images"] = _digests.of_files(images.files, table.root)
+            facts["maps"] = _checksum(table.column(label))
+    if files:
+        facts["images"] = _digests.of_files(files, table.root)
     return Records(name, example, targets, card(name, targets, facts))
 
 
@@ -135,56 +120,47 @@ def _stored(value: Any) -> Any:
     return value["bytes"] if value["bytes"] is not None else value.get("path")
 
 
-class _Images:
-    """Reads images from columns of paths, of bytes, or of both (as Hugging Face stores them)."""
+def _image_files(table: ArrowTable, column: str, request: Request) -> list[Path]:
+    """The files that a column of paths names; none of a column of bytes."""
+    kind = table.kinds[column]
+    if kind not in ("text", "image"):
+        raise InputError(f"{request.name}: column {column} holds {kind}, not images or paths")
+    paths = table.column(column).to_pylist() if kind == "text" else []
+    files = [table.root / path for path in paths if path is not None]
+    if not request.skip:
+        check_files(files)
+    return files
 
-    def __init__(self, table: Table, name: str) -> None:
-        self.table, self.name = table, name
-        self.files: list[Path] = []
 
-    def reader(self, column: str) -> Callable[[int], np.ndarray]:
-        """Row -> image."""
-        self._find(column)
-        return lambda row: _images.decode(*self._content(column, row))
+def _image_reader(
+    table: ArrowTable, column: str, name: str, decode: Callable[[Any, str], np.ndarray]
+) -> Callable[[int], np.ndarray]:
+    """Row -> image, or label map."""
 
-    def maps(self, column: str, known: Known) -> Targets:
-        """Label maps, read when they are asked for."""
-        self._find(column)
-        task, ignore = "segmentation", known.ignore
-        known = known._replace(ignore=_targets.IGNORE[task] if ignore is None else ignore)
-
-        def read(row: int) -> np.ndarray:
-            return _targets.check_map(_images.decode_map(*self._content(column, row)), known, row)
-
-        maps = _targets.Lazy(self.table.rows, read)
-        return Targets(task, maps, known.number, known.names, known.ignore)
-
-    def _find(self, column: str) -> None:
-        kind = self.table.kinds[column]
-        if kind == "text":
-            paths = self.table.column(column).to_pylist()
-            files = [self.table.root / path for path in paths if path is not None]
-            if not self.table.skip:
-                check_files(files)
-            self.files += files
-        elif kind != "image":
-            raise InputError(f"{self.name}: column {column} holds {kind}, not images or paths")
-
-    def _content(self, column: str, row: int) -> tuple[Path | bytes, str]:
-        value = _stored(self.table.cell(column, row))
-        where = f"{self.name}, row {row}, {column}"
+    def read(row: int) -> np.ndarray:
+        value, where = _stored(table.cell(column, row)), f"{name}, row {row}, {column}"
         if value is None:
             raise InputError(f"{where} is missing: leave out rows without an image")
         if isinstance(value, str):
-            return self.table.root / value, f"{where}, {value}"
-        return value, where
+            return decode(table.root / value, f"{where}, {value}")
+        return decode(value, where)
+
+    return read
 
 
-def _reader(table: Table, column: str, kind: str) -> Callable[[int], Any]:
+def _maps(table: ArrowTable, column: str, name: str, labels: LabelSpec) -> Targets:
+    """Label maps, read when they are asked for."""
+    read = _image_reader(table, column, name, images.decode_map)
+    maps = _targets.Lazy(table.rows, lambda row: _targets.check_map(read(row), labels, row))
+    return Targets("segmentation", maps, labels.number, labels.names, labels.ignore)
+
+
+def _reader(table: ArrowTable, column: str, kind: str) -> Callable[[int], Any]:
     """Row -> text, or words."""
-    held = table.kinds[column]
-    if held not in {"text": ("text", "number"), "words": ("words",)}[kind]:
-        raise InputError(f"column {column!r} holds {held or 'nothing that is known'}, not {kind}")
+    content = table.kinds[column]
+    if content not in {"text": ("text", "number"), "words": ("words",)}.get(kind, ()):
+        wanted = kind if kind in ("text", "words") else "images, texts or words"
+        raise InputError(f"column {column!r} holds {content or 'no usual type'}, not {wanted}")
 
     def read(row: int) -> Any:
         value = table.cell(column, row)
@@ -195,27 +171,28 @@ def _reader(table: Table, column: str, kind: str) -> Callable[[int], Any]:
     return read
 
 
-def _labels(table: Table, columns: tuple[str, ...], known: Known) -> Any:
+def _labels(table: ArrowTable, columns: tuple[str, ...], labels: LabelSpec) -> Any:
     """The labels of one column, or several columns of numbers side by side."""
-    found = [_label_column(table.column(column), column, known) for column in columns]
-    if len(found) == 1:
-        return found[0]
-    for column, values in zip(columns, found, strict=True):
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-            raise InputError(f"{known.where}: {column} holds no numbers: name one column of labels")
-    return np.stack(found, axis=1)
+    values = [_label_column(table.column(column), column, labels) for column in columns]
+    if len(values) == 1:
+        return values[0]
+    for column, array in zip(columns, values, strict=True):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise InputError(
+                f"{labels.where}: {column} holds no numbers: name one column of labels"
+            )
+    return np.stack(values, axis=1)
 
 
-def _label_column(column: Any, name: str, known: Known) -> Any:
+def _label_column(column: Any, name: str, labels: LabelSpec) -> Any:
     """Labels as an array where they are single values, else as a list."""
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
-        raise InputError(f"{known.row(row)} has no label in {name}: leave out such rows")
+        raise InputError(f"{labels.row(row)} has no label in {name}: leave out such rows")
     kind = kind_of(column.type)
-    if kind == "text":
-        return np.asarray(column.to_pylist())
     if kind == "number":
         return column.to_numpy()
-    if kind in ("words", "numbers"):
-        return column.to_pylist()
-    raise InputError(f"{known.where} is of type {column.type}: labels are numbers, texts or lists")
+    if kind in ("text", "words", "numbers"):
+        values = column.to_pylist()
+        return np.asarray(values) if kind == "text" else values
+    raise InputError(f"{labels.where} is of type {column.type}: labels are numbers, texts or lists")

@@ -36,14 +36,14 @@ class Piece(NamedTuple):
 class Dataset:
     """Examples and their labels; `jaxte.data.load` makes one.
 
-    A class of your own needs the attributes, ``__len__`` and ``read``; ``label`` and ``labels``
+    A user's class needs the attributes, ``__len__`` and ``read``; ``label`` and ``labels``
     where labels can be had without decoding examples.
 
     Attributes:
         name: the specification it was loaded by.
         task: one of `TASKS`.
         num_classes: C; the columns of a multilabel task; None for regression, and for label maps
-            whose classes were not given.
+            whose classes were not named.
         class_names: the names of the classes, where they have any.
         ignore: the label of tokens or pixels that do not count.
         card: what identifies the data, as JSON values: source, split, version, rows, columns,
@@ -119,7 +119,12 @@ class Dataset:
         classes = self.labels() if self.task == "classification" else None
         if classes is None:
             classes = np.zeros(len(self), np.int64)
-        return _drawn(self, stratified(classes, n, keys(len(classes), seed)), seed)
+        rows = stratified(classes, n, keys(len(classes), seed))
+        drawn = {"n": n, "seed": seed, "of": len(self)}
+        if "subset" in self.card:
+            drawn["within"] = self.card["subset"]
+        name = f"{self.name}{'&' if '?' in self.name else '?'}subset={n}&seed={seed}"
+        return _Subset(self, rows, name, {**self.card, "rows": n, "subset": drawn})
 
     def damaged(self, *, workers: int = 0, progress: bool | Progress = False) -> dict[int, str]:
         """Read every row, to know those that cannot be read before hours are spent.
@@ -141,17 +146,17 @@ class Dataset:
         def reason(row: int) -> str:
             try:
                 self.read(row)
-            except Exception as error:  # a data set of one's own raises what it will
+            except Exception as error:  # a user's data set may raise anything
                 return _reason(error)
             return ""
 
-        found = {}
+        reasons = {}
         with reporter(progress, self.name) as report:
             for row, why in enumerate(in_order(reason, range(len(self)), workers)):
                 if why:
-                    found[row] = why
+                    reasons[row] = why
                 report(row + 1, len(self), self.name)
-        return found
+        return reasons
 
     def without(self, rows: Collection[int]) -> Dataset:
         """The data set without some rows."""
@@ -259,14 +264,6 @@ class _Subset(Dataset):
     def label(self, row: int) -> Any:
         """The label of a row."""
         return self._whole.label(int(self._rows[row]))
-
-
-def _drawn(whole: Dataset, rows: np.ndarray, seed: int) -> Dataset:
-    drawn: dict[str, Any] = {"n": len(rows), "seed": seed, "of": len(whole)}
-    if "subset" in whole.card:
-        drawn["within"] = whole.card["subset"]
-    name = f"{whole.name}{'&' if '?' in whole.name else '?'}subset={len(rows)}&seed={seed}"
-    return _Subset(whole, rows, name, {**whole.card, "rows": len(rows), "subset": drawn})
 
 
 def _reason(error: Exception) -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxte._optional import require
-from jaxte.data._columns import Columns
+from jaxte.data._columns import Request
 from jaxte.data._specs import split_off
-from jaxte.data._tabular import Table, kind_of, records
-from jaxte.data._targets import Known
+from jaxte.data._tabular import ArrowTable, kind_of, records
 from jaxte.data.records import Records
 from jaxte.errors import InputError
 
@@ -19,17 +18,13 @@ __all__ = ["hugging_face", "of_object"]
 _WHAT = "data sets of Hugging Face"
 
 
-def hugging_face(where: str, columns: Columns, known: Known, name: str) -> Records:
-    """A split of a data set of the hub, of a folder of data files, or of what save_to_disk wrote.
-
-    Raises:
-        InputError: if it cannot be found, or has no such split.
-    """
-    datasets = require("datasets", _WHAT, "data")
+def hugging_face(where: str, request: Request) -> Records:
+    """A split of a data set of the hub, of a folder of files, or of what save_to_disk wrote."""
+    datasets, name = require("datasets", _WHAT, "data"), request.name
     path, split = split_off(where)
     of_several = (Path(path) / "dataset_dict.json").is_file()
     if (Path(where) / "state.json").is_file() and not of_several:  # one split, saved alone
-        return of_object(datasets.load_from_disk(where), columns, known, name, Path(where).name)
+        return of_object(datasets.load_from_disk(where), request, Path(where).name)
     whole = Path(where) / "dataset_dict.json"
     if split is None or whole.is_file():
         there = json.loads(whole.read_text())["splits"] if whole.is_file() else ["train"]
@@ -45,7 +40,7 @@ def hugging_face(where: str, columns: Columns, known: Known, name: str) -> Recor
     except Exception as error:  # the library, the hub and their clients raise many kinds
         raise InputError(f"{name} cannot be loaded: {type(error).__name__}: {error}") from error
     title = Path(path).name if Path(path).exists() else path
-    return of_object(loaded, columns, known, name, f"{title}/{split}")
+    return of_object(loaded, request, f"{title}/{split}")
 
 
 def _cut(saved: Any, split: str, datasets: Any) -> Any:
@@ -61,52 +56,39 @@ def _cut(saved: Any, split: str, datasets: Any) -> Any:
     )
 
 
-def of_object(given: Any, columns: Columns, known: Known, name: str, title: str) -> Records:
-    """A `datasets.Dataset`, called ``title`` in its card.
-
-    Raises:
-        InputError: for a dictionary of splits, a stream, or columns that cannot be used.
-    """
+def of_object(dataset: Any, request: Request, title: str) -> Records:
+    """A `datasets.Dataset`, called ``title`` in its card."""
     datasets = require("datasets", _WHAT, "data")
-    if isinstance(given, dict):
-        raise InputError(f"{name} has splits: choose one of {', '.join(given)}")
-    if not isinstance(given, datasets.Dataset):
+    if isinstance(dataset, dict):
+        raise InputError(f"{request.name} has splits: choose one of {', '.join(dataset)}")
+    if not isinstance(dataset, datasets.Dataset):
         raise InputError(
-            f"{name} is a {type(given).__name__}, which has no rows by number: load it without "
-            "streaming, or give its batches to jaxte.extract"
+            f"{request.name} is a {type(dataset).__name__}, which has no rows by number: load it "
+            "without streaming, or give its batches to jaxte.extract"
         )
-    features = given.features
-    plain = given.with_format("arrow")
-
-    def cell(column: str, row: int) -> Any:
-        return views[column][row].column(column)[0].as_py()
-
-    def column(name: str) -> Any:
-        return plain.select_columns(name)[:].column(name)
-
+    features, plain, info = dataset.features, dataset.with_format("arrow"), dataset.info
     views = {name: plain.select_columns(name) for name in features}
-    table = Table(
-        len(given),
-        {name: _kind(feature, datasets) for name, feature in features.items()},
-        cell,
-        column,
+    kinds = {name: _kind(feature, datasets) for name, feature in features.items()}
+    table = ArrowTable(
+        len(dataset),
+        kinds,
+        lambda column, row: views[column][row].column(column)[0].as_py(),
+        lambda column: views[column][:].column(column),
         {
-            name: tuple(getattr(feature, "feature", feature).names)
-            for name, feature in features.items()
-            if _kind(feature, datasets) in ("class", "classes")
+            name: tuple(getattr(features[name], "feature", features[name]).names)
+            for name, kind in kinds.items()
+            if kind in ("class", "classes")
         },
     )
-    info = given.info
     facts = {
         "source": "hf",
         "name": title,
         "builder": info.builder_name,
         "config": info.config_name,
         "version": None if info.version is None else str(info.version),
-        "split": None if given.split is None else str(given.split),
+        "split": None if dataset.split is None else str(dataset.split),
     }
-    facts = {key: value for key, value in facts.items() if value}
-    return records(table, columns, known, name, facts)
+    return records(table, request, {key: value for key, value in facts.items() if value})
 
 
 def _kind(feature: Any, datasets: Any) -> str:

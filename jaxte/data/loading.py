@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from jaxte.data import folders, huggingface, records, tables, tensorflow_datasets
-from jaxte.data._columns import Columns
+from jaxte.data import huggingface, records, tables, tensorflow_datasets
+from jaxte.data._columns import Columns, Request
 from jaxte.data._specs import Spec, parse
-from jaxte.data._targets import Known, known_of
+from jaxte.data._targets import label_spec
 from jaxte.data.dataset import Dataset
 from jaxte.errors import InputError
 from jaxte.intake.checks import choose
@@ -48,9 +48,9 @@ def load(
         image: the column of images, or of their paths.
         text: the column of texts.
         words: the column of lists of words.
-        label: the column of labels, or several of them. Columns that are not named are found by
-            what they hold and by usual names.
-        task: one of `TASKS`, where it is not what the labels look like.
+        label: the column of labels, or several of them. Columns that are not named are those
+            of usual names, or that hold the like.
+        task: one of `TASKS`, where the labels would say another.
         classes: the names of the classes, in the order of their numbers, or how many there are.
         ignore: the label of words or pixels that do not count; -100 and 255 by default.
         subset: draw so many rows, as `Dataset.subset` does.
@@ -65,7 +65,7 @@ def load(
         The data set.
 
     Raises:
-        InputError: if it cannot be found or read, or has no such column or option.
+        InputError: if it cannot be read, or has no such column or option.
         ImportError: if a package is missing.
 
     Example:
@@ -75,20 +75,13 @@ def load(
         >>> digits.task, digits.num_classes, image.shape
         ('classification', 10, (8, 8, 1))
     """
-    given: dict[str, Any] = {
-        "image": image,
-        "text": text,
-        "words": words,
-        "label": (label,) if isinstance(label, str) else label,
-        "task": task,
-        "classes": classes,
-        "ignore": ignore,
-        "subset": subset,
-        "seed": seed,
-        "data_dir": data_dir,
-        "encoding": encoding,
-    }
-    options = {key: value for key, value in given.items() if value is not None}
+    label = (label,) if isinstance(label, str) else label
+    arguments: dict[str, Any] = {
+        "image": image, "text": text, "words": words, "label": label, "task": task,
+        "classes": classes, "ignore": ignore, "subset": subset, "seed": seed,
+        "data_dir": data_dir, "encoding": encoding,
+    }  # fmt: skip
+    options = {key: value for key, value in arguments.items() if value is not None}
     parsed = parse(spec) if isinstance(spec, str) else None
     if parsed is not None:
         if twice := sorted(options.keys() & parsed.options.keys()):
@@ -98,36 +91,34 @@ def load(
     if size is None and draw is not None:
         raise InputError(f"seed is {draw}, but no subset is asked for")
     skip = choose("on_error", on_error, ("raise", "skip")) == "skip"
-    whole = _given(spec, options, skip) if parsed is None else _named(parsed, options, skip)
+    whole = _of_value(spec, options, skip) if parsed is None else _of_spec(parsed, options, skip)
     return whole if size is None else whole.subset(size, seed=draw or 0)
 
 
-def _named(spec: Spec, options: dict[str, Any], skip: bool) -> Dataset:
+def _of_spec(spec: Spec, options: dict[str, Any], skip: bool) -> Dataset:
     """The data set of a specification."""
-    data_dir = options.pop("data_dir", None)
+    data_dir, encoding = options.pop("data_dir", None), options.pop("encoding", None)
     if data_dir is not None and spec.kind != "tfds":
         raise InputError(f"data_dir is for tfds:, not {spec.kind}:")
-    encoding = options.pop("encoding", None)
     if encoding is not None and spec.kind not in ("csv", "jsonl"):
         raise InputError(f"encoding is for csv: and jsonl:, not {spec.kind}:")
-    columns, known = _split(options, spec.name)
+    request = _request(spec.name, options, skip)
     if spec.kind == "tfds":
-        return tensorflow_datasets.tfds(spec.where, columns, known, spec.name, data_dir)
+        return tensorflow_datasets.tfds(spec.where, request, data_dir)
     if spec.kind in ("csv", "parquet", "jsonl"):
-        where = (spec.kind, spec.where, columns, known, spec.name)
-        return tables.table_file(*where, encoding=encoding, skip=skip)
+        return tables.table_file(spec.kind, spec.where, request, encoding)
     if spec.kind == "hf":
-        return huggingface.hugging_face(spec.where, columns, known, spec.name)
+        return huggingface.hugging_face(spec.where, request)
     if spec.kind == "npz":
-        return records.npz(spec.where, columns, known, spec.name)
-    if columns != Columns():
+        return records.npz(spec.where, request)
+    if request.columns != Columns():
         raise InputError(f"{spec.name} has no columns to choose: leave out image=, label= and such")
     if spec.kind == "folder":
-        return folders.folder(spec.where, known, spec.name, skip=skip)
-    return records.zoo_target(spec.where, known, spec.name)
+        return records.folder(spec.where, request)
+    return records.zoo_target(spec.where, request)
 
 
-def _given(value: Any, options: dict[str, Any], skip: bool) -> Dataset:
+def _of_value(value: Any, options: dict[str, Any], skip: bool) -> Dataset:
     """The data set that a user's value stands for."""
     if isinstance(value, Dataset):
         if options:
@@ -135,33 +126,30 @@ def _given(value: Any, options: dict[str, Any], skip: bool) -> Dataset:
                 f"{value.name} is a data set already: it takes no {', '.join(options)}"
             )
         return value
-    if options.pop("data_dir", None) is not None:
-        raise InputError("data_dir is for tfds:")
-    if options.pop("encoding", None) is not None:
-        raise InputError("encoding is for csv: and jsonl:")
+    for option, kinds in (("data_dir", "tfds:"), ("encoding", "csv: and jsonl:")):
+        if option in options:
+            raise InputError(f"{option} is for {kinds}")
     library = type(value).__module__.partition(".")[0]
-    columns, known = _split(options, "pair" if isinstance(value, tuple) else library)
-    if isinstance(value, tuple) and len(value) == 2 and columns == Columns():
-        return as_dataset(*value, **_about(options))
+    request = _request("table" if library in ("pandas", "pyarrow") else library, options, skip)
+    if isinstance(value, tuple) and len(value) == 2 and request.columns == Columns():
+        return as_dataset(*value, **_of_labels(options))
     if library == "datasets":
-        return huggingface.of_object(value, columns, known, "datasets", "datasets")
-    if library in ("pandas", "pyarrow"):
-        return tables.table(value, columns, known, skip=skip)
+        return huggingface.of_object(value, request, library)
+    if request.name == "table":
+        return tables.table(value, request)
     raise InputError(
         f"a {type(value).__name__} is no data set: give a specification as 'folder:DIR', (inputs, "
         "labels), a datasets.Dataset or a table; batches go to jaxte.extract as they are"
     )
 
 
-def _split(options: dict[str, Any], where: str) -> tuple[Columns, Known]:
-    """Options that choose columns, and those that tell about labels."""
+def _request(name: str, options: dict[str, Any], skip: bool) -> Request:
     columns = {key: options[key] for key in ("image", "text", "words") if key in options}
-    label = tuple(options.get("label", ()))
-    return Columns(**columns, label=label), known_of(f"the labels of {where}", **_about(options))
+    labels = label_spec(f"the labels of {name}", **_of_labels(options))
+    return Request(name, Columns(**columns, label=tuple(options.get("label", ()))), labels, skip)
 
 
-def _about(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that tell about labels."""
+def _of_labels(options: dict[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in ("task", "classes", "ignore") if key in options}
 
 
@@ -197,5 +185,5 @@ def as_dataset(
         >>> mail.class_names, mail[1]
         (('ham', 'spam'), ('see you', 0))
     """
-    known = known_of(f"the labels of {name}", task=task, classes=classes, ignore=ignore)
-    return records.arrays(inputs, labels, known, name, {"source": "arrays"})
+    spec = label_spec(f"the labels of {name}", task=task, classes=classes, ignore=ignore)
+    return records.arrays(inputs, labels, spec, name, {"source": "arrays"})

@@ -1,7 +1,8 @@
-"""Data sets whose examples are read one by one, beside labels that are known."""
+"""Data sets whose examples are read one by one: of arrays, .npz files, folders, and the zoo."""
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxte.data import _digests, _images, _targets
-from jaxte.data._columns import Columns
-from jaxte.data._targets import Known, Targets
+from jaxte.data import _digests, _targets, images
+from jaxte.data._columns import Request
+from jaxte.data._targets import LabelSpec, Targets
 from jaxte.data.dataset import Dataset
 from jaxte.errors import InputError
-from jaxte.intake import checks
+from jaxte.intake.checks import choose
+from jaxte.intake.sources import natural
 
-__all__ = ["Records", "arrays", "card", "check_words", "npz", "zoo_target"]
+__all__ = ["Records", "arrays", "card", "check_files", "check_words", "folder", "npz", "zoo_target"]
 
 
 class Records(Dataset):
@@ -50,9 +52,9 @@ class Records(Dataset):
 
 
 def card(name: str, targets: Targets, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What identifies a data set, its ``facts`` included, without what is not known of it."""
+    """What identifies a data set, its ``facts`` included; what is None is left out."""
     names = targets.class_names
-    known = {
+    entries = {
         "name": name,
         **facts,
         "task": targets.task,
@@ -62,11 +64,13 @@ def card(name: str, targets: Targets, facts: Mapping[str, Any]) -> dict[str, Any
         "ignore": targets.ignore,
     }
     if isinstance(targets.values, np.ndarray | list):
-        known["labels"] = _digests.of_values(targets.values)
-    return {key: value for key, value in known.items() if value is not None}
+        entries["labels"] = _digests.of_values(targets.values)
+    return {key: value for key, value in entries.items() if value is not None}
 
 
-def arrays(inputs: Any, labels: Any, known: Known, name: str, facts: Mapping[str, Any]) -> Records:
+def arrays(
+    inputs: Any, labels: Any, spec: LabelSpec, name: str, facts: Mapping[str, Any]
+) -> Records:
     """Examples and labels in memory; ``facts`` say where they come from."""
     if not isinstance(inputs, Sequence) or isinstance(inputs, str):
         inputs = np.asarray(inputs)
@@ -83,17 +87,16 @@ def arrays(inputs: Any, labels: Any, known: Known, name: str, facts: Mapping[str
             f"{name} has {len(inputs)} examples but {len(labels)} labels: one each is needed"
         )
     words = isinstance(inputs, Sequence) and len(inputs) > 0 and _is_words(inputs[0])
-    targets = _targets.make(labels, known, words=words)
+    targets = _targets.make(labels, spec, words=words)
     if targets.task == "tokens":
-        check_words(list(map(len, inputs)), targets, known)
+        check_words(list(map(len, inputs)), targets, spec)
     if not isinstance(inputs, np.ndarray):
-        inputs = [_of_pillow(value, row) for row, value in enumerate(inputs)]
+        inputs = [
+            images.of_pillow(value, f"example {row}") if images.is_pillow(value) else value
+            for row, value in enumerate(inputs)
+        ]
     facts = {**facts, "inputs": _digests.of_values(inputs)}
     return Records(name, lambda row: _example(inputs[row]), targets, card(name, targets, facts))
-
-
-def _of_pillow(value: Any, row: int) -> Any:
-    return _images.of_pillow(value, f"example {row}") if _images.is_pillow(value) else value
 
 
 def _is_words(example: Any) -> bool:
@@ -110,14 +113,14 @@ def _example(value: Any) -> Any:
     return array[..., None] if array.ndim == 2 and array.dtype == np.uint8 else array
 
 
-def check_words(lengths: Sequence[int], targets: Targets, known: Known) -> None:
+def check_words(lengths: Sequence[int], targets: Targets, spec: LabelSpec) -> None:
     """Raise `InputError` unless each row has as many tags as words."""
     for row, (words, tags) in enumerate(zip(lengths, targets.values, strict=True)):
         if words != len(tags):
-            raise InputError(f"{known.row(row)} has {words} words but {len(tags)} tags")
+            raise InputError(f"{spec.row(row)} has {words} words but {len(tags)} tags")
 
 
-def npz(file: str, columns: Columns, known: Known, name: str) -> Records:
+def npz(file: str, request: Request) -> Records:
     """Two arrays of an .npz file, by their names or those that are usual; never unpickled."""
     path = Path(file)
     try:
@@ -125,8 +128,7 @@ def npz(file: str, columns: Columns, known: Known, name: str) -> Records:
             archive = np.load(stream, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise InputError(f"{path} holds one array: inputs and labels are needed, as .npz")
-            kinds = {key: "" for key in archive.files}
-            chosen = columns.choose(kinds, name)
+            chosen = request.columns.choose(dict.fromkeys(archive.files, ""), request.name)
             inputs, *labels = (archive[key] for key in (chosen.input, *chosen.labels))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
@@ -137,22 +139,74 @@ def npz(file: str, columns: Columns, known: Known, name: str) -> Records:
             f"{path} cannot be read ({error}): write plain arrays with numpy.savez"
         ) from error
     values = labels[0] if len(labels) == 1 else np.stack(labels, axis=1)
-    facts = {"source": "npz", "name": path.name, "columns": chosen.named()}
-    return arrays(inputs, values, known, name, facts)
+    facts = {"source": "npz", "name": path.name, "columns": chosen.card()}
+    return arrays(inputs, values, request.labels, request.name, facts)
 
 
-def zoo_target(where: str, known: Known, name: str) -> Records:
+def folder(where: str, request: Request) -> Records:
+    """Images below ``where/<class>/``, classes in the order of their names, files in natural order.
+
+    Hidden files and folders, and files that are no images by their ending, are passed over.
+    """
+    root = Path(where)
+    if not root.is_dir():
+        raise InputError(f"{root} is no directory")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not _hidden(path.name))
+    if not folders:
+        raise InputError(f"{root} holds no folders: there must be one for each class")
+    by_class = {path: _images_below(path) for path in folders}
+    for path, of_class in by_class.items():
+        if not of_class:
+            raise InputError(f"{path} holds no images: remove the folder, or fill it")
+    files = [file for of_class in by_class.values() for file in of_class]
+    if not request.skip:
+        check_files(files)
+    names = tuple(path.name for path in folders)
+    classes = np.repeat(names, [len(of_class) for of_class in by_class.values()])
+    labels = request.labels
+    if labels.names is None:
+        labels = labels._replace(names=names, number=len(names))
+    targets = _targets.make(classes, labels)
+    facts = {"source": "folder", "files": _digests.of_files(files, root)}
+
+    def example(row: int) -> np.ndarray:
+        return images.decode(files[row], str(files[row]))
+
+    return Records(request.name, example, targets, card(root.name, targets, facts))
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Raise `InputError` that names files which do not exist or are empty."""
+    broken = [file for file in files if not (file.is_file() and file.stat().st_size)]
+    if broken:
+        named = ", ".join(map(str, broken[:5])) + (", ..." if len(broken) > 5 else "")
+        raise InputError(
+            f"{len(broken)} image files do not exist or are empty: {named}: remove or replace "
+            "them, or load and extract with on_error='skip' (--skip-damaged)"
+        )
+
+
+def _images_below(root: Path) -> list[Path]:
+    files = []
+    for directory, below, names in os.walk(root, followlinks=True):
+        below[:] = [name for name in below if not _hidden(name)]
+        visible = (Path(directory, name) for name in names if not _hidden(name))
+        files += [file for file in visible if file.suffix.lower() in images.SUFFIXES]
+    return sorted(files, key=lambda f: [natural(Path(part)) for part in f.relative_to(root).parts])
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
+
+
+def zoo_target(where: str, request: Request) -> Records:
     """The train or test part of a target set of the zoo."""
     from jaxte import zoo
 
     target, _, split = where.partition("/")
-    checks.choose("part of a zoo target", split or "train", ("train", "test"))
+    split = choose("part of a zoo target", split or "train", ("train", "test"))
     loaded = zoo.load_target(target)
-    images, labels = (
-        (loaded.test_images, loaded.test_labels)
-        if split == "test"
-        else (loaded.train_images, loaded.train_labels)
-    )
-    known = known._replace(names=loaded.class_names, number=len(loaded.class_names))
-    facts = {"source": "zoo", "name": target, "split": split or "train", "licence": loaded.licence}
-    return arrays(images, labels, known, name, facts)
+    inputs, labels = (getattr(loaded, f"{split}_{what}") for what in ("images", "labels"))
+    spec = request.labels._replace(names=loaded.class_names, number=len(loaded.class_names))
+    facts = {"source": "zoo", "name": target, "split": split, "licence": loaded.licence}
+    return arrays(inputs, labels, spec, request.name, facts)

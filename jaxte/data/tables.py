@@ -12,9 +12,8 @@ from typing import Any
 
 from jaxte._optional import require
 from jaxte.data import _digests
-from jaxte.data._columns import Columns
-from jaxte.data._tabular import Table, kind_of, records
-from jaxte.data._targets import Known
+from jaxte.data._columns import Request
+from jaxte.data._tabular import ArrowTable, kind_of, records
 from jaxte.data.records import Records
 from jaxte.errors import InputError
 
@@ -29,59 +28,46 @@ _MARKS = {
 }
 
 
-def table_file(
-    kind: str,
-    where: str,
-    columns: Columns,
-    known: Known,
-    name: str,
-    *,
-    encoding: str | None = None,
-    skip: bool = False,
-) -> Records:
+def table_file(kind: str, where: str, request: Request, encoding: str | None = None) -> Records:
     """The rows of a CSV (.tsv: separated by tabs), Parquet or JSON lines file.
 
     Paths in it are relative to the file. Texts are UTF-8, unless a byte order mark or ``encoding``
     says something else.
-
-    Raises:
-        InputError: if it cannot be read, or lacks a column; names line and column of a fault.
     """
     path = Path(where)
     if not path.is_file():
         raise InputError(f"{path} is no file")
     pyarrow = require("pyarrow", _WHAT, "data")
-    read = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}[kind]
     source: Any = path
     if kind != "parquet" and (encoding := encoding or _marked(path)) is not None:
         source = pyarrow.BufferReader(_decoded(path, encoding).encode())
     try:
-        content = read(source, path, ())
+        content = _read(kind, source, path)
         content.validate(full=True)  # whether texts are UTF-8
         names = content.column_names
         if kind == "csv" and any(map(pyarrow.types.is_binary, content.schema.types)):
             raise pyarrow.ArrowInvalid("texts are not UTF-8")
         if kind == "csv" and (fault := _open_quote(path, encoding, len(content))):
             raise InputError(fault)
-        if kind == "csv" and (texts := _meant_as_texts(content, columns, name)):
+        if kind == "csv" and (texts := _meant_as_texts(content, request)):
             if not isinstance(source, Path):
                 source.seek(0)
-            content = read(source, path, texts)
+            content = _read(kind, source, path, texts)
     except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         fault = None if kind == "parquet" else _fault(kind, path, encoding or "utf-8")
         raise InputError(fault or f"{path} cannot be read as {kind} ({error})") from error
     facts = {"source": kind, "name": path.name, "files": _digests.of_files([path], path.parent)}
-    return _of(content, columns, known, name, path.parent, facts, _twice(names), skip)
+    return _records(content, request, path.parent, facts, _twice(names))
 
 
-def table(given: Any, columns: Columns, known: Known, *, skip: bool = False) -> Records:
+def table(content: Any, request: Request) -> Records:
     """The rows of a pandas data frame or a pyarrow table; paths are relative to the directory."""
     pyarrow = require("pyarrow", _WHAT, "data")
     faults: dict[str, str] = {}
-    if not isinstance(given, pyarrow.Table):
-        arrays, names = [], [str(name) for name in given.columns]
+    if not isinstance(content, pyarrow.Table):
+        arrays, names = [], [str(name) for name in content.columns]
         for place, name in enumerate(names):
-            series = given.iloc[:, place]
+            series = content.iloc[:, place]
             try:
                 arrays.append(pyarrow.Array.from_pandas(series))
                 if pyarrow.types.is_binary(arrays[-1].type) and (fault := _mixed(name, series)):
@@ -89,75 +75,55 @@ def table(given: Any, columns: Columns, known: Known, *, skip: bool = False) -> 
             except (pyarrow.ArrowException, TypeError, ValueError) as error:
                 faults[name] = _mixed(name, series) or f"column {name!r}: {error}"
                 arrays.append(pyarrow.nulls(len(series)))
-        given = pyarrow.table(arrays, names)
-    faults |= _twice(given.column_names)
-    return _of(given, columns, known, "table", Path(), {"source": "table"}, faults, skip)
+        content = pyarrow.table(arrays, names)
+    faults |= _twice(content.column_names)
+    return _records(content, request, Path(), {"source": "table"}, faults)
 
 
-def _of(
-    content: Any,
-    columns: Columns,
-    known: Known,
-    name: str,
-    root: Path,
-    facts: dict[str, Any],
-    faults: dict[str, str],
-    skip: bool,
+def _records(
+    content: Any, request: Request, root: Path, facts: dict[str, Any], faults: dict[str, str]
 ) -> Records:
+    """The rows of a pyarrow table; of columns of one name the last counts, and is a fault."""
     once = {field.name: place for place, field in enumerate(content.schema)}
-    read = Table(
+    columns = ArrowTable(
         len(content),
         {field.name: kind_of(field.type) for field in content.schema},
         lambda column, row: content.column(once[column])[row].as_py(),
         lambda column: content.column(once[column]),
         root=root,
         faults=faults,
-        skip=skip,
     )
-    return records(read, columns, known, name, facts)
+    return records(columns, request, facts)
 
 
-def _read_csv(source: Any, path: Path, texts: Collection[str]) -> Any:
-    arrow = require("pyarrow.csv", _WHAT, "data")
+def _read(kind: str, source: Any, path: Path, texts: Collection[str] = ()) -> Any:
+    """The table in a file; of a CSV some columns as texts."""
+    arrow = require(f"pyarrow.{kind.removesuffix('l')}", _WHAT, "data")
+    if kind == "parquet":
+        with arrow.ParquetFile(source) as file:
+            return file.read()
+    # types are inferred from the first block, and a row must fit into one
+    block = min(max(2 * path.stat().st_size, 1 << 20), 1 << 28)
+    if kind == "jsonl":
+        return arrow.read_json(source, read_options=arrow.ReadOptions(block_size=block))
     string = require("pyarrow", _WHAT, "data").string()
     return arrow.read_csv(
         source,
-        read_options=arrow.ReadOptions(block_size=_block(path)),
+        read_options=arrow.ReadOptions(block_size=block),
         parse_options=arrow.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True),
         convert_options=arrow.ConvertOptions(column_types=dict.fromkeys(texts, string)),
     )
-
-
-def _read_parquet(source: Any, path: Path, texts: Collection[str]) -> Any:
-    with require("pyarrow.parquet", _WHAT, "data").ParquetFile(source) as file:
-        return file.read()
-
-
-def _read_jsonl(source: Any, path: Path, texts: Collection[str]) -> Any:
-    json = require("pyarrow.json", _WHAT, "data")
-    return json.read_json(source, read_options=json.ReadOptions(block_size=_block(path)))
-
-
-def _block(path: Path) -> int:
-    """Bytes read at once: types are inferred from the first block, and a row must fit into one."""
-    return min(max(2 * path.stat().st_size, 1 << 20), 1 << 28)
 
 
 def _delimiter(path: Path) -> str:
     return "\t" if path.suffix == ".tsv" else ","
 
 
-# --- what may be wrong with a table --------------------------------------------------------------
-
-
 def _marked(path: Path) -> str | None:
-    """The encoding that a byte order mark tells; UTF-8 needs none."""
+    """The encoding that a byte order mark says; UTF-8 needs none."""
     with path.open("rb") as stream:
         start = stream.read(4)
-    for mark, encoding in _MARKS.items():
-        if start.startswith(mark):
-            return encoding
-    return None
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
 def _decoded(path: Path, encoding: str) -> str:
@@ -172,7 +138,7 @@ def _decoded(path: Path, encoding: str) -> str:
 def _open_quote(path: Path, encoding: str | None, rows: int) -> str | None:
     """The fault of a quote without an end, which takes the rows behind it into its cell.
 
-    It is looked for where there is an odd number of them, or a cell of several lines.
+    The file is read for it where there is an odd number of them, or a cell of several lines.
     """
     content = path.read_bytes()
     several = b'"' in content and content.count(b"\n") > rows + 1
@@ -181,10 +147,10 @@ def _open_quote(path: Path, encoding: str | None, rows: int) -> str | None:
     return _ragged(_decoded(path, encoding or "utf-8-sig"), path)
 
 
-def _meant_as_texts(content: Any, columns: Columns, name: str) -> tuple[str, ...]:
-    """The column of texts where its cells look like numbers or dates."""
+def _meant_as_texts(content: Any, request: Request) -> tuple[str, ...]:
+    """The column of texts where its cells could be numbers or dates."""
     kinds = {field.name: kind_of(field.type) for field in content.schema}
-    choice = columns.choose(kinds, name)
+    choice = request.columns.choose(kinds, request.name)
     return (choice.input,) if choice.kind == "text" and kinds[choice.input] != "text" else ()
 
 
@@ -202,10 +168,9 @@ def _mixed(name: str, values: Iterable[Any]) -> str | None:
     """The fault of a column whose values are of different kinds."""
     first: Any = None
     for row, value in enumerate(values):
-        if value is None or value != value:  # a missing one
-            continue
-        first = value if first is None else first
-        if type(value) is not type(first):
+        missing = value is None or value != value
+        first = value if first is None and not missing else first
+        if not missing and type(value) is not type(first):
             kinds = " among values of type ".join(type(one).__name__ for one in (value, first))
             return (
                 f"column {name!r}, row {row}: {value!r} is of type {kinds}: convert the column to "

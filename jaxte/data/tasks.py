@@ -96,14 +96,20 @@ def pixel_rows(
         ([0, 1], 2)
     """
     size = grid[0] * grid[1]
+    share = np.asarray(np.inf if per_image is None else per_image, np.float64)
+    if (share < 0).any():
+        raise InputError("per_image must not be negative")
     index, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
     for number, label_map in enumerate(label_maps):
         flat = to_grid(label_map, grid, ignore=ignore).ravel()
         kept = _counted(flat, ignore)
         if per_image is not None and len(kept):
             classes, group = np.unique(flat[kept], return_inverse=True)
+            if share.ndim and classes[-1] >= len(share):
+                raise InputError(f"per_image has {len(share)} classes, but a map has {classes[-1]}")
             drawn = keys(size + int(classes[-1]) + 1, seed, first + number)
-            wanted = _wanted(np.asarray(per_image, np.float64), classes, drawn[size:])
+            chance = (drawn[size:][classes] >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1)
+            wanted = np.floor(share[classes] + chance if share.ndim else share + chance)
             kept = kept[rank_within(group, drawn[kept]) < wanted[group]]
         index.append(kept + number * size)
         labels.append(flat[kept].astype(np.int32))
@@ -116,17 +122,6 @@ def _counted(flat: np.ndarray, ignore: int) -> np.ndarray:
     if len(kept) and flat[kept].min() < 0:
         raise InputError(f"a label map has class {flat[kept].min()}, and ignore is {ignore}")
     return kept
-
-
-def _wanted(per_image: np.ndarray, classes: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """How many positions of each class that occurs; fractions are rounded by chance."""
-    if per_image.ndim and classes[-1] >= len(per_image):
-        raise InputError(f"per_image has {len(per_image)} classes, but a map has {classes[-1]}")
-    if (per_image < 0).any():
-        raise InputError("per_image must not be negative")
-    share = per_image[classes] if per_image.ndim else np.full(len(classes), per_image)
-    chance = (drawn[classes] >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1)
-    return np.floor(share + chance)
 
 
 def to_grid(label_map: np.ndarray, grid: tuple[int, int], *, ignore: int = 255) -> np.ndarray:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from jaxte._optional import require
-from jaxte.data import _digests, _images, _targets
-from jaxte.data._columns import Choice, Columns
-from jaxte.data._shards import FORMATS, Shards
+from jaxte.data import _digests, _targets, images
+from jaxte.data._columns import Choice, Columns, Request
+from jaxte.data._shards import FORMATS, RecordFiles
 from jaxte.data._specs import split_off
-from jaxte.data._targets import Known, Targets
+from jaxte.data._targets import LabelSpec, Targets
 from jaxte.data.records import Records, card
 from jaxte.errors import InputError
 
@@ -25,19 +25,14 @@ __all__ = ["tfds"]
 _WHAT = "data sets of tensorflow-datasets"
 
 
-def tfds(where: str, columns: Columns, known: Known, name: str, data_dir: str | None) -> Records:
+def tfds(where: str, request: Request, data_dir: str | None) -> Records:
     """A split of a data set of tensorflow-datasets, with its slices.
 
     What is not prepared yet is downloaded and prepared, for which many of its data sets need
     TensorFlow; reading never does. A row is read when it is asked for.
-
-    Raises:
-        InputError: if there is no such data set, split or feature.
-        ImportError: if a package is missing.
     """
-    title, split = split_off(where)
-    builder = _builder(where if split is None else title, data_dir, name)
-    info = builder.info
+    name, (title, split) = request.name, split_off(where)
+    info = _builder(where if split is None else title, data_dir, name).info
     if split is None:
         raise InputError(f"{name}: name the split, as in {name}/{next(iter(info.splits), 'train')}")
     try:
@@ -49,14 +44,14 @@ def tfds(where: str, columns: Columns, known: Known, name: str, data_dir: str | 
     format = info.file_format.value
     if format not in FORMATS:
         raise InputError(f"{name} is stored as {format}: prepare it as {' or '.join(FORMATS)}")
-    shards = Shards(parts, format)
-    if len(shards) == 0:
+    stored = RecordFiles(parts, format)
+    if len(stored) == 0:
         raise InputError(f"{name} has no rows")
     library = require("tensorflow_datasets", _WHAT, "data")
     kinds = {
         key: _kind(feature, library.features) for key, feature in sorted(info.features.items())
     }
-    choice = _choose(columns, kinds, info.supervised_keys, name)
+    choice = _choose(request.columns, kinds, info.supervised_keys, name)
     files = sorted({Path(part.filename) for part in parts})
     facts = {
         "source": "tfds",
@@ -65,10 +60,10 @@ def tfds(where: str, columns: Columns, known: Known, name: str, data_dir: str | 
         "version": str(info.version),
         "split": split,
         "files": _digests.of_files(files, files[0].parent),
-        "columns": choice.named(),
+        "columns": choice.card(),
     }
     facts = {key: value for key, value in facts.items() if value}
-    return _Prepared(_Rows(shards, info.features, choice, known, name), facts)
+    return _Prepared(request, stored, info.features, choice, facts)
 
 
 def _builder(title: str, data_dir: str | None, name: str) -> Any:
@@ -128,119 +123,110 @@ def _kind(feature: Any, kinds: Any) -> str:
 
 
 def _choose(columns: Columns, kinds: Mapping[str, str], supervised: Any, name: str) -> Choice:
-    """The features that are asked for, else those that the data set names as its own task."""
+    """The features that are asked for, else those that the data set names as its task."""
     example, label = supervised if supervised and len(supervised) == 2 else (None, None)
     if not columns.label and isinstance(label, str):
         columns = replace(columns, label=(label,))
     asked = columns.image or columns.text or columns.words
     if not asked and isinstance(example, str) and kinds.get(example) in ("image", "text", "words"):
-        found: dict[str, Any] = {kinds[example]: example}
-        columns = replace(columns, **found)
+        of_task: dict[str, Any] = {kinds[example]: example}
+        columns = replace(columns, **of_task)
     choice = columns.choose(kinds, name)
     if len(choice.labels) > 1:
         raise InputError(f"{name}: choose one feature as the label")
-    held = kinds[choice.input]
-    if held != choice.kind and not (choice.kind == "image" and held == "numbers"):
-        raise InputError(f"{name}: {choice.input} holds {held}, not {choice.kind}")
+    kind = kinds[choice.input]
+    if kind != choice.kind and not (choice.kind == "image" and kind == "numbers"):
+        raise InputError(f"{name}: {choice.input} holds {kind}, not {choice.kind}")
     return choice
 
 
-def _completed(known: Known, feature: Any, kind: str, words: bool) -> Known:
-    """Task and classes, as far as the feature of the label tells them."""
+def _completed(labels: LabelSpec, feature: Any, kind: str, words: bool) -> LabelSpec:
+    """Task and classes, as far as the feature of the label says them."""
     named = getattr(feature, "feature", feature)
-    if known.number is None and getattr(named, "num_classes", None):
-        known = known._replace(names=tuple(named.names), number=named.num_classes)
+    if labels.number is None and getattr(named, "num_classes", None):
+        labels = labels._replace(names=tuple(named.names), number=named.num_classes)
     tasks = {"class": "classification", "image": "segmentation"}
     tasks["classes"] = "tokens" if words else "multilabel"
     if kind.startswith("number") and feature.np_dtype.kind == "f":
         tasks[kind] = "regression"
-    task = known.task or tasks.get(kind)
-    ignore = _targets.IGNORE.get(task or "") if known.ignore is None else known.ignore
-    return known._replace(task=task, ignore=ignore, ids=kind == "classes")
-
-
-class _Rows:
-    """Rows parsed when they are asked for, and of them only the features that are needed."""
-
-    def __init__(
-        self, shards: Shards, features: Mapping[str, Any], choice: Choice, known: Known, name: str
-    ) -> None:
-        library = require("tensorflow_datasets", _WHAT, "data")
-        self.shards, self.name = shards, name
-        self.input, (self.label,) = choice.input, choice.labels
-        self.features = {key: features[key] for key in (self.input, self.label)}
-        self.kinds = {key: _kind(each, library.features) for key, each in self.features.items()}
-        self.words = choice.kind == "words"
-        known = known._replace(where=f"{name}, {self.label}")
-        kind = self.kinds[self.label]
-        self.known = _completed(known, self.features[self.label], kind, self.words)
-        self._stored = {key: library.decode.SkipDecoding() for key in self.kinds if self._file(key)}
-        self._parsers: dict[tuple[str, ...], Any] = {
-            names: library.features.FeaturesDict({key: self.features[key] for key in names})
-            for names in ((self.label,), (self.input, self.label))
-        }
-
-    def parse(self, row: int, *names: str) -> dict[str, Any]:
-        """Some features of a row; image files as they are stored, texts decoded."""
-        stored = {key: skip for key, skip in self._stored.items() if key in names}
-        parsed = self._parsers[names].deserialize_example_np(self.shards[row], decoders=stored)
-        for key in names:
-            if self.kinds[key] == "text":
-                parsed[key] = parsed[key].decode()
-            elif self.kinds[key] == "words":
-                parsed[key] = [word.decode() for word in parsed[key]]
-        return dict(parsed)
-
-    def example(self, parsed: Mapping[str, Any], row: int) -> Any:
-        """The example of a parsed row."""
-        value = parsed[self.input]
-        if self.input not in self._stored:
-            return value
-        channels = self.features[self.input].shape[-1] or 3
-        return _images.decode(value, f"{self.name}, row {row}, {self.input}", channels)
-
-    def target(self, parsed: Mapping[str, Any], row: int) -> Any:
-        """The label of a parsed row."""
-        value, known = parsed[self.label], self.known
-        if known.task == "segmentation":
-            if self.label in self._stored:
-                value = _images.decode_map(value, f"{self.name}, row {row}, {self.label}")
-            return _targets.check_map(np.asarray(value), known, row)
-        return _targets.make([value], known.of_row(row), words=self.words).values[0]
-
-    def targets(self) -> Targets:
-        """Labels read one by one where task and classes are known, else all at once."""
-        known, rows = self.known, range(len(self.shards))
-        if known.task is not None and (
-            known.number or known.task in ("regression", "segmentation")
-        ):
-            lazy = _targets.Lazy(
-                len(rows), lambda row: self.target(self.parse(row, self.label), row)
-            )
-            return Targets(known.task, lazy, known.number, known.names, known.ignore)
-        values = [self.parse(row, self.label)[self.label] for row in rows]
-        return _targets.make(values, known, words=self.words)
-
-    def _file(self, key: str) -> bool:
-        """Whether a feature is an image file; floats in the guise of one are left to tfds."""
-        return self.kinds[key] == "image" and self.features[key].np_dtype.kind == "u"
+    return labels.of_task(labels.task or tasks.get(kind))._replace(ids=kind == "classes")
 
 
 class _Prepared(Records):
-    """Reads a row once for its example and its label."""
+    """Rows parsed when they are asked for, and of them only the features that are needed."""
 
-    def __init__(self, rows: _Rows, facts: Mapping[str, Any]) -> None:
-        targets = rows.targets()
-        super().__init__(
-            rows.name, lambda row: self.read(row)[0], targets, card(rows.name, targets, facts)
+    def __init__(
+        self,
+        request: Request,
+        stored: RecordFiles,
+        features: Mapping[str, Any],
+        choice: Choice,
+        facts: Mapping[str, Any],
+    ) -> None:
+        library = require("tensorflow_datasets", _WHAT, "data")
+        self._stored, self.name = stored, request.name
+        self._input, (self._label,) = choice.input, choice.labels
+        self._features = {key: features[key] for key in (self._input, self._label)}
+        self._kinds = {key: _kind(each, library.features) for key, each in self._features.items()}
+        self._words = choice.kind == "words"
+        self._spec = _completed(
+            request.labels._replace(where=f"{self.name}, {self._label}"),
+            self._features[self._label],
+            self._kinds[self._label],
+            self._words,
         )
-        self._rows, self._lazy = rows, isinstance(targets.values, _targets.Lazy)
+        self._as_files = {  # images as they are stored; floats in the guise of one are left to tfds
+            key: library.decode.SkipDecoding()
+            for key, feature in self._features.items()
+            if self._kinds[key] == "image" and feature.np_dtype.kind == "u"
+        }
+        self._parsers: dict[tuple[str, ...], Any] = {
+            names: library.features.FeaturesDict({key: self._features[key] for key in names})
+            for names in ((self._label,), (self._input, self._label))
+        }
+        targets = self._all_targets()
+        super().__init__(
+            self.name, lambda row: self.read(row)[0], targets, card(self.name, targets, facts)
+        )
 
     def read(self, row: int) -> tuple[Any, Any]:
-        """Example and label of a row."""
-        parsed = self._rows.parse(row, self._rows.input, self._rows.label)
-        label = self._rows.target(parsed, row) if self._lazy else self._targets.values[row]
-        example = self._rows.example(parsed, row)
+        """Example and label of a row, which is parsed once for both."""
+        parsed = self._parse(row, self._input, self._label)
+        lazy = isinstance(self._targets.values, _targets.Lazy)
+        label = self._target(parsed, row) if lazy else self._targets.values[row]
+        example = parsed[self._input]
+        if self._input in self._as_files:
+            channels = self._features[self._input].shape[-1] or 3
+            example = images.decode(example, f"{self.name}, row {row}, {self._input}", channels)
         if self.task == "tokens" and len(example) != len(label):
             raise InputError(f"{self.name}: row {row} has {len(example)} words, {len(label)} tags")
         return example, int(label) if self.task == "classification" else label
+
+    def _parse(self, row: int, *names: str) -> dict[str, Any]:
+        """Some features of a row; image files as they are stored, texts decoded."""
+        as_files = {key: skip for key, skip in self._as_files.items() if key in names}
+        parsed = self._parsers[names].deserialize_example_np(self._stored[row], decoders=as_files)
+        for key in names:
+            if self._kinds[key] == "text":
+                parsed[key] = parsed[key].decode()
+            elif self._kinds[key] == "words":
+                parsed[key] = [word.decode() for word in parsed[key]]
+        return dict(parsed)
+
+    def _target(self, parsed: Mapping[str, Any], row: int) -> Any:
+        """The label of a parsed row."""
+        value, spec = parsed[self._label], self._spec
+        if spec.task == "segmentation":
+            if self._label in self._as_files:
+                value = images.decode_map(value, f"{self.name}, row {row}, {self._label}")
+            return _targets.check_map(np.asarray(value), spec, row)
+        return _targets.make([value], spec._replace(rows=(row,)), words=self._words).values[0]
+
+    def _all_targets(self) -> Targets:
+        """Labels read one by one where task and classes are plain, else all at once."""
+        spec, rows = self._spec, len(self._stored)
+        if spec.task and (spec.number or spec.task in ("regression", "segmentation")):
+            lazy = _targets.Lazy(rows, lambda row: self._target(self._parse(row, self._label), row))
+            return Targets(spec.task, lazy, spec.number, spec.names, spec.ignore)
+        values = [self._parse(row, self._label)[self._label] for row in range(rows)]
+        return _targets.make(values, spec, words=self._words)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte.data._images import is_pillow, of_pillow
+from jaxte.data.images import is_pillow, of_pillow
 from jaxte.errors import InputError
 
 Prepare = Callable[[Sequence[Any]], Any]

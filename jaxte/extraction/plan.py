@@ -14,9 +14,9 @@ from jaxte.extraction._reader import facts
 from jaxte.extraction._targets import Pixels
 from jaxte.extraction.loop import identity, settings
 from jaxte.extraction.models import Model, settled
-from jaxte.store._columns import in_memory
-from jaxte.store._journal import read
-from jaxte.store._manifest import MANIFEST, Manifest, differences
+from jaxte.store.columns import in_memory
+from jaxte.store.journal import read
+from jaxte.store.manifest import MANIFEST, Manifest, differences
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset

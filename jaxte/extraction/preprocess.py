@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxte._optional import is_a, require
-from jaxte.data import _images
+from jaxte.data import images
 from jaxte.errors import InputError
 from jaxte.intake.checks import choose
 
@@ -207,10 +207,10 @@ def eight_bits(example: Any, row: int, channels: int) -> np.ndarray:
     if isinstance(example, Mapping) and "bytes" in example:  # as Hugging Face stores a file
         example = example["bytes"] if example["bytes"] is not None else Path(example["path"])
     if isinstance(example, bytes | Path):
-        return _images.decode(example, where, channels)
-    if _images.is_pillow(example):
-        return _images.of_pillow(example, where, channels)
-    return _images.of_array(np.asarray(example), where, channels)
+        return images.decode(example, where, channels)
+    if images.is_pillow(example):
+        return images.of_pillow(example, where, channels)
+    return images.of_array(np.asarray(example), where, channels)
 
 
 def zoo_images(examples: Sequence[Any]) -> np.ndarray:

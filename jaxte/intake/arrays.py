@@ -24,12 +24,7 @@ def is_array(value: Any) -> bool:
 
 
 def as_array(value: Any, what: str) -> Any:
-    """An array of JAX as it is, anything else as a NumPy array of native byte order.
-
-    Raises:
-        InputError: for what is no array, or would lose something as one: masked entries, sparse
-            or quantised tensors.
-    """
+    """An array of JAX as it is, anything else as a NumPy array of native byte order."""
     if isinstance(value, jax.Array):
         return value
     if _is_sparse(value):
@@ -62,9 +57,6 @@ def as_features(value: Any, what: str = "features", *, lazy: bool = False) -> An
 
     Integers become floats, of which they must be exact values, so that none wraps around. With
     ``lazy`` a memory-mapped file of numbers is left as it is, to be read block by block.
-
-    Raises:
-        InputError: for complex numbers, texts, dates, objects, or integers beyond float range.
     """
     if lazy and isinstance(value, np.memmap) and value.dtype.kind in "biuf":
         return value

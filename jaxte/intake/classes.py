@@ -57,7 +57,7 @@ class ClassNumbers:
     """Numbers of classes that come in batches, in the order in which they are first seen.
 
     Args:
-        num_classes: C, if known: integers are numbers below it already.
+        num_classes: C; integers are numbers below it already.
     """
 
     def __init__(self, num_classes: int | None = None) -> None:
@@ -75,9 +75,6 @@ class ClassNumbers:
         """Class numbers [n] of a batch, the first of whose rows is number ``start`` of all.
 
         ``new`` says whether it may hold classes that have not been seen.
-
-        Raises:
-            InputError: for one class too many.
         """
         assert labels.classes is not None
         if not labels.classes or (self.num_classes and isinstance(labels.classes, range)):
@@ -94,11 +91,7 @@ class ClassNumbers:
         return np.array([self._numbers[one] for one in labels.classes], np.int32)[labels.values]
 
     def sort(self, rows: int, what: str) -> np.ndarray:
-        """Number the classes of all rows in sorted order, as `as_labels` does; return the order.
-
-        Raises:
-            InputError: if they cannot be the classes of so many rows.
-        """
+        """Number the classes of all rows in sorted order, as `as_labels` does; return the order."""
         order = sorted(self._numbers)
         places = np.array([self._numbers[one] for one in order])
         self._rows = [self._rows[place] for place in places]

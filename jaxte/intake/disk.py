@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _MAGIC = b"\x93NUMPY"
 _HEADER_LIMIT = 10_000  # bytes, as NumPy has it: a longer one is not safe to parse
 _BLOCK = 1 << 24  # bytes that are unpacked at once
-_SHOWN = 100  # characters of what a reader said
+_SHOWN = 100  # characters of a reader's message
 
 
 # --- any file -------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def check_memory(size: int, where: str) -> None:
     """Raise `InputError` for bytes that this machine cannot hold, before it is tried."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not known on this system
+    except (AttributeError, ValueError, OSError):  # this system does not say
         return
     if size > memory:
         raise InputError(
@@ -83,9 +83,9 @@ def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
         return InputError(f"{path} {state}")
     if isinstance(error, OSError) and error.errno is not None:
         return InputError(f"{path.name} cannot be read ({error.strerror})")
-    said = " ".join(str(error.args[0] if error.args else "").split()) or type(error).__name__
-    said = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
-    return InputError(f"{path.name} is truncated or no {kind} ({said}): write it again")
+    reason = " ".join(str(error.args[0] if error.args else "").split()) or type(error).__name__
+    reason = reason if len(reason) <= _SHOWN else reason[:_SHOWN] + "..."
+    return InputError(f"{path.name} is truncated or no {kind} ({reason}): write it again")
 
 
 # --- NumPy's files --------------------------------------------------------------------------------
@@ -118,15 +118,6 @@ def load_npy(path: Path, what: str) -> np.ndarray:
         else:  # nothing cannot be mapped
             array = np.empty(header.shape, header.dtype)
         return numeric(array, path.name, what)
-
-
-def load_npz(
-    path: Path, *, features: bool = True, labels: bool = True
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The features and, where the archive has them, the labels; None for what is not wanted."""
-    wanted = [name for name, want in (("features", features), ("labels", labels)) if want]
-    arrays = npz_arrays(path, wanted)
-    return arrays.get("features"), arrays.get("labels")
 
 
 def npz_arrays(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
@@ -202,7 +193,7 @@ def _pickled(where: str) -> InputError:
 
 
 def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
-    """The array as numbers; NumPy stores bfloat16 as two opaque bytes, which are given back."""
+    """The array as numbers; the two opaque bytes that NumPy stores for bfloat16 become it again."""
     _check_type(array.dtype, where, what)
     if array.dtype == np.dtype("V2"):
         import ml_dtypes
@@ -210,8 +201,7 @@ def numeric(array: np.ndarray, where: str, what: str) -> np.ndarray:
         return array.view(ml_dtypes.bfloat16)
     if array.dtype.kind == "U" and array.size:
         native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-        codes = native.view(np.uint32)
-        if codes.max() > sys.maxunicode:
+        if native.view(np.uint32).max() > sys.maxunicode:
             raise InputError(f"{where} holds {what} that are no texts: write it again")
     return array
 

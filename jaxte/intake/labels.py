@@ -58,14 +58,11 @@ def as_labels(
     Args:
         value: [n], [n, 1] or [n, k].
         what: names the labels in messages.
-        num_classes: C, if known: then integers must be numbers 0..C-1.
+        num_classes: C; then integers must be numbers 0..C-1.
         weights: [n]; rows of weight 0 may hold anything.
         keep: leave integers below ``num_classes`` as they are, whether or not all occur.
         whole: whether these are all labels; of a batch it cannot be said whether its classes are
             too many, or stand for no label.
-
-    Raises:
-        InputError: for a label that is missing, by its row, or cannot be understood.
     """
     counted = None if weights is None else np.asarray(weights) > 0
     array = clean_labels(value, what, counted=counted)
@@ -74,25 +71,30 @@ def as_labels(
     if _is_floating(array):
         return _targets(array, "targets" if what == "labels" else what, counted)
     if array.ndim == 2 and array.dtype.kind in "biu":
-        return Labels(_hot(array, what), multilabel=True)
+        if array.size == 0 or not np.isin(array, (0, 1)).all():
+            raise InputError(
+                f"{what} are integers of shape {list(array.shape)}: give one class for each row, "
+                "rows of 0 and 1 for several labels at once, or floats for regression"
+            )
+        return Labels(array.astype(np.float32), multilabel=True)
     if array.ndim != 1:
         raise InputError(f"{what} have shape {array.shape}: give one label for each row")
     counted = None if counted is None or len(counted) != len(array) else counted
-    known = array if counted is None else array[counted]
-    if len(known) == 0:
+    present = array if counted is None else array[counted]
+    if len(present) == 0:
         return Labels(np.zeros(len(array), np.int32), ())
     if num_classes is not None and array.dtype.kind in "biuO":
-        _check_range(known, what, counted, num_classes)
+        _check_range(present, what, counted, num_classes)
         if keep:
             values = array if counted is None else np.where(counted, array, 0)
             return Labels(values.astype(np.int32), range(num_classes))
-    numbers, classes = number_classes(known)
+    numbers, classes = number_classes(present)
     if counted is not None:
         ids, numbers = numbers, np.full(len(array), -1, np.int32)
         numbers[counted] = ids
     if whole:
         check_classes(
-            classes, len(known), what, num_classes, lambda one: int(np.argmax(numbers == one))
+            classes, len(present), what, num_classes, lambda one: int(np.argmax(numbers == one))
         )
     return Labels(numbers if counted is None else np.maximum(numbers, 0), classes)
 
@@ -113,9 +115,6 @@ def clean_labels(
         what: names the labels in messages.
         counted: [n] which rows count.
         row: names a row in messages.
-
-    Raises:
-        InputError: for a label that is missing, or neither number nor text.
     """
 
     def missing(place: int, shown: Any) -> InputError:
@@ -130,17 +129,7 @@ def clean_labels(
         if mask.any():
             raise missing(int(np.argwhere(mask)[0][0]), "masked")
         value = value.data
-    dtype = getattr(value, "dtype", None)
-    categorical = hasattr(dtype, "categories")
-    # of pandas' integers with a gap NumPy would make floats
-    nullable = hasattr(value, "isna") and getattr(dtype, "kind", "O") in "iub"
-    if categorical or nullable or (isinstance(value, list | tuple) and _is_mixed(value)):
-        array = np.asarray(value, object)
-    else:
-        array = as_array(value, what)
-        if isinstance(array, jax.Array) and not array.is_fully_addressable:
-            raise InputError(f"{what} lie on other processes: give each process its own rows")
-        array = np.asarray(array)
+    array = _on_host(value, what)
     if array.ndim == 0:
         raise InputError(f"{what} are a single {type(value).__name__}: give one for each row")
     if counted is not None and (len(counted) != len(array) or array.ndim != 1):
@@ -151,7 +140,7 @@ def clean_labels(
                 continue
             if any(map(_is_gap, one)) if array.ndim == 2 else _is_gap(one):
                 raise missing(place, one)
-        array = _of_objects(array, what, categorical)
+        array = _of_objects(array, what, hasattr(getattr(value, "dtype", None), "categories"))
     if array.dtype.kind in "UST":
         array, blank = _texts(array, what)
         if counted is not None:
@@ -167,6 +156,24 @@ def clean_labels(
     return array
 
 
+def _on_host(value: Any, what: str) -> np.ndarray:
+    """Labels as an array of NumPy; as one of objects where another would turn them into others."""
+    dtype = getattr(value, "dtype", None)
+    # of pandas' integers with a gap NumPy would make floats
+    nullable = hasattr(value, "isna") and getattr(dtype, "kind", "O") in "iub"
+    if hasattr(dtype, "categories") or nullable:
+        return np.asarray(value, object)
+    if isinstance(value, list | tuple):
+        texts = sum(isinstance(one, str | bytes) for one in value)
+        # gaps, or texts and numbers, all of which NumPy would write as texts
+        if 0 < texts < len(value) or any(map(_is_gap, value)):
+            return np.asarray(value, object)
+    array = as_array(value, what)
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        raise InputError(f"{what} lie on other processes: give each process its own rows")
+    return np.asarray(array)
+
+
 def _is_floating(array: np.ndarray) -> bool:
     return bool(jnp.issubdtype(array.dtype, jnp.floating))
 
@@ -179,22 +186,6 @@ def _is_gap(one: Any) -> bool:
         return bool(one != one)
     except (TypeError, ValueError):  # pandas' NA is neither; an array has no truth
         return np.ndim(one) == 0
-
-
-def _is_mixed(values: Sequence[Any]) -> bool:
-    """Whether there are gaps, or texts and numbers, all of which NumPy would write as texts."""
-    texts = sum(isinstance(one, str | bytes) for one in values)
-    return 0 < texts < len(values) or any(map(_is_gap, values))
-
-
-def _hot(array: np.ndarray, what: str) -> np.ndarray:
-    """Several labels at once, columns of 0 and 1."""
-    if array.size == 0 or not np.isin(array, (0, 1)).all():
-        raise InputError(
-            f"{what} are integers of shape {list(array.shape)}: give one class for each row, rows "
-            "of 0 and 1 for several labels at once, or floats for regression"
-        )
-    return array.astype(np.float32)
 
 
 def _of_objects(array: np.ndarray, what: str, categorical: bool) -> np.ndarray:
@@ -260,12 +251,12 @@ def _targets(array: np.ndarray, what: str, counted: np.ndarray | None) -> Labels
 
 
 def _check_range(
-    known: np.ndarray, what: str, counted: np.ndarray | None, num_classes: int
+    present: np.ndarray, what: str, counted: np.ndarray | None, num_classes: int
 ) -> None:
     """Raise `InputError` for integers outside 0..C-1."""
-    for worst in (int(known.min()), int(known.max())):
+    for worst in (int(present.min()), int(present.max())):
         if not 0 <= worst < num_classes:
-            first = int(np.argmax(known == worst))
+            first = int(np.argmax(present == worst))
             row = first if counted is None else int(np.flatnonzero(counted)[first])
             raise InputError(
                 f"{what} contain {worst}, but num_classes is {num_classes} "

@@ -1,7 +1,7 @@
 """Where features come from that are not all in memory: files, shards, and whatever gives batches.
 
-A `Source` hands out pieces (features, labels or None) of any number of rows, in order; it knows
-its size where that can be known without reading it.
+A `Source` hands out pieces (features, labels or None) of any number of rows, in order. It has its
+size where that takes no reading.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,14 +31,14 @@ class Source:
     """Features of one model, a piece at a time.
 
     Attributes:
-        rows: n, where it is known beforehand.
-        width: d, where it is known beforehand.
-        again: whether the pieces can be had more than once.
+        rows: n, where that can be said beforehand.
+        width: d, likewise.
+        reiterable: whether the pieces can be had more than once.
     """
 
     rows: int | None = None
     width: int | None = None
-    again: bool = True
+    reiterable: bool = True
 
     def read(self, size: int) -> Iterator[Piece]:
         """Pieces in order; sources that can choose make them ``size`` rows long."""
@@ -56,10 +57,10 @@ class Source:
         yield from (features for features, _ in self.read(self.rows or 1))
 
     def check(self, part: int) -> None:
-        """Raise `InputError` if a part is not what was stored, where that is known."""
+        """Raise `InputError` if a part is not what was stored, where that can be said."""
 
     def load(self) -> np.ndarray:
-        """All features at once, for those that are known to be small."""
+        """All features at once, for those that are small."""
         pieces = [np.asarray(features) for features, _ in self.read(self.rows or 1)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
@@ -89,7 +90,7 @@ class Rows(Source):
         yield self.array
 
     def labels(self) -> np.ndarray | None:
-        """What came with the array."""
+        """Those that came with the array."""
         return self._labels
 
     def logits(self) -> Any:
@@ -113,7 +114,6 @@ class Shards(Source):
             )
         if len({file.suffix for file in self.files}) > 1:
             raise InputError(f"{directory} holds both .npy and .npz shards: keep one kind")
-        self._known: np.ndarray | None = None
         if self.files[0].suffix == ".npy":  # sizes stand in the headers
             shapes = [self._open(file).shape for file in self.files]
             self.rows, self.width = sum(n for n, _ in shapes), shapes[0][1]
@@ -133,33 +133,29 @@ class Shards(Source):
             if file.suffix == ".npy":
                 yield self._open(file)
                 continue
-            features, _ = disk.load_npz(file, labels=False)
-            assert features is not None
+            features = disk.npz_arrays(file, ["features"])["features"]
             disk.check_matrix(features, file.name)
             yield features
 
     def labels(self) -> np.ndarray | None:
-        """Those in files of their own, or in the shards; None if there are none."""
-        if self._known is None:
-            self._known = self._find_labels()
-        return self._known
+        """Those in files of labels, or in the shards; None if there are none."""
+        return self._labels
 
-    def _find_labels(self) -> np.ndarray | None:
+    @cached_property
+    def _labels(self) -> np.ndarray | None:
         whole = self.directory / _LABELS
         if os.path.lexists(whole):
             return disk.load_npy(whole, "labels")
         if self.files[0].suffix == ".npz":
-            found = [disk.load_npz(file, features=False)[1] for file in self.files]
+            parts = [disk.npz_arrays(file, ["labels"]).get("labels") for file in self.files]
         else:
             beside = [_labels_beside(file) for file in self.files]
-            found = [None if f is None else disk.load_npy(f, "labels") for f in beside]
-        given = [part for part in found if part is not None]
-        if not given:
-            return None
-        if len(given) < len(found):
-            lacking = self.files[[part is None for part in found].index(True)]
+            parts = [None if f is None else disk.load_npy(f, "labels") for f in beside]
+        present = [part for part in parts if part is not None]
+        if present and len(present) < len(parts):
+            lacking = self.files[[part is None for part in parts].index(True)]
             raise InputError(f"{lacking.name} has no labels, other shards have: save them too")
-        return np.concatenate(given)
+        return np.concatenate(present) if present else None
 
     def _open(self, file: Path) -> np.ndarray:
         features = disk.load_npy(file, "features")
@@ -170,40 +166,38 @@ class Shards(Source):
 class Batches(Source):
     """Whatever gives batches: [b, d] or (features [b, d], labels [b])."""
 
-    def __init__(self, make: Callable[[], Iterator[Any]], *, again: bool) -> None:
+    def __init__(self, make: Callable[[], Any], *, reiterable: bool) -> None:
         self._make = make
-        self.again = again
+        self.reiterable = reiterable
 
     def read(self, size: int) -> Iterator[Piece]:
         """The batches as they come, except that empty ones are left out."""
-        for index, batch in enumerate(self._make()):
+        batches = self._make()
+        if not isinstance(batches, Iterable):
+            kind = type(batches).__name__
+            raise InputError(f"the function gave {kind}, not an iterator of batches")
+        for index, batch in enumerate(batches):
             features, labels = _as_piece(batch, index)
             if len(features):
                 yield features, labels
 
 
-def of(given: Any) -> Any:
-    """The `Source` that a user's value stands for; arrays come back as arrays.
-
-    Raises:
-        InputError: for a path that cannot be used.
-    """
-    if isinstance(given, Source):
-        return given
-    if isinstance(given, str | os.PathLike):
-        return _at(Path(given))
-    if is_array(given):
-        return as_features(given, lazy=True)
-    if isinstance(given, Sequence) and not (len(given) and _is_batch(given[0])):
-        return as_features(given)  # rows of numbers
-    if callable(given) and not hasattr(given, "__iter__"):
-        return Batches(lambda: _iterator(given()), again=True)
-    if hasattr(given, "__next__"):
-        return Batches(_once(given), again=False)
-    if isinstance(given, Iterable) and not isinstance(given, dict):
-        return Batches(lambda: iter(given), again=True)
+def of(value: Any) -> Any:
+    """The `Source` that a user's value stands for; arrays come back as arrays."""
+    if isinstance(value, Source):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return _at(Path(value))
+    if is_array(value):
+        return as_features(value, lazy=True)
+    if isinstance(value, Sequence) and not (len(value) and _is_batch(value[0])):
+        return as_features(value)  # rows of numbers
+    if callable(value) and not hasattr(value, "__iter__"):
+        return Batches(value, reiterable=True)
+    if isinstance(value, Iterable) and not isinstance(value, dict):
+        return Batches(lambda: value, reiterable=not hasattr(value, "__next__"))
     raise InputError(
-        f"features are a {type(given).__name__}: give an array [n, d], a path, or batches"
+        f"features are a {type(value).__name__}: give an array [n, d], a path, or batches"
     )
 
 
@@ -222,8 +216,8 @@ def probe_files(directory: Path) -> dict[str, Path]:
     Such a probe is an .npz beside a .json of the same name; a name that begins with "_" is of
     something else (weights of the model).
     """
-    found = {f.stem: f for f in sorted(directory.glob("*.npz")) if f.name[0] not in "._"}
-    return found if all(f.with_suffix(".json").is_file() for f in found.values()) else {}
+    files = {f.stem: f for f in sorted(directory.glob("*.npz")) if f.name[0] not in "._"}
+    return files if all(f.with_suffix(".json").is_file() for f in files.values()) else {}
 
 
 def natural(path: Path) -> list[tuple[bool, int, str]]:
@@ -251,14 +245,12 @@ def _at(path: Path) -> Source:
         raise InputError(
             f"{path} does not exist: name an .npy or .npz file, or a directory of them"
         )
-    labels = None
     if path.suffix == ".npz":
-        features, labels = disk.load_npz(path)
-        assert features is not None
+        arrays = disk.npz_arrays(path, ["features", "labels"])
     else:
-        features = disk.load_npy(path, "features")
-    disk.check_matrix(features, path.name)
-    return Rows(features, labels)
+        arrays = {"features": disk.load_npy(path, "features")}
+    disk.check_matrix(arrays["features"], path.name)
+    return Rows(arrays["features"], arrays.get("labels"))
 
 
 def _is_batch(item: Any) -> bool:
@@ -268,19 +260,6 @@ def _is_batch(item: Any) -> bool:
     return isinstance(item, tuple | list) and bool(item) and getattr(item[0], "ndim", 0) >= 2
 
 
-def _once(iterator: Iterator[Any]) -> Callable[[], Iterator[Any]]:
-    def take() -> Iterator[Any]:
-        return iterator
-
-    return take
-
-
-def _iterator(made: Any) -> Iterator[Any]:
-    if not isinstance(made, Iterable):
-        raise InputError(f"the function gave {type(made).__name__}, not an iterator of batches")
-    return iter(made)
-
-
 def _as_piece(batch: Any, index: int) -> Piece:
     labels = None
     if isinstance(batch, tuple | list):
@@ -288,8 +267,7 @@ def _as_piece(batch: Any, index: int) -> Piece:
             raise InputError(
                 f"batch {index} has {len(batch)} parts: give features, or (features, labels)"
             )
-        batch, *rest = batch
-        labels = rest[0] if rest else None
+        batch, labels = (*batch, None)[:2]
     features = as_features(batch, f"features of batch {index}")
     if features.ndim != 2:
         raise InputError(
@@ -318,17 +296,12 @@ def _whole_file(array: Any) -> tuple[str, int] | None:
 
 def _read_file(array: np.memmap, file: str, offset: int, size: int) -> Iterator[np.ndarray]:
     n, d = array.shape
+    row_bytes = d * array.dtype.itemsize
     with open(file, "rb", buffering=0) as stream:
         stream.seek(offset)
         for start in range(0, n, size):
-            block = np.empty((min(size, n - start), d), array.dtype)
-            view = memoryview(block.reshape(-1).view(np.uint8).data)
-            done = 0
-            while done < len(view):
-                count = stream.readinto(view[done:])
-                if not count:
-                    raise InputError(
-                        f"{Path(file).name} is truncated: it ends in row {start} or after"
-                    )
-                done += count
-            yield block
+            rows = min(size, n - start)
+            block = np.fromfile(stream, np.uint8, rows * row_bytes)
+            if len(block) < rows * row_bytes:
+                raise InputError(f"{Path(file).name} is truncated: it ends in row {start} or after")
+            yield block.view(array.dtype).reshape(rows, d)

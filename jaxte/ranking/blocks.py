@@ -90,7 +90,7 @@ class Blocks:
 
     def survey(self, seen: Callable[[int], None]) -> None:
         """Find the number of classes in a pass over labels that come with batches, if need be."""
-        if self.labels is not None or self.num_classes is not None or not self.source.again:
+        if self.labels is not None or self.num_classes is not None or not self.source.reiterable:
             return
         counts, rows = np.zeros(0), 0
         for index, features, labels in self._read():
@@ -121,7 +121,9 @@ class Blocks:
         )
         if clean.classes is None:
             return clean.values
-        return self.numbers.of(clean, what, start, new=self.labels is None or not self.source.again)
+        return self.numbers.of(
+            clean, what, start, new=self.labels is None or not self.source.reiterable
+        )
 
     def __iter__(self) -> Iterator[Block]:
         """One pass."""

@@ -20,7 +20,7 @@ from jaxte.intake import Labels, as_features, as_labels, checks, sources
 from jaxte.intake.sources import Source
 from jaxte.runtime.devices import platform_of
 from jaxte.statistics import Moments
-from jaxte.store import FeatureStore, _formats, imports, is_store
+from jaxte.store import FeatureStore, formats, imports, is_store
 from jaxte.store.reader import layer_names
 
 __all__ = ["Candidate", "Resolved", "Stream", "expand_stores", "resolve", "should_stream"]
@@ -125,8 +125,7 @@ def resolve(
         try:
             if isinstance(value, InputError):
                 raise value  # of a store that cannot be read
-            array, own, logits = _opened(value, memory_limit, whole)
-            logits = logits if outputs else None
+            array, own, logits = _opened(value, memory_limit, whole, outputs)
             labels = shared
             if labels is None and ((targets is not None and key in targets) or own is not None):
                 labels = clean(targets[key] if targets is not None and key in targets else own)
@@ -159,15 +158,16 @@ def should_stream(rows: int, width: int, memory_limit: int) -> bool:
     return rows >= width and (many or rows * width * dtype.itemsize > memory_limit)
 
 
-def _opened(value: Any, memory_limit: int, whole: str) -> tuple[Any, Any, Any]:
+def _opened(value: Any, memory_limit: int, whole: str, outputs: bool) -> tuple[Any, Any, Any]:
     """A `Source`, `Moments` or an array to be scored in memory; its own labels and logits."""
     labels = logits = None
     if isinstance(value, Mapping):
         value, labels, logits = _parts(value)
+        logits = logits if outputs else None
     model = value if isinstance(value, Moments) else sources.of(value)
     if isinstance(model, Source):
         labels = model.labels() if labels is None else labels
-        logits = model.logits() if logits is None else logits
+        logits = model.logits() if outputs and logits is None else logits
         if model.rows and model.width and not should_stream(model.rows, model.width, memory_limit):
             return model.load(), labels, logits
     elif not isinstance(model, Moments):
@@ -240,7 +240,7 @@ def _layers(name: str, value: Any) -> Mapping[str, Source] | None:
     path = Path(value)
     if is_store(path):
         return FeatureStore.open(path).sources(name)
-    if path.suffix.lower() in _formats.OF_OTHERS:
+    if path.suffix.lower() in formats.OF_OTHERS:
         read = imports.read_arrays(path)
         names = layer_names(name, read.layers)
         return {

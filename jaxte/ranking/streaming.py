@@ -114,14 +114,14 @@ def score(
             "these batches can be had only once: give a list of them, an object that can be "
             "iterated again, or a function that returns an iterator"
         )
-        if not source.again and not any(metric.moments for metric in plan.metrics):
+        if not source.reiterable and not any(metric.moments for metric in plan.metrics):
             raise InputError("; ".join(_in_vain(metric.name, only_once) for metric in plan.metrics))
         blocks.survey(lambda rows: report(rows, None, f"{stream.name}: labels"))
         passing = partial(_pass_over, blocks, report=report, name=stream.name)
         (state,) = passing(lambda: [_first_pass(blocks, plan)], number=1)
         width = blocks.width
         classes = blocks.numbers.classes or range(len(state.counts))
-        pass_over = passing if source.again else None
+        pass_over = passing if source.reiterable else None
     if state.targets is None and int((state.counts > 0).sum()) < 2:
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     kind = "classification" if state.targets is None else "regression"

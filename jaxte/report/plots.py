@@ -6,7 +6,7 @@ import io
 import math
 import string
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from jaxte import evaluate
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError('plots need Matplotlib: pip install "jaxte[plot]"') from error
@@ -32,7 +33,7 @@ __all__ = ["Chart", "plot_agreement", "plot_ranking"]
 
 # Where a letter may stand beside its point.
 _OFFSETS = ((6.0, 5.0), (6.0, -5.0), (-6.0, 5.0), (-6.0, -5.0), (8.0, 0.0), (-8.0, 0.0))
-# Two colours of the Okabe-Ito palette, told apart under every common colour blindness.
+# Two colours of the Okabe-Ito palette, different under every common colour blindness.
 _BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#767676"
 
 
@@ -42,6 +43,12 @@ class Chart(Figure):
     def __init__(self, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), layout="constrained", facecolor="white")
         FigureCanvasAgg(self)
+
+    def saved(self, path: str | PathLike[str] | None) -> Self:
+        """Itself, once it is saved where there is a path."""
+        if path is not None:
+            self.savefig(path, dpi=150)
+        return self
 
     def _repr_png_(self) -> bytes:
         stream = io.BytesIO()
@@ -84,7 +91,7 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
     panels[0].set_ylim(len(models) - 0.4, -0.6)
     if notes:
         chart.supxlabel("\n".join(notes), fontsize=8, color=_GREY, x=0.01, ha="left")
-    return _saved(chart, path)
+    return chart.saved(path)
 
 
 def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[str]) -> None:
@@ -181,17 +188,12 @@ def plot_agreement(
     for panel, metric in zip(grid[-1], metrics, strict=True):
         panel.set_xlabel(f"{metric} score")
     key = [f"{letters.get(model, '?')}  {model}" for model in models]
+    invisible = [chart.add_artist(Line2D([], [], linestyle="none")) for _ in key]
     chart.legend(
-        [chart.add_artist(_invisible()) for _ in key], key, loc="outside right center",
+        invisible, key, loc="outside right center",
         handlelength=0, handletextpad=0, frameon=False, fontsize=9,
     )  # fmt: skip
-    return _saved(chart, path)
-
-
-def _invisible() -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], linestyle="none")
+    return chart.saved(path)
 
 
 def _agreement_panel(
@@ -238,9 +240,3 @@ def _free_spots(panel: Axes, x: np.ndarray, y: np.ndarray) -> list[tuple[float, 
         spots.append(_OFFSETS[int(np.argmax(np.minimum(room, 12)))])  # the first that is free
         taken.append(point + spots[-1])
     return spots
-
-
-def _saved(chart: Chart, path: str | PathLike[str] | None) -> Chart:
-    if path is not None:
-        chart.savefig(path, dpi=150)
-    return chart

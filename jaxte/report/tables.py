@@ -8,6 +8,7 @@ import io
 import json
 import math
 import textwrap
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,21 +17,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from jaxte.ranking import Ranking
-
-__all__ = [
-    "Cell",
-    "Table",
-    "csv_text",
-    "json_text",
-    "plain_table",
-    "table",
-    "to_csv",
-    "to_html",
-    "to_json",
-    "to_markdown",
-    "to_rich",
-    "to_text",
-]
 
 _ABSENT = "–"
 _GAP = "  "
@@ -42,6 +28,10 @@ class Cell(NamedTuple):
     text: str
     best: bool = False
     faint: bool = False
+
+    def styled(self, best: str, faint: str) -> str:
+        """One of two styles, or none."""
+        return best if self.best else faint if self.faint else ""
 
 
 class Table(NamedTuple):
@@ -55,9 +45,9 @@ class Table(NamedTuple):
     align: str
     blocks: tuple[tuple[int, ...], ...]
     rows: tuple[tuple[Cell, ...], ...]
-    footer: tuple[str, ...]
-    failures: tuple[str, ...]
-    notes: tuple[str, ...]
+    footer: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def table(
@@ -92,19 +82,14 @@ def table(
     columns, problems = columns or {}, problems or {}
     ranks = {(r["model"], r["metric"]): r["rank"] for r in ranking.to_records()}
 
-    def scored(model: str, metric: str) -> bool:
-        return model not in problems and ranking.status(model, metric) == "ok"
-
     def line(model: str) -> tuple[Cell, ...]:
-        row = [Cell(model, faint=not any(scored(model, metric) for metric in ranking.metrics))]
+        places = [None if model in problems else ranks[model, m] for m in ranking.metrics]
+        row = [Cell(model, faint=not any(places))]
         row += [Cell(texts.get(model, _ABSENT)) for texts in columns.values()]
-        for metric in ranking.metrics:
-            if scored(model, metric):
-                rank = ranks[model, metric]
-                score = _number(ranking.score(model, metric))
-                row += [Cell(score, best=rank == 1), Cell(str(rank), best=rank == 1)]
-            else:
-                row += [Cell(_ABSENT, faint=True), Cell("")]
+        for metric, place in zip(ranking.metrics, places, strict=True):
+            score = _ABSENT if place is None else _number(ranking.score(model, metric))
+            row.append(Cell(score, best=place == 1, faint=place is None))
+            row.append(Cell("" if place is None else str(place), best=place == 1))
         return tuple(row)
 
     top = list(ranking.order(ranking.metrics[0]) if order is None else order)
@@ -113,10 +98,9 @@ def table(
     pairs = range(names, names + 2 * len(ranking.metrics), 2)
     closing: list[str] = []
     if footer is not None:
-        closing = [footer[0], *[""] * len(columns)]
-        for metric in ranking.metrics:
-            value = footer[1].get(metric, math.nan)
-            closing += [f"{value:.3f}" if math.isfinite(value) else _ABSENT, ""]
+        values = [footer[1].get(metric, math.nan) for metric in ranking.metrics]
+        texts = [f"{value:.3f}" if math.isfinite(value) else _ABSENT for value in values]
+        closing = [footer[0], *[""] * len(columns), *(t for text in texts for t in (text, ""))]
     return Table(
         columns=("model", *columns, *(text for m in ranking.metrics for text in (m, "#"))),
         align="<" + ">" * (names - 1 + 2 * len(ranking.metrics)),
@@ -136,8 +120,6 @@ def plain_table(records: Sequence[Mapping[str, Any]], notes: Iterable[str] = ())
         align="".join(">" if isinstance(records[0][key], int | float) else "<" for key in columns),
         blocks=tuple((i,) for i in range(len(columns))),
         rows=tuple(tuple(Cell(str(r[key])) for key in columns) for r in records),
-        footer=(),
-        failures=(),
         notes=tuple(notes),
     )
 
@@ -164,14 +146,11 @@ def _failures(ranking: Ranking, problems: Mapping[str, str]) -> Iterable[str]:
     yield from (f"{model}: {reason}" for model, reason in problems.items())
 
 
-def _table_of(source: Ranking | Table) -> Table:
-    return source if isinstance(source, Table) else table(source)
-
-
-def _sections(content: Table) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The sentences under the table by heading and its style; empty ones left out."""
+def _laid_out(source: Ranking | Table) -> tuple[Table, list[tuple[str, str, tuple[str, ...]]]]:
+    """The table, and the sentences under it with their heading and its style, if there are any."""
+    content = source if isinstance(source, Table) else table(source)
     both = (("not scored", "red", content.failures), ("notes", "yellow", content.notes))
-    return [section for section in both if section[2]]
+    return content, [section for section in both if section[2]]
 
 
 def to_text(source: Ranking | Table, *, width: int = 80) -> str:
@@ -179,20 +158,25 @@ def to_text(source: Ranking | Table, *, width: int = 80) -> str:
 
     Metrics that do not fit in `width` columns follow below, again with the names of the models.
     """
-    return "".join(text for text, _ in _spans(_table_of(source), width))
+    return "".join(text for text, _ in _spans(source, width))
 
 
 def to_rich(source: Ranking | Table, *, width: int = 80) -> Text:
     """The same characters as `to_text`, in colour; `rich` is imported here and not before."""
     from rich.text import Text
 
-    return Text.assemble(*_spans(_table_of(source), width), no_wrap=True, overflow="ignore")
+    return Text.assemble(*_spans(source, width), no_wrap=True, overflow="ignore")
 
 
-def _spans(content: Table, width: int) -> Iterator[tuple[str, str]]:
+def _spans(source: Ranking | Table, width: int) -> Iterator[tuple[str, str]]:
     """The page as pieces of text, each with its style."""
+    content, sections = _laid_out(source)
     grid = [[(text, "bold") for text in content.columns]]
-    grid += [[(_marked(cell), _style(cell)) for cell in row] for row in content.rows]
+    for row in content.rows:
+        marks = ("*" if cell.best and not cell.text.isdigit() else "" for cell in row)
+        texts = (mark + cell.text for mark, cell in zip(marks, row, strict=True))
+        styles = (cell.styled("bold green", "dim") for cell in row)
+        grid.append(list(zip(texts, styles, strict=True)))
     if content.footer:
         grid.append([(text, "bold") for text in content.footer])
     widths = [max(len(line[i][0]) for line in grid) for i in range(len(content.columns))]
@@ -212,18 +196,10 @@ def _spans(content: Table, width: int) -> Iterator[tuple[str, str]]:
                 yield text, style
                 yield "" if right or i == last else pad, ""
             yield "\n", ""
-    for heading, style, sentences in _sections(content):
+    for heading, style, sentences in sections:
         yield f"\n{heading}:\n", style
         for sentence in sentences:
             yield textwrap.indent(textwrap.fill(sentence, width - 4), "    ")[2:] + "\n", ""
-
-
-def _marked(cell: Cell) -> str:
-    return f"*{cell.text}" if cell.best and not cell.text.isdigit() else cell.text
-
-
-def _style(cell: Cell) -> str:
-    return "bold green" if cell.best else "dim" if cell.faint else ""
 
 
 def _pages(
@@ -243,30 +219,26 @@ def _pages(
 
 def to_markdown(source: Ranking | Table) -> str:
     """The table in Markdown, the best score of each metric in bold, notes as a list under it."""
-    content = _table_of(source)
+    content, sections = _laid_out(source)
 
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
+    def line(texts: Iterable[str], best: Iterable[bool] = repeat(False)) -> str:
+        cells = (t.replace("\\", r"\\").replace("|", r"\|").replace("\n", " ") for t in texts)
+        return (
+            f"| {' | '.join(f'**{c}**' if b else c for c, b in zip(cells, best, strict=False))} |"
+        )
 
-    lines = [line(map(_markdown_cell, content.columns))]
+    lines = [line(content.columns)]
     lines.append(line(":--" if side == "<" else "--:" for side in content.align))
-    for row in content.rows:
-        texts = ((_markdown_cell(cell.text), cell.best) for cell in row)
-        lines.append(line(f"**{text}**" if best else text for text, best in texts))
-    if content.footer:
-        lines.append(line(map(_markdown_cell, content.footer)))
-    for heading, _, sentences in _sections(content):
+    lines += [line((c.text for c in row), (c.best for c in row)) for row in content.rows]
+    lines += [line(content.footer)] if content.footer else []
+    for heading, _, sentences in sections:
         lines += ["", f"{heading.capitalize()}:", "", *(f"- {s}" for s in sentences)]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
 def to_html(source: Ranking | Table) -> str:
     """The table in HTML for notebooks; names and reasons are escaped."""
-    content = _table_of(source)
+    content, sections = _laid_out(source)
 
     def line(cells: Iterable[tuple[str, str]], tag: str) -> str:
         inner = "".join(
@@ -276,19 +248,16 @@ def to_html(source: Ranking | Table) -> str:
         )
         return f"<tr>{inner}</tr>"
 
-    body = [line(((cell.text, _css(cell)) for cell in row), "td") for row in content.rows]
+    style = ("font-weight:bold", "opacity:0.55")
+    body = [line(((one.text, one.styled(*style)) for one in row), "td") for row in content.rows]
     head = line(((text, "") for text in content.columns), "th")
     foot = line(((text, "") for text in content.footer), "th") if content.footer else ""
     parts = [f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody>"]
     parts.append(f"<tfoot>{foot}</tfoot></table>" if foot else "</table>")
-    for heading, _, sentences in _sections(content):
+    for heading, _, sentences in sections:
         items = "".join(f"<li>{html.escape(s)}</li>" for s in sentences)
         parts.append(f'<p style="margin-bottom:0">{heading}</p><ul>{items}</ul>')
     return "".join(parts)
-
-
-def _css(cell: Cell) -> str:
-    return "font-weight:bold" if cell.best else "opacity:0.55" if cell.faint else ""
 
 
 def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
@@ -299,11 +268,9 @@ def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
     lone = any("\r" in text for row in rows for text in row.values() if isinstance(text, str))
     stream = io.StringIO()
     writer = csv.DictWriter(
-        stream,
-        list(fields),
-        lineterminator="\n",
+        stream, list(fields), lineterminator="\n",
         quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL,
-    )
+    )  # fmt: skip
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -315,7 +282,7 @@ def json_text(content: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value in Python's own types; NaN and infinity as None."""
+    """The value in types of Python; NaN and infinity as None."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if hasattr(value, "items"):

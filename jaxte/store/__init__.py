@@ -4,12 +4,12 @@ A store is a directory with the features of one model on one data set: `manifest
 they are, shards of plain `.npy` files hold them, and nothing in it is ever unpickled.
 """
 
-from jaxte.store._journal import Batch
-from jaxte.store._manifest import is_store
+from jaxte.store.arrays import Parts
 from jaxte.store.imports import import_features
+from jaxte.store.journal import StoredBatch as Batch
 from jaxte.store.layouts import FeatureSet, read_features
+from jaxte.store.manifest import is_store
 from jaxte.store.memory import MemoryWriter
-from jaxte.store.parts import Parts
 from jaxte.store.reader import FeatureStore
 from jaxte.store.writer import Writer
 

@@ -3,75 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake import as_features, clean_labels
-from jaxte.store._columns import LABEL_TYPES, in_memory
-from jaxte.store._manifest import Manifest
-
-__all__ = ["prepared", "schema"]
+from jaxte.store.columns import LABEL_TYPES, Column, in_memory
+from jaxte.store.manifest import Manifest
 
 
-def schema(
-    manifest: Manifest, features: Mapping[str, Any], labels: Any, logits: Any
-) -> tuple[dict[str, int], tuple[str, int | None], int | None]:
-    """What the first batch says of all: widths, type and width of labels, width of the logits.
-
-    Raises:
-        InputError: for what cannot be stored.
-    """
+def settled(manifest: Manifest, features: Mapping[str, Any], labels: Any, logits: Any) -> Manifest:
+    """The manifest with what the first batch says of all: widths, types, whether with logits."""
     widths = {name: _matrix(features[name], name, 0).shape[1] for name in manifest.layers}
     labels = _labels(labels, 0)
     width = None if labels.ndim == 1 else labels.shape[1]
-    number = None if logits is None else _matrix(logits, "logits", 0).shape[1]
-    for what, found in (*widths.items(), ("labels", width), ("logits", number)):
-        if found == 0:
+    classes = None if logits is None else _matrix(logits, "logits", 0).shape[1]
+    for what, columns in (*widths.items(), ("labels", width), ("logits", classes)):
+        if columns == 0:
             raise InputError(f"batch 0: {what} have no columns")
-    return widths, (labels.dtype.name, width), number
+    return replace(
+        manifest,
+        layers={n: c._replace(width=widths[n]) for n, c in manifest.layers.items()},
+        labels=Column("labels", "labels", labels.dtype.name, width),
+        logits=None if logits is None else Column("logits", "logits", manifest.dtype, classes),
+    )
 
 
 def prepared(
     manifest: Manifest, features: Mapping[str, Any], labels: Any, logits: Any, index: int
 ) -> dict[str, np.ndarray]:
-    """The arrays of a batch by their folder, contiguous and of the types of the store.
-
-    Raises:
-        InputError: where the batch does not fit the ones before, or its numbers not the type.
-    """
+    """The arrays of a batch by their folder, contiguous and of the types of the store."""
     if set(features) != set(manifest.layers):
         raise InputError(
             f"batch {index} has layers {', '.join(features) or 'none'}, the store has "
             f"{', '.join(manifest.layers)}"
         )
-    assert manifest.labels is not None
     if (logits is None) != (manifest.logits is None):
-        given, other = ("no ", "") if logits is None else ("", "no ")
-        raise InputError(f"batch {index} has {given}logits, but those before have {other}logits")
-    own = _labels(labels, index)
-    rows = len(own)
-    found = {}
-    for name, column in manifest.layers.items():
-        array = _matrix(features[name], name, index)
-        _check_shape(array, (rows, column.width), f"features of {name}", index)
-        found[column.folder] = _cast(array, column.dtype, f"features of {name}", index)
-    column = manifest.labels
-    _check_shape(own, column.shape(rows), "labels", index)
-    if np.issubdtype(column.dtype, np.integer) != (own.dtype.kind == "i"):
-        raise InputError(f"batch {index} has labels of type {own.dtype}, before {column.dtype}")
-    found[column.folder] = _cast(own, column.dtype, "labels", index)
+        this, others = ("no ", "") if logits is None else ("", "no ")
+        raise InputError(f"batch {index} has {this}logits, but those before have {others}logits")
+    assert manifest.labels is not None
+    targets = _labels(labels, index)
+    arrays = [
+        (column, f"features of {name}", _matrix(features[name], name, index))
+        for name, column in manifest.layers.items()
+    ]
+    arrays.append((manifest.labels, "labels", targets))
     if manifest.logits is not None:
-        column = manifest.logits
-        array = _matrix(logits, "logits", index)
-        _check_shape(array, (rows, column.width), "logits", index)
-        found[column.folder] = _cast(array, column.dtype, "logits", index)
-    return found
+        arrays.append((manifest.logits, "logits", _matrix(logits, "logits", index)))
+    for column, what, array in arrays:
+        expected = column.shape(len(targets))
+        if array.shape != expected:
+            raise InputError(
+                f"batch {index}: {what} have shape {list(array.shape)}, expected {list(expected)} "
+                "(as many rows as labels, as many columns as before)"
+            )
+    before = manifest.labels.dtype
+    if np.issubdtype(before, np.integer) != (targets.dtype.kind == "i"):
+        raise InputError(f"batch {index} has labels of type {targets.dtype}, before {before}")
+    return {
+        column.folder: _cast(array, column.dtype, what, index) for column, what, array in arrays
+    }
 
 
-def _matrix(given: Any, what: str, index: int) -> np.ndarray:
-    array = np.asarray(as_features(given, f"{what} of batch {index}"))
+def _matrix(values: Any, what: str, index: int) -> np.ndarray:
+    array = np.asarray(as_features(values, f"{what} of batch {index}"))
     if array.ndim != 2:
         raise InputError(
             f"batch {index}: {what} has shape {list(array.shape)}, not [r, d]: pool or flatten "
@@ -80,9 +77,9 @@ def _matrix(given: Any, what: str, index: int) -> np.ndarray:
     return array
 
 
-def _labels(given: Any, index: int) -> np.ndarray:
+def _labels(values: Any, index: int) -> np.ndarray:
     """Integers as int32 or int64, floats as float32 or float64."""
-    array = clean_labels(given, f"labels of batch {index}")
+    array = clean_labels(values, f"labels of batch {index}")
     kind, name = array.dtype.kind, array.dtype.name
     if array.ndim == 2 and array.shape[1] == 1 and kind in "biu":
         array = array[:, 0]
@@ -104,26 +101,15 @@ def _labels(given: Any, index: int) -> np.ndarray:
     return array
 
 
-def _check_shape(array: np.ndarray, wanted: tuple[Any, ...], what: str, index: int) -> None:
-    if array.shape != wanted:
-        raise InputError(
-            f"batch {index}: {what} have shape {list(array.shape)}, expected {list(wanted)} "
-            "(as many rows as labels, as many columns as before)"
-        )
-
-
 def _cast(array: np.ndarray, dtype: str, what: str, index: int) -> np.ndarray:
     """The array in the type of the store, if no number is too large for it."""
     with np.errstate(over="ignore", invalid="ignore"):
         cast = np.ascontiguousarray(array, in_memory(dtype))
     if array.dtype == cast.dtype:
         return cast
-    if cast.dtype.kind == "i":
-        lost = cast != array
-    else:
-        lost = ~np.isfinite(cast)
-        if lost.any():
-            lost &= np.isfinite(array)
+    lost = cast != array if cast.dtype.kind == "i" else ~np.isfinite(cast)
+    if cast.dtype.kind != "i" and lost.any():
+        lost &= np.isfinite(array)
     if lost.any():
         row = int(np.argwhere(lost)[0][0])
         raise InputError(

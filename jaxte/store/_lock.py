@@ -12,21 +12,14 @@ from typing import Any
 
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store._columns import inside
-
-__all__ = ["LOCK", "OWNER", "acquire", "release"]
+from jaxte.store.columns import inside
 
 LOCK, OWNER = ".lock", ".writer"
 _PATIENCE = 1.0  # seconds in which a process that has just taken the lock writes who it is
 
 
 def acquire(directory: Path) -> Any:
-    """Take the lock of a store.
-
-    Raises:
-        InputError: if another process, or another writer of this one, has it.
-        ImportError: if filelock is missing.
-    """
+    """Take the lock of a store; an `InputError` if another process or another writer has it."""
     from filelock import FileLock, Timeout
 
     # released by whichever thread closes the writer
@@ -57,7 +50,7 @@ def release(lock: Any, directory: Path) -> None:
 
 
 def _holder(directory: Path) -> str:
-    """Who has the lock, as far as can be known; it may have taken it a moment ago."""
+    """Who has the lock, if that can be read; it may have taken it a moment ago."""
     end = time.monotonic() + _PATIENCE
     while True:
         with suppress(OSError, ValueError, KeyError, TypeError):

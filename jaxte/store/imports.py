@@ -13,11 +13,10 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.intake import class_names, clean_labels, disk, number_classes
 from jaxte.intake.sources import shard_files
-from jaxte.store import _formats
-from jaxte.store._appending import SHARD_ROWS
-from jaxte.store._columns import FEATURE_TYPES
-from jaxte.store._formats import Arrays
-from jaxte.store.memory import MemoryWriter
+from jaxte.store import formats
+from jaxte.store.columns import FEATURE_TYPES
+from jaxte.store.formats import Arrays
+from jaxte.store.memory import SHARD_ROWS, MemoryWriter
 from jaxte.store.reader import FeatureStore
 from jaxte.store.writer import Writer
 
@@ -92,14 +91,14 @@ def import_features(
         ((3, 3), [0, 1, 0], ['cat', 'dog'])
     """
     path = Path(path)
-    found = read_arrays(path, labels=labels, columns=columns)
-    own = found.labels
-    if own is None:
+    arrays = read_arrays(path, labels=labels, columns=columns)
+    targets = arrays.labels
+    if targets is None:
         raise InputError(f"{path.name} holds no labels: give them as labels=")
-    rows, names = len(own), None
-    if own.dtype.kind not in "biuf":
-        numbers, classes = number_classes(own)
-        own, names = numbers.astype(np.int64), class_names(classes)
+    rows, names = len(targets), None
+    if targets.dtype.kind not in "biuf":
+        numbers, classes = number_classes(targets)
+        targets, names = numbers.astype(np.int64), class_names(classes)
     model, data = _names(path)
     data_card: dict[str, Any] = {"name": dataset or data, "rows": rows}
     if names is not None:
@@ -107,22 +106,22 @@ def import_features(
     card: dict[str, Any] = {"kind": "import", "file": path.name}
     if out is not None:
         card["sha256"] = _digest(path)
-        data_card["sha256"] = hashlib.sha256(np.ascontiguousarray(own).tobytes()).hexdigest()
+        data_card["sha256"] = hashlib.sha256(np.ascontiguousarray(targets).tobytes()).hexdigest()
     settings: dict[str, Any] = {
         "model": {"name": name or model, "card": card},
         "data": data_card,
-        "layers": list(found.layers),
-        "dtype": dtype or _common_type(found),
+        "layers": list(arrays.layers),
+        "dtype": dtype or _common_type(arrays),
         "shard_rows": shard_rows,
     }
     with MemoryWriter(**settings) if out is None else Writer(out, **settings) as writer:
-        start = 0 if writer.complete else len(writer.digests) * _ROWS
-        for begin in range(start, 0 if writer.complete else rows, _ROWS):
+        start = rows if writer.complete else len(writer.digests) * _ROWS
+        for begin in range(start, rows, _ROWS):
             part = slice(begin, min(begin + _ROWS, rows))
             writer.append(
-                {layer: array[part] for layer, array in found.layers.items()},
-                own[part],
-                None if found.logits is None else found.logits[part],
+                {layer: array[part] for layer, array in arrays.layers.items()},
+                targets[part],
+                None if arrays.logits is None else arrays.logits[part],
                 examples=part.stop - begin,
                 digest=f"rows {begin} to {part.stop - 1}",
             )
@@ -130,41 +129,35 @@ def import_features(
 
 
 def read_arrays(path: Path, *, labels: Any = None, columns: list[str] | None = None) -> Arrays:
-    """What a file of another tool holds, checked; labels may be given instead, or missing.
-
-    Raises:
-        InputError: for a file that is damaged or holds something else.
-        ImportError: if a package is missing.
-    """
-    given = labels
+    """What a file of another tool holds, checked; with other ``labels`` if there are any."""
     if isinstance(labels, str | PathLike):
-        given = disk.load_npy(Path(labels), "labels")
-    given = None if given is None else clean_labels(given)
-    found = _formats.load(path, columns, None if given is None else len(given))
-    own = found.labels if given is None else given
-    rows = len(next(iter(found.layers.values())))
-    if own is not None:
-        own = clean_labels(own, f"labels of {path.name}")
-        for layer, array in found.layers.items():
-            what = path.name if len(found.layers) == 1 else f"{path.name}, {layer},"
-            disk.check_labels(own, "the labels", len(array), what)
-    if found.logits is not None and (found.logits.ndim != 2 or len(found.logits) != rows):
-        raise InputError(f"{path.name} has {rows} rows but logits {list(found.logits.shape)}")
-    return found._replace(labels=own)
+        labels = disk.load_npy(Path(labels), "labels")
+    labels = None if labels is None else clean_labels(labels)
+    arrays = formats.load(path, columns, None if labels is None else len(labels))
+    labels = arrays.labels if labels is None else labels
+    rows = len(next(iter(arrays.layers.values())))
+    if labels is not None:
+        labels = clean_labels(labels, f"labels of {path.name}")
+        for layer, array in arrays.layers.items():
+            what = path.name if len(arrays.layers) == 1 else f"{path.name}, {layer},"
+            disk.check_labels(labels, "the labels", len(array), what)
+    if arrays.logits is not None and (arrays.logits.ndim != 2 or len(arrays.logits) != rows):
+        raise InputError(f"{path.name} has {rows} rows but logits {list(arrays.logits.shape)}")
+    return arrays._replace(labels=labels)
 
 
 def _names(path: Path) -> tuple[str, str | None]:
     """Of the model and, where the name of the file says it, of the data set."""
-    if path.name.endswith(_formats.FEATURE):
-        model, _, data = path.name.removesuffix(_formats.FEATURE).rpartition("_")
+    if path.name.endswith(formats.FEATURE):
+        model, _, data = path.name.removesuffix(formats.FEATURE).rpartition("_")
         return (model, data) if model else (data, None)
     if path.suffix == ".npz" and path.with_suffix(".json").is_file():
         return path.resolve().parent.name, path.stem
     return (path.resolve().name if path.is_dir() else path.stem), None
 
 
-def _common_type(found: Arrays) -> str:
-    names = {array.dtype.name for array in found.layers.values()}
+def _common_type(arrays: Arrays) -> str:
+    names = {array.dtype.name for array in arrays.layers.values()}
     if len(names) == 1 and names <= set(FEATURE_TYPES):
         return names.pop()
     return "float64" if "float64" in names else "float32"

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.intake import clean_labels, disk
-from jaxte.intake.sources import Shards, Source, probe_files, shard_files
-from jaxte.store import _formats
-from jaxte.store._formats import FEATURE, LABEL, OF_OTHERS, SHARED_LABELS
-from jaxte.store._manifest import Manifest, is_store
+from jaxte.intake import clean_labels, disk, sources
+from jaxte.intake.sources import Rows, Source, probe_files, shard_files
+from jaxte.store import formats
+from jaxte.store.formats import FEATURE, LABEL, OF_OTHERS, SHARED_LABELS
 from jaxte.store.imports import read_arrays
+from jaxte.store.manifest import Manifest, is_store
 from jaxte.store.reader import FeatureStore, layer_names
 
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["FeatureSet", "read_features", "stores_in"]
+__all__ = ["FeatureSet", "read_features"]
+
+Result = TypeVar("Result")
 
 
 class FeatureSet(NamedTuple):
@@ -39,7 +41,7 @@ class FeatureSet(NamedTuple):
     problems: dict[str, str]
 
 
-class _Found(NamedTuple):
+class _ModelFiles(NamedTuple):
     """The files of one model: `labels` is None where they should lie with the features.
 
     `datasets` are the names by which its data set can be chosen, the first is shown.
@@ -89,8 +91,8 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
         >>> with tempfile.TemporaryDirectory() as directory:
         ...     labels = np.array([0, 1, 0, 1])
         ...     np.savez(f"{directory}/tiny.npz", features=np.eye(4), labels=labels)
-        ...     found = read_features(directory)
-        >>> found.features["tiny"].shape, found.problems
+        ...     pool = read_features(directory)
+        >>> pool.features["tiny"].shape, pool.problems
         ((4, 4), {})
     """
     directory = Path(directory)
@@ -104,35 +106,31 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
             f"<model>.npy beside {SHARED_LABELS}, <model>_<dataset>{FEATURE}, stores, or <model>/ "
             "with shards"
         )
-    found = FeatureSet({}, {}, {})
-    names = [one.model for one in models]
+    pool = FeatureSet({}, {}, {})
     for one in models:
         try:
-            if names.count(one.model) > 1:
-                files = sorted(
-                    str(other.features.relative_to(directory))
-                    for other in models
-                    if other.model == one.model
-                )
-                raise InputError(f"stored more than once ({', '.join(files)}): keep one of them")
+            same = [other.features for other in models if other.model == one.model]
+            if len(same) > 1:
+                files = ", ".join(sorted(str(file.relative_to(directory)) for file in same))
+                raise InputError(f"stored more than once ({files}): keep one of them")
             features, labels = _read(one)
-            if twice := [name for name in features if name in found.features]:
+            if twice := [name for name in features if name in pool.features]:
                 raise InputError(f"{twice[0]} is stored more than once: keep one of them")
         except (InputError, ImportError, OSError) as error:
-            found.problems[one.model] = str(error)
+            pool.problems[one.model] = str(error)
         else:
-            found.features.update(features)
-            found.labels.update(dict.fromkeys(features, labels))
-    if not found.features:
-        model, reason = next(iter(found.problems.items()))
-        counted = f"none of its {len(found.problems)} models can be read, for example "
+            pool.features.update(features)
+            pool.labels.update(dict.fromkeys(features, labels))
+    if not pool.features:
+        model, reason = next(iter(pool.problems.items()))
+        counted = f"none of its {len(pool.problems)} models can be read, for example "
         raise InputError(
-            f"{directory}: {counted if len(found.problems) > 1 else ''}{model}: {reason}"
+            f"{directory}: {counted if len(pool.problems) > 1 else ''}{model}: {reason}"
         )
-    return found
+    return pool
 
 
-def stores_in(directory: Path) -> Iterator[Path]:
+def _stores_in(directory: Path) -> Iterator[Path]:
     """The stores in a directory: itself, or one or two floors below."""
     if is_store(directory):
         yield directory
@@ -146,26 +144,37 @@ def stores_in(directory: Path) -> Iterator[Path]:
 
 def _folders(directory: Path) -> list[Path]:
     """Those in a directory; none in one that cannot be read."""
+    nothing: list[Path] = []
+    return [file for file in _tried(disk.listing, directory, nothing) if os.path.isdir(file)]
+
+
+def _tried(read: Callable[[Path], Result], path: Path, otherwise: Result) -> Result:
+    """What a function reads; where it cannot, reading the features will say why."""
     try:
-        return [file for file in disk.listing(directory) if os.path.isdir(file)]
+        return read(path)
     except InputError:
-        return []
+        return otherwise
 
 
-def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
+def _chosen(directory: Path, dataset: str | None) -> list[_ModelFiles]:
     """Which models the directory holds, of one data set, judged by names and manifests alone."""
-    stores = [_as_store(folder, directory) for folder in stores_in(directory)]
+    stores = [_as_store(folder, directory) for folder in _stores_in(directory)]
     if stores and stores[0].features == directory:
         return stores
     visible = disk.listing(directory)
     folders = [f for f in visible if os.path.isdir(f)]
     # whatever is named like a file of features, so that a pipe or a dead link is not lost
     files = [f for f in visible if f not in folders or _is_misnamed(f)]
-    known = [*stores, *_pairs(files, dataset), *_probes(folders)]
-    names = sorted({one.datasets[0] for one in known if one.datasets})
+    models = [*stores, *_pairs(files, dataset)]
+    models += [
+        _ModelFiles(folder.name, file, None, (target,))
+        for folder in folders
+        for target, file in probe_files(folder).items()
+    ]
+    names = sorted({one.datasets[0] for one in models if one.datasets})
     if dataset is not None:
-        known = [one for one in known if dataset in one.datasets]
-        if not known:
+        models = [one for one in models if dataset in one.datasets]
+        if not models:
             raise InputError(
                 f"{directory} holds no <model>_{dataset}{FEATURE}, and no store or probe of that "
                 f"data set: there is {', '.join(names) or 'no other'}"
@@ -175,30 +184,34 @@ def _chosen(directory: Path, dataset: str | None) -> list[_Found]:
             f"{directory} holds several data sets ({', '.join(names)}): choose one (--dataset)"
         )
     else:
-        known += [*_files_of(files), *_folders_of(folders)]
-    models = [one.model for one in known if one in stores]
+        shards = [f for f in folders if not probe_files(f) and _tried(shard_files, f, [f])]
+        models += [*_files_of(files), *(_ModelFiles(folder.name, folder) for folder in shards)]
+    stored = [one.model for one in models if one in stores]
     return [  # one model in several stores is called by their directories
         one._replace(model=one.features.relative_to(directory).as_posix())
-        if one in stores and models.count(one.model) > 1
+        if one in stores and stored.count(one.model) > 1
         else one
-        for one in known
+        for one in models
     ]
 
 
-def _as_store(folder: Path, directory: Path) -> _Found:
+def _as_store(folder: Path, directory: Path) -> _ModelFiles:
     outer = folder.parent if folder.parent != directory and folder != directory else folder
     try:
         manifest = Manifest.read(folder)
-    except InputError:  # told when it is read
-        return _Found(folder.name if outer == folder else f"{outer.name}/{folder.name}", folder)
+    except InputError:  # reading it will say why
+        name = folder.name if outer == folder else f"{outer.name}/{folder.name}"
+        return _ModelFiles(name, folder)
     model, data = manifest.model.get("name"), manifest.data.get("name")
-    known = [name for name in (data, folder.name) if isinstance(name, str)]
-    # of a store that does not name its data set, the directory may do so
-    known = known if isinstance(data, str) or outer != folder else []
-    return _Found(model if isinstance(model, str) else outer.name, folder, None, tuple(known))
+    datasets = [data, folder.name] if isinstance(data, str) else [folder.name]
+    if not isinstance(data, str) and outer == folder:  # its directory is named after the model
+        datasets = []
+    return _ModelFiles(
+        model if isinstance(model, str) else outer.name, folder, None, tuple(datasets)
+    )
 
 
-def _pairs(files: list[Path], dataset: str | None) -> Iterator[_Found]:
+def _pairs(files: list[Path], dataset: str | None) -> Iterator[_ModelFiles]:
     """`<model>_<dataset>_feature.npy`: where a name is cut, the chosen data set decides."""
     for file in files:
         if not file.name.endswith(FEATURE):
@@ -208,92 +221,54 @@ def _pairs(files: list[Path], dataset: str | None) -> Iterator[_Found]:
         if dataset is not None and stem.endswith(f"_{dataset}"):
             model, last = stem.removesuffix(f"_{dataset}"), dataset
         named = (last,) if cut else ()
-        yield _Found(model if cut else stem, file, file.with_name(stem + LABEL), named)
+        yield _ModelFiles(model if cut else stem, file, file.with_name(stem + LABEL), named)
 
 
-def _probes(folders: list[Path]) -> Iterator[_Found]:
-    for folder in folders:
-        for target, file in probe_files(folder).items():
-            yield _Found(folder.name, file, None, (target,))
-
-
-def _files_of(files: list[Path]) -> Iterator[_Found]:
+def _files_of(files: list[Path]) -> Iterator[_ModelFiles]:
     """Models in one file each."""
-    # labels, logits and the like of models that have features of their own
+    # labels, logits and the like of models whose features lie beside them
     stems = [f.name.removesuffix(FEATURE) for f in files if f.name.endswith(FEATURE)]
     kin = tuple(f"{stem}_" for stem in stems)
     for file in files:
         beside = file.with_name(SHARED_LABELS)
         if file.suffix == ".npz":
-            yield _Found(file.stem, file)
+            yield _ModelFiles(file.stem, file)
         elif file.suffix == ".npy":
             if file.name != SHARED_LABELS and not file.name.startswith(kin):
-                yield _Found(file.stem, file, beside)
-        elif file.suffix == ".parquet" or (file.suffix == ".safetensors" and _has_features(file)):
-            yield _Found(file.stem, file, beside if os.path.lexists(beside) else None)
-
-
-def _folders_of(folders: list[Path]) -> Iterator[_Found]:
-    """Models in directories of shards."""
-    for folder in folders:
-        if not probe_files(folder) and _has_shards(folder):
-            yield _Found(folder.name, folder)
+                yield _ModelFiles(file.stem, file, beside)
+        elif file.suffix == ".parquet" or (
+            file.suffix == ".safetensors"  # of features, not of a model's weights
+            and "features" in _tried(formats.safetensors, file, {"features": np.zeros(0)})
+        ):
+            yield _ModelFiles(file.stem, file, beside if os.path.lexists(beside) else None)
 
 
 def _is_misnamed(folder: Path) -> bool:
     """Whether a directory has the name of a file, and is neither a store nor one of shards."""
-    named = folder.suffix in _formats.KINDS and folder.name != SHARED_LABELS
-    return named and not is_store(folder) and not _has_shards(folder)
+    named = folder.suffix in formats.READERS and folder.name != SHARED_LABELS
+    return named and not is_store(folder) and not _tried(shard_files, folder, [folder])
 
 
-def _has_shards(folder: Path) -> bool:
-    """Whether a directory holds shards, or cannot be read, which reading it will tell."""
-    try:
-        return bool(shard_files(folder))
-    except InputError:
-        return True
-
-
-def _has_features(file: Path) -> bool:
-    """Whether a .safetensors file is one of features, not of a model's weights, or damaged."""
-    try:
-        return "features" in _formats.safetensors(file)
-    except InputError:
-        return True  # reading it will say why
-
-
-def _read(one: _Found) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
+def _read(one: _ModelFiles) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
     """The features of one model, by name, and its labels, checked against each other."""
     path = one.features
-    labels: np.ndarray | None = None
-    features: np.ndarray | Shards
-    if path.is_dir():
-        if is_store(path):
-            store = FeatureStore.open(path)
-            return store.sources(one.model), store.labels
-        features = Shards(path)
-        labels, rows = features.labels(), features.rows
-    elif path.suffix in OF_OTHERS:
-        read = read_arrays(path, labels=one.labels)
-        if read.labels is None:
+    if is_store(path):
+        store = FeatureStore.open(path)
+        return store.sources(one.model), store.labels
+    if path.suffix in OF_OTHERS and not path.is_dir():
+        arrays = read_arrays(path, labels=one.labels)
+        if arrays.labels is None:
             raise InputError(f"no labels in {path.name}, and no {SHARED_LABELS} beside it")
-        names = layer_names(one.model, read.layers)
-        return {names[layer]: array for layer, array in read.layers.items()}, read.labels
-    else:
-        if one.labels is None:
-            array, labels = disk.load_npz(path)
-            assert array is not None
-        else:
-            array = disk.load_npy(path, "features")
-        disk.check_matrix(array, path.name)
-        features, rows = array, len(array)
-    where = path.name + ("/labels" if path.is_dir() else "")
+        names = layer_names(one.model, arrays.layers)
+        return {names[layer]: array for layer, array in arrays.layers.items()}, arrays.labels
+    source = sources.of(path)
+    labels, where = source.labels(), path.name + ("/labels" if path.is_dir() else "")
     if labels is None:
         file = one.labels or path.with_name(SHARED_LABELS)
         if not os.path.lexists(file):
             raise InputError(f"no {file.name} beside {path.name}: save the labels there")
         labels, where = disk.load_npy(file, "labels"), file.name
     labels = clean_labels(labels, f"labels of {where}")
-    if rows is not None:  # sizes of .npz shards are known once they are read
-        disk.check_labels(labels, where, rows, path.name)
-    return {one.model: features}, labels
+    if source.rows is not None:  # of .npz shards only reading them shows it
+        disk.check_labels(labels, where, source.rows, path.name)
+    return {one.model: source.array if isinstance(source, Rows) else source}, labels

@@ -15,11 +15,11 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store import _lock, _recovery
-from jaxte.store._appending import SHARD_ROWS, Appending
-from jaxte.store._columns import Column, as_bytes, inside
-from jaxte.store._journal import JOURNAL, Batch, groups, line, read
-from jaxte.store._manifest import MANIFEST, Manifest, Shard, differences, versions
+from jaxte.store import _lock
+from jaxte.store.columns import Column, as_bytes, inside
+from jaxte.store.journal import JOURNAL, StoredBatch, close_shard, cut, groups, line, read, safe
+from jaxte.store.manifest import MANIFEST, Manifest, Shard, differences, versions
+from jaxte.store.memory import SHARD_ROWS, Appending
 from jaxte.store.reader import FeatureStore
 
 __all__ = ["SHARD_ROWS", "Writer"]
@@ -46,7 +46,7 @@ class Writer(Appending):
         data: what they were made from: name, split, ...
         layers: names of the layers.
         dtype: of features and logits: "float32", "float16", "bfloat16" or "float64".
-        shard_rows: rows from which on a shard is closed; a resumed store keeps its own.
+        shard_rows: rows from which on a shard is closed; a resumed store keeps what it has.
         settings: what else decides about the features.
 
     Raises:
@@ -56,11 +56,11 @@ class Writer(Appending):
 
     Example:
         >>> import tempfile
-        >>> given = {"model": {"name": "tiny"}, "data": {"name": "toy"}, "layers": ["last"]}
+        >>> made_of = {"model": {"name": "tiny"}, "data": {"name": "toy"}, "layers": ["last"]}
         >>> with tempfile.TemporaryDirectory() as directory:
-        ...     with Writer(directory, **given) as writer:
+        ...     with Writer(directory, **made_of) as writer:
         ...         writer.append({"last": np.eye(3)}, np.arange(3), examples=3, digest="a")
-        ...     with Writer(directory, **given) as writer:  # resumed
+        ...     with Writer(directory, **made_of) as writer:  # resumed
         ...         print(writer.rows, writer.digests)
         ...         writer.append({"last": np.ones((2, 3))}, [0, 1], examples=2, digest="b")
         ...         store = writer.finish()
@@ -81,13 +81,17 @@ class Writer(Appending):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = Path(directory)
-        super().__init__(Manifest.new(model, data, layers, dtype, shard_rows, settings))
+        super().__init__(
+            model=model, data=data, layers=layers, dtype=dtype, shard_rows=shard_rows,
+            settings=settings,
+        )  # fmt: skip
+        self._where = str(self.directory)
         self._data = self._manifest.data
         self._files: dict[str, FileIO] = {}
         self._sums: dict[str, int] = {}
         self._open_rows = self._journal_size = 0
         self._lock: Any = None
-        self._found_complete = False
+        self._was_complete = False
         if self.directory.exists() and not self.directory.is_dir():
             raise InputError(f"{self.directory} is a file: name a directory")
         if self._is_complete():
@@ -128,28 +132,22 @@ class Writer(Appending):
         self._manifest = replace(self._manifest, data=self._data)
         self._manifest.write(self.directory)
 
-    @property
-    def _where(self) -> str:
-        return str(self.directory)
-
-    # --- beginning --------------------------------------------------------------------------------
-
     def _is_complete(self) -> bool:
         """Whether it was finished before, with the same settings; takes it over if so."""
         if not os.path.lexists(self.directory / MANIFEST):
             return False
-        found = Manifest.read(self.directory)
-        if different := differences(found, self._manifest):
+        stored = Manifest.read(self.directory)
+        if different := differences(stored, self._manifest):
             raise InputError(
                 f"{self.directory} holds features of something else: {'; '.join(different)}. "
                 "Write to another directory (out=...), or delete this one to start anew"
             )
-        if found.complete:
-            self._manifest, self._found_complete = found, True
-            self._rows, self._examples = found.rows, found.examples
+        if stored.complete:
+            self._manifest, self._was_complete = stored, True
+            self.rows, self.examples = stored.rows, stored.examples
             if (self.directory / JOURNAL).exists():
                 self._batches = read(self.directory)[0]
-        return found.complete
+        return stored.complete
 
     def _create(self) -> None:
         others = sorted({file.name for file in self.directory.iterdir()} - _LEFTOVERS)
@@ -165,28 +163,25 @@ class Writer(Appending):
         self._manifest.write(self.directory)
 
     def _resume(self) -> None:
-        found = Manifest.read(self.directory)
+        stored = Manifest.read(self.directory)
         batches, ends = read(self.directory)
-        for column in found.columns:
+        for column in stored.columns:
             inside(self.directory, self.directory / column.folder)
-        whole = batches[: _recovery.safe(self.directory, found, batches)]
-        size = ends[len(whole) - 1] if whole else 0
-        journal = inside(self.directory, self.directory / JOURNAL)
-        os.truncate(journal, size)
-        shards = _recovery.cut(self.directory, found, whole)
+        whole = batches[: safe(self.directory, stored, batches)]
+        self._journal_size = ends[len(whole) - 1] if whole else 0
+        os.truncate(inside(self.directory, self.directory / JOURNAL), self._journal_size)
+        shards = cut(self.directory, stored, whole)
         now = versions()
-        told = found.versions if now in found.versions else (*found.versions, now)
-        resumed = replace(found, shards=tuple(shards), versions=told)
+        wrote = stored.versions if now in stored.versions else (*stored.versions, now)
+        resumed = replace(stored, shards=tuple(shards), versions=wrote)
         resumed = resumed if whole else resumed.unsettled()
-        if resumed != found:
+        if resumed != stored:
             resumed.write(self.directory)
-        self._manifest, self._journal_size = resumed, size
+        self._manifest = resumed
         self._take(whole)
-        plan = groups(whole, found.shard_rows)
+        plan = groups(whole, stored.shard_rows)
         if plan and not plan[-1].full:
             self._open_rows, self._sums = plan[-1].rows, dict(plan[-1].batches[-1].crc32)
-
-    # --- going on ---------------------------------------------------------------------------------
 
     def _settle(self, manifest: Manifest) -> None:
         for column in manifest.columns:
@@ -196,7 +191,7 @@ class Writer(Appending):
         manifest.write(self.directory)
         self._manifest = manifest
 
-    def _add(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> Batch:
+    def _add(self, batch: StoredBatch, arrays: Mapping[str, np.ndarray]) -> StoredBatch:
         """Bytes first, then the line that vouches for them."""
         for folder, array in arrays.items():
             self._sums[folder] = zlib.crc32(as_bytes(array), self._sums.get(folder, 0))
@@ -230,9 +225,8 @@ class Writer(Appending):
             if column.folder in self._files:
                 self._files.pop(column.folder).close()
         os.fsync(self._files[JOURNAL].fileno())
-        done = self._manifest.shards
-        columns = self._manifest.columns
-        _recovery.close_shard(self.directory, columns, len(done), self._open_rows)
+        done, columns = self._manifest.shards, self._manifest.columns
+        close_shard(self.directory, columns, len(done), self._open_rows)
         shard = Shard(self._open_rows, dict(self._sums))
         self._manifest = replace(self._manifest, shards=(*done, shard))
         self._open_rows, self._sums = 0, {}
@@ -247,7 +241,7 @@ class Writer(Appending):
 
     def _finished(self) -> FeatureStore:
         store = FeatureStore.open(self.directory)
-        if self._found_complete:  # long ago, maybe: it is handed out as good as new
+        if self._was_complete:  # long ago, maybe: it is handed out as good as new
             store.verify()
         return store
 

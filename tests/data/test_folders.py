@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxte import InputError, data
-from jaxte.data._images import decode, decode_map
+from jaxte.data.images import decode, decode_map
 
 from .builders import DIGITS, digits, png
 

@@ -18,7 +18,7 @@ import pytest
 from jaxte import InputError
 from jaxte.store import FeatureStore, Writer
 from jaxte.store import writer as module
-from jaxte.store._journal import JOURNAL
+from jaxte.store.journal import JOURNAL
 
 from .data import SIZES, WHAT, X, Y, assert_whole, begun, content, go_on, stored
 

@@ -14,7 +14,7 @@ import pytest
 import jaxte
 from jaxte import InputError
 from jaxte.store import Batch, FeatureStore, MemoryWriter, Parts, Writer
-from jaxte.store._journal import line
+from jaxte.store.journal import line
 
 from .data import LOGITS, WHAT, X, Y, Z, assert_whole, begun, content, go_on, stored
 

@@ -133,7 +133,7 @@ def test_versions_of_libraries_are_told_and_no_reason_to_refuse(
 ) -> None:
     begun(tmp_path, 3)
     monkeypatch.setattr("jaxte.store.writer.versions", lambda: {"jax": "99"})
-    monkeypatch.setattr("jaxte.store._manifest.versions", lambda: {"jax": "99"})
+    monkeypatch.setattr("jaxte.store.manifest.versions", lambda: {"jax": "99"})
     card = {"size": 32, "versions": {"flax": "2"}}
     with Writer(tmp_path, **WHAT | {"model": WHAT["model"] | {"card": card}}) as writer:
         store = go_on(writer).finish()

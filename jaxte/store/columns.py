@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,30 +12,12 @@ import numpy as np
 
 from jaxte.errors import InputError
 
-__all__ = [
-    "FEATURE_TYPES",
-    "HEADER",
-    "LABEL_TYPES",
-    "Column",
-    "as_bytes",
-    "check_type",
-    "in_memory",
-    "inside",
-    "on_disk",
-]
+__all__ = ["FEATURE_TYPES", "LABEL_TYPES", "Column", "check_type", "in_memory"]
 
 FEATURE_TYPES = ("float32", "float16", "bfloat16", "float64")
 LABEL_TYPES = ("int32", "int64", "float32", "float64")
 
 HEADER = 128  # bytes before the first row, whatever the number of rows
-_ON_DISK = {
-    "float16": "<f2",
-    "bfloat16": "<V2",  # as NumPy itself writes it
-    "float32": "<f4",
-    "float64": "<f8",
-    "int32": "<i4",
-    "int64": "<i8",
-}
 _REMEDY = "delete the store and extract again"
 _PART = ".part"  # the ending of a shard that is still written
 
@@ -57,7 +40,7 @@ class Column(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Bytes of one row in a file."""
-        return on_disk(self.dtype).itemsize * (1 if self.width is None else self.width)
+        return _on_disk(self.dtype).itemsize * (1 if self.width is None else self.width)
 
     def shape(self, rows: int) -> tuple[int, ...]:
         """Of so many rows."""
@@ -73,32 +56,26 @@ class Column(NamedTuple):
 
     def files(self, root: Path) -> dict[int, list[Path]]:
         """All files in its directory that are named like its shards, by number."""
-        found: dict[int, list[Path]] = {}
+        files: dict[int, list[Path]] = {}
         folder = root / self.folder
-        if not folder.is_dir():
-            return found
-        for file in folder.iterdir():
-            stem = file.name.removesuffix(_PART).removesuffix(".npy")
-            prefix, _, number = stem.rpartition("-")
-            npy = file.name.removesuffix(_PART) == f"{stem}.npy"
-            if npy and prefix == self.prefix and number.isdecimal():
-                found.setdefault(int(number), []).append(file)
-        return found
+        for file in folder.iterdir() if folder.is_dir() else ():
+            name = file.name.removesuffix(_PART)
+            prefix, _, number = name.removesuffix(".npy").rpartition("-")
+            if name.endswith(".npy") and prefix == self.prefix and number.isdecimal():
+                files.setdefault(int(number), []).append(file)
+        return files
 
     def header(self, rows: int) -> bytes:
         """What an .npy file of so many rows begins with: always `HEADER` bytes."""
-        descr = _ON_DISK[self.dtype]
+        # NumPy itself writes bfloat16 as <V2
+        descr = "<V2" if self.dtype == "bfloat16" else _on_disk(self.dtype).str
         shape = f"{self.shape(rows)}"
         text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"
         start = b"\x93NUMPY\x01\x00" + struct.pack("<H", HEADER - 10)
         return start + text.encode("latin1").ljust(HEADER - 11) + b"\n"
 
     def check(self, root: Path, shard: int, rows: int) -> Path:
-        """The file of a finished shard.
-
-        Raises:
-            InputError: if it is missing, truncated, or another array than the manifest says.
-        """
+        """The file of a finished shard."""
         file = inside(root, self.file(root, shard))
         if not file.is_file():
             raise InputError(f"{file} is missing: {_REMEDY}")
@@ -116,7 +93,7 @@ class Column(NamedTuple):
 
     def mapped(self, file: Path, rows: int) -> np.ndarray:
         """The first rows of a shard, memory-mapped."""
-        kind = on_disk(self.dtype)
+        kind = _on_disk(self.dtype)
         if not rows * self.row_bytes:  # nothing cannot be mapped
             return np.zeros(self.shape(rows), in_memory(self.dtype))
         array = np.memmap(file, kind, mode="r", offset=HEADER, shape=self.shape(rows))
@@ -130,9 +107,9 @@ def check_type(name: str, allowed: tuple[str, ...], what: str) -> str:
     return name
 
 
-def on_disk(name: str) -> np.dtype:
+def _on_disk(name: str) -> np.dtype:
     """The type as .npy files have it, of fixed byte order."""
-    return np.dtype(_ON_DISK[name])
+    return np.dtype("V2") if name == "bfloat16" else np.dtype(name).newbyteorder("<")
 
 
 def in_memory(name: str) -> np.dtype:
@@ -141,15 +118,11 @@ def in_memory(name: str) -> np.dtype:
         import ml_dtypes
 
         return np.dtype(ml_dtypes.bfloat16)
-    return on_disk(name)
+    return _on_disk(name)
 
 
 def inside(root: Path, path: Path) -> Path:
-    """The path, which may not lead out of the directory, not even by a symbolic link.
-
-    Raises:
-        InputError: if it does.
-    """
+    """The path, unless it leads out of the directory, be it by a symbolic link: an `InputError`."""
     real, home = Path(os.path.realpath(path)), Path(os.path.realpath(root))
     if not real.is_relative_to(home):
         raise InputError(f"{path} leads out of the store, to {real}: it is not followed")
@@ -159,3 +132,13 @@ def inside(root: Path, path: Path) -> Path:
 def as_bytes(array: np.ndarray) -> memoryview:
     """The bytes of a contiguous array."""
     return memoryview(array.reshape(-1).view(np.uint8).data)
+
+
+def to_hex(crc32: Mapping[str, int]) -> dict[str, str]:
+    """Checksums by folder as files have them."""
+    return {folder: f"{value:08x}" for folder, value in crc32.items()}
+
+
+def from_hex(crc32: Mapping[str, str]) -> dict[str, int]:
+    """And back."""
+    return {str(folder): int(value, 16) for folder, value in crc32.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,28 +17,11 @@ from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.intake.sources import Shards, probe_files
 
-__all__ = [
-    "FEATURE",
-    "LABEL",
-    "OF_OTHERS",
-    "READERS",
-    "SHARED_LABELS",
-    "Arrays",
-    "load",
-    "safetensors",
-]
+__all__ = ["FEATURE", "LABEL", "OF_OTHERS", "READERS", "SHARED_LABELS", "Arrays", "load"]
 
 FEATURE, LABEL, _OUTPUT = "_feature.npy", "_label.npy", "_output.npy"  # of the SFDA family
 SHARED_LABELS = "labels.npy"
 OF_OTHERS = (".safetensors", ".pt", ".pth", ".parquet")
-KINDS = {
-    ".npy": "NumPy file",
-    ".npz": "NumPy file",
-    ".safetensors": "safetensors file",
-    ".pt": "PyTorch file",
-    ".pth": "PyTorch file",
-    ".parquet": "Parquet file",
-}
 
 _FEATURES = ("features", "embeddings", "hidden_states")
 _LABELS = ("labels", "label", "targets", "target", "y")
@@ -45,56 +29,36 @@ _LOGITS = ("logits",)
 _ROWS = 1 << 13  # of a Parquet file, at once
 _HEADER_LIMIT = 100 << 20  # as the safetensors format has it
 _SAFETENSORS = {
-    "F64": "<f8",
-    "F32": "<f4",
-    "F16": "<f2",
-    "I64": "<i8",
-    "I32": "<i4",
-    "I16": "<i2",
-    "I8": "i1",
-    "U8": "u1",
-    "BOOL": "?",
-    "BF16": "<V2",
-}
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<V2", "BOOL": "?",
+    "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1",
+}  # fmt: skip
 
 
 class Arrays(NamedTuple):
-    """What a file holds.
+    """What a file holds."""
 
-    Attributes:
-        layers: name -> [n, d].
-        labels: [n] or [n, k], maybe texts; None if it has none.
-        logits: [n, s], or None.
-    """
-
-    layers: dict[str, np.ndarray]
-    labels: np.ndarray | None = None
-    logits: np.ndarray | None = None
+    layers: dict[str, np.ndarray]  # [n, d] each
+    labels: np.ndarray | None = None  # [n] or [n, k], maybe texts
+    logits: np.ndarray | None = None  # [n, s]
 
 
 def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     """Read a file, or a directory of shards.
 
-    Args:
-        path: what to read.
-        columns: which columns of a Parquet file are the features.
-        rows: how many labels were given apart, which tells lists of samples from lists of layers.
-
-    Raises:
-        InputError: if it holds no features, or damaged ones.
-        ImportError: if a package that reads it is missing.
+    ``columns`` are the features of a Parquet file; ``rows`` is the number of labels that lie apart,
+    by which lists of samples differ from lists of layers.
     """
     if os.path.isdir(path) and path.suffix.lower() not in OF_OTHERS:
         return _shards(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    if (suffix := path.suffix.lower()) not in READERS:
         state = "cannot be imported" if path.exists() else "does not exist"
         raise InputError(f"{path} {state}: give one of {', '.join(READERS)}")
-    with disk.reading(path, KINDS[path.suffix.lower()]):
-        found = reader(path, columns, rows)
-    for name, array in found.layers.items():
-        disk.check_matrix(array, f"{path.name}, {name}," if len(found.layers) > 1 else path.name)
-    return found
+    kind, reader = READERS[suffix]
+    with disk.reading(path, kind):
+        arrays = reader(path, columns, rows)
+    for name, array in arrays.layers.items():
+        disk.check_matrix(array, f"{path.name}, {name}," if len(arrays.layers) > 1 else path.name)
+    return arrays
 
 
 # --- NumPy ----------------------------------------------------------------------------------------
@@ -113,8 +77,8 @@ def _npy(path: Path, columns: Any, rows: int | None) -> Arrays:
 
 
 def _npz(path: Path, columns: Any, rows: int | None) -> Arrays:
-    found = disk.npz_arrays(path, ("features", "labels", "logits"))
-    return Arrays({"features": found["features"]}, found.get("labels"), found.get("logits"))
+    arrays = disk.npz_arrays(path, ("features", "labels", "logits"))
+    return Arrays({"features": arrays.pop("features")}, **arrays)
 
 
 def _shards(path: Path) -> Arrays:
@@ -128,37 +92,27 @@ def _shards(path: Path) -> Arrays:
 
 
 def safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a .safetensors file, mapped.
-
-    Raises:
-        InputError: if the file is damaged.
-    """
-    with disk.reading(path, KINDS[".safetensors"]):
-        return dict(_tensors(path))
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        start = 8 + length
-        if length > min(_HEADER_LIMIT, size):
-            raise ValueError(f"a header of {length} bytes")
-        header = json.loads(stream.read(length))
-    content = np.memmap(path, np.uint8, mode="r") if size > start else np.zeros(size, np.uint8)
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = (start + offset for offset in entry["data_offsets"])
-        if entry["dtype"] not in _SAFETENSORS:
-            continue  # of 8-bit floats and the like there is no use here
-        kind = np.dtype(_SAFETENSORS[entry["dtype"]])
-        shape = tuple(entry["shape"])
-        wanted = kind.itemsize * int(np.prod(shape, dtype=object))
-        if not start <= begin <= end <= size or end - begin != wanted:
-            raise ValueError(f"{name} lies outside of it")
-        tensor = content[begin:end].view(kind).reshape(shape)
-        yield name, disk.numeric(tensor, path.name, name)
+    """All tensors of a .safetensors file, mapped; an `InputError` if it is damaged."""
+    with disk.reading(path, READERS[".safetensors"][0]):
+        size, tensors = path.stat().st_size, {}
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            start = 8 + length
+            if length > min(_HEADER_LIMIT, size):
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(stream.read(length))
+        content = np.memmap(path, np.uint8, mode="r") if size > start else np.zeros(size, np.uint8)
+        for name, entry in header.items():
+            if name == "__metadata__" or entry["dtype"] not in _SAFETENSORS:
+                continue  # of 8-bit floats and the like there is no use here
+            begin, end = (start + offset for offset in entry["data_offsets"])
+            kind, shape = np.dtype(_SAFETENSORS[entry["dtype"]]), tuple(entry["shape"])
+            wanted = kind.itemsize * int(np.prod(shape, dtype=object))
+            if not start <= begin <= end <= size or end - begin != wanted:
+                raise ValueError(f"{name} lies outside of it")
+            tensor = content[begin:end].view(kind).reshape(shape)
+            tensors[name] = disk.numeric(tensor, path.name, name)
+        return tensors
 
 
 def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:
@@ -178,17 +132,17 @@ def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
         )
     try:
         with warnings.catch_warnings(action="ignore"):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, from the unpickler to the archive
         first = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{path.name} cannot be read without running code that it brings ({first}): save "
             "plain tensors, as torch.save({'features': x, 'labels': y}, path)"
         ) from None
-    plain = _without_torch(found, path, torch)
-    if isinstance(plain, Mapping):
-        return _from_mapping(plain, path.name, rows)
-    return Arrays(_layers(plain, path.name, rows))
+    arrays = _without_torch(content, path, torch)
+    if isinstance(arrays, Mapping):
+        return _from_mapping(arrays, path.name, rows)
+    return Arrays(_layers(arrays, path.name, rows))
 
 
 def _without_torch(value: Any, path: Path, torch: Any) -> Any:
@@ -214,64 +168,61 @@ def _without_torch(value: Any, path: Path, torch: Any) -> Any:
     return tensor.numpy()
 
 
-def _from_mapping(given: Mapping[str, Any], where: str, rows: int | None) -> Arrays:
+def _from_mapping(tensors: Mapping[str, Any], where: str, rows: int | None) -> Arrays:
     """Tensors by name: features, labels and logits, or else one layer by each name left."""
 
-    def taken(names: tuple[str, ...]) -> Any:
-        found = [name for name in names if name in given]
-        if len(found) > 1:
-            raise InputError(f"{where} holds both {' and '.join(found)}: keep one of them")
-        return given[found[0]] if found else None
+    def one_of(names: tuple[str, ...]) -> Any:
+        present = [name for name in names if name in tensors]
+        if len(present) > 1:
+            raise InputError(f"{where} holds both {' and '.join(present)}: keep one of them")
+        return tensors[present[0]] if present else None
 
-    labels, logits, features = taken(_LABELS), taken(_LOGITS), taken(_FEATURES)
+    labels, logits, features = one_of(_LABELS), one_of(_LOGITS), one_of(_FEATURES)
     labels = None if labels is None else np.asarray(labels)
     if labels is not None:
         rows = len(labels)
     if features is not None:
         layers = _layers(features, where, rows)
     else:
-        layers = {name: v for name, v in given.items() if name not in (*_LABELS, *_LOGITS)}
-        odd = [n for n, v in layers.items() if not isinstance(v, np.ndarray) or v.ndim != 2]
+        layers = {name: v for name, v in tensors.items() if name not in (*_LABELS, *_LOGITS)}
+        odd = any(not isinstance(v, np.ndarray) or v.ndim != 2 for v in layers.values())
         if odd or len({len(array) for array in layers.values()}) != 1:
+            shapes = [f"{n} {list(getattr(v, 'shape', []))}" for n, v in [*tensors.items()][:5]]
+            shapes += ["..."] * (len(tensors) > 5)
             raise InputError(
-                f"{where} holds {_listed(given)}: it needs features [n, d] and labels, or one "
-                "matrix of n rows for each layer"
+                f"{where} holds {', '.join(shapes) or 'nothing'}: it needs features [n, d] and "
+                "labels, or one matrix of n rows for each layer"
             )
     return Arrays(layers, labels, None if logits is None else np.asarray(logits))
 
 
-def _layers(given: Any, where: str, rows: int | None) -> dict[str, np.ndarray]:
+def _layers(value: Any, where: str, rows: int | None) -> dict[str, np.ndarray]:
     """A matrix [n, d]; [n, L, d], or a list of it along either axis, as L layers; or by name."""
-    if isinstance(given, Mapping):
-        return {str(name): np.asarray(array) for name, array in given.items()}
-    if isinstance(given, list):
-        if not given or not all(isinstance(a, np.ndarray) for a in given):
+    if isinstance(value, Mapping):
+        return {str(name): np.asarray(array) for name, array in value.items()}
+    if isinstance(value, list):
+        if not value or not all(isinstance(array, np.ndarray) for array in value):
             raise InputError(f"{where} holds a list of something else than tensors")
-        if len({array.shape for array in given}) > 1 or given[0].ndim not in (1, 2):
+        if len({array.shape for array in value}) > 1 or value[0].ndim not in (1, 2):
             raise InputError(
                 f"{where} holds a list of tensors of other shapes than [d], [L, d] or [n, d]"
             )
-        outer, inner = len(given), len(given[0])
-        if given[0].ndim == 1 or (rows == outer and rows != inner):
-            given = np.stack(given)  # one for each sample
+        outer, inner = len(value), len(value[0])
+        if value[0].ndim == 1 or (rows == outer and rows != inner):
+            value = np.stack(value)  # one for each sample
         elif rows == inner and rows != outer:
-            return {str(index): array for index, array in enumerate(given)}
+            return {str(index): array for index, array in enumerate(value)}
         else:
             raise InputError(
-                f"{where} holds a list of {outer} tensors {list(given[0].shape)}, of which it is "
+                f"{where} holds a list of {outer} tensors {list(value[0].shape)}, of which it is "
                 "not plain whether they are samples or layers: save labels with them, or one "
                 "tensor [n, L, d]"
             )
-    if isinstance(given, np.ndarray) and given.ndim == 3:
-        return {str(index): given[:, index] for index in range(given.shape[1])}
-    if not isinstance(given, np.ndarray):
-        raise InputError(f"{where} holds a {type(given).__name__}, no tensor")
-    return {"features": given}
-
-
-def _listed(given: Mapping[str, Any]) -> str:
-    shown = [f"{n} {list(getattr(v, 'shape', []))}" for n, v in list(given.items())[:5]]
-    return ", ".join(shown + ["..."] * (len(given) > 5)) or "nothing"
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"{where} holds a {type(value).__name__}, no tensor")
+    if value.ndim == 3:
+        return {str(index): value[:, index] for index in range(value.shape[1])}
+    return {"features": value}
 
 
 # --- Parquet --------------------------------------------------------------------------------------
@@ -279,28 +230,25 @@ def _listed(given: Mapping[str, Any]) -> str:
 
 def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     pq, pa = (require(name, path.name, "data") for name in ("pyarrow.parquet", "pyarrow"))
-    try:
-        with pq.ParquetFile(path) as file:
-            kinds = {field.name: field.type for field in file.schema_arrow}
-            label = next((name for name in _LABELS if name in kinds), None)
-            chosen = _chosen(kinds, columns, label, path.name, pa.types)
-            flat = [name for names in chosen.values() for name in names]
-            layers: dict[str, list[np.ndarray]] = {}
-            labels: list[np.ndarray] = []
-            start = 0
-            for batch in file.iter_batches(_ROWS, columns=[*flat, *([label] if label else [])]):
-                for layer, names in chosen.items():
-                    part = _matrix(batch, names, path.name, start)
-                    parts = layers.setdefault(layer, [])
-                    if parts and part.shape[1] != parts[0].shape[1]:
-                        raise _ragged(path.name, names[0], start)
-                    parts.append(part)
-                if label:
-                    labels.append(_column(batch, label, path.name, start))
-                start += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        said = str(error).partition("\n")[0]
-        raise InputError(f"{path.name} is truncated or no Parquet file ({said})") from None
+    layers: dict[str, list[np.ndarray]] = {}
+    labels: list[np.ndarray] = []
+    start = 0
+    with pq.ParquetFile(path) as file:
+        kinds = {field.name: field.type for field in file.schema_arrow}
+        label = next((name for name in _LABELS if name in kinds), None)
+        chosen = _chosen(kinds, columns, label, path.name, pa.types)
+        wanted = [*chain(*chosen.values()), *([label] if label else [])]
+        for batch in file.iter_batches(_ROWS, columns=wanted):
+            for layer, names in chosen.items():
+                read = [_column(batch, name, path.name, start) for name in names]
+                part = read[0] if read[0].ndim == 2 else np.stack(read, axis=1)
+                parts = layers.setdefault(layer, [])
+                if parts and part.shape[1] != parts[0].shape[1]:
+                    raise _ragged(path.name, names[0], start)
+                parts.append(part)
+            if label:
+                labels.append(_column(batch, label, path.name, start))
+            start += batch.num_rows
     if not layers:
         raise InputError(f"{path.name} has no rows")
     # one after the other: only one of them is in memory twice at any time
@@ -309,11 +257,7 @@ def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arr
 
 
 def _chosen(
-    kinds: Mapping[str, Any],
-    columns: Sequence[str] | None,
-    label: str | None,
-    where: str,
-    types: Any,
+    kinds: Mapping[str, Any], columns: Sequence[str] | None, label: Any, where: str, types: Any
 ) -> dict[str, list[str]]:
     """Layer -> its columns: lists of floats are one each, plain floats one together."""
 
@@ -335,11 +279,6 @@ def _chosen(
             f"{', '.join(kinds)}"
         )
     return {"features": plain}
-
-
-def _matrix(batch: Any, names: Sequence[str], where: str, start: int) -> np.ndarray:
-    parts = [_column(batch, name, where, start) for name in names]
-    return parts[0] if parts[0].ndim == 2 else np.stack(parts, axis=1)
 
 
 def _column(batch: Any, name: str, where: str, start: int) -> np.ndarray:
@@ -367,11 +306,12 @@ def _ragged(where: str, name: str, row: int) -> InputError:
     return InputError(f"{where}: column {name} has another length in row {row} than before")
 
 
-READERS: dict[str, Callable[[Path, Sequence[str] | None, int | None], Arrays]] = {
-    ".npy": _npy,
-    ".npz": _npz,
-    ".safetensors": _from_safetensors,
-    ".pt": _pt,
-    ".pth": _pt,
-    ".parquet": _parquet,
+# By the ending of a file: what it is called in messages, and (path, columns, rows) -> its arrays.
+READERS: dict[str, tuple[str, Callable[[Path, Sequence[str] | None, int | None], Arrays]]] = {
+    ".npy": ("NumPy file", _npy),
+    ".npz": ("NumPy file", _npz),
+    ".safetensors": ("safetensors file", _from_safetensors),
+    ".pt": ("PyTorch file", _pt),
+    ".pth": ("PyTorch file", _pt),
+    ".parquet": ("Parquet file", _parquet),
 }

@@ -1,4 +1,7 @@
-"""Images of any kind to uint8 pixels, the same by every way in; files are read by Pillow."""
+"""Images of any kind to uint8 pixels, the same by every way in; files are read by Pillow.
+
+What cannot be read, or has no plain range of values, is an `InputError`.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +23,15 @@ _ENDINGS = ("bmp", "gif", "jp2", "jpeg", "jpg", "pbm", "pgm", "png", "ppm", "tif
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS)
 
 
-def decode(given: str | os.PathLike[str] | bytes, where: str, channels: int = 3) -> np.ndarray:
-    """An image file as uint8 [h, w, channels], see `of_pillow`.
-
-    Args:
-        given: a file, or its content.
-        where: names it in messages.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-
-    Raises:
-        InputError: if it cannot be read as an image.
-    """
-    with _opened(given, where) as image:
+def decode(source: str | os.PathLike[str] | bytes, where: str, channels: int = 3) -> np.ndarray:
+    """An image file, or its content, as uint8 [h, w, channels]: 1 grey, 3 RGB, or 4 RGBA."""
+    with _opened(source, where) as image:
         return of_pillow(image, where, channels)
 
 
-def decode_map(given: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
-    """A label map as integers [h, w]: grey values, or places in the palette of a paletted image.
-
-    Raises:
-        InputError: if it cannot be read, or has more than one channel.
-    """
-    with _opened(given, where) as image:
+def decode_map(source: str | os.PathLike[str] | bytes, where: str) -> np.ndarray:
+    """A label map as integers [h, w]: grey values, or places in the palette of a paletted image."""
+    with _opened(source, where) as image:
         pixels = np.asarray(image)
         if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
             raise InputError(
@@ -60,14 +50,17 @@ def of_pillow(image: Any, where: str, channels: int = 3) -> np.ndarray:
     """An image of Pillow as uint8 [h, w, channels], upright as its EXIF data say.
 
     What is transparent becomes white, unless four channels are asked for; 16 bits become 8.
-
-    Raises:
-        InputError: if its content cannot be read, or has no range that is known.
     """
     with _readable(where):
         image = _pillow("ImageOps").exif_transpose(image)
-        if image.mode == "I":
-            pixels = _sixteen_bits(np.asarray(image), where)
+        if image.mode == "I":  # 32 bits, in which many files keep 16
+            pixels = np.asarray(image)
+            low, high = int(pixels.min()), int(pixels.max())
+            if low < 0 or high > 65535:
+                raise InputError(
+                    f"{where} has values from {low} to {high}: no grey values of 16 bits"
+                )
+            pixels = pixels.astype(np.uint16)
         elif image.mode in ("1", "L", "F") or image.mode.startswith("I;"):
             pixels = np.asarray(image)
         else:
@@ -78,11 +71,7 @@ def of_pillow(image: Any, where: str, channels: int = 3) -> np.ndarray:
 
 
 def of_array(pixels: np.ndarray, where: str, channels: int = 3) -> np.ndarray:
-    """An image [h, w] or [h, w, c] as uint8 [h, w, channels]; two and four have alpha at the end.
-
-    Raises:
-        InputError: if it is no image, or has no range that is known.
-    """
+    """An image [h, w] or [h, w, c] as uint8 [h, w, channels]; of two or four the last is alpha."""
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4) or 0 in pixels.shape:
@@ -90,11 +79,20 @@ def of_array(pixels: np.ndarray, where: str, channels: int = 3) -> np.ndarray:
             f"{where} has shape {pixels.shape}: an image is [h, w] or [h, w, c] with 1, 3 or 4 "
             "channels, channels last"
         )
-    pixels = _eight_bits(pixels, where)
+    if pixels.dtype == np.bool_:
+        pixels = pixels * np.uint8(255)
+    elif pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:  # of any byte order
+        pixels = (pixels / 257 + 0.5).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        raise InputError(
+            f"{where} has dtype {pixels.dtype}: give images as uint8 from 0 to 255; arrays that "
+            "are ready for the model go in by name, as {'pixel_values': array}"
+        )
     if pixels.shape[-1] == 2:
         pixels = pixels[..., [0, 0, 0, 1]]
     if pixels.shape[-1] == 4 and channels != 4:
-        pixels = _on_white(pixels)
+        alpha = pixels[..., 3:].astype(np.uint32)  # on white
+        pixels = ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 1:
@@ -106,42 +104,15 @@ def of_array(pixels: np.ndarray, where: str, channels: int = 3) -> np.ndarray:
     return np.concatenate([colour, np.full_like(colour[..., :1], 255)], axis=2)
 
 
-def _eight_bits(pixels: np.ndarray, where: str) -> np.ndarray:
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype == np.bool_:
-        return pixels * np.uint8(255)
-    if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:  # of any byte order
-        return (pixels / 257 + 0.5).astype(np.uint8)
-    raise InputError(
-        f"{where} has dtype {pixels.dtype}: give images as uint8 from 0 to 255; arrays that are "
-        "ready for the model go in by name, as {'pixel_values': array}"
-    )
-
-
-def _sixteen_bits(pixels: np.ndarray, where: str) -> np.ndarray:
-    """Grey values of a mode of 32 bits, in which many files keep 16."""
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
-        raise InputError(f"{where} has values from {low} to {high}: no grey values of 16 bits")
-    return pixels.astype(np.uint16)
-
-
-def _on_white(image: np.ndarray) -> np.ndarray:
-    alpha = image[..., 3:].astype(np.uint32)
-    mixed = image[..., :3] * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
-
-
 def _pillow(module: str) -> Any:
     require("PIL", "reading images", "data")
     return require(f"PIL.{module}", "reading images", "data")
 
 
 @contextmanager
-def _opened(given: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
-    source = io.BytesIO(given) if isinstance(given, bytes) else given
-    with _readable(where), _pillow("Image").open(source) as image:
+def _opened(content: str | os.PathLike[str] | bytes, where: str) -> Iterator[Any]:
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    with _readable(where), _pillow("Image").open(file) as image:
         yield image
 
 

@@ -17,17 +17,25 @@ import numpy as np
 from jaxte import __version__
 from jaxte.errors import InputError
 from jaxte.intake import disk
-from jaxte.store._columns import FEATURE_TYPES, LABEL_TYPES, Column, check_type, inside
+from jaxte.store.columns import (
+    FEATURE_TYPES,
+    LABEL_TYPES,
+    Column,
+    check_type,
+    from_hex,
+    inside,
+    to_hex,
+)
 
 __all__ = ["MANIFEST", "Manifest", "Shard", "differences", "differing", "is_store", "plain"]
-__all__ += ["versions"]
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "jaxte-store", 1
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 # What a card says of all rows together: of how many, of their files, and of what they hold.
 _CONTENT = re.compile(r"data\.card\.(rows|files|images|inputs|labels|maps|subset\.of)(\.|$)")
-_VERSIONS = "versions"  # of libraries: told, but no reason to refuse
+_VERSIONS = "versions"  # of libraries: written down, but no reason to refuse
+_NOTHING = object()
 
 
 class Shard(NamedTuple):
@@ -42,7 +50,7 @@ class Manifest:
     """What a store is.
 
     Attributes:
-        model, data, settings: as they were given, in JSON terms.
+        model, data, settings: as they were passed, in JSON terms.
         dtype: of the features and logits.
         shard_rows: rows from which on a shard is closed.
         layers: name -> the array of its features; their widths are None until ``labels`` is set.
@@ -82,11 +90,7 @@ class Manifest:
         shard_rows: int,
         settings: Mapping[str, Any] | None,
     ) -> Manifest:
-        """The manifest of a store to be written.
-
-        Raises:
-            InputError: for what cannot be stored.
-        """
+        """The manifest of a store to be written."""
         names = list(layers)
         if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
             raise InputError(f"layers are {names}: give at least one name, and each only once")
@@ -110,17 +114,6 @@ class Manifest:
             return []
         return [*self.layers.values(), self.labels, *([self.logits] if self.logits else [])]
 
-    def settled(
-        self, widths: Mapping[str, int], labels: tuple[str, int | None], logits: int | None
-    ) -> Manifest:
-        """With what the first batch shows: widths, type of the labels, whether there are logits."""
-        return replace(
-            self,
-            layers={n: c._replace(width=widths[n]) for n, c in self.layers.items()},
-            labels=Column("labels", "labels", *labels),
-            logits=None if logits is None else Column("logits", "logits", self.dtype, logits),
-        )
-
     def unsettled(self) -> Manifest:
         """As before the first batch."""
         layers = {n: c._replace(width=None) for n, c in self.layers.items()}
@@ -128,34 +121,21 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As it is written."""
-        order: tuple[str, ...]
-        extra = {
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "state": "complete" if self.complete else "unfinished",
+            **{name: getattr(self, name) for name in ("model", "data", "settings", "dtype")},
             "layers": {n: {"dir": c.folder, "width": c.width} for n, c in self.layers.items()},
             "labels": self.labels and {"dtype": self.labels.dtype, "width": self.labels.width},
             "logits": self.logits and {"width": self.logits.width},
-            "versions": list(self.versions),
+            **{name: getattr(self, name) for name in ("rows", "examples", "batches")},
             "skipped": {str(row): why for row, why in self.skipped.items()},
-            "state": "complete" if self.complete else "unfinished",
-            "shards": [
-                {"rows": s.rows, "crc32": {f: f"{v:08x}" for f, v in s.crc32.items()}}
-                for s in self.shards
-            ],
+            "digest": self.digest,
+            "versions": list(self.versions),
+            "shard_rows": self.shard_rows,
+            "shards": [{"rows": s.rows, "crc32": to_hex(s.crc32)} for s in self.shards],
         }
-        order = ("state", "model", "data", "settings", "dtype", "layers", "labels", "logits")
-        order += (
-            "rows",
-            "examples",
-            "batches",
-            "skipped",
-            "digest",
-            "versions",
-            "shard_rows",
-            "shards",
-        )
-        content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION}
-        for name in order:
-            content[name] = extra[name] if name in extra else getattr(self, name)
-        return content
 
     def write(self, directory: Path) -> None:
         """Replace the manifest of a store in one step."""
@@ -164,13 +144,8 @@ class Manifest:
 
     @staticmethod
     def read(directory: Path) -> Manifest:
-        """The manifest of a store.
-
-        Raises:
-            InputError: if there is none, or it is damaged, of another version, or not to be
-                trusted.
-        """
-        content = read_json(directory / MANIFEST)
+        """The manifest of a store."""
+        content = _read_json(directory / MANIFEST)
         where = directory / MANIFEST
         if content.get("format") != _FORMAT:
             raise InputError(f"{where} is no manifest of a jaxte store")
@@ -181,25 +156,21 @@ class Manifest:
             )
         try:
             return _parsed(content)
-        except (_WrongError, KeyError, TypeError, ValueError, AttributeError) as error:
-            said = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise InputError(f"{where} is damaged ({said}): extract again") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{where} is damaged ({reason}): extract again") from None
 
 
 def is_store(directory: Path) -> bool:
     """Whether a directory is a store, maybe a damaged one."""
     try:
-        return read_json(directory / MANIFEST).get("format") == _FORMAT
+        return _read_json(directory / MANIFEST).get("format") == _FORMAT
     except InputError:
         return all(os.path.lexists(directory / name) for name in (MANIFEST, "journal.jsonl"))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        InputError: if there is none.
-    """
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an `InputError`."""
     inside(path.parent, path)
     if not os.path.lexists(path):
         raise InputError(f"{path.parent} is no store: it has no {path.name}")
@@ -214,16 +185,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of what the numbers in a store may depend on."""
-    found = {name: version(name) for name in ("jax", "jaxlib", "numpy")}
-    return {"jaxte": __version__, "python": platform.python_version(), **found}
+    libraries = {name: version(name) for name in ("jax", "jaxlib", "numpy")}
+    return {"jaxte": __version__, "python": platform.python_version(), **libraries}
 
 
 def plain(value: Any, where: str) -> Any:
-    """A value in the terms of JSON, so that it equals itself after it was written and read.
-
-    Raises:
-        InputError: where it has none.
-    """
+    """A value in the terms of JSON, so that it equals itself after it was written and read."""
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -247,36 +214,26 @@ def differences(old: Manifest, new: Manifest) -> list[str]:
 
     Of an unfinished store it is no difference what the data hold as a whole: only its rows count.
     """
-    passed_over = None if old.complete else _CONTENT
-    return differing(_identity(old), _identity(new), passed_over)
+    before, now = (
+        {n: getattr(one, n) for n in ("model", "data", "settings", "dtype")}
+        | {"layers": list(one.layers)}
+        for one in (old, new)
+    )
+    return differing(before, now, None if old.complete else _CONTENT)
 
 
 def differing(
-    old: Mapping[str, Any], new: Mapping[str, Any], passed_over: re.Pattern[str] | None = None
+    old: Mapping[str, Any], new: Mapping[str, Any], ignored: re.Pattern[str] | None = None
 ) -> list[str]:
     """Where two objects of manifests are not the same, but for paths that match a pattern."""
-    found = []
     before, now = (dict(_leaves(dict(one), "")) for one in (old, new))
-    for path in before | now:
-        if before.get(path, _NOTHING) != now.get(path, _NOTHING):
-            if passed_over is not None and passed_over.match(path):
-                continue
-            was, is_ = (_short(side.get(path, _NOTHING)) for side in (before, now))
-            found.append(f"{path} was {was}, now it is {is_}")
-    return found
-
-
-_NOTHING = object()
-
-
-def _identity(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "model": manifest.model,
-        "data": manifest.data,
-        "settings": manifest.settings,
-        "dtype": manifest.dtype,
-        "layers": list(manifest.layers),
-    }
+    return [
+        f"{path} was {_short(before.get(path, _NOTHING))}, now it is "
+        f"{_short(now.get(path, _NOTHING))}"
+        for path in before | now
+        if before.get(path, _NOTHING) != now.get(path, _NOTHING)
+        and not (ignored is not None and ignored.match(path))
+    ]
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -296,99 +253,76 @@ def _short(value: Any) -> str:
 
 def _folders(names: Sequence[str]) -> list[str]:
     """Names of layers as names of directories on any system."""
-    found: list[str] = []
+    folders: list[str] = []
     for name in names:
         slug = re.sub(r"[^A-Za-z0-9_]+", "-", name).strip("-")[:60] or "unnamed"
         folder, number = f"layer-{slug}", 1
-        while folder.casefold() in {other.casefold() for other in found}:
+        while folder.casefold() in {other.casefold() for other in folders}:
             number += 1
             folder = f"layer-{slug}-{number}"
-        found.append(folder)
-    return found
-
-
-class _WrongError(Exception):
-    """An entry of a manifest that cannot be; the text names it."""
+        folders.append(folder)
+    return folders
 
 
 def _parsed(content: Mapping[str, Any]) -> Manifest:
+    """The manifest; what cannot be is a `ValueError` or whatever Python makes of it."""
     dtype = _one_of(content["dtype"], FEATURE_TYPES, "dtype")
     complete = _one_of(content["state"], ("complete", "unfinished"), "state") == "complete"
-    known = content["labels"] is not None
-    layers = {
-        str(name): Column(
-            _folder(entry["dir"]),
-            "features",
-            dtype,
-            _count(entry["width"], f"width of {name}") if known else None,
-        )
-        for name, entry in content["layers"].items()
-    }
-    labels = logits = None
-    if known:
-        given = content["labels"]
-        kind = _one_of(given["dtype"], LABEL_TYPES, "type of the labels")
-        width = given["width"]
+    layers, labels, logits = (content[name] for name in ("layers", "labels", "logits"))
+    arrays: dict[str, Any] = {"layers": {}}
+    for name, entry in layers.items():
+        width = None if labels is None else _count(entry["width"], f"width of {name}")
+        arrays["layers"][str(name)] = Column(entry["dir"], "features", dtype, width)
+    if labels is not None:
+        kind, width = _one_of(labels["dtype"], LABEL_TYPES, "type of the labels"), labels["width"]
         width = None if width is None else _count(width, "width of the labels")
-        labels = Column("labels", "labels", kind, width)
-        if content["logits"] is not None:
-            width = _count(content["logits"]["width"], "width of the logits")
-            logits = Column("logits", "logits", dtype, width)
-    folders = [column.folder for column in layers.values()]
+        arrays["labels"] = Column("labels", "labels", kind, width)
+    if labels is not None and logits is not None:
+        width = _count(logits["width"], "width of the logits")
+        arrays["logits"] = Column("logits", "logits", dtype, width)
+    folders = [column.folder for column in arrays["layers"].values()]
+    for folder in folders:
+        if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+            raise ValueError(f"{folder!r} is no name of a directory in the store")
     if not folders or len(set(folders)) < len(folders) or {"labels", "logits"} & set(folders):
-        raise _WrongError("layers share a directory, or there are none")
-    found = Manifest(
-        model=_object(content["model"], "model"),
-        data=_object(content["data"], "data"),
-        settings=_object(content["settings"], "settings"),
+        raise ValueError("layers share a directory, or there are none")
+    manifest = Manifest(
+        **arrays,
+        **{name: _object(content[name], name) for name in ("model", "data", "settings")},
+        **{n: _count(content[n], n) for n in ("shard_rows", "rows", "examples", "batches")},
         dtype=dtype,
-        shard_rows=_count(content["shard_rows"], "shard_rows"),
-        layers=layers,
-        labels=labels,
-        logits=logits,
         complete=complete,
-        rows=_count(content["rows"], "rows"),
-        examples=_count(content["examples"], "examples"),
-        batches=_count(content["batches"], "batches"),
-        shards=tuple(_shard(entry) for entry in content["shards"]),
+        shards=tuple(
+            Shard(_count(shard["rows"], "rows of a shard"), from_hex(shard["crc32"]))
+            for shard in content["shards"]
+        ),
         digest=str(content["digest"]),
         skipped={int(row): str(why) for row, why in content.get("skipped", {}).items()},
         versions=tuple(_object(entry, "versions") for entry in content["versions"]),
     )
-    if complete and (not known or not found.rows):
-        raise _WrongError("it says complete, but nothing is stored")
-    if complete and sum(shard.rows for shard in found.shards) != found.rows:
-        raise _WrongError(f"its shards do not have {found.rows} rows")
-    for shard in found.shards:
-        if set(shard.crc32) != {column.folder for column in found.columns}:
-            raise _WrongError("checksums are missing")
-    return found
+    if complete and (labels is None or not manifest.rows):
+        raise ValueError("it says complete, but nothing is stored")
+    if complete and sum(shard.rows for shard in manifest.shards) != manifest.rows:
+        raise ValueError(f"its shards do not have {manifest.rows} rows")
+    for shard in manifest.shards:
+        if set(shard.crc32) != {column.folder for column in manifest.columns}:
+            raise ValueError("checksums are missing")
+    return manifest
 
 
-def _folder(name: Any) -> str:
-    if not isinstance(name, str) or not _FOLDER.fullmatch(name):
-        raise _WrongError(f"{name!r} is no name of a directory in the store")
-    return name
-
-
-def _count(value: Any, what: str) -> int:
+def _count(value: Any, what: str) -> Any:
     if type(value) is not int or not 0 <= value < 1 << 62:
-        raise _WrongError(f"{what} is {value!r}, no count")
+        raise ValueError(f"{what} is {value!r}, no count")
     return value
 
 
 def _one_of(value: Any, allowed: tuple[str, ...], what: str) -> str:
     if value not in allowed:
-        raise _WrongError(f"{what} is {value!r}")
+        raise ValueError(f"{what} is {value!r}")
     return str(value)
 
 
-def _object(value: Any, what: str) -> dict[str, Any]:
+def _object(value: Any, what: str) -> Any:
     if not isinstance(value, dict):
-        raise _WrongError(f"{what} is no object")
+        raise ValueError(f"{what} is no object")
     return value
-
-
-def _shard(entry: Mapping[str, Any]) -> Shard:
-    crc32 = {str(folder): int(value, 16) for folder, value in entry["crc32"].items()}
-    return Shard(_count(entry["rows"], "rows of a shard"), crc32)
