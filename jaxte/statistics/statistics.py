@@ -64,7 +64,7 @@ class Batch(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Moments without their scatter matrix, and what they were made from.
+    """Moments without scatter and squares, and what they were made from.
 
     Attributes:
         moments: in units of ``unit``.
@@ -203,6 +203,8 @@ class Statistics:
         state, residuals = measure(
             rows, self.sample.targets, self.num_classes, all_reduce=self.all_reduce
         )
+        # their own program would make the squares, though few metrics read them
+        state = state._replace(squares=jnp.zeros((), unit.dtype))
         return Measured(state, residuals, unit, rows.width)
 
     @cached_property
@@ -262,10 +264,18 @@ class Statistics:
         return self.measured.moments.valid & (self.active.sum() >= least)
 
     @cached_property
+    def squares(self) -> Array:
+        """Weighted squared distances from the class mean, by class and coordinate [C, d]."""
+        if self.sample is None:
+            return self.measured.moments.squares
+        square = self.rows.weights[:, None] * self.residuals**2
+        return self.all_reduce(class_sums(square, self.labels, len(self.counts)))
+
+    @cached_property
     def within_class_ss(self) -> Array:
         """Weighted squared distance of the rows from the mean of their class, by class [C]."""
         if self.sample is None:
-            return self.measured.moments.squares.sum(axis=1)
+            return self.squares.sum(axis=1)
         square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
         return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte.ranking import streaming
+from jaxte.ranking import inputs, streaming
 
 from .conftest import Run
 
@@ -51,7 +51,7 @@ def test_shards_and_long_files_are_streamed(
     monkeypatch.setattr(streaming, "score", watched)
     whole = scores(run("rank", shards, "--format", "csv").stdout)
     assert streamed == []  # small enough to be read as a whole
-    monkeypatch.setattr(streaming, "pays", lambda *size: True)
+    monkeypatch.setattr(inputs, "should_stream", lambda *size: True)
     result = run("rank", shards, "--format", "csv")
     assert streamed == ["sharded", "single"]
     assert "features-3.npy is truncated" in result.stderr
@@ -88,7 +88,7 @@ def test_a_bar_shows_the_rows_of_each_pass(
             self.inner.__exit__(*error)
 
     monkeypatch.setattr(_common, "progress_bar", lambda title: Recorder())
-    monkeypatch.setattr(streaming, "pays", lambda *size: True)
+    monkeypatch.setattr(inputs, "should_stream", lambda *size: True)
     assert run("rank", shards, "--metrics", "sfda").exit_code == 0
     assert [step for step in seen if step[2].startswith("sharded")] == [
         (200, 200, f"sharded: pass {number}") for number in (1, 2, 3)

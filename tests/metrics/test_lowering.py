@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxte import moments, perturb
 from jaxte.metrics import REGISTRY, logme_fit
+from jaxte.statistics import Batch, Sample, Statistics
 
 C = 3
 TARGETS = [("tpu", "float32"), ("cuda", "float64")]
@@ -63,7 +65,7 @@ def test_moments(kind: str, platform: str, dtype: str) -> None:
         lower(moments.merge, platform, state, state)
         for metric in REGISTRY.values():
             classes = kind != "regression" or "regression" in metric.tasks
-            known = kind == "balanced" or not metric.balanced
+            known = kind == "balanced" or not metric.class_balanced
             if metric.from_moments is not None and classes and known:
                 lower(metric.from_moments, platform, state)
 
@@ -71,17 +73,52 @@ def test_moments(kind: str, platform: str, dtype: str) -> None:
 @each_target
 @pytest.mark.parametrize("name", REGISTRY)
 def test_streamed_passes(name: str, platform: str, dtype: str) -> None:
-    """Each pass that a metric asks for, as far as it can be followed without running it."""
+    """Each pass that a metric asks for, and each of its functions between them."""
+    metric = REGISTRY[name]
+    options = metric.all_options({})
     with jax.enable_x64(dtype == "float64"):
-        state = moments.init(8, num_classes=C)
-        x, y = jax.ShapeDtypeStruct((30, 8), dtype), jax.ShapeDtypeStruct((30,), "int32")
-        w = jax.ShapeDtypeStruct((30,), dtype)
-        asked = REGISTRY[name].passes(state, 8)
-        answer = None
+        y = np.arange(30) % C
+        state = moments.update(moments.init(8, num_classes=C), np.eye(30, 8), y)
+        batch = Batch(jnp.zeros((30, 8)), jnp.zeros(30, "int32"), jnp.ones(30))
+
+        def call(function: Any, *arguments: Any) -> Any:
+            *given, own = arguments
+            lower(partial(function, **own), platform, *given)
+            return function(*given, **own)
+
+        steps, result = (
+            metric.steps(Statistics.of_moments(state, 8, route="full"), options, call),
+            None,
+        )
         while True:
             try:
-                one = asked.send(answer)
+                one, constants, _ = steps.send(result).chain[-1]
             except StopIteration:
                 break
-            lower(one.step, platform, one.start, one.held, x, y, w)
-            answer = one.start
+            lower(partial(one.apply, **options), platform, constants, batch)
+            transformed = Statistics.of_moments(state, 8, route="full")
+            result = transformed if one.transform else jnp.zeros(())
+
+
+@each_target
+@pytest.mark.parametrize("name", REGISTRY)
+def test_on_a_mesh(name: str, platform: str, dtype: str) -> None:
+    """One program over the devices of a mesh that is only described."""
+    metric = REGISTRY[name]
+    mesh = jax.sharding.AbstractMesh((4,), ("samples",))
+    rows = jax.sharding.PartitionSpec("samples")
+
+    def score(x: Any, y: Any, w: Any) -> Any:
+        statistics = Statistics(Sample(x, y, w), num_classes=C, axis="samples", route="full")
+        return metric.evaluate(statistics, metric.all_options({}))["score"]
+
+    with jax.enable_x64(dtype == "float64"):
+        on_each = jax.shard_map(
+            score,
+            mesh=mesh,
+            in_specs=rows,
+            out_specs=jax.sharding.PartitionSpec(),
+            check_vma=False,
+        )
+        x, y = jax.ShapeDtypeStruct((40, 8), dtype), jax.ShapeDtypeStruct((40,), "int32")
+        lower(on_each, platform, x, y, jax.ShapeDtypeStruct((40,), dtype))

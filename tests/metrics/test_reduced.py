@@ -12,9 +12,9 @@ import pytest
 from helpers import Array
 
 from jaxte.metrics import logme
-from jaxte.metrics._look import Look
-from jaxte.metrics._maximum import _REDUCED
-from jaxte.metrics.logme import logme_parts
+from jaxte.metrics.logme import LOGME
+from jaxte.statistics import Sample, Statistics
+from jaxte.statistics.ridge import _REDUCED
 
 C = 4
 SHAPES = {"tall": (216, 196), "wide": (196, 216)}
@@ -25,10 +25,11 @@ def compiled(route: str, classes: int | None) -> Callable[..., Any]:
     """One function for all data, so that every shape is compiled once."""
 
     @jax.jit
-    def parts(x: jax.Array, y: jax.Array, w: jax.Array) -> Any:
-        return logme_parts(Look(x, y, num_classes=classes, weights=w), route=route)
+    def outputs(x: jax.Array, y: jax.Array, w: jax.Array) -> Any:
+        statistics = Statistics(Sample(x, y, w), num_classes=classes, route=route)
+        return LOGME.evaluate(statistics, LOGME.all_options({}))
 
-    return parts
+    return outputs
 
 
 def data(shape: str, task: str, case: str) -> tuple[Array, Array, Array]:

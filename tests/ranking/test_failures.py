@@ -10,6 +10,7 @@ import pytest
 
 import jaxte
 from jaxte.ranking import pool, streaming
+from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime import programs
 from jaxte.runtime.programs import Program
 
@@ -37,10 +38,10 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], str]] = {
 def in_memory(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
     run = pool._run
 
-    def fail(task: Any, members: Any, *given: Any, **options: Any) -> Any:
+    def fail(plan: Any, members: Any, *given: Any, **options: Any) -> Any:
         if any(member.name == BAD for member in members):
             raise error
-        return run(task, members, *given, **options)
+        return run(plan, members, *given, **options)
 
     patch.setattr(pool, "_run", fail)
     return jaxte.rank(POOL, Y, metrics="face")
@@ -152,16 +153,16 @@ def test_models_side_by_side_stay_below_the_memory_limit(
     most: list[int] = []
     run = pool._run
 
-    def counted(task: Any, members: Any, bucket: pool.Bucket, *rest: Any, **options: Any) -> Any:
+    def counted(plan: Any, members: Any, bucket: pool.Bucket, *rest: Any, **options: Any) -> Any:
         under_way.append(pool._bytes(bucket))
         most.append(sum(under_way) if len(under_way) > 1 else 0)
         try:
-            return run(task, members, bucket, *rest, **options)
+            return run(plan, members, bucket, *rest, **options)
         finally:
             under_way.remove(pool._bytes(bucket))
 
     monkeypatch.setattr(pool, "_run", counted)
-    task = pool.Task(metrics, {}, 4, None)
-    found = list(pool.score(task, given, memory_limit=limit))  # type: ignore[arg-type]
+    plan = ScoringPlan(metrics, {}, 4)
+    found = list(pool.score(plan, given, memory_limit=limit))  # type: ignore[arg-type]
     assert len(found) == len(given)
     assert math.isnan(limit) or max(most) <= limit

@@ -17,7 +17,7 @@ from helpers import blobs
 
 import jaxte
 from jaxte.metrics import face_terms, get_metric
-from jaxte.ranking.notes import notes
+from jaxte.ranking.notes import notes_on
 
 N = 40
 Y = blobs(N, 5).targets
@@ -294,7 +294,7 @@ def scored(scores: Mapping[str, float], precision: str, metric: str = "sfda") ->
     return jaxte.Ranking(
         tuple(scores),
         (metric,),
-        tuple(notes(get_metric(metric), {}, scores, 3, precision)),
+        tuple(notes_on(get_metric(metric), {}, scores, 3, precision)),
         {"precision": precision},
         pairs,
         dict.fromkeys(pairs, "ok"),
@@ -343,7 +343,7 @@ def test_sfda_saturates_only_at_its_ceiling(scores: dict[str, float], ceiling: b
 
 def test_a_metric_without_a_ceiling_does_not_reach_it() -> None:
     parts = {name: {"bounded": 0.0, "unconverged": 0.0} for name in ("a", "b")}
-    said = notes(get_metric("logme"), parts, {"a": 1e9, "b": 1e9}, 3, "float64")
+    said = notes_on(get_metric("logme"), parts, {"a": 1e9, "b": 1e9}, 3, "float64")
     assert len(said) == 1
     assert "ceiling" not in said[0]
 

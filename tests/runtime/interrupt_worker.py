@@ -15,37 +15,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxte
 from jaxte.metrics import Metric
 from jaxte.ranking import pool
+from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime import programs, threads
-from jaxte.runtime.programs import Finish
+from jaxte.statistics import Statistics
 
 RANDOM = random.Random(0)
 
 
-def parts(look: Any) -> Any:
-    x = look.row.features
-    return {"score": jnp.linalg.cholesky(x.T @ x + jnp.eye(x.shape[1])).sum(), "unsure": False}
+def score(statistics: Statistics, completed: Any) -> dict[str, jax.Array]:
+    x = statistics.rows.features
+    unsure = (statistics.route == "quick") & (x[0, 0] > 0)
+    return {"score": jnp.linalg.cholesky(x.T @ x + jnp.eye(x.shape[1])).sum(), "unsure": unsure}
 
 
-# cheap to compile, and with all that a metric may have
+# cheap to compile, with shared statistics and scores that have to be made again
 TOY = Metric(
     name="toy",
-    function=parts,
-    parts=parts,
-    passes=parts,
-    paper="",
-    tasks=("classification",),
-    range=(0.0, 1.0),
-    cost="",
-    reduce=lambda look: look.row.features.sum(axis=0),
-    finish=Finish(
-        lambda left: {"score": left.sum(), "unsure": left[0] > 0},
-        lambda left, xp: xp.pad(left, (0, 64 - len(left))),
-    ),
+    function=jaxte.metrics.logme,
+    score=lambda statistics, completed, **_: score(statistics, completed),
+    needs=frozenset({"rows", "measured"}),
 )
 Y = np.arange(60) % 3
 POOL = [
@@ -55,9 +50,9 @@ POOL = [
 
 
 def scores(interrupt: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    task = pool.Task((TOY,), {}, 3, None)
+    plan = ScoringPlan((TOY,), {}, 3)
     found = {}
-    for done, (_, name, result) in enumerate(pool.score(task, POOL, memory_limit=1 << 20)):
+    for done, (_, name, result) in enumerate(pool.score(plan, POOL, memory_limit=1 << 20)):
         found[name] = result
         if done == 2:
             interrupt()
@@ -132,7 +127,7 @@ def main(how: str, rounds: int) -> None:
                 break
             time.sleep(0.01)
         assert not at_work()
-        assert how == "worker" or all(one.done() for one in programs._made.values())
+        assert how == "worker" or all(one.call is not None for one in programs._made.values())
         assert not threads._users
         assert scores() == expected
     faulthandler.cancel_dump_traceback_later()

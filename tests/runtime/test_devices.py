@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte.ranking import blocks, pool, streaming
+from jaxte.ranking import blocks, inputs, pool
 from jaxte.runtime import devices, threads
 from jaxte.runtime.devices import device_of, has_fast_float64, is_placed, platform_of
 from jaxte.runtime.precision import precision_context
@@ -147,7 +147,7 @@ def test_routes_go_by_the_device(
     platform: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Models side by side, slices and small blocks are for CPUs."""
-    for module in (pool, streaming, blocks):
+    for module in (blocks, inputs, pool):
         monkeypatch.setattr(module, "platform_of", lambda *_, **__: platform)
     taken = []
 
@@ -165,7 +165,7 @@ def test_routes_go_by_the_device(
     jaxte.rank({"m": X, "n": X[:, :4]}, Y, metrics="face")
     assert ("_score_side_by_side" in taken) == apart
     with jax.enable_x64(True):
-        assert streaming.pays(10**6, 4, 1 << 40) == apart
+        assert inputs.should_stream(10**6, 4, 1 << 40) == apart
 
 
 def test_models_of_an_accelerator_are_stacked_and_score_the_same(

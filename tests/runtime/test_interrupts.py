@@ -13,6 +13,7 @@ import pytest
 
 import jaxte
 from jaxte.ranking import pool
+from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime import programs, threads
 
 WORKER = Path(__file__).parent / "interrupt_worker.py"
@@ -84,8 +85,8 @@ def test_what_a_progress_function_raises_is_raised_and_ends_the_work(
 
 def test_who_loses_interest_ends_the_work() -> None:
     programs.forget()
-    task = pool.Task((interrupt_worker.TOY,), {}, 3, None)
-    with closing(pool.score(task, interrupt_worker.POOL, memory_limit=1 << 20)) as results:
+    plan = ScoringPlan((interrupt_worker.TOY,), {}, 3)
+    with closing(pool.score(plan, interrupt_worker.POOL, memory_limit=1 << 20)) as results:
         next(iter(results))
     assert not interrupt_worker.at_work()
     assert not threads._users

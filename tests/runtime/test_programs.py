@@ -16,12 +16,12 @@ import scipy.linalg
 from threadpoolctl import threadpool_info
 
 import jaxte
-from jaxte.metrics import _look
 from jaxte.ranking import plan, pool
 from jaxte.runtime import programs
 from jaxte.runtime.mesh import layout_of
-from jaxte.runtime.programs import HASTY, LEAN, Program, forget, in_context
+from jaxte.runtime.programs import FAST_COMPILE, LEAN, Program, forget, in_context
 from jaxte.runtime.threads import Threads, one_blas_thread
+from jaxte.statistics import Sample, Statistics
 
 
 def test_it_is_the_function_and_compiles_once() -> None:
@@ -33,23 +33,21 @@ def test_it_is_the_function_and_compiles_once() -> None:
 
     program = Program(double)
     x = np.arange(3, dtype=np.float32)
-    shapes = []
     with ThreadPoolExecutor(4) as executor:
         for _ in range(8):
-            executor.submit(program.compiled, x, then=lambda out: shapes.append(out.shape))
+            executor.submit(program.compiled, x)
         for _ in range(2):
             np.testing.assert_array_equal(program(x), 2 * x)
     assert traced == [(3,)]
-    assert len(shapes) <= 1  # none if this thread was the first
     np.testing.assert_array_equal(program(jnp.asarray(x)), 2 * x)
     assert traced == [(3,)]
     np.testing.assert_array_equal(program(jax.device_put(x, jax.devices()[0])), 2 * x)
 
 
-def test_the_shapes_of_the_result_are_told_before_it_is_compiled() -> None:
-    told = []
-    Program(lambda x: x[:2]).compiled(np.arange(3.0), then=lambda out: told.append(out.shape))
-    assert told == [(2,)]
+def test_the_shapes_of_the_result_are_known_before_it_is_compiled() -> None:
+    program, x = Program(lambda x: x[:2]), np.arange(3.0)
+    assert program.shapes(x).shape == (2,)
+    np.testing.assert_array_equal(program(x), x[:2])
 
 
 def test_both_precisions_are_kept_apart() -> None:
@@ -107,7 +105,7 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
             assert together.score(name, metric) == pytest.approx(expected, rel=1e-9), metric
 
 
-@pytest.mark.parametrize("options", [LEAN, HASTY, {"no_such_option": 1}])
+@pytest.mark.parametrize("options", [LEAN, FAST_COMPILE, {"no_such_option": 1}])
 def test_how_it_is_compiled_does_not_change_what_it_gives(options: Mapping[str, Any]) -> None:
     """Options that a release of JAX does not know are left out."""
     x = np.linspace(0.1, 2, 60, dtype=np.float32).reshape(6, 10)
@@ -159,36 +157,43 @@ def test_many_small_pools_in_several_threads_come_to_an_end(x64: None) -> None:
 def test_an_option_that_is_an_array_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    class Look(_look.Look):
+    class Counted(Statistics):
         def __init__(self, *arguments: Any, **keywords: Any) -> None:
             made.append(1)
             super().__init__(*arguments, **keywords)
 
-    monkeypatch.setattr(plan, "Look", Look)
+    monkeypatch.setattr(plan, "Statistics", Counted)
     rng = np.random.default_rng(0)
     features = {f"{i}": rng.normal(size=(60, 8)) for i in range(5)}
-    shrinkage = np.array(0.25)
-    found = jaxte.rank(
-        features, np.arange(60) % 3, metrics="sfda", options={"sfda": {"shrinkage": shrinkage}}
-    )
-    assert len(made) == 1
-    assert found.score("0", "sfda") > 0
+    for shrinkage in (0.25, 0.5):
+        options = {"sfda": {"shrinkage": np.array(shrinkage)}}
+        ranking = jaxte.rank(features, np.arange(60) % 3, metrics="sfda", options=options)
+        assert ranking.score("0", "sfda") > 0
+    assert len(made) <= 4  # two shared statistics, the metric, and its full route
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices have no such threads")
-def test_no_lapack_call_of_a_pool_is_batched(x64: None) -> None:
+def test_no_lapack_call_of_a_pool_is_batched(x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batched ones wait inside the threads that they need: two on two cores never end."""
     metrics = tuple(jaxte.metrics.get_metric(name) for name in ("logme", "sfda", "face"))
     layout = layout_of(jax.make_mesh((1,), ("models",)))
-    task = pool.Task(metrics, {}, 3, None, layout)
-    program = task.program(pool.Form(quick=True, several=True, one_weight=False))
-    given = [
+    task = plan.ScoringPlan(metrics, {}, 3, None, layout)
+    sample = Sample(
         layout.place(np.zeros((4, 60, 16)), "models"),
         layout.place(np.zeros(60, np.int32)),
         layout.place(np.ones((4, 60)), "models"),
         layout.place(np.full(4, 16), "models"),
-    ]
-    text = program.lowered(*given).as_text()
+    )
+    lowered: list[str] = []
+
+    def lower(self: Program, *like: Any) -> Any:
+        lowered.append(self.lowered(*like).as_text())
+        return original(self, *like)
+
+    original = Program.compiled
+    monkeypatch.setattr(Program, "compiled", lower)
+    task.run({"sample": sample}, plan.Form(stacked=True, one_weight=False), "quick", metrics)
+    text = "\n".join(lowered)
     calls = [line for line in text.splitlines() if "@lapack_" in line]
     assert calls
     for call in calls:

@@ -9,6 +9,7 @@ import pytest
 from helpers import Array
 
 from jaxte.statistics import linalg
+from jaxte.statistics.tridiagonal import tridiagonal
 
 RANDOM = np.random.default_rng(3)
 
@@ -22,7 +23,7 @@ def symmetric(d: int) -> Array:
 @pytest.mark.parametrize("d", [1, 2, 64, 65, 200])
 def test_a_tridiagonal_reduction_is_undone_by_its_own_rotation(d: int, x64: None) -> None:
     a = symmetric(d)
-    diagonal, below, turned = linalg.tridiagonal(jnp.asarray(a), jnp.eye(d))
+    diagonal, below, turned = tridiagonal(jnp.asarray(a), jnp.eye(d))
     q = np.asarray(turned).T
     t = np.diag(diagonal) + np.diag(below, -1) + np.diag(below, 1)
     np.testing.assert_allclose(q.T @ q, np.eye(d), atol=1e-13 * d)
@@ -31,7 +32,7 @@ def test_a_tridiagonal_reduction_is_undone_by_its_own_rotation(d: int, x64: None
 
 def test_a_reduction_of_a_matrix_that_is_reduced_already(x64: None) -> None:
     a = np.diag(np.arange(5.0))
-    diagonal, below, turned = linalg.tridiagonal(jnp.asarray(a), jnp.eye(5))
+    diagonal, below, turned = tridiagonal(jnp.asarray(a), jnp.eye(5))
     q = np.asarray(turned).T
     np.testing.assert_allclose(q @ (np.diag(diagonal) + np.diag(below, -1)) @ q.T, a, atol=1e-15)
 

@@ -264,7 +264,7 @@ def _score(
     if covariance == "full":
         overlap = full_overlaps(statistics, floor)
     else:
-        squares = state.squares if covariance == "diagonal" else within[:, None]
+        squares = statistics.squares if covariance == "diagonal" else within[:, None]
         overlap = overlaps(state, squares, statistics.width, floor)
     fairness = class_fairness(overlap / jnp.asarray(temperature).astype(dtype), counts > 0)
     # S_B = M'M / C and S_W = sum share r r' / C: the 1 / C cancel
