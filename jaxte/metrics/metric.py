@@ -17,7 +17,7 @@ from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics import Moments, Sample, Statistics
 
-__all__ = ["Completed", "Metric", "Outputs", "Pass", "PassRequest", "shortlist"]
+__all__ = ["Completed", "Metric", "Outputs", "Pass"]
 
 Outputs: TypeAlias = Mapping[str, Array]
 Options: TypeAlias = Mapping[str, Any]

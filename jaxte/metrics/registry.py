@@ -11,22 +11,12 @@ from typing import Any
 from jaxte.errors import InputError, said
 from jaxte.intake.checks import short
 from jaxte.metrics.custom import from_function
-from jaxte.metrics.face import FACE
-from jaxte.metrics.logme import LOGME
 from jaxte.metrics.metric import Metric
-from jaxte.metrics.sfda import SFDA
 
 __all__ = ["REGISTRY", "get_metric", "register"]
 
 GROUP = "jaxte.metrics"  # of entry points: each names a metric, or a function of the signature
-_METRICS = {
-    metric.name: metric
-    for metric in (
-        LOGME,
-        SFDA,
-        FACE,
-    )
-}
+_METRICS: dict[str, Metric] = {}
 REGISTRY: Mapping[str, Metric] = MappingProxyType(_METRICS)
 
 

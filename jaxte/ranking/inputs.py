@@ -189,8 +189,10 @@ def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """Features, labels and logits of a model that is a mapping of them."""
     unknown = [str(key) for key in model if key not in _PARTS]
     if unknown or "features" not in model:
-        what = f"not {unknown[0]!r}" if unknown else "at least 'features'"
-        raise InputError(f"a model that is a mapping has {', '.join(_PARTS)}, {what}")
+        raise InputError(
+            f"features are a {type(model).__name__} of {', '.join(map(str, model)) or 'nothing'}: "
+            f"give an array, or a mapping with 'features' and maybe {', '.join(_PARTS[1:])}"
+        )
     logits = model.get("logits")
     if "probabilities" in model:
         if logits is not None:

@@ -313,8 +313,9 @@ def _apply(step: _Step, constants: Any, features: Array, labels: Array, weights:
     centres, prepared, dynamic = constants
     options = {**dict(step.options), **dynamic}
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
-        centre = origin[None] + jnp.take(means, labels, axis=0, mode="clip")
-        features = one.apply(own, Batch(features - centre, labels, weights), **options)
+        # one after the other: far from 0 their sum would be rounded
+        residuals = features - origin[None] - jnp.take(means, labels, axis=0, mode="clip")
+        features = one.apply(own, Batch(residuals, labels, weights), **options)
     return features
 
 

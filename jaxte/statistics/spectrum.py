@@ -93,12 +93,21 @@ def hides(clear: Array, samples: Array, squares: Array) -> Array:
     return (clear < possible).astype(squares.dtype)
 
 
-def rank_of_scatter(a: Array, samples: Array) -> Array:
-    """Rank of a scatter matrix of so many samples, whatever the scales of its columns."""
+def scaled_eigh(a: Array, samples: Array) -> tuple[Array, Array, Array]:
+    """Eigenvalues, 0 where they are rounding error, and vectors of a scatter of unit diagonal.
+
+    Also the scales [d] that make the diagonal 1, so that the scales of the columns do not matter.
+    """
     root = jnp.sqrt(jnp.diagonal(a))
     scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
-    values = jnp.linalg.eigvalsh(scale[:, None] * a * scale[None])
-    return jnp.sum(values > noise(values[-1], gram_terms(samples, len(a)) ** 2))
+    values, axes = jnp.linalg.eigh(scale[:, None] * a * scale[None])
+    kept = values > noise(values[-1], gram_terms(samples, len(a)) ** 2)
+    return jnp.where(kept, values, 0), axes, scale
+
+
+def rank_of_scatter(a: Array, samples: Array) -> Array:
+    """Rank of a scatter matrix of so many samples, whatever the scales of its columns."""
+    return jnp.sum(scaled_eigh(a, samples)[0] > 0)
 
 
 def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:

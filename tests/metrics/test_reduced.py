@@ -12,7 +12,7 @@ import pytest
 from helpers import Array
 
 from jaxte.metrics import logme
-from jaxte.metrics.logme import LOGME
+from jaxte.metrics.logme.metric import LOGME
 from jaxte.statistics import Sample, Statistics
 from jaxte.statistics.ridge import _REDUCED
 

@@ -88,7 +88,7 @@ def test_even_classes_need_no_scatter_of_their_own(
         made.append(init(*sizes, **keywords))
         return made[-1]
 
-    monkeypatch.setattr(moments, "init", noted)
+    monkeypatch.setattr("jaxte.statistics.moments.init", noted)
     found = jaxte.rank({"m": iter(np.split(x, 5))}, labels, metrics="face")
     (state,) = made
     assert sum(np.shape(leaf) == (16, 16) for leaf in jax.tree.leaves(state)) == matrices

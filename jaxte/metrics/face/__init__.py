@@ -1,5 +1,5 @@
 """FaCe, and how evenly its classes overlap."""
 
-from jaxte.metrics.face.metric import FACE, FaceTerms, face, face_from_moments, face_terms
+from jaxte.metrics.face.metric import FaceTerms, face, face_from_moments, face_terms
 
-__all__ = ["FACE", "FaceTerms", "face", "face_from_moments", "face_terms"]
+__all__ = ["FaceTerms", "face", "face_from_moments", "face_terms"]

@@ -14,6 +14,7 @@ from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.metrics.face.fairness import class_fairness, full_overlaps, overlaps
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Moments, Statistics
 from jaxte.statistics.linalg import matmul
 from jaxte.statistics.measure import divisors
@@ -297,25 +298,27 @@ def _notes(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None) 
     ]
 
 
-FACE = Metric(
-    name="face",
-    function=face,
-    score=_score,
-    paper="Ding et al., arXiv 2310.05754 (reconstructed)",
-    cost="2 n d C + C^2 d",
-    passes=(
-        Pass(
-            _inverse_means,
-            _projected,
-            instead=_known_trace,
-            lacking="face weighs all classes the same, and these moments do not: make them with "
-            "moments.init(..., class_counts=[...]), the samples of each class",
+FACE = register(
+    Metric(
+        name="face",
+        function=face,
+        score=_score,
+        paper="Ding et al., arXiv 2310.05754 (reconstructed)",
+        cost="2 n d C + C^2 d",
+        passes=(
+            Pass(
+                _inverse_means,
+                _projected,
+                instead=_known_trace,
+                lacking="face weighs all classes the same, and these moments do not: make them "
+                "with moments.init(..., class_counts=[...]), the samples of each class",
+            ),
         ),
-    ),
-    check=_check,
-    class_balanced=True,
-    terms=("variance_collapse", "class_fairness"),
-    invariances=frozenset({"rotation", "shift"}),
-    from_moments=face_from_moments,
-    notes=_notes,
+        check=_check,
+        class_balanced=True,
+        terms=("variance_collapse", "class_fairness"),
+        invariances=frozenset({"rotation", "shift"}),
+        from_moments=face_from_moments,
+        notes=_notes,
+    )
 )

@@ -1,5 +1,5 @@
 """LogME, and the evidence that it maximises."""
 
-from jaxte.metrics.logme.metric import LOGME, LogMEFit, logme, logme_fit, logme_from_moments
+from jaxte.metrics.logme.metric import LogMEFit, logme, logme_fit, logme_from_moments
 
-__all__ = ["LOGME", "LogMEFit", "logme", "logme_fit", "logme_from_moments"]
+__all__ = ["LogMEFit", "logme", "logme_fit", "logme_from_moments"]

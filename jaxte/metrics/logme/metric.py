@@ -16,6 +16,7 @@ from jaxte.intake import checks
 from jaxte.metrics.logme import evidence
 from jaxte.metrics.logme.maximum import is_constant, maximum_evidence, of_ridge, optimum
 from jaxte.metrics.metric import Completed, Metric, Outputs, shortlist
+from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Sample, Statistics
 from jaxte.statistics.ridge import decompose, problem_of, sharpen
 
@@ -265,15 +266,15 @@ def _average(values: Array, active: Array, scorable: Array) -> Array:
 def _notes(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None) -> list[str]:
     """What a user should read before trusting an order by LogME."""
     notes = []
-    if edge := [name for name, own in outputs.items() if own["bounded"]]:
+    if edge := [name for name, own in outputs.items() if own.get("bounded")]:
         notes.append(
             f"for {shortlist(edge)} the evidence of some column has no interior maximum (an exact "
             "fit, which d >= n allows, or features without signal): its value at the bound is "
             "shown."
         )
-    if lost := [name for name, own in outputs.items() if own["unconverged"]]:
+    if lost := [name for name, own in outputs.items() if own.get("unconverged")]:
         notes.append(f"the iteration had not converged for {shortlist(lost)}.")
-    if blurred := [name for name, own in outputs.items() if own["blurred"]]:
+    if blurred := [name for name, own in outputs.items() if own.get("blurred")]:
         notes.append(
             f"the features of {shortlist(blurred)} are so nearly dependent that their moments do "
             "not tell all: directions lost in rounding are left out. Arrays in memory are scored "
@@ -282,17 +283,19 @@ def _notes(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None) 
     return notes
 
 
-LOGME = Metric(
-    name="logme",
-    function=logme,
-    score=_score,
-    paper="You et al., ICML 2021 and JMLR 2022",
-    tasks=("classification", "regression"),
-    cost="2 n d k + O(k^3)",
-    needs=_needs,
-    check=_check,
-    invariances=frozenset({"rotation", "scale"}),
-    variants=VARIANTS,
-    from_moments=logme_from_moments,
-    notes=_notes,
+LOGME = register(
+    Metric(
+        name="logme",
+        function=logme,
+        score=_score,
+        paper="You et al., ICML 2021 and JMLR 2022",
+        tasks=("classification", "regression"),
+        cost="2 n d k + O(k^3)",
+        needs=_needs,
+        check=_check,
+        invariances=frozenset({"rotation", "scale"}),
+        variants=VARIANTS,
+        from_moments=logme_from_moments,
+        notes=_notes,
+    )
 )

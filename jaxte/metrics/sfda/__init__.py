@@ -1,5 +1,5 @@
 """SFDA, and the discriminant analysis inside it."""
 
-from jaxte.metrics.sfda.metric import SFDA, sfda
+from jaxte.metrics.sfda.metric import sfda
 
-__all__ = ["SFDA", "sfda"]
+__all__ = ["sfda"]

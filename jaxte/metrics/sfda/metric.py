@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxte.intake import checks
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.registry import register
 from jaxte.metrics.sfda.fisher import (
     Classifier,
     Settings,
@@ -157,17 +158,19 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -
     }
 
 
-SFDA = Metric(
-    name="sfda",
-    function=sfda,
-    score=_score,
-    paper="Shao et al., ECCV 2022",
-    range=(0.0, 1.0),
-    cost="4 n d k + 2 k^3 / 3",
-    needs=frozenset({"measured", "scatter"}),
-    passes=(Pass(_fit_first, _mix, transform=True), Pass(_fit_second, _gain)),
-    check=_check,
-    invariances=frozenset({"shift"}),
-    variants=_VARIANTS,
-    at_ceiling="SFDA saturates when d is near or above n: use more samples, or perturb='pca'.",
+SFDA = register(
+    Metric(
+        name="sfda",
+        function=sfda,
+        score=_score,
+        paper="Shao et al., ECCV 2022",
+        range=(0.0, 1.0),
+        cost="4 n d k + 2 k^3 / 3",
+        needs=frozenset({"measured", "scatter"}),
+        passes=(Pass(_fit_first, _mix, transform=True), Pass(_fit_second, _gain)),
+        check=_check,
+        invariances=frozenset({"shift"}),
+        variants=_VARIANTS,
+        at_ceiling="SFDA saturates when d is near or above n: use more samples, or perturb='pca'.",
+    )
 )
