@@ -7,6 +7,7 @@ num_features=None, ...)``, and compose with jit, vmap and grad. Where moments su
 
 # One line per metric: its public functions become names here, its record registers itself.
 from jaxte.metrics.face import *
+from jaxte.metrics.hscore import *
 from jaxte.metrics.logme import *
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
