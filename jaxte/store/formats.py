@@ -115,10 +115,6 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
         return tensors
 
 
-def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:
-    return _from_mapping(safetensors(path), path.name, rows)
-
-
 # --- PyTorch --------------------------------------------------------------------------------------
 
 
@@ -310,7 +306,10 @@ def _ragged(where: str, name: str, row: int) -> InputError:
 READERS: dict[str, tuple[str, Callable[[Path, Sequence[str] | None, int | None], Arrays]]] = {
     ".npy": ("NumPy file", _npy),
     ".npz": ("NumPy file", _npz),
-    ".safetensors": ("safetensors file", _from_safetensors),
+    ".safetensors": (
+        "safetensors file",
+        lambda path, _, n: _from_mapping(safetensors(path), path.name, n),
+    ),
     ".pt": ("PyTorch file", _pt),
     ".pth": ("PyTorch file", _pt),
     ".parquet": ("Parquet file", _parquet),
