@@ -61,9 +61,6 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     return arrays
 
 
-# --- NumPy ----------------------------------------------------------------------------------------
-
-
 def _npy(path: Path, columns: Any, rows: int | None) -> Arrays:
     features = disk.load_npy(path, "features")
     stem = path.name.removesuffix(FEATURE)
@@ -88,9 +85,6 @@ def _shards(path: Path) -> Arrays:
     return Arrays({"features": np.concatenate(list(shards.parts()))}, shards.labels())
 
 
-# --- safetensors ----------------------------------------------------------------------------------
-
-
 def safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a .safetensors file, mapped; an `InputError` if it is damaged."""
     with disk.reading(path, READERS[".safetensors"][0]):
@@ -113,9 +107,6 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
             tensor = content[begin:end].view(kind).reshape(shape)
             tensors[name] = disk.numeric(tensor, path.name, name)
         return tensors
-
-
-# --- PyTorch --------------------------------------------------------------------------------------
 
 
 def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
@@ -219,9 +210,6 @@ def _layers(value: Any, where: str, rows: int | None) -> dict[str, np.ndarray]:
     if value.ndim == 3:
         return {str(index): value[:, index] for index in range(value.shape[1])}
     return {"features": value}
-
-
-# --- Parquet --------------------------------------------------------------------------------------
 
 
 def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
