@@ -19,18 +19,12 @@ TASKS = ("classification", "multilabel", "regression", "tokens", "segmentation")
 
 
 class Piece(NamedTuple):
-    """Some rows of a data set, one after the other.
+    """Some rows of a data set, one after the other."""
 
-    Attributes:
-        inputs, labels: of the rows that were read; None if there are none.
-        rows: how many rows there are in all.
-        skipped: number of a row that was left out -> why.
-    """
-
-    inputs: Any
+    inputs: Any  # of the rows that were read, as the labels; None if there are none
     labels: Any
-    rows: int
-    skipped: Mapping[int, str]
+    rows: int  # how many there are in all
+    skipped: Mapping[int, str]  # number of a row that was left out -> why
 
 
 class Dataset:

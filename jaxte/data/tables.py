@@ -156,12 +156,8 @@ def _meant_as_texts(content: Any, request: Request) -> tuple[str, ...]:
 
 def _twice(names: Sequence[str]) -> dict[str, str]:
     """Fault of each column whose name occurs more than once."""
-    counts = Counter(names)
-    return {
-        name: f"column {name!r} occurs {count} times: rename all but one"
-        for name, count in counts.items()
-        if count > 1
-    }
+    counts = [(name, count) for name, count in Counter(names).items() if count > 1]
+    return {n: f"column {n!r} occurs {count} times: rename all but one" for n, count in counts}
 
 
 def _mixed(name: str, values: Iterable[Any]) -> str | None:

@@ -25,9 +25,6 @@ _BLOCK = 1 << 24  # bytes that are unpacked at once
 _SHOWN = 100  # characters of a reader's message
 
 
-# --- any file -------------------------------------------------------------------------------------
-
-
 @contextmanager
 def reading(path: Path, kind: str = "NumPy file") -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes an `InputError` that names the file.
@@ -86,9 +83,6 @@ def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
     reason = " ".join(str(error.args[0] if error.args else "").split()) or type(error).__name__
     reason = reason if len(reason) <= _SHOWN else reason[:_SHOWN] + "..."
     return InputError(f"{path.name} is truncated or no {kind} ({reason}): write it again")
-
-
-# --- NumPy's files --------------------------------------------------------------------------------
 
 
 class _Header(NamedTuple):
@@ -216,9 +210,6 @@ def _check_type(dtype: np.dtype, where: str, what: str) -> None:
         )
 
 
-# --- their contents -------------------------------------------------------------------------------
-
-
 def check_matrix(features: np.ndarray, where: str) -> None:
     """Raise `InputError` unless features are a matrix with something in it."""
     if features.ndim != 2:
@@ -238,9 +229,6 @@ def check_labels(labels: np.ndarray, where: str, rows: int, beside: str) -> None
         raise InputError(
             f"{beside} has {rows} rows but {where} {len(labels)} labels: save one label per row"
         )
-
-
-# --- writing -----------------------------------------------------------------------------------
 
 
 def replace(path: Path, text: str) -> None:

@@ -207,7 +207,7 @@ def _agreement_panel(
     scores = np.array([ranking.score(model, metric) for model in models])
     means = np.array([measured[model].finetune_mean for model in models])
     spread = np.array([measured[model].finetune_std for model in models])
-    tau = evaluate.weighted_tau(scores, means) if len(models) > 1 else math.nan
+    tau = evaluate.weighted_tau(scores, means)
     panel.set_title(f"{metric}: weighted tau {round(tau, 2) + 0.0:.2f}", fontsize=10)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8)

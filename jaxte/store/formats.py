@@ -61,9 +61,6 @@ def load(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     return arrays
 
 
-# --- NumPy ----------------------------------------------------------------------------------------
-
-
 def _npy(path: Path, columns: Any, rows: int | None) -> Arrays:
     features = disk.load_npy(path, "features")
     stem = path.name.removesuffix(FEATURE)
@@ -88,9 +85,6 @@ def _shards(path: Path) -> Arrays:
     return Arrays({"features": np.concatenate(list(shards.parts()))}, shards.labels())
 
 
-# --- safetensors ----------------------------------------------------------------------------------
-
-
 def safetensors(path: Path) -> dict[str, np.ndarray]:
     """All tensors of a .safetensors file, mapped; an `InputError` if it is damaged."""
     with disk.reading(path, READERS[".safetensors"][0]):
@@ -113,13 +107,6 @@ def safetensors(path: Path) -> dict[str, np.ndarray]:
             tensor = content[begin:end].view(kind).reshape(shape)
             tensors[name] = disk.numeric(tensor, path.name, name)
         return tensors
-
-
-def _from_safetensors(path: Path, columns: Any, rows: int | None) -> Arrays:
-    return _from_mapping(safetensors(path), path.name, rows)
-
-
-# --- PyTorch --------------------------------------------------------------------------------------
 
 
 def _pt(path: Path, columns: Any, rows: int | None) -> Arrays:
@@ -225,9 +212,6 @@ def _layers(value: Any, where: str, rows: int | None) -> dict[str, np.ndarray]:
     return {"features": value}
 
 
-# --- Parquet --------------------------------------------------------------------------------------
-
-
 def _parquet(path: Path, columns: Sequence[str] | None, rows: int | None) -> Arrays:
     pq, pa = (require(name, path.name, "data") for name in ("pyarrow.parquet", "pyarrow"))
     layers: dict[str, list[np.ndarray]] = {}
@@ -310,7 +294,10 @@ def _ragged(where: str, name: str, row: int) -> InputError:
 READERS: dict[str, tuple[str, Callable[[Path, Sequence[str] | None, int | None], Arrays]]] = {
     ".npy": ("NumPy file", _npy),
     ".npz": ("NumPy file", _npz),
-    ".safetensors": ("safetensors file", _from_safetensors),
+    ".safetensors": (
+        "safetensors file",
+        lambda path, _, n: _from_mapping(safetensors(path), path.name, n),
+    ),
     ".pt": ("PyTorch file", _pt),
     ".pth": ("PyTorch file", _pt),
     ".parquet": ("Parquet file", _parquet),

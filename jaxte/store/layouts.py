@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,12 +19,9 @@ from jaxte.store.imports import read_arrays
 from jaxte.store.manifest import Manifest, is_store
 from jaxte.store.reader import FeatureStore, layer_names
 
-if TYPE_CHECKING:
-    from os import PathLike
-
 __all__ = ["FeatureSet", "read_features"]
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
 
 class FeatureSet(NamedTuple):
@@ -148,7 +146,7 @@ def _folders(directory: Path) -> list[Path]:
     return [file for file in _tried(disk.listing, directory, nothing) if os.path.isdir(file)]
 
 
-def _tried(read: Callable[[Path], Result], path: Path, otherwise: Result) -> Result:
+def _tried(read: Callable[[Path], _Result], path: Path, otherwise: _Result) -> _Result:
     """What a function reads; where it cannot, reading the features will say why."""
     try:
         return read(path)

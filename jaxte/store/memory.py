@@ -171,9 +171,6 @@ class MemoryWriter(Appending):
 
     The arguments are those of `Writer`; ``shard_rows`` has no meaning here.
 
-    Raises:
-        InputError: for what could not be stored either.
-
     Example:
         >>> writer = MemoryWriter(model={"name": "tiny"}, data={}, layers=["last"])
         >>> writer.append({"last": np.eye(3)}, np.arange(3), examples=3, digest="a")
