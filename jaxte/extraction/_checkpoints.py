@@ -81,13 +81,13 @@ def beside(model: Any, request: Request, about: str) -> Any:
     if options and not hasattr(model, "named_modules"):  # of a release that has models in Flax
         options = {"use_fast": False}
     try:
-        found = loaded(_SOURCES[about], where, **options)
+        processor = loaded(_SOURCES[about], where, **options)
     except InputError as error:
         return _Missing(what, str(error))
     if about == "pixel_values":
-        return Processed(found)
+        return Processed(processor)
     config = getattr(model.config, "text_config", model.config)
-    return texts_of(found, request.max_length, request.level, config)
+    return texts_of(processor, request.max_length, request.level, config)
 
 
 def source(model: Any) -> str:

@@ -95,10 +95,10 @@ def compare_steps(
     again = by_example[order(size)].reshape(labels.shape)
     passes = ((order(size)[0], rows[:3]), (0, (*reordered((inputs, places)), again)))
     features = []
-    for place, given in passes:
+    for place, arrays in passes:
         counted = np.zeros((size, len(weights) // size), weights.dtype)
         counted[place] = 1
-        states, _ = run(empty(), rows=(*given, counted.reshape(-1)))
+        states, _ = run(empty(), rows=(*arrays, counted.reshape(-1)))
         features.append({layer: _mean(state) for layer, state in states.items()})
     compare(features[0], features[1], half)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,12 +14,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, filled
-from jaxte.extraction._compiled import kept
+from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
 from jaxte.extraction._model import described
 from jaxte.extraction._outputs import refused
-from jaxte.extraction._targets import LEVELS, Chosen, Targets
 from jaxte.extraction.models import Model, log, tried
+from jaxte.extraction.targets import LEVELS, Chosen, Targets
 from jaxte.runtime.mesh import SAMPLES, Layout
 
 __all__ = ["Forward", "Rows", "named"]
@@ -42,8 +41,8 @@ class Forward:
     Attributes:
         size: rows of the batches that are compiled for.
         params: of the model, on the devices.
-        widths: of the layers, once a batch has been looked at.
-        notes: what a user should know of the inputs, once a batch has been looked at.
+        widths: of the layers, after the first batch.
+        notes: what a user should know of the inputs, after the first batch.
 
     Args:
         model: whose layers are wanted.
@@ -58,7 +57,7 @@ class Forward:
     ) -> None:
         self.model, self.dtype, self.layout = model, dtype, layout
         self.size = size
-        self._wanted: tuple[str, ...] = (LOGITS,) if logits and model.level == "example" else ()
+        self._extra: tuple[str, ...] = (LOGITS,) if logits and model.level == "example" else ()
         self._shapes: Any = None
         self._grid: tuple[int, ...] = ()
         self._thread: ThreadPoolExecutor | None = None
@@ -77,39 +76,33 @@ class Forward:
         inputs = self.filled(batch)
         if not self.model.traced:
             return self._untraced(inputs, self.size, batch, targets, first)
-        # of examples nothing has to be known before; the step looks at the outputs by itself
+        # where examples are the rows, the compiled step checks the outputs by itself
         grid = self.grid(inputs) if self.model.level != "example" else ()
         chosen = targets.of(batch.labels, batch.number, grid, first)
-        places = _places(chosen, self.size)
-        given = self._placed(inputs, places)
+        places = chosen.padded_places(self.size)
+        placed = self._placed(inputs, places)
         with named(self.model):
-            outputs = self._compiled()(self.params, *given)
+            outputs = self._compiled()(self.params, *placed)
 
-            def again() -> None:
+            def check() -> None:
                 second = self._placed(*reordered((inputs, places)))
                 self._check_mode(outputs, self._compiled()(self.params, *second))
 
-            self.once(inputs, self.model.apply, again)
+            self.once(inputs, self.model.apply, check)
         return lambda: self._rows(outputs, chosen, batch)
 
     def once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
         """Check that a function is in evaluation mode, unless that was seen before.
 
-        The zoo's models are known, and a `Model` made by hand has no card.
+        The zoo's models have no other, and a `Model` made by hand has no card.
         """
         if self.model.card.get("kind") in (None, "zoo"):
             return
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), inputs)
-        seen = kept(owner, "checked", lambda _: [])
+        seen = cached(owner, "checked", lambda _: [])
         if shapes not in seen:
             check()
             seen.append(shapes)
-
-    def _again(self, out: Any, inputs: Any) -> None:
-        second, self._second = self._second, None
-        if second is None:
-            second = self.model.apply(self.model.params, reordered(inputs))
-        self._check_mode(out, second)
 
     def _check_mode(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         """Raise `InputError` if the outputs of two passes show that the model is training."""
@@ -127,8 +120,8 @@ class Forward:
 
     def half(self, outputs: Any) -> bool:
         """Whether the arithmetic or the features have 16 bits."""
-        asked = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
-        return asked or is_half(self.model.params, outputs)
+        reduced = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
+        return reduced or is_half(self.model.params, outputs)
 
     def filled(self, batch: Batch) -> Any:
         """The inputs of a batch, with as many rows as are compiled for."""
@@ -160,7 +153,7 @@ class Forward:
             log.warning("%s: %s", self.model.name, self.notes[0])
 
     def grid(self, inputs: Any) -> tuple[int, ...]:
-        """The positions of an example in the outputs, looked at once for every shape of inputs.
+        """The positions of an example in the outputs, computed once for every shape of inputs.
 
         Raises:
             InputError: for outputs that are not what the model's level says.
@@ -168,7 +161,7 @@ class Forward:
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
             with named(self.model):
-                self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
+                self._set_shapes(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
             self._shapes = shapes
         return self._grid
 
@@ -180,12 +173,19 @@ class Forward:
         """
         with named(self.model):
             out = self.model.apply(self.model.params, inputs)
-            self._look(out, size)
-            self.once(inputs, self.model.apply, functools.partial(self._again, out, inputs))
-        wanted = (*self.model.layers, *self._wanted, VALID)
-        return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
+            self._set_shapes(out, size)
 
-    def _look(self, out: Any, size: int) -> None:
+            def check() -> None:
+                second, self._second = self._second, None
+                if second is None:
+                    second = self.model.apply(self.model.params, reordered(inputs))
+                self._check_mode(out, second)
+
+            self.once(inputs, self.model.apply, check)
+        names = (*self.model.layers, *self._extra, VALID)
+        return {name: np.asarray(out[name]) for name in names if name in out}, self._grid
+
+    def _set_shapes(self, out: Any, size: int) -> None:
         self._grid = grid_of(out, self.model.layers, self.model.level, size)
         self.widths = {name: int(np.shape(out[name])[-1]) for name in self.model.layers}
 
@@ -197,14 +197,14 @@ class Forward:
     # --- models that JAX traces ------------------------------------------------------------------
 
     def _compiled(self) -> Callable[..., Any]:
-        layers, wanted, dtype, level = self.model.layers, self._wanted, self.dtype, self.model.level
+        layers, extra, dtype, level = self.model.layers, self._extra, self.dtype, self.model.level
         mesh = None if self.layout is None else self.layout.mesh
 
         def make(apply: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
             def step(params: Any, inputs: Any, places: Any) -> dict[str, Any]:
                 out = apply()(params, inputs)
                 grid_of(out, layers, level, len(jax.tree.leaves(inputs)[0]))
-                return collected(out, layers, wanted, dtype, places)
+                return collected(out, layers, extra, dtype, places)
 
             if mesh is None:
                 return jax.jit(step)
@@ -214,7 +214,7 @@ class Forward:
             cut = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False)
             return jax.jit(cut)
 
-        return kept(self.model.apply, ("extract", layers, wanted, dtype, mesh, level), make)
+        return cached(self.model.apply, ("extract", layers, extra, dtype, mesh, level), make)
 
     def _placed(self, *arrays: Any) -> tuple[Any, ...]:
         """On the devices of the mesh; else as they are, which jit copies before it returns."""
@@ -235,8 +235,8 @@ class Forward:
         def work() -> tuple[Any, Chosen]:
             arrays, grid = self.outside(inputs, size)
             chosen = targets.of(batch.labels, batch.number, grid, first)
-            places = _places(chosen, size)
-            return _collect(arrays, self.model.layers, self._wanted, self.dtype, places), chosen
+            places = chosen.padded_places(size)
+            return _collect(arrays, self.model.layers, self._extra, self.dtype, places), chosen
 
         future = self._thread.submit(work)
         return lambda: self._rows(*future.result(), batch)
@@ -253,7 +253,7 @@ class Forward:
             labels = labels[counted]
         for name, value in arrays.items():
             self._check_finite(value, name, batch.number)
-        logits = arrays[LOGITS] if LOGITS in self._wanted and LOGITS in arrays else None
+        logits = arrays[LOGITS] if LOGITS in self._extra and LOGITS in arrays else None
         return Rows({name: arrays[name] for name in self.model.layers}, labels, logits)
 
     def _check_finite(self, array: np.ndarray, layer: str, index: int) -> None:
@@ -261,50 +261,46 @@ class Forward:
         if finite.all():
             return
         row = int(np.argmin(finite.all(axis=1)))
-        found = "NaN" if np.isnan(array[row]).any() else "infinity"
-        if self.dtype == "float16" and found == "infinity":
-            found += ", or more than float16 holds (store bfloat16 or float32)"
+        value = "NaN" if np.isnan(array[row]).any() else "infinity"
+        if self.dtype == "float16" and value == "infinity":
+            value += ", or more than float16 holds (store bfloat16 or float32)"
         raise InputError(
-            f"{self.model.name}: features of batch {index} contain {found}, first in row {row} of "
+            f"{self.model.name}: features of batch {index} contain {value}, first in row {row} of "
             f"it, layer {layer}: fix the model or leave that example out"
         )
-
-
-def _places(chosen: Chosen, size: int) -> np.ndarray | None:
-    return None if chosen.places is None else filled(chosen.places, size)
 
 
 def collected(
     out: Mapping[str, Any],
     layers: tuple[str, ...],
-    wanted: tuple[str, ...],
+    extra: tuple[str, ...],
     dtype: str,
     places: Any,
 ) -> dict[str, Any]:
     """The layers in the type of the store, of words and pixels only those at ``places``."""
     kind = jnp.dtype(jnp.result_type(float) if dtype == "float64" else dtype)
-    found = picked(out, layers, places)
-    found |= {name: x.astype(kind) for name, x in found.items() if name != VALID}
-    wanted = tuple(name for name in wanted if name in out and name not in found)
-    return found | {name: out[name].astype(jnp.float32) for name in wanted}
+    arrays = picked(out, layers, places)
+    arrays |= {name: x.astype(kind) for name, x in arrays.items() if name != VALID}
+    extra = tuple(name for name in extra if name in out and name not in arrays)
+    return arrays | {name: out[name].astype(jnp.float32) for name in extra}
 
 
 def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
     """The layers, of words and pixels only those at ``places``, and which of these are valid."""
-    found = {name: out[name] for name in layers}
+    arrays = {name: out[name] for name in layers}
     if places is None:
-        return found
+        return arrays
     if VALID in out:
-        found[VALID] = out[VALID].astype(bool)[..., None]
-    for name, x in found.items():
+        arrays[VALID] = out[VALID].astype(bool)[..., None]
+    for name, x in arrays.items():
         positions = x.reshape(len(x), -1, x.shape[-1])
-        found[name] = jnp.take_along_axis(positions, places[:, :, None], axis=1)
-    if VALID in found:
-        found[VALID] = found[VALID][..., 0]
-    return found
+        arrays[name] = jnp.take_along_axis(positions, places[:, :, None], axis=1)
+    if VALID in arrays:
+        arrays[VALID] = arrays[VALID][..., 0]
+    return arrays
 
 
-_collect = jax.jit(collected, static_argnames=("layers", "wanted", "dtype"))
+_collect = jax.jit(collected, static_argnames=("layers", "extra", "dtype"))
 
 
 def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[int, ...]:
@@ -319,18 +315,18 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
             "arrays"
         )
     axes = LEVELS[level]
-    wanted = "[b, " + "".join(f"{axis}, " for axis in axes) + "d]"
+    expected = "[b, " + "".join(f"{axis}, " for axis in axes) + "d]"
     grids = {}
     for name in layers:
         if name not in out:
-            known = ", ".join(map(str, out))
-            raise InputError(f"apply returns no layer {name!r}, but {known}")
+            names = ", ".join(map(str, out))
+            raise InputError(f"apply returns no layer {name!r}, but {names}")
         if not hasattr(out[name], "shape"):
             raise refused(out[name], "", name, f"layer {name!r}")
         shape = tuple(np.shape(out[name]))
         if len(shape) != len(axes) + 2:
             raise InputError(
-                f"layer {name} has shape {shape}, not {wanted}: pool or flatten it, or choose "
+                f"layer {name} has shape {shape}, not {expected}: pool or flatten it, or choose "
                 "another level"
             )
         if shape[0] != rows:

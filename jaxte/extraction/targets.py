@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.extraction._batches import filled
 from jaxte.extraction.models import Model
 from jaxte.intake import Labels, as_labels, is_array
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["LEVELS", "Chosen", "Pixels", "Targets", "level_of", "targets_of"]
 
 LEVELS = {"example": (), "token": ("W",), "dense": ("h", "w")}  # and their positions
-IGNORE = {"token": -100, "dense": 255}  # the label of what does not count, unless told otherwise
-PIXELS = 8.0  # of each class in an image, unless told otherwise
+IGNORE = {"token": -100, "dense": 255}  # the label of what does not count, by default
+PIXELS = 8.0  # of each class in an image, by default
 
 _OF_TASKS = {"tokens": "token", "segmentation": "dense"}
 
@@ -35,6 +36,10 @@ class Chosen(NamedTuple):
     labels: np.ndarray
     places: np.ndarray | None = None
     counted: np.ndarray | None = None
+
+    def padded_places(self, size: int) -> np.ndarray | None:
+        """`places` of as many examples as are compiled for."""
+        return None if self.places is None else filled(self.places, size)
 
 
 class Pixels(NamedTuple):
@@ -60,7 +65,7 @@ class Targets:
 
     Args:
         level: one of `LEVELS`.
-        num_classes: C, if known.
+        num_classes: C, if there is a limit to check labels by.
         ignore: the label of positions that do not count.
         pixels: which positions of label maps become rows.
         maps: all label maps, for a budget.
@@ -152,10 +157,10 @@ class Targets:
             raise InputError(
                 f"batch {index} has labels of shape {list(shape)}, not [b] or [b, k]: {hint}"
             )
-        known = as_labels(labels, f"labels of batch {index}", weights=weights, whole=False)
-        array = known.values
-        if known.classes is not None:
-            array = _as_integers(known, index)
+        parsed = as_labels(labels, f"labels of batch {index}", weights=weights, whole=False)
+        array = parsed.values
+        if parsed.classes is not None:
+            array = _as_integers(parsed, index)
             self._check_classes(array, index, np.arange(len(array)))
         if self._like is None:
             self._like = array[:1]
@@ -177,11 +182,11 @@ class Targets:
             bad = bad | (classes >= self.num_classes)
         if bad.any():
             at = int(np.argmax(bad))
-            known = "" if self.num_classes is None else f" of {self.num_classes}"
+            count = "" if self.num_classes is None else f" of {self.num_classes}"
             ignored = "" if self.level == "example" else f" or {self.ignore} for what is ignored"
             raise InputError(
                 f"batch {index} has label {int(classes[at])} in row {int(rows[at])}: give classes "
-                f"from 0 up{known}{ignored}"
+                f"from 0 up{count}{ignored}"
             )
 
     def _by_example(self, rows: Rows, examples: int, positions: int) -> Chosen:
@@ -205,13 +210,13 @@ def level_of(model: Any, dataset: Dataset | None, level: str | None) -> str:
         InputError: where a model of another level was made for it.
     """
     needed = None if dataset is None else _OF_TASKS.get(dataset.task, "example")
-    own = model.level if isinstance(model, Model) else level
-    if dataset is not None and own not in (None, needed):
+    of_model = model.level if isinstance(model, Model) else level
+    if dataset is not None and of_model not in (None, needed):
         raise InputError(
             f"{dataset.name} is a {dataset.task} data set, which needs level={needed!r}, but the "
-            f"model is of level {own!r}"
+            f"model is of level {of_model!r}"
         )
-    return own or needed or "example"
+    return of_model or needed or "example"
 
 
 def targets_of(
@@ -232,7 +237,7 @@ def targets_of(
 
 
 def _as_integers(labels: Labels, index: int) -> np.ndarray:
-    """Classes of a batch as the integers that they are: what others hold is not known yet."""
+    """Classes of a batch as the integers that they are, as other batches may have others."""
     classes = labels.classes
     assert classes is not None
     if not all(isinstance(one, int) for one in classes):
