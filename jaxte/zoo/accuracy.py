@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def recipes_as_data(finetune: FineTune, probe: Probe) -> dict[str, Any]:
-    """Return both recipes as they look once written to JSON and read back."""
+    """Return both recipes as JSON has them."""
     recipes: dict[str, Any] = json.loads(
         json.dumps({"finetune": asdict(finetune), "probe": asdict(probe)})
     )
@@ -42,7 +42,7 @@ def _record(path: Path, recipes: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], found: Any) -> None:
+def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], measurement: Any) -> None:
     """Add one measurement, reading the file anew: a build of other models may run beside this."""
     target, target_sha, model, weights_sha, stage = keys
     record = _record(path, recipes)
@@ -54,7 +54,7 @@ def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], found: A
     if entry.get("weights_sha256") != weights_sha:
         entry.clear()
         entry["weights_sha256"] = weights_sha
-    entry[stage] = found
+    entry[stage] = measurement
     write_json(path, record)
 
 
@@ -116,9 +116,9 @@ def measure_model(
             Part(forward(graphdef, body, normal, part.images), part.labels)
             for part in (train_part, test_part)
         )
-    found = measure(
+    measurement = measure(
         run, train_part, test_part, lrs=recipe.lrs, validation=recipe.validation, seeds=seeds
     )
-    _store(path, recipes, keys, found)
-    mean, took = np.mean(found["test"]), time.perf_counter() - start
-    say(f"{spec.name} on {target_name}: {stage} {mean:.4f} at lr {found['lr']}, {took:.1f} s")
+    _store(path, recipes, keys, measurement)
+    mean, took = np.mean(measurement["test"]), time.perf_counter() - start
+    say(f"{spec.name} on {target_name}: {stage} {mean:.4f} at lr {measurement['lr']}, {took:.1f} s")

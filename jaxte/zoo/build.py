@@ -22,7 +22,7 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.zoo.accuracy import Say, measure_model, recipes_as_data
-from jaxte.zoo.artefacts import digest, read_json, versions, write_json
+from jaxte.zoo.artefacts import check_names, digest, read_card, versions, write_json
 from jaxte.zoo.catalog import require
 from jaxte.zoo.images import prepare
 from jaxte.zoo.selfsupervised import turned
@@ -73,11 +73,9 @@ def _build_target(
 ) -> None:
     path, card_path = (out / "targets" / f"{spec.name}.{kind}" for kind in ("npz", "json"))
     described = asdict(spec)
-    if resume and path.is_file() and card_path.is_file():
-        card = read_json(card_path)
-        if all(card.get(key) == value for key, value in described.items()):
-            say(f"target {spec.name}: kept")
-            return
+    if resume and read_card(card_path, path, described) is not None:
+        say(f"target {spec.name}: kept")
+        return
     train, test, class_names = _split_target(spec, data_dir, tfds)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -169,12 +167,10 @@ def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say)
     path = out / "weights" / f"{spec.name}.safetensors"
     card_path = out / "cards" / f"{spec.name}.json"
     described = _described(spec)
-    if resume and path.is_file() and card_path.is_file():
-        card = read_json(card_path)
-        fits = all(card.get(key) == value for key, value in described.items())
-        if fits and card["weights"]["sha256"] == digest(path):
-            say(f"{spec.name}: weights kept")
-            return
+    before = read_card(card_path, path, described) if resume else None
+    if before is not None and before["weights"]["sha256"] == digest(path):
+        say(f"{spec.name}: weights kept")
+        return
     start = time.perf_counter()
     source = _mixture(spec, load) if spec.source else None
     contrastive = spec.labels == "contrastive"
@@ -274,12 +270,10 @@ def build(
     out = Path("jaxte-zoo") if out is None else Path(out)
     data_dir = None if data_dir is None else Path(data_dir)
     say: Say = progress or (lambda line: None)
-    known = {spec.name: spec for spec in specs}
-    chosen = list(known) if models is None else list(models)
-    for kind, asked, there in (("model", chosen, list(known)), ("stage", stages, STAGES)):
-        for name in asked:
-            if name not in there:
-                raise InputError(f"no {kind} named {name!r} to build: there are {', '.join(there)}")
+    by_name = {spec.name: spec for spec in specs}
+    chosen = list(by_name) if models is None else list(models)
+    check_names("model", chosen, by_name)
+    check_names("stage", stages, STAGES)
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: at least one is needed")
 
@@ -292,7 +286,7 @@ def build(
             _build_target(target_spec, out, data_dir, tfds=tfds, resume=resume, say=say)
     if "pretrain" in stages:
         for name in chosen:
-            _pretrain(known[name], out, load, resume=resume, say=say)
+            _pretrain(by_name[name], out, load, resume=resume, say=say)
     recipes = recipes_as_data(finetune or FineTune(), probe or Probe())
     for stage, recipe in (("finetune", finetune or FineTune()), ("probe", probe or Probe())):
         if stage not in stages:
@@ -300,6 +294,6 @@ def build(
         for name in chosen:
             for target_spec in target_specs:
                 measure_model(
-                    known[name], out, stage, recipe, recipes,
+                    by_name[name], out, stage, recipe, recipes,
                     target_name=target_spec.name, seeds=seeds, resume=resume, say=say,
                 )  # fmt: skip

@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxte.zoo.layers import Attention, ConvNorm, Depthwise, Mlp, conv, depthwise, pool
+from jaxte.zoo.layers import (
+    Attention,
+    ConvNorm,
+    Depthwise,
+    Mlp,
+    conv,
+    depthwise,
+    pool,
+    transform,
+)
 
 
 class ConvNeXtBlock(nnx.Module):
@@ -137,9 +146,6 @@ class CCT(nnx.Module):
         for layer in self.stem:
             x = layer(x)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        for i in range(2):
-            x = x + self.attention[i](self.norms[2 * i](x))
-            x = x + self.mlp[i](self.norms[2 * i + 1](x))
-        x = self.norms[4](x)
+        x = transform(x, self.attention, self.mlp, self.norms)
         share = jax.nn.softmax(self.weigh(x), axis=1)
         return (share * x).sum(1)

@@ -13,7 +13,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxte.zoo.compact import CCT, ConvNeXt, MobileNet, SqueezeNet
-from jaxte.zoo.layers import Attention, ConvNorm, Depthwise, Mlp, conv, patches, pool
+from jaxte.zoo.layers import (
+    Attention,
+    ConvNorm,
+    Depthwise,
+    Mlp,
+    Stages,
+    conv,
+    patches,
+    pool,
+    transform,
+)
 
 
 class PlainCNN(nnx.Module):
@@ -47,7 +57,7 @@ class Residual(nnx.Module):
         return nnx.relu(self.second(self.first(x)) + skip)
 
 
-class ResNet(nnx.Module):
+class ResNet(Stages):
     """A stem and three residual stages of one block each."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
@@ -59,13 +69,6 @@ class ResNet(nnx.Module):
                 Residual(32, width, rngs, stride=2),
             ]
         )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((1, 2))
 
 
 class VGG(nnx.Module):
@@ -87,7 +90,7 @@ class VGG(nnx.Module):
         return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
 
 
-class SepConv(nnx.Module):
+class SepConv(Stages):
     """Depthwise-separable stages after a strided stem."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
@@ -99,13 +102,6 @@ class SepConv(nnx.Module):
                 Depthwise(96, width, rngs),
             ]
         )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((1, 2))
 
 
 class DenseNet(nnx.Module):
@@ -145,7 +141,7 @@ class SqueezeExcite(nnx.Module):
         return x * gate[:, None, None, :]
 
 
-class SENet(nnx.Module):
+class SENet(Stages):
     """Squeeze-and-excite stages after a strided stem."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
@@ -157,13 +153,6 @@ class SENet(nnx.Module):
                 SqueezeExcite(64, width, rngs, stride=2),
             ]
         )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((1, 2))
 
 
 class ViT(nnx.Module):
@@ -179,11 +168,7 @@ class ViT(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.embed(patches(x, 4)) + self.position[...]
-        for i in range(2):
-            x = x + self.attention[i](self.norms[2 * i](x))
-            x = x + self.mlp[i](self.norms[2 * i + 1](x))
-        pooled: jax.Array = self.norms[4](x).mean(1)
-        return pooled
+        return transform(x, self.attention, self.mlp, self.norms).mean(1)
 
 
 class Mixer(nnx.Module):

@@ -102,9 +102,9 @@ def fill(shapes: Params, tensors: Mapping[str, np.ndarray], prefix: str, where: 
     for path, shape in zip(_paths(pure), jax.tree.leaves(pure), strict=True):
         tensor = tensors.get(prefix + path)
         if tensor is None or tensor.shape != shape.shape:
-            found = "missing" if tensor is None else f"of shape {tensor.shape}"
+            state = "missing" if tensor is None else f"of shape {tensor.shape}"
             raise InputError(
-                f"{where}: {prefix + path} is {found}, not {shape.shape}: build it again"
+                f"{where}: {prefix + path} is {state}, not {shape.shape}: build it again"
             )
         leaves.append(tensor)
     filled = jax.tree.map(lambda leaf: leaf, shapes)  # a fresh State; the cached one stays as it is

@@ -109,15 +109,7 @@ def _cifar_bin(path: Path) -> Part:
 
 
 def _cifar_png(path: Path) -> np.ndarray:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError(f"reading {path} needs Pillow: pip install pillow") from error
-    try:
-        with Image.open(path) as sheet:
-            pixels = np.asarray(sheet.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): fetch the original again") from error
+    pixels = np.asarray(pictures.open_image(path, "RGB"))
     if pixels.shape[1] != 1024:
         raise InputError(
             f"{path} is {pixels.shape[1]} pixels wide, not 1024 (one 32x32 image a row)"
@@ -254,14 +246,14 @@ def _tfds_source(name: str, data_dir: Path | None) -> Source:
 def _tfds_quickdraw(data_dir: Path | None, classes: Sequence[str], *, tests: int) -> Source:
     """Take the first 100 drawings of each class as they come; stop when every class has them."""
     examples, info = _tfds_examples("quickdraw_bitmap", "train", data_dir)
-    known = list(info.features["label"].names)
-    unknown = [name for name in classes if name not in known]
+    names = list(info.features["label"].names)
+    unknown = [name for name in classes if name not in names]
     if unknown:
         raise InputError(f"quickdraw_bitmap has no class {unknown[0]!r}")
-    kept: dict[int, list[np.ndarray]] = {known.index(name): [] for name in classes}
-    missing = len(kept)
+    buckets: dict[int, list[np.ndarray]] = {names.index(name): [] for name in classes}
+    missing = len(buckets)
     for example in examples:
-        bucket = kept.get(int(example["label"]))
+        bucket = buckets.get(int(example["label"]))
         if bucket is None or len(bucket) == DRAWINGS_PER_CLASS:
             continue
         bucket.append(np.asarray(example["image"], np.uint8).reshape(28, 28))
@@ -270,7 +262,7 @@ def _tfds_quickdraw(data_dir: Path | None, classes: Sequence[str], *, tests: int
             break
     if missing:
         raise InputError(f"quickdraw_bitmap: {missing} classes have under {DRAWINGS_PER_CLASS}")
-    drawings = np.stack([np.stack(images) for images in kept.values()])
+    drawings = np.stack([np.stack(images) for images in buckets.values()])
     return Source(*_split_drawings(drawings, tests), tuple(classes))
 
 
