@@ -36,11 +36,7 @@ _METRICS = ("logme", "sfda", "face")
 
 
 def choose_metrics(names: Sequence[str] | None, dataset: Dataset) -> tuple[str, ...]:
-    """The metrics, by default those of the usual ones that the task allows.
-
-    Raises:
-        InputError: for a metric that there is not, or one that needs another task.
-    """
+    """The metrics, by default those of the usual ones that the task allows."""
     task = "regression" if dataset.task in ("regression", "multilabel") else "classification"
     if names is None:
         return tuple(name for name in _METRICS if task in get_metric(name).tasks)
@@ -81,11 +77,7 @@ class EarlierReport(NamedTuple):
 
 
 def earlier_report(out: Path, dataset: Dataset) -> EarlierReport:
-    """The report that a directory has, if any.
-
-    Raises:
-        InputError: if it is of another data set, or does not say of which.
-    """
+    """The report that a directory has, if any."""
     if os.path.lexists(out) and not out.is_dir():
         raise InputError(f"{out} is no directory: name one for the report")
     path = out / _JSON

@@ -42,9 +42,6 @@ def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> It
         batches: an iterable, or a function that returns one.
         prepare: list of raw examples -> inputs.
         weighted: whether there may be a third part, weights.
-
-    Raises:
-        InputError: names the batch that cannot be used.
     """
     if not isinstance(batches, Iterable) and callable(batches):
         batches = batches()
@@ -82,11 +79,7 @@ def prepared(inputs: Any, prepare: Prepare | None, index: int) -> Any:
 
 
 def checked(inputs: Any, labels: Any, index: int) -> Batch:
-    """A batch whose inputs are arrays, with as many rows as labels.
-
-    Raises:
-        InputError: names the batch and what does not fit.
-    """
+    """A batch whose inputs are arrays, with as many rows as labels."""
     if isinstance(inputs, list) and not any(isinstance(i, Mapping) for i in inputs):
         named = ((f"batch {index}, example {row}", one) for row, one in enumerate(inputs))
         inputs = [of_pillow(one, where) if is_pillow(one) else one for where, one in named]

@@ -28,17 +28,13 @@ class _Missing:
     """Stands for a tokenizer or image processor that could not be loaded, until it is needed."""
 
     def __init__(self, what: str, why: str) -> None:
-        self.what, self.why = what, why
+        self.what, self.why, self.card = what, why, dict[str, Any]()
 
     def __call__(self, examples: Sequence[Any]) -> Any:
         raise InputError(
             f"there is no {self.what} beside the model ({self.why}): give it as prepare=, or "
             "inputs by name, as the model takes them"
         )
-
-    @property
-    def card(self) -> dict[str, Any]:
-        return {}
 
 
 class Either:
@@ -102,11 +98,7 @@ def output_of(output: Any) -> Any:
 
 
 def state(outputs: Iterable[Any], index: int) -> Any:
-    """A hidden state of the first output that has any.
-
-    Raises:
-        InputError: if there is no such state.
-    """
+    """A hidden state of the first output that has any."""
     states = next((o["hidden_states"] for o in outputs if "hidden_states" in o), ())
     if not -len(states) <= index < len(states):
         raise InputError(f"there is no layer 'hidden/{index}': the model has {len(states)} states")
@@ -114,11 +106,7 @@ def state(outputs: Iterable[Any], index: int) -> Any:
 
 
 def loaded(loader: str, where: str, **options: Any) -> Any:
-    """What one of the loaders of transformers gives, quietly; a directory needs no network.
-
-    Raises:
-        InputError: if there is nothing to be loaded.
-    """
+    """What one of the loaders of transformers gives, quietly; a directory needs no network."""
     transformers = require("transformers", f"hf:{where}", "hf")
     local = os.path.isdir(where)
     try:

@@ -68,11 +68,7 @@ class Forward:
         self.notes: list[str] = []
 
     def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
-        """Set a batch to work; what comes back waits for the device and fetches the rows.
-
-        Raises:
-            InputError: for a batch or an output that will not do, now or when it is fetched.
-        """
+        """Set a batch to work; what comes back waits for the device and fetches the rows."""
         inputs = self.filled(batch)
         if not self.model.traced:
             return self._untraced(inputs, self.size, batch, targets, first)
@@ -153,11 +149,7 @@ class Forward:
             log.warning("%s: %s", self.model.name, self.notes[0])
 
     def grid(self, inputs: Any) -> tuple[int, ...]:
-        """The positions of an example in the outputs, computed once for every shape of inputs.
-
-        Raises:
-            InputError: for outputs that are not what the model's level says.
-        """
+        """The positions of an example in the outputs, computed once for every shape of inputs."""
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
             with named(self.model):
@@ -166,11 +158,7 @@ class Forward:
         return self._grid
 
     def outside(self, inputs: Any, size: int) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-        """The outputs of a model that JAX does not trace, as arrays, and their positions.
-
-        Raises:
-            InputError: as `grid`.
-        """
+        """The outputs of a model that JAX does not trace, as arrays, and their positions."""
         with named(self.model):
             out = self.model.apply(self.model.params, inputs)
             self._set_shapes(out, size)
@@ -208,11 +196,12 @@ class Forward:
 
             if mesh is None:
                 return jax.jit(step)
-            samples = PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
-            specs = (PartitionSpec(), samples, samples)
+            rows = _rows_spec(mesh)
+            specs = (PartitionSpec(), rows, rows)
             # each device runs the model on its own rows, whatever it is made of
-            cut = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False)
-            return jax.jit(cut)
+            return jax.jit(
+                jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+            )
 
         return cached(self.model.apply, ("extract", layers, extra, dtype, mesh, level), make)
 
@@ -220,8 +209,7 @@ class Forward:
         """On the devices of the mesh; else as they are, which jit copies before it returns."""
         if self.layout is None:
             return arrays
-        samples = SAMPLES if SAMPLES in self.layout.mesh.axis_names else None
-        place = NamedSharding(self.layout.mesh, PartitionSpec(samples))
+        place = NamedSharding(self.layout.mesh, _rows_spec(self.layout.mesh))
         return jax.tree.map(lambda leaf: jax.device_put(leaf, place, may_alias=False), arrays)
 
     # --- models that it does not -----------------------------------------------------------------
@@ -270,6 +258,10 @@ class Forward:
         )
 
 
+def _rows_spec(mesh: jax.sharding.Mesh) -> PartitionSpec:
+    return PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
+
+
 def collected(
     out: Mapping[str, Any],
     layers: tuple[str, ...],
@@ -304,11 +296,7 @@ _collect = jax.jit(collected, static_argnames=("layers", "extra", "dtype"))
 
 
 def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[int, ...]:
-    """The positions of an example: (), (W,) or (h, w).
-
-    Raises:
-        InputError: for outputs that are not what the level says.
-    """
+    """The positions of an example: (), (W,) or (h, w)."""
     if not isinstance(out, Mapping):
         raise InputError(
             f"apply returns a {type(out).__name__}, not a mapping from the names of layers to "

@@ -49,9 +49,6 @@ class Network:
             inputs: of a batch.
             paths: of modules to be watched.
             dense: whether to watch all dense layers instead.
-
-        Raises:
-            InputError: for a path without a module, or one that is not called.
         """
         raise NotImplementedError
 

@@ -116,11 +116,7 @@ def _statistics(module: nnx.Module) -> dict[str, Any]:
 
 
 def _at(module: nnx.Module, path: str) -> Any:
-    """The module at a path.
-
-    Raises:
-        InputError: lists the paths that there are.
-    """
+    """The module at a path."""
     node: Any = module
     for part in path.split("/"):
         try:

@@ -54,9 +54,6 @@ def only(output: Any, layer: str = OUTPUT, where: str = "") -> Any:
         output: of a model, or of one of its modules.
         layer: what `layers` calls it.
         where: what returned it, for messages.
-
-    Raises:
-        InputError: names the parts where there are several, and how to pick one.
     """
     return pick(output, "", layer, where)
 
@@ -106,9 +103,6 @@ def layers_of(
         output: of the model.
         head: input and output of its head.
         outputs: path or name -> what the module there returned.
-
-    Raises:
-        InputError: for an output of several parts of which none is picked, or a missing layer.
     """
     arrays = {} if head is None else dict(zip((PENULTIMATE, LOGITS), head, strict=True))
     if head is None and LOGITS in layers:
@@ -132,9 +126,6 @@ def channels_last(x: Any, layout: str | None, name: str) -> Any:
         x: of fewer than four axes it stays as it is.
         layout: "NHWC" or "NCHW"; by default that of the framework.
         name: of the layer, for messages.
-
-    Raises:
-        InputError: for an array of a library that has no layout of its own.
     """
     if x.ndim < 4:
         return x

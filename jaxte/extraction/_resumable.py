@@ -67,9 +67,6 @@ class ResumableBatches:
 
         That is the last of a data set, and all of an iterable, which has to be read up to there;
         with ``whole`` all of a data set.
-
-        Raises:
-            InputError: names the first one that is not what was stored.
         """
         if self.dataset is None:
             self._iterator = read(self._batches, self._prepare)
@@ -110,14 +107,8 @@ class ResumableBatches:
         self, size: int, start: int, index: int, workers: int, without: Collection[int] = ()
     ) -> Iterator[Batch]:
         assert self.dataset is not None
-        pieces = self.dataset.pieces(
-            size,
-            prepare=self._prepare,
-            start=start,
-            workers=workers,
-            skip=self._skip,
-            without=without,
-        )
+        options: dict[str, Any] = {"prepare": self._prepare, "skip": self._skip}
+        pieces = self.dataset.pieces(size, start=start, workers=workers, without=without, **options)
         self.skipped = {}
         for piece in pieces:
             self.skipped |= piece.skipped

@@ -24,9 +24,6 @@ class Texts:
         tokenizer: stays as it is.
         max_length: tokens, with those that the tokenizer adds itself.
         words: whether examples are lists of words, whose first tokens are wanted.
-
-    Raises:
-        InputError: if the tokenizer cannot do that.
     """
 
     def __init__(self, tokenizer: Any, *, max_length: int, words: bool) -> None:
@@ -54,9 +51,6 @@ class Texts:
         Args:
             examples: texts, pairs of texts, or lists of words; or dicts with "text", "text" and
                 "text_pair", "words" or "tokens".
-
-        Raises:
-            InputError: names the first that is none.
         """
         pairs = [_parts(one, row, self._words) for row, one in enumerate(examples)]
         encoded = self._tokenizer(
@@ -91,11 +85,7 @@ def is_tokenizer(value: Any) -> bool:
 
 
 def texts_of(tokenizer: Any, max_length: int | None, level: str, config: Any = None) -> Texts:
-    """A tokenizer for a model of this configuration.
-
-    Raises:
-        InputError: for texts that are longer than the model can take.
-    """
+    """A tokenizer for a model of this configuration."""
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
     limit = min((one for one in limits if isinstance(one, int) and one > 0), default=_MOST)
     if max_length is not None and max_length > limit:

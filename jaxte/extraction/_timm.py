@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from typing import Any
 
 from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.extraction import _torch
+from jaxte.extraction._checkpoints import STATE
 from jaxte.extraction._model import Model, Request
 from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction._torch import Call, Runner, model_of, watched
@@ -17,17 +17,16 @@ from jaxte.extraction.preprocess import FILTERS, Images, channels_first
 __all__ = ["from_torch", "load"]
 
 _CROP = 0.875  # of the resized image, where a configuration does not say
-_BLOCK = re.compile(r"hidden/(-?\d+)")
 
 
 class _Runner(Runner):
     """A model that says itself where its features end and its head begins."""
 
     def is_named(self, layer: str) -> bool:
-        return layer in self.named or _BLOCK.fullmatch(layer) is not None
+        return layer in self.named or STATE.fullmatch(layer) is not None
 
     def collect(self, inputs: Any) -> dict[str, Any]:
-        blocks = {n: int(m[1]) for n in self.layers if (m := _BLOCK.fullmatch(n)) is not None}
+        blocks = {n: int(m[1]) for n in self.layers if (m := STATE.fullmatch(n)) is not None}
         maps, logits = {}, None
         with watched(self.paths) as calls:
             if blocks:
@@ -49,7 +48,7 @@ class _Runner(Runner):
         return self.select(last, Call(before, logits, logits), outputs)
 
     def layout(self, name: str) -> str | None:
-        return "NCHW" if _BLOCK.fullmatch(name) else super().layout(name)
+        return "NCHW" if STATE.fullmatch(name) else super().layout(name)
 
     def _index(self, index: int) -> int:
         blocks = len(self.module.feature_info)
@@ -75,12 +74,7 @@ def from_torch(module: Any, request: Request) -> Model:
 
 
 def load(name: str) -> tuple[Any, str]:
-    """A pre-trained model, and its name.
-
-    Raises:
-        InputError: if it cannot be loaded.
-        ImportError: if timm is missing.
-    """
+    """A pre-trained model, and its name."""
     timm = require("timm", f"timm:{name}", "timm")
     if not timm.is_model(name.partition(".")[0]):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5))

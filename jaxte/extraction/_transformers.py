@@ -156,12 +156,7 @@ def _takes(function: Any, name: str) -> bool:
 
 
 def load(where: str) -> tuple[Any, str]:
-    """The model of a checkpoint, with the head of a classifier, and its name.
-
-    Raises:
-        InputError: if it cannot be loaded, or does not hold all weights.
-        ImportError: if transformers or torch is missing.
-    """
+    """The model of a checkpoint, with the head of a classifier, and its name."""
     transformers = require("transformers", f"hf:{where}", "hf")
     cuda = require("torch", f"hf:{where}", "hf").cuda.is_available()
     config = loaded("AutoConfig", where)

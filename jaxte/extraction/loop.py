@@ -20,7 +20,7 @@ from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out
 from jaxte.extraction._write_queue import WriteQueue
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.plan import describe_data, describe_model, describe_settings
-from jaxte.extraction.targets import Pixels, Targets, level_of, targets_of
+from jaxte.extraction.targets import Pixels, Targets, level_of
 from jaxte.intake.checks import choose
 from jaxte.runtime.devices import platform_of
 from jaxte.runtime.mesh import Layout, layout_of
@@ -144,32 +144,14 @@ def extract(
     """
     level = level_of(model, as_dataset(batches), level)
     model = as_model(
-        model,
-        layers=layers,
-        pool=pool,
-        name=name,
-        variables=variables,
-        prepare=prepare,
-        level=level,
-        compute_dtype=compute_dtype,
-        max_length=max_length,
-        layout=layout,
-    )
+        model, layers=layers, pool=pool, name=name, variables=variables, prepare=prepare,
+        level=level, compute_dtype=compute_dtype, max_length=max_length, layout=layout,
+    )  # fmt: skip
     return extraction(
-        model,
-        batches,
-        out=out,
-        logits=logits,
-        dtype=dtype,
-        batch_size=batch_size,
-        mesh=mesh,
-        num_classes=num_classes,
-        pixels=Pixels(pixels, pixel_budget, seed),
-        shard_rows=shard_rows,
-        workers=workers,
-        progress=progress,
-        on_error=on_error,
-    ).store
+        model, batches, out=out, logits=logits, dtype=dtype, batch_size=batch_size, mesh=mesh,
+        num_classes=num_classes, pixels=Pixels(pixels, pixel_budget, seed), shard_rows=shard_rows,
+        workers=workers, progress=progress, on_error=on_error,
+    ).store  # fmt: skip
 
 
 def extraction(
@@ -197,7 +179,7 @@ def extraction(
     choose("on_error", on_error, ("raise", "skip"))
     reader = ResumableBatches(batches, model.prepare, batch_size, workers, on_error == "skip")
     forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
-    targets = targets_of(model, reader.dataset, num_classes, pixels)
+    targets = Targets(model.level, reader.dataset, num_classes, pixels)
     described: dict[str, Any] = {
         "data": describe_data(reader.dataset, num_classes),
         "layers": model.layers,
@@ -313,14 +295,7 @@ def _work(
     def store(fetch: Callable[[], Rows], batch: Batch, digest: str) -> None:
         nonlocal stored
         rows = fetch()
-        writer.append(
-            rows.features,
-            rows.labels,
-            rows.logits,
-            examples=batch.examples,
-            digest=digest,
-            skipped=batch.skipped,
-        )
+        writer.append(*rows, examples=batch.examples, digest=digest, skipped=batch.skipped)
         stored += batch.examples
 
     batches = reader.annotated(writer.batches) if first is None else first.others

@@ -23,7 +23,7 @@ from jaxte.extraction._functions import evaluated
 from jaxte.extraction._outputs import OUTPUT, only, refused
 from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, readable
 from jaxte.extraction.models import Model, as_model, log
-from jaxte.extraction.targets import Pixels, level_of, targets_of
+from jaxte.extraction.targets import Pixels, Targets, level_of
 from jaxte.intake import checks
 from jaxte.intake.checks import choose
 from jaxte.ranking.blocks import LabelCounts, checked
@@ -145,20 +145,11 @@ def stream(
     if len(model.layers) > 1:
         raise InputError(f"{model.name} has several layers ({', '.join(model.layers)}): choose one")
     states = streamed(
-        model,
-        batches,
-        function=function,
-        form=form,
-        num_classes=num_classes,
-        num_targets=num_targets,
-        class_counts=class_counts,
-        precision=precision,
-        batch_size=batch_size,
-        pixels=Pixels(pixels, pixel_budget, seed),
-        workers=workers,
-        progress=progress,
-        on_error=on_error,
-    )
+        model, batches, function=function, form=form, num_classes=num_classes,
+        num_targets=num_targets, class_counts=class_counts, precision=precision,
+        batch_size=batch_size, pixels=Pixels(pixels, pixel_budget, seed), workers=workers,
+        progress=progress, on_error=on_error,
+    )  # fmt: skip
     return states[model.layers[0]]
 
 
@@ -198,7 +189,7 @@ def streamed(
         class_counts = _counts(dataset, num_classes)
     if num_classes is None and class_counts is not None:
         num_classes = np.size(class_counts)
-    targets = targets_of(model, dataset, num_classes, pixels or Pixels())
+    targets = Targets(model.level, dataset, num_classes, pixels or Pixels())
     x64 = jnp.result_type(float) == jnp.float64  # of the caller, and so of the model
     reader = ResumableBatches(batches, model.prepare, batch_size, workers)
     if dataset is None:
@@ -216,20 +207,10 @@ def streamed(
             forward = Forward(model, dtype="", logits=False, layout=None, size=reader.size)
         report(0, reader.total, model.name)
         for batch in _in_precision(source, x64):
-            weights = np.ones(batch.rows) if batch.weights is None else batch.weights
             with jax.enable_x64(x64):
-                inputs = forward.filled(batch)
-                if model.traced:
-                    grid = forward.grid(inputs)
-                else:
-                    inputs, grid = forward.outside(inputs, forward.size)
-                chosen = targets.of(batch.labels, batch.number, grid, seen, weights)
-                places = chosen.padded_places(forward.size)
-                inputs, places = jax.tree.map(jnp.asarray, (inputs, places))
-            labels = chosen.labels
-            if chosen.counted is not None:
-                weights = (weights[:, None] * chosen.counted).reshape(-1)
-                labels = labels.reshape(-1)
+                inputs, places, labels, weights = _arrays(
+                    batch, forward, model.traced, targets, seen
+                )
             if not states:
                 kind = _kind(labels, targets.num_classes, num_targets)
                 empty = functools.partial(_empty, forward.widths, kind, class_counts)
@@ -271,6 +252,24 @@ def _in_precision(batches: Iterator[Batch], x64: bool) -> Iterator[Batch]:
         if batch is None:
             return
         yield batch
+
+
+def _arrays(
+    batch: Batch, forward: Forward, traced: bool | None, targets: Targets, first: int
+) -> tuple[Any, ...]:
+    """Inputs (or features, of a model outside JAX) and places, labels and weights of the rows."""
+    weights = np.ones(batch.rows) if batch.weights is None else batch.weights
+    inputs = forward.filled(batch)
+    if traced:
+        grid = forward.grid(inputs)
+    else:
+        inputs, grid = forward.outside(inputs, forward.size)
+    chosen = targets.of(batch.labels, batch.number, grid, first, weights)
+    inputs, places = jax.tree.map(jnp.asarray, (inputs, chosen.padded_places(forward.size)))
+    if chosen.counted is None:
+        return inputs, places, chosen.labels, weights
+    weights = (weights[:, None] * chosen.counted).reshape(-1)
+    return inputs, places, chosen.labels.reshape(-1), weights
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> LabelCounts:

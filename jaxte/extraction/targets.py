@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from jaxte.intake import Labels, as_labels, is_array
 if TYPE_CHECKING:
     from jaxte.data import Dataset, Rows
 
-__all__ = ["LEVELS", "Chosen", "Pixels", "Targets", "level_of", "targets_of"]
+__all__ = ["LEVELS", "Chosen", "Pixels", "Targets", "level_of"]
 
 LEVELS = {"example": (), "token": ("W",), "dense": ("h", "w")}  # and their positions
 IGNORE = {"token": -100, "dense": 255}  # the label of what does not count, by default
@@ -65,24 +65,21 @@ class Targets:
 
     Args:
         level: one of `LEVELS`.
-        num_classes: C, if there is a limit to check labels by.
-        ignore: the label of positions that do not count.
+        dataset: whose labels they are, if they are of one.
+        num_classes: C, to check labels by; by default that of the data set.
         pixels: which positions of label maps become rows.
-        maps: all label maps, for a budget.
     """
 
     def __init__(
-        self,
-        level: str,
-        *,
-        num_classes: int | None = None,
-        ignore: int | None = None,
-        pixels: Pixels | None = None,
-        maps: Callable[[], Iterable[np.ndarray]] | None = None,
+        self, level: str, dataset: Dataset | None, num_classes: int | None, pixels: Pixels
     ) -> None:
-        self.level, self.num_classes = level, num_classes
+        self.level, self.dataset, self.pixels = level, dataset, pixels
+        self.num_classes, ignore = num_classes, None
+        if dataset is not None:
+            ignore = dataset.ignore
+            if num_classes is None and dataset.task != "multilabel":  # columns of 0 and 1
+                self.num_classes = dataset.num_classes
         self.ignore = IGNORE.get(level, 0) if ignore is None else ignore
-        self.pixels, self.maps = pixels or Pixels(), maps
         self._per_image: Any = None
         self._like: np.ndarray | None = None
         self._most = 1
@@ -129,13 +126,14 @@ class Targets:
         if self._per_image is None:
             self._per_image = self.pixels.each()
             if self.pixels.budget is not None:
-                if self.maps is None:
+                dataset = self.dataset
+                if dataset is None:
                     raise InputError(
                         "a budget of pixels needs all label maps beforehand: give a data set, or "
                         "pixels=..., how many of each class in an image"
                     )
                 self._per_image = pixel_budget(
-                    self.maps(),
+                    (dataset.label(row) for row in range(len(dataset))),
                     (height, width),
                     per_class=self.pixels.budget,
                     ignore=self.ignore,
@@ -217,23 +215,6 @@ def level_of(model: Any, dataset: Dataset | None, level: str | None) -> str:
             f"model is of level {of_model!r}"
         )
     return of_model or needed or "example"
-
-
-def targets_of(
-    model: Model, dataset: Dataset | None, num_classes: int | None, pixels: Pixels
-) -> Targets:
-    """How labels become those of rows of features."""
-    if dataset is None:
-        return Targets(model.level, num_classes=num_classes, pixels=pixels)
-    if num_classes is None and dataset.task != "multilabel":  # whose labels are columns of 0 and 1
-        num_classes = dataset.num_classes
-    return Targets(
-        model.level,
-        num_classes=num_classes,
-        ignore=dataset.ignore,
-        pixels=pixels,
-        maps=lambda: (dataset.label(row) for row in range(len(dataset))),
-    )
 
 
 def _as_integers(labels: Labels, index: int) -> np.ndarray:

@@ -159,10 +159,25 @@ def _described(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+def _trained(spec: ModelSpec, graphdef: Any, params: Any, normal: Any, data: Part, say: Say) -> Any:
+    from jaxte.zoo.selfsupervised import contrast
+    from jaxte.zoo.train import train
+
+    settings: dict[str, Any] = {
+        "steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "warmup": PRETRAIN_WARMUP,
+        "decay": PRETRAIN_WEIGHT_DECAY, "seed": spec.seed,
+        "progress": lambda line: say(f"{spec.name}: {line}"),
+    }  # fmt: skip
+    if spec.labels == "contrastive":
+        return contrast(graphdef, params, normal, data.images, **settings)
+    flip = "mnist" not in spec.source and spec.labels != "rotation"
+    return train(graphdef, params, normal, data, shift=PRETRAIN_SHIFT, flip=flip, **settings)
+
+
 def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say) -> None:
     from jaxte.zoo.network import fill, forward, initial, read_tensors, save_params, skeleton
-    from jaxte.zoo.selfsupervised import PROJECTION, contrast
-    from jaxte.zoo.train import score, train
+    from jaxte.zoo.selfsupervised import PROJECTION
+    from jaxte.zoo.train import score
 
     path = out / "weights" / f"{spec.name}.safetensors"
     card_path = out / "cards" / f"{spec.name}.json"
@@ -180,18 +195,7 @@ def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say)
     normal = {"mean": [0.5] * 3, "std": [0.25] * 3}
     if source:
         normal = _channel_moments(source.train.images)
-        settings: dict[str, Any] = {
-            "steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "warmup": PRETRAIN_WARMUP,
-            "decay": PRETRAIN_WEIGHT_DECAY, "seed": spec.seed,
-            "progress": lambda line: say(f"{spec.name}: {line}"),
-        }  # fmt: skip
-        if contrastive:
-            params = contrast(graphdef, params, normal, source.train.images, **settings)
-        else:
-            flip = "mnist" not in spec.source and spec.labels != "rotation"
-            params = train(
-                graphdef, params, normal, source.train, shift=PRETRAIN_SHIFT, flip=flip, **settings
-            )
+        params = _trained(spec, graphdef, params, normal, source.train, say)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_params(path, params)
     accuracy = None

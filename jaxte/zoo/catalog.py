@@ -202,15 +202,10 @@ def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
                 f"{name} on {target} lacks a fine-tuning or a probe: run both stages of the build"
             )
         tuned, probed = (tuple(entry[stage]["test"]) for stage in ("finetune", "probe"))
-        result[name] = Accuracy(
-            float(np.mean(tuned)),
-            float(np.std(tuned, ddof=1)) if len(tuned) > 1 else 0.0,
-            float(np.mean(probed)),
-            float(np.std(probed, ddof=1)) if len(probed) > 1 else 0.0,
-            tuple(range(len(tuned))),
-            tuned,
-            probed,
-        )
+        means = [float(np.mean(values)) for values in (tuned, probed)]
+        stds = [float(np.std(x, ddof=1)) if len(x) > 1 else 0.0 for x in (tuned, probed)]
+        seeds = tuple(range(len(tuned)))
+        result[name] = Accuracy(means[0], stds[0], means[1], stds[1], seeds, tuned, probed)
     return result
 
 

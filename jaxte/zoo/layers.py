@@ -1,4 +1,4 @@
-"""Layers that the families of the zoo are built of."""
+"""Layers that the families of the zoo are built of, for maps [n, h, w, c] or tokens [n, t, d]."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ class Stages(nnx.Module):
     blocks: nnx.List[Callable[[jax.Array], jax.Array]]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
@@ -57,7 +56,6 @@ class ConvNorm(nnx.Module):
         self.act = act
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         x = self.norm(self.conv(x))
         return nnx.relu(x) if self.act else x
 
@@ -86,7 +84,6 @@ class Depthwise(nnx.Module):
         self.act = act
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         y = self.norm(self.point(depthwise(x, self.kernel[...])))
         y = nnx.relu(y) if self.act else y
         return pool(y) if self.pool else y
@@ -121,7 +118,6 @@ class Mlp(nnx.Module):
         self.down = nnx.Linear(hidden, size, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return tokens of tokens, [n, t, d]."""
         return self.down(nnx.relu(self.up(x)))
 
 
@@ -133,7 +129,6 @@ class Attention(nnx.Module):
         self.out = nnx.Linear(width, width, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return tokens of tokens, [n, t, d]."""
         n, t, d = x.shape
         q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, 2, d // 2), (2, 3), (0, 2))
         weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5)

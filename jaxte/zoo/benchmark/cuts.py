@@ -46,6 +46,14 @@ class Cut(NamedTuple):
     shifted: Part | None
     class_names: Names
 
+    def with_images(self, function: Callable[[np.ndarray], np.ndarray]) -> Cut:
+        """Return the same with what a function makes of the images."""
+        train, test = (Part(function(p.images), p.labels) for p in (self.train, self.test))
+        shifted = self.shifted
+        if shifted is not None:
+            shifted = Part(function(shifted.images), shifted.labels)
+        return Cut(train, test, shifted, self.class_names)
+
 
 @dataclass(frozen=True)
 class TargetSpec:
@@ -169,6 +177,12 @@ def _cut_share(split: Split, share: float, rng: np.random.Generator) -> Cut:
     return Cut(train, test, None, names)
 
 
+def _labelled(blocks: Sequence[np.ndarray]) -> Part:
+    """Images in blocks of one class each."""
+    counts = [len(block) for block in blocks]
+    return Part(np.concatenate(blocks), np.repeat(np.arange(len(blocks)), counts))
+
+
 def _grey(images: np.ndarray) -> np.ndarray:
     grey: np.ndarray = np.ascontiguousarray(prepare(images)[..., 0])
     return grey
@@ -208,10 +222,7 @@ def _xray(data: Path, rng: np.random.Generator) -> Cut:
         for side, pool, count in zip(parts, (head, tail), (50, 1000), strict=True):
             rows = np.sort(rng.permutation(len(pool))[:count])
             side.append(read_pictures([pool[row] for row in rows])[..., 0])
-    train, test = (
-        Part(np.concatenate(side), np.repeat(np.arange(2), [len(block) for block in side]))
-        for side in parts
-    )
+    train, test = map(_labelled, parts)
     faint = 64 + _blurred(test.images) / 2
     return Cut(train, test, Part(_noisy(faint, 12, rng), test.labels), ("none", "marker"))
 
@@ -298,10 +309,9 @@ def _textures(data: Path, rng: np.random.Generator) -> Cut:
         ):
             top = rng.integers(0, block.shape[0] - SIZE, count)
             left = rng.integers(0, block.shape[1] - SIZE, count)
-            side += [block[i : i + SIZE, j : j + SIZE] for i, j in zip(top, left, strict=True)]
-    train, test = (
-        Part(np.stack(side), np.repeat(np.arange(18), len(side) // 18)) for side in sides
-    )
+            pieces = [block[i : i + SIZE, j : j + SIZE] for i, j in zip(top, left, strict=True)]
+            side.append(np.stack(pieces))
+    train, test = map(_labelled, sides)
     return Cut(train, test, None, tuple(name.split(".")[0] for name in TEXTURES_18))
 
 

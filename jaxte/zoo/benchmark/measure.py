@@ -20,9 +20,9 @@ import optax
 
 from jaxte.zoo.benchmark.cuts import Cut
 from jaxte.zoo.images import prepare
-from jaxte.zoo.network import fill, forward, normalise, skeleton
+from jaxte.zoo.network import Network, forward, normalise
 from jaxte.zoo.sources import Part
-from jaxte.zoo.train import augment, batches, fit_linear, optimise, schedule
+from jaxte.zoo.train import augment, batches, fit_linear, optimise, schedule, score
 
 OUTPUTS = 32
 
@@ -138,10 +138,8 @@ def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray) -> Score:
         squared = (outputs - expected) ** 2
         value = 1 - squared.mean(0) / expected.var(0)
         return Score(round(float(value.mean()), 5), round(float(squared.mean()), 5))
-    shifted = outputs - outputs.max(1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    loss = -log_p[np.arange(len(labels)), labels].mean()
-    return Score(round(float((outputs.argmax(1) == labels).mean()), 5), round(float(loss), 5))
+    outcome = score(outputs, labels)
+    return Score(round(outcome.accuracy, 5), round(outcome.loss, 5))
 
 
 def fit_head(problem: Problem, data: Part, lr: float, seed: int) -> dict[str, np.ndarray]:
@@ -179,33 +177,17 @@ def probing(problem: Problem) -> Train:
     return run
 
 
-class Network(NamedTuple):
-    """A model as the stages take it."""
-
-    family: str
-    width: int
-    tensors: Mapping[str, np.ndarray]
-    normal: Mapping[str, Any]
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Return what the body says of prepared images."""
-        graphdef, shapes = skeleton(self.family, self.width, None)
-        body = fill(shapes, self.tensors, "body/", Path(self.family))
-        return forward(graphdef, body, self.normal, images)
-
-
 def finetuning(network: Network, problem: Problem, probe_rate: float) -> Train:
     """Full fine-tuning, from the head that the probe has on the same images."""
-    graphdef, shapes = skeleton(network.family, network.width, OUTPUTS)
     constants = (_mask(problem), np.asarray(problem.regression))
 
     def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         frozen = Part(network.features(data.images), data.labels)
         head = fit_head(problem, frozen, probe_rate, seed)
-        start = {**network.tensors, "head/kernel": head["kernel"], "head/bias": head["bias"]}
+        graphdef, start = network.with_head(head["kernel"], head["bias"])
+        data_arrays = (data.images, _encode(problem, data.labels))
         params = optimise(
-            graphdef, fill(shapes, start, "", Path(network.family)), network.normal,
-            (data.images, _encode(problem, data.labels)), loss=_network_loss, constants=constants,
+            graphdef, start, network.normal, data_arrays, loss=_network_loss, constants=constants,
             options=(FINETUNE.shift,), steps=FINETUNE.length(len(data.labels)),
             batch=FINETUNE.batch, lr=lr, warmup=FINETUNE.warmup, decay=FINETUNE.weight_decay,
             seed=seed,
@@ -304,28 +286,14 @@ def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[
     return result
 
 
-def prepared(cut: Cut) -> Cut:
-    """Bring the images of a target to the networks' input."""
-    train, test, shifted = (
-        None if part is None else Part(prepare(part.images), part.labels)
-        for part in (cut.train, cut.test, cut.shifted)
-    )
-    assert train is not None
-    assert test is not None
-    return Cut(train, test, shifted, cut.class_names)
-
-
 def measure(
     card: Mapping[str, Any], tensors: Mapping[str, np.ndarray], cut: Cut
 ) -> dict[str, dict[str, Any]]:
     """Measure one model on one target, by both stages."""
-    network = Network(card["architecture"], card["width"], tensors, card["normalisation"])
-    cut, problem = prepared(cut), problem_of(cut)
-
-    def features(part: Part | None) -> Any:
-        return None if part is None else Part(network.features(part.images), part.labels)
-
-    frozen = Cut(features(cut.train), features(cut.test), features(cut.shifted), cut.class_names)
+    family = card["architecture"]
+    network = Network(family, card["width"], tensors, card["normalisation"], Path(family))
+    cut, problem = cut.with_images(prepare), problem_of(cut)
+    frozen = cut.with_images(network.features)
     probed = run_stage(PROBE, frozen, problem, probing(problem))
     tuned = run_stage(FINETUNE, cut, problem, finetuning(network, problem, probed["lr"]))
     return {"finetune": tuned, "probe": probed}
