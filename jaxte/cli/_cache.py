@@ -96,7 +96,7 @@ def _prune(folder: Path) -> None:
 
 
 def _processor() -> str:
-    """What tells processors apart that need different code."""
+    """A digest of what the compiled code depends on."""
     facts = [platform.machine(), platform.processor(), platform.system()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -72,7 +72,7 @@ class Job(NamedTuple):
 
     @property
     def expected(self) -> str | None:
-        """The name that it will have; None where only the loaded model tells it."""
+        """The name that it will have; None where only the loaded model has it."""
         if self.name is not None:
             return self.name
         kind, _, where = self.source.partition(":")

@@ -134,7 +134,7 @@ def digest(batch: Batch) -> str:
 
 
 def _hashed(arrays: Iterable[Any]) -> str:
-    """A checksum: nobody forges it, and it has to keep up with the devices."""
+    """A checksum, not a cryptographic digest, as it has to keep up with the devices."""
     checksum = 0
     for array in map(np.asarray, arrays):
         checksum = zlib.crc32(f"{array.dtype.str} {array.shape};".encode(), checksum)

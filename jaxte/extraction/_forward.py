@@ -141,7 +141,7 @@ class Forward:
         return inputs
 
     def note(self, inputs: Any) -> None:
-        """Say it of images that nobody has scaled; the models of the zoo do that themselves."""
+        """Warn of images that are not scaled; the models of the zoo do that themselves."""
         raw = any(leaf.dtype == np.uint8 and leaf.ndim > 2 for leaf in jax.tree.leaves(inputs))
         if raw and not self.notes and self.model.card.get("kind") != "zoo":
             by = "none" if self.model.prepare is None else described(self.model.prepare)

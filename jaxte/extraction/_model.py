@@ -1,4 +1,4 @@
-"""What a model is to the extraction, and what tells it from another."""
+"""What a model is to the extraction, and its fingerprint."""
 
 from __future__ import annotations
 

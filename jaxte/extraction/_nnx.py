@@ -36,7 +36,7 @@ class _Module(Network):
 
     def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
         """As `Network` says."""
-        module = nnx.merge(self.graph.value, params)  # nobody else has this one
+        module = nnx.merge(self.graph.value, params)  # a module of this call alone
         if dense:
             nodes = {path: node for path, node in _modules(module) if path and _is_dense(node)}
         else:

@@ -236,7 +236,7 @@ def _inference(module: Any, compute_dtype: str | None) -> Iterator[Any]:
 
 
 def _copied(output: Any) -> Any:
-    """An output whose tensors nobody writes over, in lists and such, too."""
+    """A copy of the tensors of an output, in lists and such, too."""
     if hasattr(output, "clone"):
         return output.clone()
     if isinstance(output, tuple) and not hasattr(output, "_fields"):
