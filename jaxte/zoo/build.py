@@ -26,7 +26,7 @@ from jaxte.zoo.artefacts import check_names, digest, read_card, versions, write_
 from jaxte.zoo.catalog import require
 from jaxte.zoo.images import prepare
 from jaxte.zoo.selfsupervised import turned
-from jaxte.zoo.sources import Part, Source, load_source
+from jaxte.zoo.sources import Part, Source, concatenate, load_source
 from jaxte.zoo.specs import (
     MIXTURE_CAP,
     MODELS,
@@ -117,11 +117,7 @@ def _mixture(spec: ModelSpec, load: Load) -> Source:
         for side, part in zip(parts, (_head(source.train, cap), source.test), strict=True):
             side.append(Part(prepare(part.images), part.labels + len(class_names)))
         class_names += source.class_names
-    joined = [
-        Part(np.concatenate([p.images for p in side]), np.concatenate([p.labels for p in side]))
-        for side in parts
-    ]
-    train, test = joined
+    train, test = map(concatenate, parts)
     if spec.labels == "shuffled":
         order = np.random.default_rng(spec.seed).permutation(len(train.labels))
         train = Part(train.images, train.labels[order])

@@ -17,6 +17,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +118,8 @@ def _cifar_png(path: Path) -> np.ndarray:
     return pixels.reshape(-1, 32, 32, 3)
 
 
-def _concat(parts: Sequence[Part]) -> Part:
+def concatenate(parts: Sequence[Part]) -> Part:
+    """Put parts one after the other."""
     images, labels = zip(*parts, strict=True)
     return Part(np.concatenate(images), np.concatenate(labels))
 
@@ -126,7 +128,7 @@ def read_cifar10(folder: Path) -> Source:
     """Read CIFAR-10 from its binary batches, or from PNG sheets and JSON labels."""
     batches = [f"data_batch_{i}" for i in range(1, 6)]
     if any((folder / f"{name}.bin").is_file() for name in batches):
-        train = _concat([_cifar_bin(_find(folder, f"{name}.bin")) for name in batches])
+        train = concatenate([_cifar_bin(_find(folder, f"{name}.bin")) for name in batches])
         return Source(train, _cifar_bin(_find(folder, "test_batch.bin")), CIFAR_CLASSES)
 
     def part(names: Sequence[str], labels: str) -> Part:
@@ -181,15 +183,10 @@ def read_quickdraw(folder: Path, classes: Sequence[str], *, tests: int) -> Sourc
     return Source(*_split_drawings(drawings, tests), tuple(classes))
 
 
-def read_fashion(folder: Path) -> Source:
-    """Read the official test split of Fashion-MNIST, which the target is cut from."""
-    part = _idx_part(folder, "t10k")
-    return Source(part, part, FASHION_CLASSES)
-
-
-def read_fashion_source(folder: Path) -> Source:
-    """Read both splits of Fashion-MNIST, to pre-train on the official train split."""
-    return Source(_idx_part(folder, "train"), _idx_part(folder, "t10k"), FASHION_CLASSES)
+def read_fashion(folder: Path, *, test_only: bool = False) -> Source:
+    """Read Fashion-MNIST; a target is cut from the test split alone, models train on the other."""
+    test = _idx_part(folder, "t10k")
+    return Source(test if test_only else _idx_part(folder, "train"), test, FASHION_CLASSES)
 
 
 def read_digits(folder: Path | None) -> Source:
@@ -312,7 +309,7 @@ def load_source(
     readers: dict[str, Callable[[Path], Source]] = {
         "mnist": read_mnist,
         "cifar10": read_cifar10,
-        "fashion_mnist": read_fashion,
-        "fashion_mnist_source": read_fashion_source,
+        "fashion_mnist": partial(read_fashion, test_only=True),
+        "fashion_mnist_source": read_fashion,
     }
     return readers[name](data_dir / name.removesuffix("_source"))
