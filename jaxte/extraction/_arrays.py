@@ -13,7 +13,16 @@ import numpy as np
 from jaxte._optional import require
 from jaxte.extraction.pooling import Positions
 
-__all__ = ["MASK", "STARTS", "called", "cast", "flags", "host", "positions", "wide"]
+__all__ = [
+    "MASK",
+    "STARTS",
+    "at_least_float32",
+    "call_model",
+    "cast",
+    "inference_flags",
+    "positions",
+    "to_numpy",
+]
 
 MASK = "attention_mask"
 STARTS = "word_starts"  # [b, W] the first token of each word, -1 for a word that was cut off
@@ -44,13 +53,13 @@ def cast(tree: Any, dtype: str | None) -> Any:
     return jax.tree.map(one, tree)
 
 
-def wide(x: Any) -> Any:
+def at_least_float32(x: Any) -> Any:
     """As float32, float64 as it is: half precision is no type to add up in."""
-    x = x if isinstance(x, jax.Array) else host(x)
+    x = x if isinstance(x, jax.Array) else to_numpy(x)
     return x if x.dtype == np.float64 else x.astype(np.float32)
 
 
-def host(leaf: Any) -> np.ndarray:
+def to_numpy(leaf: Any) -> np.ndarray:
     """An array of any framework as a NumPy array, without a copy where that can be."""
     if hasattr(leaf, "detach"):
         tensor = leaf.detach().cpu()
@@ -79,11 +88,12 @@ def _size(images: Any, channels_first: bool) -> tuple[int, int] | None:
     return (shape[2], shape[3]) if channels_first else (shape[1], shape[2])
 
 
-def flags(function: Callable[..., Any]) -> dict[str, Any]:
+def inference_flags(function: Callable[..., Any]) -> dict[str, Any]:
     """The arguments that put a function in inference mode, as far as it has them.
 
     Example:
-        >>> flags(lambda x, is_train=True, deterministic=False, mode="train", test="abc": x)
+        >>> network = lambda x, is_train=True, deterministic=False, mode="train", test="abc": x
+        >>> inference_flags(network)
         {'is_train': False, 'deterministic': True, 'mode': 'eval'}
     """
     arguments: dict[str, Any] = {}
@@ -106,7 +116,7 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return {}
 
 
-def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any) -> Any:
+def call_model(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any) -> Any:
     """The model's output in inference mode: names of inputs go to the arguments of these names.
 
     Args:
@@ -114,7 +124,7 @@ def called(model: Callable[..., Any], signature: Callable[..., Any], inputs: Any
         signature: whose arguments tell what it takes.
         inputs: an array, a tuple of arguments, or a mapping from their names.
     """
-    parameters, mode = _parameters(signature), flags(signature)
+    parameters, mode = _parameters(signature), inference_flags(signature)
     if isinstance(inputs, Mapping):
         inputs = {name: value for name, value in inputs.items() if name != STARTS}
         mode = {name: value for name, value in mode.items() if name not in inputs}

@@ -114,7 +114,7 @@ def as_array(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.Array | np.ndarray) else np.asarray(leaf)
 
 
-def filled(leaf: Any, size: int) -> Any:
+def pad_rows(leaf: Any, size: int) -> Any:
     """As many rows as are compiled for: the last again, which any model can take."""
     lacking = size - len(leaf)
     if not lacking:

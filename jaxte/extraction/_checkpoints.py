@@ -15,7 +15,16 @@ from jaxte.extraction._model import Request
 from jaxte.extraction._texts import texts_of
 from jaxte.extraction.preprocess import Processed
 
-__all__ = ["LAST_STATE", "STATE", "Either", "beside", "loaded", "output_of", "source", "state"]
+__all__ = [
+    "LAST_STATE",
+    "STATE",
+    "TextsOrImages",
+    "load_preprocessor",
+    "load_pretrained",
+    "output_of",
+    "source",
+    "state",
+]
 
 LAST_STATE = "last_hidden_state"
 STATE = re.compile(r"hidden/(-?\d+)")
@@ -37,7 +46,7 @@ class _Missing:
         )
 
 
-class Either:
+class TextsOrImages:
     """Prepares texts, or images, whichever the data are.
 
     Args:
@@ -59,7 +68,7 @@ class Either:
         return {"pixel_values": self._images(examples)}
 
 
-def beside(model: Any, request: Request, about: str) -> Any:
+def load_preprocessor(model: Any, request: Request, about: str) -> Any:
     """What lies where the model was loaded from to make its inputs, if there is anything.
 
     Args:
@@ -77,7 +86,7 @@ def beside(model: Any, request: Request, about: str) -> Any:
     if options and not hasattr(model, "named_modules"):  # of a release that has models in Flax
         options = {"use_fast": False}
     try:
-        processor = loaded(_SOURCES[about], where, **options)
+        processor = load_pretrained(_SOURCES[about], where, **options)
     except InputError as error:
         return _Missing(what, str(error))
     if about == "pixel_values":
@@ -105,7 +114,7 @@ def state(outputs: Iterable[Any], index: int) -> Any:
     return states[index]
 
 
-def loaded(loader: str, where: str, **options: Any) -> Any:
+def load_pretrained(loader: str, where: str, **options: Any) -> Any:
     """What one of the loaders of transformers gives, quietly; a directory needs no network."""
     transformers = require("transformers", f"hf:{where}", "hf")
     local = os.path.isdir(where)

@@ -13,10 +13,17 @@ from flax import linen as nn
 
 from jaxte.errors import InputError
 from jaxte.extraction._arrays import STARTS
-from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, output_of, source, state
-from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, unknown
+from jaxte.extraction._checkpoints import (
+    LAST_STATE,
+    STATE,
+    load_preprocessor,
+    output_of,
+    source,
+    state,
+)
+from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, unknown_layer
 from jaxte.extraction._linen import is_dense
-from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._model import Model, Request, qualified_name
 from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction.preprocess import channels_first
 
@@ -62,7 +69,7 @@ class _Module(Network):
             elif path not in calls:
                 array = next((one[path] for one in named if one.get(path) is not None), None)
                 if array is None:
-                    raise unknown(path, outputs)
+                    raise unknown_layer(path, outputs)
                 calls[path] = Call(None, array)
         return ForwardPass(output_of(output), calls)
 
@@ -77,11 +84,11 @@ def from_flax_transformers(model: Any, request: Request) -> Model:
         )
     prepare = request.prepare
     if prepare is None:
-        prepare = beside(model, request, model.main_input_name)
+        prepare = load_preprocessor(model, request, model.main_input_name)
     request = request._replace(prepare=channels_first(prepare))
     texts = model.main_input_name == "input_ids"
     layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))
-    bare, kind = copy.copy(model), qualified(model)
+    bare, kind = copy.copy(model), qualified_name(model)
     bare._params = None  # which come as an argument
     network = _Module(bare, f"{kind} {model.dtype} {model.config.to_json_string()}")
     return request.model(

@@ -13,16 +13,16 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxte.errors import InputError
-from jaxte.extraction._batches import Batch, filled
+from jaxte.extraction._batches import Batch, pad_rows
 from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
-from jaxte.extraction._model import described
-from jaxte.extraction._outputs import refused
-from jaxte.extraction.models import Model, log, tried
+from jaxte.extraction._model import describe_preprocessing
+from jaxte.extraction._outputs import output_error
+from jaxte.extraction.models import Model, log, resolve_traced
 from jaxte.extraction.targets import LEVELS, Chosen, Targets
 from jaxte.runtime.mesh import SAMPLES, Layout
 
-__all__ = ["Forward", "Rows", "named"]
+__all__ = ["Forward", "Rows", "model_named_in_errors"]
 
 LOGITS, VALID = "logits", "valid"
 
@@ -69,7 +69,7 @@ class Forward:
 
     def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
         """Set a batch to work; what comes back waits for the device and fetches the rows."""
-        inputs = self.filled(batch)
+        inputs = self.pad(batch)
         if not self.model.traced:
             return self._untraced(inputs, self.size, batch, targets, first)
         # where examples are the rows, the compiled step checks the outputs by itself
@@ -77,17 +77,17 @@ class Forward:
         chosen = targets.of(batch.labels, batch.number, grid, first)
         places = chosen.padded_places(self.size)
         placed = self._placed(inputs, places)
-        with named(self.model):
+        with model_named_in_errors(self.model):
             outputs = self._compiled()(self.params, *placed)
 
             def check() -> None:
                 second = self._placed(*reordered((inputs, places)))
                 self._check_mode(outputs, self._compiled()(self.params, *second))
 
-            self.once(inputs, self.model.apply, check)
+            self.check_once(inputs, self.model.apply, check)
         return lambda: self._rows(outputs, chosen, batch)
 
-    def once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
+    def check_once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
         """Check that a function is in evaluation mode, unless that was seen before.
 
         The zoo's models have no other, and a `Model` made by hand has no card.
@@ -112,22 +112,22 @@ class Forward:
             return {name: np.where(valid, x, 0) for name, x in arrays.items()}
 
         one = {name: x[order(len(x))] for name, x in features(first).items()}
-        compare(one, features(second), self.half(first))
+        compare(one, features(second), self.is_half_precision(first))
 
-    def half(self, outputs: Any) -> bool:
+    def is_half_precision(self, outputs: Any) -> bool:
         """Whether the arithmetic or the features have 16 bits."""
         reduced = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
         return reduced or is_half(self.model.params, outputs)
 
-    def filled(self, batch: Batch) -> Any:
+    def pad(self, batch: Batch) -> Any:
         """The inputs of a batch, with as many rows as are compiled for."""
         self.size = max(self.size, batch.rows)
         if self.layout is not None:
             self.size = self.layout.padded(self.size)
-        inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
+        inputs = jax.tree.map(lambda leaf: pad_rows(leaf, self.size), batch.inputs)
         if not self._begun:
-            self.note(inputs)
-            self.model, self._second = tried(self.model, inputs)
+            self.warn_unscaled(inputs)
+            self.model, self._second = resolve_traced(self.model, inputs)
             if self.layout is not None and not self.model.traced:
                 raise InputError(
                     f"{self.model.name} is no model that JAX traces: leave out mesh, or give it "
@@ -140,11 +140,13 @@ class Forward:
             self._begun = True
         return inputs
 
-    def note(self, inputs: Any) -> None:
+    def warn_unscaled(self, inputs: Any) -> None:
         """Warn of images that are not scaled; the models of the zoo do that themselves."""
         raw = any(leaf.dtype == np.uint8 and leaf.ndim > 2 for leaf in jax.tree.leaves(inputs))
         if raw and not self.notes and self.model.card.get("kind") != "zoo":
-            by = "none" if self.model.prepare is None else described(self.model.prepare)
+            by = (
+                "none" if self.model.prepare is None else describe_preprocessing(self.model.prepare)
+            )
             self.notes.append(f"preprocessing: {by}, values 0 to 255")
             log.warning("%s: %s", self.model.name, self.notes[0])
 
@@ -152,14 +154,16 @@ class Forward:
         """The positions of an example in the outputs, computed once for every shape of inputs."""
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
-            with named(self.model):
+            with model_named_in_errors(self.model):
                 self._set_shapes(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
             self._shapes = shapes
         return self._grid
 
-    def outside(self, inputs: Any, size: int) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+    def call_untraced(
+        self, inputs: Any, size: int
+    ) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
         """The outputs of a model that JAX does not trace, as arrays, and their positions."""
-        with named(self.model):
+        with model_named_in_errors(self.model):
             out = self.model.apply(self.model.params, inputs)
             self._set_shapes(out, size)
 
@@ -169,7 +173,7 @@ class Forward:
                     second = self.model.apply(self.model.params, reordered(inputs))
                 self._check_mode(out, second)
 
-            self.once(inputs, self.model.apply, check)
+            self.check_once(inputs, self.model.apply, check)
         names = (*self.model.layers, *self._extra, VALID)
         return {name: np.asarray(out[name]) for name in names if name in out}, self._grid
 
@@ -192,7 +196,7 @@ class Forward:
             def step(params: Any, inputs: Any, places: Any) -> dict[str, Any]:
                 out = apply()(params, inputs)
                 grid_of(out, layers, level, len(jax.tree.leaves(inputs)[0]))
-                return collected(out, layers, extra, dtype, places)
+                return cast_layers(out, layers, extra, dtype, places)
 
             if mesh is None:
                 return jax.jit(step)
@@ -221,7 +225,7 @@ class Forward:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="jaxte-model")
 
         def work() -> tuple[Any, Chosen]:
-            arrays, grid = self.outside(inputs, size)
+            arrays, grid = self.call_untraced(inputs, size)
             chosen = targets.of(batch.labels, batch.number, grid, first)
             places = chosen.padded_places(size)
             return _collect(arrays, self.model.layers, self._extra, self.dtype, places), chosen
@@ -262,7 +266,7 @@ def _rows_spec(mesh: jax.sharding.Mesh) -> PartitionSpec:
     return PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
 
 
-def collected(
+def cast_layers(
     out: Mapping[str, Any],
     layers: tuple[str, ...],
     extra: tuple[str, ...],
@@ -271,13 +275,13 @@ def collected(
 ) -> dict[str, Any]:
     """The layers in the type of the store, of words and pixels only those at ``places``."""
     kind = jnp.dtype(jnp.result_type(float) if dtype == "float64" else dtype)
-    arrays = picked(out, layers, places)
+    arrays = layers_at(out, layers, places)
     arrays |= {name: x.astype(kind) for name, x in arrays.items() if name != VALID}
     extra = tuple(name for name in extra if name in out and name not in arrays)
     return arrays | {name: out[name].astype(jnp.float32) for name in extra}
 
 
-def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
+def layers_at(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
     """The layers, of words and pixels only those at ``places``, and which of these are valid."""
     arrays = {name: out[name] for name in layers}
     if places is None:
@@ -292,7 +296,7 @@ def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict
     return arrays
 
 
-_collect = jax.jit(collected, static_argnames=("layers", "extra", "dtype"))
+_collect = jax.jit(cast_layers, static_argnames=("layers", "extra", "dtype"))
 
 
 def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[int, ...]:
@@ -310,7 +314,7 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
             names = ", ".join(map(str, out))
             raise InputError(f"apply returns no layer {name!r}, but {names}")
         if not hasattr(out[name], "shape"):
-            raise refused(out[name], "", name, f"layer {name!r}")
+            raise output_error(out[name], "", name, f"layer {name!r}")
         shape = tuple(np.shape(out[name]))
         if len(shape) != len(axes) + 2:
             raise InputError(
@@ -330,7 +334,7 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
 
 
 @contextmanager
-def named(model: Model) -> Iterator[None]:
+def model_named_in_errors(model: Model) -> Iterator[None]:
     """Errors of a model begin with its name."""
     try:
         yield

@@ -10,21 +10,21 @@ from typing import Any
 import jax
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import cast, flags, positions, wide
-from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._arrays import at_least_float32, cast, inference_flags, positions
+from jaxte.extraction._model import Model, Request, qualified_name
 from jaxte.extraction._outputs import (
     LOGITS,
     OUTPUT,
     channels_last,
-    is_first,
+    is_channels_first,
     named_parts,
     only,
     pick,
-    split,
+    split_layer,
 )
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["evaluated", "from_function"]
+__all__ = ["call_function", "from_function"]
 
 FEATURES = "features"
 _JITTED = type(jax.jit(lambda: None))
@@ -35,7 +35,7 @@ def from_function(function: Callable[..., Any], request: Request, traced: bool |
     layers = request.layers or (FEATURES,)
     kind = _Apply if request.variables is None else _PureApply
     options = (request.pool, request.level, request.compute_dtype, request.layout)
-    apply, source = kind(function, layers, *options), qualified(function)
+    apply, source = kind(function, layers, *options), qualified_name(function)
     name = source.rpartition(".")[2].strip("<>")
     return request.model(apply, request.variables, name, "callable", source, layers, traced)
 
@@ -51,21 +51,21 @@ class _Apply:
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
         arguments = (inputs,) if params is None else (params, inputs)
-        output = evaluated(self.function, *cast(arguments, self.compute_dtype))
+        output = call_function(self.function, *cast(arguments, self.compute_dtype))
         arrays = self._by_layer(output)
         channels_first = self.layout == "NCHW" or (
-            self.layout is None and any(is_first(arrays[name]) for name in self.layers)
+            self.layout is None and any(is_channels_first(arrays[name]) for name in self.layers)
         )
         if self.level != "example" or self.pool != "flatten":  # which loses no channel
             for name in self.layers:
                 arrays[name] = channels_last(arrays[name], self.layout, name)
-        arrays = {name: wide(x) for name, x in arrays.items()}
+        arrays = {name: at_least_float32(x) for name, x in arrays.items()}
         where = positions(inputs, channels_first)
         return features(arrays, self.layers, self.pool, self.level, where)
 
     def _by_layer(self, output: Any) -> dict[str, Any]:
         """The layers that are wanted of an output, and logits."""
-        source, kind = qualified(self.function), type(output).__name__
+        source, kind = qualified_name(self.function), type(output).__name__
         named = named_parts(output)
         if named is None and self.layers == (FEATURES,):
             return {FEATURES: only(output, where=source)}
@@ -74,7 +74,7 @@ class _Apply:
         if self.layers == (FEATURES,) and FEATURES not in arrays and len(others) == 1:
             arrays[FEATURES] = arrays[others[0]]
         for name in self.layers:
-            base, part = split(name)
+            base, part = split_layer(name)
             if name in arrays:
                 continue
             if base == OUTPUT:
@@ -102,9 +102,9 @@ class _PureApply(_Apply):
     pass
 
 
-def evaluated(function: Callable[..., Any], *arguments: Any) -> Any:
+def call_function(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in inference mode, if it has an argument for that."""
-    mode = flags(function)
+    mode = inference_flags(function)
     if mode and isinstance(function, _JITTED):  # to which Python's own True and False are arrays
         function = inspect.unwrap(function)
     return function(*arguments, **mode)

@@ -11,12 +11,19 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import cast, positions, wide
+from jaxte.extraction._arrays import at_least_float32, cast, positions
 from jaxte.extraction._model import Request
-from jaxte.extraction._outputs import LOGITS, NAMED, channels_last, layers_of, of_head, split
+from jaxte.extraction._outputs import (
+    LOGITS,
+    NAMED,
+    channels_last,
+    head_output,
+    layers_of,
+    split_layer,
+)
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["Apply", "Call", "ForwardPass", "Network", "of_type", "unknown"]
+__all__ = ["Apply", "Call", "ForwardPass", "Network", "of_type", "unknown_layer"]
 
 # What may lie between the last dense layer and the output without making it another array.
 _SHAPING = {"reshape", "squeeze", "convert_element_type", "copy", "copy_p", "sharding_constraint"}
@@ -79,12 +86,12 @@ class Apply:
     def _select(self, params: Any, inputs: Any) -> dict[str, Any]:
         """The layers of one forward pass, and "logits" if the model has a head."""
         layers, head = self.layers, _head_for(self.network, params, inputs)
-        paths = {split(name)[0] for name in layers} - set(NAMED)
+        paths = {split_layer(name)[0] for name in layers} - set(NAMED)
         watched = sorted(paths | ({head} if head else set()))
         output, calls = self.network.watch(params, inputs, watched, False)
         outputs = {path: calls[path].output for path in paths}
         arrays = layers_of(layers, output, None if head is None else calls[head], outputs)
-        arrays = {name: wide(x) for name, x in arrays.items()}
+        arrays = {name: at_least_float32(x) for name, x in arrays.items()}
         arrays |= {name: channels_last(arrays[name], self.layout, name) for name in layers}
         if LOGITS in arrays and LOGITS not in layers and arrays[LOGITS].ndim > 2:
             logits = arrays.pop(LOGITS)
@@ -93,7 +100,7 @@ class Apply:
         return arrays
 
 
-def unknown(layer: str, paths: Iterable[str]) -> InputError:
+def unknown_layer(layer: str, paths: Iterable[str]) -> InputError:
     """The error for a layer that there is not; it names those that may have been meant."""
     names = [path for path in paths if path]
     near = difflib.get_close_matches(layer, names, 3, 0.6)
@@ -122,7 +129,7 @@ def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | No
         params, inputs = jax.tree.unflatten(structure, leaves)
         output, calls = network.watch(params, inputs, (), True)
         names[:] = calls
-        return of_head(output), [call.output for call in calls.values()]
+        return head_output(output), [call.output for call in calls.values()]
 
     program: Any = jax.make_jaxpr(run)(shapes).jaxpr
     if len(program.outvars) == len(names):  # the output is several arrays

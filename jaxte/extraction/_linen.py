@@ -10,10 +10,10 @@ from flax import errors
 from flax import linen as nn
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import called
+from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown
-from jaxte.extraction._model import Model, Request, Static, qualified, structure_digest
+from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown_layer
+from jaxte.extraction._model import Model, Request, Static, qualified_name, structure_digest
 from jaxte.extraction._outputs import PENULTIMATE
 
 __all__ = ["from_linen", "is_dense"]
@@ -55,7 +55,7 @@ class _Module(Network):
 
         try:
             with nn.intercept_methods(intercept):
-                output, state = called(apply, type(module).__call__, inputs)
+                output, state = call_model(apply, type(module).__call__, inputs)
         except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
             raise training(str(error).partition(" (http")[0]) from error
         calls = {}
@@ -71,7 +71,7 @@ class _Module(Network):
                     "(nn.scan, nn.vmap): name the module around it"
                 )
             elif not dense:
-                raise unknown(path, met)
+                raise unknown_layer(path, met)
         return ForwardPass(output, calls)
 
 
@@ -90,6 +90,6 @@ def from_linen(module: nn.Module, request: Request) -> Model:
         )
     layers = request.layers or (PENULTIMATE,)
     apply = Apply.of(_Module(Static(module)), layers, request)
-    name, source = module.name or type(module).__name__, qualified(module)
+    name, source = module.name or type(module).__name__, qualified_name(module)
     digest = structure_digest(module)
     return request.model(apply, variables, name, "linen", source, layers, architecture=digest)

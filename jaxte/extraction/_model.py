@@ -14,11 +14,19 @@ import jax
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import host
+from jaxte.extraction._arrays import to_numpy
 from jaxte.extraction.pooling import LEVELS, Pool, label
 from jaxte.runtime.threads import cores
 
-__all__ = ["Model", "Prepare", "Request", "Static", "described", "fingerprint", "qualified"]
+__all__ = [
+    "Model",
+    "Prepare",
+    "Request",
+    "Static",
+    "describe_preprocessing",
+    "fingerprint",
+    "qualified_name",
+]
 __all__ += ["structure_digest"]
 
 Prepare = Callable[[Sequence[Any]], Any]
@@ -90,7 +98,7 @@ class Request(NamedTuple):
             "pool": label(self.pool) if self.level == "example" else None,
             "layout": self.layout,
             "compute_dtype": self.compute_dtype,
-            "preprocessing": None if prepare is None else described(prepare),
+            "preprocessing": None if prepare is None else describe_preprocessing(prepare),
             **more,
         }
         return {key: value for key, value in entries.items() if value is not None}
@@ -112,13 +120,13 @@ class Request(NamedTuple):
         )
 
 
-def described(prepare: Any) -> Any:
+def describe_preprocessing(prepare: Any) -> Any:
     """What a card says of a preprocessing."""
     card = getattr(prepare, "card", None)
-    return card if isinstance(card, Mapping) else qualified(prepare)
+    return card if isinstance(card, Mapping) else qualified_name(prepare)
 
 
-def qualified(value: Any) -> str:
+def qualified_name(value: Any) -> str:
     """The full name of a function, or of the class of an object."""
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
@@ -187,5 +195,5 @@ def _digest(leaf_with_path: tuple[Any, Any]) -> bytes:
     leaf = leaf_with_path[1]
     kind = str(leaf.dtype) if hasattr(leaf, "dtype") else ""
     digest = hashlib.sha256(f"{kind} {np.shape(leaf)} ".encode())
-    digest.update(np.ascontiguousarray(host(leaf)).reshape(-1).view(np.uint8).data)
+    digest.update(np.ascontiguousarray(to_numpy(leaf)).reshape(-1).view(np.uint8).data)
     return digest.digest()

@@ -14,11 +14,11 @@ import numpy as np
 from flax import nnx
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import called
+from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown
-from jaxte.extraction._model import Model, Request, Static, qualified
-from jaxte.extraction._outputs import NAMED, PENULTIMATE, split
+from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown_layer
+from jaxte.extraction._model import Model, Request, Static, qualified_name
+from jaxte.extraction._outputs import NAMED, PENULTIMATE, split_layer
 from jaxte.extraction.preprocess import zoo_images
 
 __all__ = ["from_nnx", "from_zoo"]
@@ -45,7 +45,7 @@ class _Module(Network):
             kind: Any = type(node)
             object.__setattr__(node, "__class__", _watched(kind))
         statistics = _statistics(module)
-        output = called(module, type(module).__call__, inputs)
+        output = call_model(module, type(module).__call__, inputs)
         alone = len(jax.tree.leaves(inputs)[0]) == 1  # no other example could show it
         if alone and any(now is not statistics[path] for path, now in _statistics(module).items()):
             raise training(f"it writes to {', '.join(statistics)}")
@@ -75,11 +75,11 @@ def from_nnx(module: nnx.Module, request: Request) -> Model:
     _restart(copy)
     graph, params = nnx.split(copy)
     layers = request.layers or (PENULTIMATE,)
-    for layer, _ in map(split, layers):
+    for layer, _ in map(split_layer, layers):
         if layer not in NAMED:
             _at(copy, layer)  # or an error, before any work
     apply = Apply.of(_Module(Static(graph)), layers, request)
-    name, source, architecture = type(module).__name__, qualified(module), _architecture(copy)
+    name, source, architecture = type(module).__name__, qualified_name(module), _architecture(copy)
     return request.model(apply, params, name, "nnx", source, layers, architecture=architecture)
 
 
@@ -129,7 +129,7 @@ def _at(module: nnx.Module, path: str) -> Any:
         if node is None:
             break
     if not isinstance(node, nnx.Module) or not callable(node):
-        raise unknown(path, (name for name, one in _modules(module) if callable(one)))
+        raise unknown_layer(path, (name for name, one in _modules(module) if callable(one)))
     return node
 
 

@@ -14,7 +14,15 @@ from jaxte._optional import is_a
 from jaxte.errors import InputError
 
 __all__ = ["LAYOUTS", "LOGITS", "NAMED", "OUTPUT", "PENULTIMATE", "channels_last", "layers_of"]
-__all__ += ["is_first", "named_parts", "of_head", "only", "pick", "refused", "split"]
+__all__ += [
+    "head_output",
+    "is_channels_first",
+    "named_parts",
+    "only",
+    "output_error",
+    "pick",
+    "split_layer",
+]
 
 PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
 NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths
@@ -25,11 +33,11 @@ _MOST = 12  # parts that a message lists
 _DEEP = 4  # levels of nesting that are searched
 
 
-def split(layer: str) -> tuple[str, str]:
+def split_layer(layer: str) -> tuple[str, str]:
     """A layer, and which part of what it gives is meant.
 
     Example:
-        >>> split("output[logits][0]"), split("blocks/3")
+        >>> split_layer("output[logits][0]"), split("blocks/3")
         (('output', '[logits][0]'), ('blocks/3', ''))
     """
     match = _LAYER.fullmatch(layer)
@@ -65,10 +73,10 @@ def pick(output: Any, part: str, layer: str, where: str = "") -> Any:
     chosen = {name: x for name, x in arrays.items() if name == part or name.startswith(f"{part}[")}
     if len(chosen) == 1:
         return _checked(next(iter(chosen.values())), where)
-    raise refused(output, part, layer, where)
+    raise output_error(output, part, layer, where)
 
 
-def refused(output: Any, part: str, layer: str, where: str) -> InputError:
+def output_error(output: Any, part: str, layer: str, where: str) -> InputError:
     """The error for an output that is not one array: it names the parts, and how to pick one."""
     arrays = dict(_arrays(output, ""))
     kind = type(output).__name__
@@ -87,7 +95,7 @@ def refused(output: Any, part: str, layer: str, where: str) -> InputError:
     )
 
 
-def of_head(output: Any) -> Any:
+def head_output(output: Any) -> Any:
     """The array that the head of a model would give: its only one, or "logits"; else None."""
     arrays = dict(_arrays(output, ""))
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays.get(f"[{LOGITS}]")
@@ -110,7 +118,7 @@ def layers_of(
             "layer 'logits': the model has no head, as its output is not that of a dense layer"
         )
     for name in layers:
-        base, part = split(name)
+        base, part = split_layer(name)
         if name in arrays:
             continue
         if base not in (OUTPUT, PENULTIMATE) and base not in outputs:
@@ -129,18 +137,18 @@ def channels_last(x: Any, layout: str | None, name: str) -> Any:
     """
     if x.ndim < 4:
         return x
-    if layout is None and not (is_first(x) or isinstance(x, jax.Array)):
+    if layout is None and not (is_channels_first(x) or isinstance(x, jax.Array)):
         raise InputError(
             f"layer {name} has shape {tuple(x.shape)} and is of {type(x).__module__}, where "
             "channels may be first or last: say layout='NHWC' or layout='NCHW'"
         )
-    if not (is_first(x) if layout is None else layout == "NCHW"):
+    if not (is_channels_first(x) if layout is None else layout == "NCHW"):
         return x
     axes = (0, *range(2, x.ndim), 1)
     return x.permute(axes) if hasattr(x, "permute") else x.transpose(axes)
 
 
-def is_first(x: Any) -> bool:
+def is_channels_first(x: Any) -> bool:
     """Whether the framework of an array has channels before rows and columns."""
     return is_a(x, "torch", "Tensor")
 

@@ -12,18 +12,18 @@ import numpy as np
 
 from jaxte._optional import require
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import called, host, positions
+from jaxte.extraction._arrays import call_model, positions, to_numpy
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import of_type, unknown
-from jaxte.extraction._model import Model, Request, qualified, structure_digest
+from jaxte.extraction._layers import of_type, unknown_layer
+from jaxte.extraction._model import Model, Request, qualified_name, structure_digest
 from jaxte.extraction._outputs import (
     LOGITS,
     NAMED,
     PENULTIMATE,
     channels_last,
+    head_output,
     layers_of,
-    of_head,
-    split,
+    split_layer,
 )
 from jaxte.extraction.pooling import Positions, features
 from jaxte.extraction.preprocess import channels_first
@@ -48,7 +48,7 @@ class Runner:
 
     def __init__(self, module: Any, layers: Sequence[str], request: Request) -> None:
         self.module, self.layers, self.request = module, tuple(layers), request
-        bases = dict.fromkeys(split(name)[0] for name in layers)
+        bases = dict.fromkeys(split_layer(name)[0] for name in layers)
         self.paths = {name: self._module_at(name) for name in bases if not self.is_named(name)}
         self._unchecked = True
         self._format = getattr(module, "output_fmt", None)
@@ -70,11 +70,13 @@ class Runner:
             self._unchecked = False
             where = positions(inputs, channels_first=True)
             if callable(self.request.pool):
-                arrays = {name: host(x) for name, x in arrays.items()}
-                mask, first = (None if x is None else host(x) for x in (where.mask, where.first))
+                arrays = {name: to_numpy(x) for name, x in arrays.items()}
+                mask, first = (
+                    None if x is None else to_numpy(x) for x in (where.mask, where.first)
+                )
                 where = Positions(mask, first, where.size)
             out = features(arrays, self.layers, self.request.pool, self.request.level, where)
-            return {name: host(x) for name, x in out.items()}
+            return {name: to_numpy(x) for name, x in out.items()}
 
     # --- what kinds of models differ in ----------------------------------------------------------
 
@@ -88,15 +90,15 @@ class Runner:
 
     def forward(self, inputs: Any) -> Any:
         """The model's output."""
-        return called(self.module, self.module.forward, inputs)
+        return call_model(self.module, self.module.forward, inputs)
 
     def collect(self, inputs: Any) -> dict[str, Any]:
         """The layers that are wanted, and "logits" if the model has a head; channels last."""
         head = self.head(inputs)
         with watched(self.paths | ({} if head is None else {PENULTIMATE: head})) as calls:
             output = self.forward(inputs)
-        of_head = None if head is None else calls.pop(PENULTIMATE)
-        return self.select(output, of_head, {name: one.output for name, one in calls.items()})
+        head_output = None if head is None else calls.pop(PENULTIMATE)
+        return self.select(output, head_output, {name: one.output for name, one in calls.items()})
 
     def select(self, output: Any, head: Call | None, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """The layers that are wanted, channels last, and logits; outputs of modules by name."""
@@ -120,7 +122,7 @@ class Runner:
         if key not in self._heads:
             dense = {name: one for name, one in self.module.named_modules() if _dense()(one)}
             with watched(dense) as calls:
-                output = of_head(self.forward(_first(inputs)))
+                output = head_output(self.forward(_first(inputs)))
             same = [name for name, call in calls.items() if _is_same(output, call)]
             self._heads[key] = same[-1] if same else None
         name = self._heads[key]
@@ -131,14 +133,14 @@ class Runner:
             return self.module.get_submodule(path.replace("/", "."))
         except AttributeError:
             paths = (name.replace(".", "/") for name, _ in self.module.named_modules())
-            raise unknown(path, paths) from None
+            raise unknown_layer(path, paths) from None
 
     def _on_device(self, inputs: Any, device: Any) -> Any:
         if isinstance(inputs, Mapping):
             return {name: self._on_device(x, device) for name, x in inputs.items()}
         if isinstance(inputs, tuple | list):
             return tuple(self._on_device(x, device) for x in inputs)
-        torch, array = _torch(), np.ascontiguousarray(host(inputs))
+        torch, array = _torch(), np.ascontiguousarray(to_numpy(inputs))
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
         if tensor.is_floating_point():
             kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
@@ -153,7 +155,7 @@ def from_torch(module: Any, request: Request) -> Model:
     request = request._replace(prepare=channels_first(request.prepare))
     layers = request.layers or (PENULTIMATE,)
     runner = Runner(module, layers, request)
-    return model_of(module, runner, request, "torch", qualified(module))
+    return model_of(module, runner, request, "torch", qualified_name(module))
 
 
 def model_of(

@@ -16,15 +16,15 @@ from jaxte.extraction._arrays import MASK, STARTS
 from jaxte.extraction._checkpoints import (
     LAST_STATE,
     STATE,
-    Either,
-    beside,
-    loaded,
+    TextsOrImages,
+    load_preprocessor,
+    load_pretrained,
     output_of,
     source,
     state,
 )
 from jaxte.extraction._model import Model, Request
-from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split
+from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split_layer
 from jaxte.extraction._torch import Runner, model_of, watched
 from jaxte.extraction.preprocess import channels_first
 
@@ -109,7 +109,7 @@ class _Runner(Runner):
         for name in self.layers:
             if (match := STATE.fullmatch(name)) is not None:
                 outputs[name] = state((base, output), int(match[1]))
-            elif split(name)[0] in self.named[len(NAMED) :] and name not in outputs:
+            elif split_layer(name)[0] in self.named[len(NAMED) :] and name not in outputs:
                 names = ", ".join(named)
                 raise InputError(f"the model gives no {name!r}: its output has {names}")
         return self.select(output_of(output), of_head, outputs)
@@ -119,10 +119,12 @@ def from_transformers(model: Any, request: Request) -> Model:
     """A model of a transformers model; its tokenizer comes from where the model came from."""
     prepare, main = request.prepare, model.main_input_name
     if prepare is None and len(towers(model)) > 1:
-        texts, images = (beside(model, request, about) for about in ("input_ids", "pixel_values"))
-        prepare = Either(texts, channels_first(images))
+        texts, images = (
+            load_preprocessor(model, request, about) for about in ("input_ids", "pixel_values")
+        )
+        prepare = TextsOrImages(texts, channels_first(images))
     elif prepare is None:
-        prepare = beside(model, request, main)
+        prepare = load_preprocessor(model, request, main)
     request = request._replace(prepare=channels_first(prepare))
     layers = request.layers or ((LAST_STATE if main == "input_ids" else PENULTIMATE),)
     runner = _Runner(model, layers, request)
@@ -159,10 +161,10 @@ def load(where: str) -> tuple[Any, str]:
     """The model of a checkpoint, with the head of a classifier, and its name."""
     transformers = require("transformers", f"hf:{where}", "hf")
     cuda = require("torch", f"hf:{where}", "hf").cuda.is_available()
-    config = loaded("AutoConfig", where)
+    config = load_pretrained("AutoConfig", where)
     (kind,) = (config.architectures or [""])[:1]
     with_head = kind.endswith((*_HEADS, "EncoderModel")) and hasattr(transformers, kind)
-    model, about = loaded(
+    model, about = load_pretrained(
         kind if with_head else "AutoModel",
         where,
         output_loading_info=True,

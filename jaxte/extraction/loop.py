@@ -235,7 +235,7 @@ def _check_stored(
 ) -> None:
     """Refuse other data than was stored, by some of its batches, or by the whole of them."""
     for batch in reader.recheck(writer.batches, writer.complete, whole):
-        forward.note(batch.inputs)
+        forward.warn_unscaled(batch.inputs)
         if reader.dataset is None:
             forward.size = max(forward.size, batch.rows)
         if batch.number == 0 and forward.model.params is None:

@@ -17,7 +17,7 @@ from jaxte._optional import is_a
 from jaxte.errors import InputError
 from jaxte.extraction._evaluation import reordered
 from jaxte.extraction._functions import from_function
-from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint
+from jaxte.extraction._model import Model, Prepare, Request, describe_preprocessing, fingerprint
 from jaxte.extraction._outputs import LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
@@ -25,7 +25,7 @@ from jaxte.extraction.preprocess import Images, Processed, is_processor
 from jaxte.intake.checks import choose
 
 __all__ = ["COMPUTE_TYPES", "Model", "as_model", "fingerprint", "log", "resolve", "settled"]
-__all__ += ["tried"]
+__all__ += ["resolve_traced"]
 
 log = logging.getLogger("jaxte")
 
@@ -132,10 +132,10 @@ def settled(model: Model, inputs: Any) -> Model:
 
     Raises what the model raises, if it neither can be traced nor called.
     """
-    return tried(model, inputs)[0]
+    return resolve_traced(model, inputs)[0]
 
 
-def tried(model: Model, inputs: Any) -> tuple[Model, Any]:
+def resolve_traced(model: Model, inputs: Any) -> tuple[Model, Any]:
     """`settled`, and what the model gave for the `reordered` inputs if it was called."""
     if model.traced is not None:
         return model, None
@@ -294,7 +294,7 @@ def _changed(model: Model, request: Request) -> Model:
             raise InputError(f"{model.name} has no layer {layer!r}: it has {names}")
     card = {**model.card, "layers": list(layers)}
     if request.prepare is not None:
-        card["preprocessing"] = described(request.prepare)
+        card["preprocessing"] = describe_preprocessing(request.prepare)
     return replace(
         model,
         layers=layers,

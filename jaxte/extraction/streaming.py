@@ -15,12 +15,12 @@ from jax.typing import ArrayLike
 
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
-from jaxte.extraction._batches import Batch, Prepare, filled, read
+from jaxte.extraction._batches import Batch, Prepare, pad_rows, read
 from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare_steps
-from jaxte.extraction._forward import VALID, Forward, named, picked
-from jaxte.extraction._functions import evaluated
-from jaxte.extraction._outputs import OUTPUT, only, refused
+from jaxte.extraction._forward import VALID, Forward, layers_at, model_named_in_errors
+from jaxte.extraction._functions import call_function
+from jaxte.extraction._outputs import OUTPUT, only, output_error
 from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, readable
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.targets import Pixels, Targets, level_of
@@ -218,14 +218,16 @@ def streamed(
             labels = checked(labels, weights, kind, dtype, batch=batch.number)
             positions = len(labels) // batch.rows
             weights = np.pad(weights, (0, (forward.size - batch.rows) * positions))
-            labels = filled(labels, forward.size * positions)
+            labels = pad_rows(labels, forward.size * positions)
             params = forward.params if model.traced else None
             run = functools.partial(step, params=params, x64=x64)
             rows = (inputs, places, labels, weights.astype(dtype))
             if model.traced:
-                check = functools.partial(compare_steps, run, empty, rows, forward.half(()))
-                with named(model):
-                    forward.once(inputs, function, check)
+                check = functools.partial(
+                    compare_steps, run, empty, rows, forward.is_half_precision(())
+                )
+                with model_named_in_errors(model):
+                    forward.check_once(inputs, function, check)
             states, bad = run(states, rows=rows)
             _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
             before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
@@ -259,11 +261,11 @@ def _arrays(
 ) -> tuple[Any, ...]:
     """Inputs (or features, of a model outside JAX) and places, labels and weights of the rows."""
     weights = np.ones(batch.rows) if batch.weights is None else batch.weights
-    inputs = forward.filled(batch)
+    inputs = forward.pad(batch)
     if traced:
         grid = forward.grid(inputs)
     else:
-        inputs, grid = forward.outside(inputs, forward.size)
+        inputs, grid = forward.call_untraced(inputs, forward.size)
     chosen = targets.of(batch.labels, batch.number, grid, first, weights)
     inputs, places = jax.tree.map(jnp.asarray, (inputs, chosen.padded_places(forward.size)))
     if chosen.counted is None:
@@ -319,7 +321,7 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
         return function(params, inputs)
     arguments = (inputs,) if form == "inputs" else (params, inputs)
     try:
-        out = evaluated(function, *arguments)
+        out = call_function(function, *arguments)
     except jax.errors.JAXTypeError as error:
         first = next(iter(str(error).splitlines()), "")
         raise InputError(
@@ -327,7 +329,7 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
             "jax.numpy, or give jaxte.extraction.as_model(apply_fn)"
         ) from error
     if not hasattr(out, "shape"):
-        raise refused(out, "", OUTPUT, "apply_fn")
+        raise output_error(out, "", OUTPUT, "apply_fn")
     return {"features": only(out, where="apply_fn")}
 
 
@@ -351,7 +353,7 @@ def _compiled_step(
         inputs, places, labels, weights = rows
         # Python numbers in the model must not turn it into float64 only because the moments are
         with jax.enable_x64(x64):
-            outputs = picked(_outputs(function(), form, params, inputs), layers, places)
+            outputs = layers_at(_outputs(function(), form, params, inputs), layers, places)
         if VALID in outputs:
             weights = weights * outputs[VALID].reshape(-1)
         first_bad = []

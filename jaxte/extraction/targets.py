@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.extraction._batches import filled
+from jaxte.extraction._batches import pad_rows
 from jaxte.extraction.models import Model
 from jaxte.intake import Labels, as_labels, is_array
 
@@ -39,7 +39,7 @@ class Chosen(NamedTuple):
 
     def padded_places(self, size: int) -> np.ndarray | None:
         """`places` of as many examples as are compiled for."""
-        return None if self.places is None else filled(self.places, size)
+        return None if self.places is None else pad_rows(self.places, size)
 
 
 class Pixels(NamedTuple):
