@@ -302,16 +302,9 @@ def _extract(
 ) -> Outcome:  # fmt: skip
     out = where(model.name)
     done = extraction(
-        model,
-        dataset,
-        out=out,
-        batch_size=job.batch_size,
-        mesh=options.mesh,
-        workers=options.workers,
-        progress=report,
-        on_error=options.on_error,
-        **options.features(),
-    )
+        model, dataset, out=out, batch_size=job.batch_size, mesh=options.mesh,
+        workers=options.workers, progress=report, on_error=options.on_error, **options.features(),
+    )  # fmt: skip
     store = done.store
     width = sum(store[layer].shape[1] for layer in store.layers)
     size, features = None if out is None else size_of(out), {model.name: store}
@@ -334,16 +327,10 @@ def _stream(
     begun = time.perf_counter()
     notes: list[str] = []
     states = streamed(
-        model,
-        dataset,
-        precision=options.precision,
-        batch_size=job.batch_size,
-        pixels=options.positions,
-        workers=options.workers,
-        progress=report,
-        notes=notes,
+        model, dataset, precision=options.precision, batch_size=job.batch_size,
+        pixels=options.positions, workers=options.workers, progress=report, notes=notes,
         on_error=options.on_error,
-    )
+    )  # fmt: skip
     several = len(states) > 1
     named = {f"{model.name}@{layer}" if several else model.name: s for layer, s in states.items()}
     rows = int(next(iter(states.values())).samples)

@@ -92,13 +92,9 @@ def rank(
             start = time.perf_counter()
             with processes.quiet(group), _progress.bar("scoring", unit="") as progress:
                 ranking = jaxte.rank(
-                    files.features,
-                    files.labels,
-                    metrics=names,
-                    progress=progress,
-                    mesh=processes.mesh(group),
-                    **how,
-                )
+                    files.features, files.labels, metrics=names, progress=progress,
+                    mesh=processes.mesh(group), **how,
+                )  # fmt: skip
             seconds = time.perf_counter() - start
             if group.is_primary:
                 _show(ranking, files.problems, form, out, seconds)

@@ -13,16 +13,8 @@ import numpy as np
 from jaxte._optional import require
 from jaxte.extraction.pooling import Positions
 
-__all__ = [
-    "MASK",
-    "STARTS",
-    "at_least_float32",
-    "call_model",
-    "cast",
-    "inference_flags",
-    "positions",
-    "to_numpy",
-]
+__all__ = ["MASK", "STARTS", "at_least_float32", "call_model", "cast", "inference_flags"]
+__all__ += ["positions", "to_numpy"]
 
 MASK = "attention_mask"
 STARTS = "word_starts"  # [b, W] the first token of each word, -1 for a word that was cut off

@@ -15,16 +15,8 @@ from jaxte.extraction._model import Request
 from jaxte.extraction._texts import texts_of
 from jaxte.extraction.preprocess import Processed
 
-__all__ = [
-    "LAST_STATE",
-    "STATE",
-    "TextsOrImages",
-    "load_preprocessor",
-    "load_pretrained",
-    "output_of",
-    "source",
-    "state",
-]
+__all__ = ["LAST_STATE", "STATE", "TextsOrImages", "load_preprocessor", "load_pretrained"]
+__all__ += ["output_of", "source", "state"]
 
 LAST_STATE = "last_hidden_state"
 STATE = re.compile(r"hidden/(-?\d+)")

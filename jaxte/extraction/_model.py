@@ -18,15 +18,8 @@ from jaxte.extraction._arrays import to_numpy
 from jaxte.extraction.pooling import LEVELS, Pool, label
 from jaxte.runtime.threads import cores
 
-__all__ = [
-    "Model",
-    "Prepare",
-    "Request",
-    "Static",
-    "describe_preprocessing",
-    "fingerprint",
-    "qualified_name",
-]
+__all__ = ["Model", "Prepare", "Request", "Static", "describe_preprocessing", "fingerprint"]
+__all__ += ["qualified_name"]
 __all__ += ["structure_digest"]
 
 Prepare = Callable[[Sequence[Any]], Any]

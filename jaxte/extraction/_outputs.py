@@ -14,15 +14,8 @@ from jaxte._optional import is_a
 from jaxte.errors import InputError
 
 __all__ = ["LAYOUTS", "LOGITS", "NAMED", "OUTPUT", "PENULTIMATE", "channels_last", "layers_of"]
-__all__ += [
-    "head_output",
-    "is_channels_first",
-    "named_parts",
-    "only",
-    "output_error",
-    "pick",
-    "split_layer",
-]
+__all__ += ["head_output", "is_channels_first", "named_parts", "only", "output_error", "pick"]
+__all__ += ["split_layer"]
 
 PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
 NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths

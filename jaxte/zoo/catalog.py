@@ -169,14 +169,8 @@ def load_target(name: str, *, root: Path | None = None) -> Target:
             parts = {key: archive[key] for key in archive.files}
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): build the zoo again") from error
-    return Target(
-        name,
-        **parts,
-        class_names=tuple(card["class_names"]),
-        source=card["source"],
-        licence=card["licence"],
-        card=card,
-    )
+    classes, source, licence = tuple(card["class_names"]), card["source"], card["licence"]
+    return Target(name, **parts, class_names=classes, source=source, licence=licence, card=card)
 
 
 def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
