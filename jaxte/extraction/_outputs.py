@@ -30,7 +30,7 @@ def split_layer(layer: str) -> tuple[str, str]:
     """A layer, and which part of what it gives is meant.
 
     Example:
-        >>> split_layer("output[logits][0]"), split("blocks/3")
+        >>> split_layer("output[logits][0]"), split_layer("blocks/3")
         (('output', '[logits][0]'), ('blocks/3', ''))
     """
     match = _LAYER.fullmatch(layer)
