@@ -13,7 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from jaxte import __version__
-from jaxte.cli import _cache, _common, demo, extract, metrics, rank, run, zoo
+from jaxte.cli import _cache, demo, extract, metrics, rank, run, zoo
+from jaxte.cli._errors import warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 
 
 class _OneLine(TyperGroup):
-    """Commands whose wrong calls are told in one line, as everything that a user can mend."""
+    """Commands whose wrong calls are answered in one line, as all that a user can mend."""
 
     def main(
         self,
@@ -51,7 +52,7 @@ class _OneLine(TyperGroup):
             else:
                 where = error.ctx.command_path if error.ctx else "jaxte"
                 end = "" if message.endswith((".", "?")) else "."
-                _common.warn(f"{message}{end} Try '{where} -h' for help.")
+                warn(f"{message}{end} Try '{where} -h' for help.")
             code = error.exit_code
         except typer.Abort:
             code = 130
@@ -73,12 +74,12 @@ app.command("demo", short_help="Rank the models that ship with jaxte; compare wi
 app.command("run", short_help="Extract what is missing, rank the models, write a report.")(run.run)
 app.command("extract", short_help="Store the features of a model on a data set.")(extract.extract)
 app.command("rank", short_help="Rank the models whose features lie in a directory.")(rank.rank)
-app.command("metrics", short_help="List the metrics and what is known of each.")(metrics.metrics)
+app.command("metrics", short_help="List the metrics and what each measures.")(metrics.metrics)
 app.add_typer(zoo.app, name="zoo")
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(version: bool) -> None:
+    if version:
         typer.echo(f"jaxte {__version__}")
         raise typer.Exit
 

@@ -12,31 +12,36 @@ import platform
 import sys
 from pathlib import Path
 
-from jaxte.cli import _common
+from jaxte.cli._errors import warn
 
-__all__ = ["choose", "directory", "turn_on"]
+__all__ = ["choice", "choose", "directory", "turn_on"]
 
 _OFF = ("off", "no", "0", "false")
 _LEAST_SECONDS = 0.05  # of compilation that are worth a file
 _MOST_BYTES = 1 << 29
 
-_wanted: bool | None = None  # --cache or --no-cache
+_enabled: bool | None = None  # --cache or --no-cache
 
 
-def choose(wanted: bool | None) -> None:
+def choose(enabled: bool | None) -> None:
     """Remember the flag of the command line; None leaves it to the environment."""
-    global _wanted
-    _wanted = wanted
+    global _enabled
+    _enabled = enabled
+
+
+def choice() -> bool | None:
+    """The flag of the command line."""
+    return _enabled
 
 
 def directory() -> Path | None:
     """Where compiled code is kept: JAXTE_CACHE, else the user's cache directory; None for off."""
-    given = os.environ.get("JAXTE_CACHE", "")
-    off = given.lower() in _OFF
-    if _wanted is False or (off and _wanted is None):
+    setting = os.environ.get("JAXTE_CACHE", "")
+    off = setting.lower() in _OFF
+    if _enabled is False or (off and _enabled is None):
         return None
-    if given and not off:
-        base = Path(given)
+    if setting and not off:
+        base = Path(setting)
     elif sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches" / "jaxte"
     elif sys.platform == "win32":
@@ -50,10 +55,10 @@ def directory() -> Path | None:
 
 
 def turn_on() -> None:
-    """Let JAX keep what it compiles, unless the user has told it or us otherwise."""
+    """Let JAX keep what it compiles, unless the user has set it or us otherwise."""
     import jax
 
-    if _wanted is False:
+    if _enabled is False:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
@@ -67,7 +72,7 @@ def turn_on() -> None:
         (folder / f".writable-{os.getpid()}").unlink()
         _prune(folder)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home
-        _common.warn(f"compiled code is not kept ({error}): set JAXTE_CACHE to a directory or off")
+        warn(f"compiled code is not kept ({error}): set JAXTE_CACHE to a directory or off")
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
@@ -91,7 +96,7 @@ def _prune(folder: Path) -> None:
 
 
 def _processor() -> str:
-    """What tells processors apart that need different code."""
+    """A digest of what the compiled code depends on."""
     facts = [platform.machine(), platform.processor(), platform.system()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

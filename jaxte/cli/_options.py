@@ -1,14 +1,29 @@
-"""Options that `jaxte extract` and `jaxte run` share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from jaxte.cli import _common, processes
+from jaxte.cli._output import Format
 
-DataOption = Annotated[
+Form = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", help="Form of the output; by default from the ending of --out, else a table."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Write to this file instead of standard output.")
+]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Save a picture too (png, svg or pdf).")]
+
+# --- of `jaxte extract` and `jaxte run` ----------------------------------------------------------
+
+Data = Annotated[
     str,
     typer.Option(
         "--data",
@@ -16,106 +31,81 @@ DataOption = Annotated[
         help="Data set: tfds:NAME/SPLIT, folder:DIR, csv:FILE?text=COLUMN, hf:NAME/SPLIT, ...",
     ),
 ]
-LayersOption = Annotated[
+Layers = Annotated[
     str | None,
     typer.Option(
         help="Comma-separated paths of layers, as blocks/11,penultimate; by default the model's."
     ),
 ]
-PoolOption = Annotated[
-    str | None, typer.Option(help="mean, max, cls, last or flatten; mean by default.")
-]
-BatchOption = Annotated[int | None, typer.Option("--batch-size", help="Examples at once (64).")]
-DtypeOption = Annotated[
-    str, typer.Option(help="Of the stored features: float32, float16 or bfloat16.")
-]
-ComputeOption = Annotated[
+Pool = Annotated[str | None, typer.Option(help="mean, max, cls, last or flatten; mean by default.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples at once (64).")]
+Dtype = Annotated[str, typer.Option(help="Of the stored features: float32, float16 or bfloat16.")]
+ComputeDtype = Annotated[
     str | None, typer.Option("--compute-dtype", help="Of the models' arithmetic, as bfloat16.")
 ]
-LengthOption = Annotated[int | None, typer.Option(help="Tokens at which texts are cut.")]
-SubsetOption = Annotated[
-    int | None, typer.Option(help="Draw so many examples, each class its share.")
-]
-SeedOption = Annotated[int, typer.Option(help="Of the subset and of the choice of pixels.")]
-LimitOption = Annotated[int | None, typer.Option(help="Take the first so many examples only.")]
-DirOption = Annotated[str | None, typer.Option(help="Directory of tensorflow-datasets.")]
-PixelsOption = Annotated[
+MaxLength = Annotated[int | None, typer.Option(help="Tokens at which texts are cut.")]
+Subset = Annotated[int | None, typer.Option(help="Draw so many examples, each class its share.")]
+Seed = Annotated[int, typer.Option(help="Of the subset and of the choice of pixels.")]
+Limit = Annotated[int | None, typer.Option(help="Take the first so many examples only.")]
+DataDir = Annotated[str | None, typer.Option(help="Directory of tensorflow-datasets.")]
+Pixels = Annotated[
     float | None,
     typer.Option(help="Of label maps: positions of each class that are taken of an image (8)."),
 ]
-BudgetOption = Annotated[
+PixelBudget = Annotated[
     int | None, typer.Option(help="Instead: positions of each class in the whole data set.")
 ]
-LogitsOption = Annotated[
+Logits = Annotated[
     bool, typer.Option("--logits/--no-logits", help="Keep the output of the models' own heads.")
 ]
-WorkersOption = Annotated[int, typer.Option(help="Threads that read and prepare examples ahead.")]
-DevicesOption = Annotated[
+Workers = Annotated[int, typer.Option(help="Threads that read and prepare examples ahead.")]
+Devices = Annotated[
     int | None, typer.Option(help="Share every batch between so many devices (or CPU cores).")
 ]
-StoreFlag = Annotated[
+Store = Annotated[
     bool,
     typer.Option(
         "--store/--no-store",
         help="Without a store only moments are made, and LogME and FaCe of them.",
     ),
 ]
-DryOption = Annotated[
+DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done, and what is there already.")
 ]
-TraceOption = Annotated[
-    bool, typer.Option("--traceback", help="Show in full where a model failed.")
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show in full where a model failed.")]
+
+# --- of `jaxte rank` and `jaxte run` -------------------------------------------------------------
+
+Normalize = Annotated[
+    str, typer.Option(help="How the terms of a score are combined: sum, minmax or zscore.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="An option of one metric."),
 ]
 
 
-def check(
-    *,
-    dtype: str,
-    compute_dtype: str | None,
-    pool: str | None,
-    pixels: float | None,
-    seed: int,
-    workers: int,
-    **counts: int | None,
-) -> None:
-    """Raise `InputError` for values that cannot be, before anything is read or loaded."""
-    from jaxte.errors import InputError
-    from jaxte.extraction.models import COMPUTE_TYPES
-    from jaxte.extraction.pooling import check_pool
-    from jaxte.intake.checks import choose
-    from jaxte.store.columns import FEATURE_TYPES, check_type
-
-    check_type(dtype, FEATURE_TYPES, "features")
-    if compute_dtype is not None:
-        choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
-    if pool is not None:
-        check_pool(pool, "example")
-    if pixels is not None and not 0 < pixels < float("inf"):
-        raise InputError(f"--pixels {pixels}: it must be a positive number")
-    _common.check_counts(0, seed=seed, workers=workers)
-    _common.check_counts(1, **counts)
+def names(text: str) -> tuple[str, ...]:
+    """The names in a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def of_models(
-    layers: str | None, pool: str | None, compute_dtype: str | None, max_length: int | None
-) -> dict[str, Any]:
-    """What decides about features of every model, unless it says otherwise."""
-    return {
-        "layers": None if layers is None else _common.names(layers),
-        "pool": pool,
-        "compute_dtype": compute_dtype,
-        "max_length": max_length,
-    }
-
-
-def team_of(devices: int | None, store: bool) -> processes.Team:
-    """The devices that share every batch.
-
-    Raises:
-        InputError: for a number of them that cannot be.
-    """
+def parse_settings(settings: list[str] | None) -> dict[str, dict[str, Any]]:
+    """`["sfda.variant=paper"]` as `{"sfda": {"variant": "paper"}}`, numbers as numbers."""
     from jaxte.errors import InputError
 
-    if devices is not None and not store:
-        raise InputError("--devices is for features that are stored: leave it out, or --no-store")
-    return processes.checked(devices, None, None, None, None)
+    options: dict[str, dict[str, Any]] = {}
+    words = {"true": True, "false": False, "none": None}
+    for setting in settings or ():
+        name, equals, text = setting.partition("=")
+        metric, dot, option = name.partition(".")
+        if not (equals and dot and metric and option):
+            raise InputError(f"--set {setting}: write METRIC.OPTION=VALUE, as sfda.variant=paper")
+        try:
+            value = words[text.lower()] if text.lower() in words else json.loads(text)
+        except (ValueError, RecursionError):
+            value = text
+        if option in options.setdefault(metric, {}):
+            raise InputError(f"--set {setting}: {name} is set twice")
+        options[metric][option] = value
+    return options

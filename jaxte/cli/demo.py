@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from jaxte.cli import _cache, _common
-from jaxte.cli._common import Format, FormatOption, OutOption, PlotOption
+from jaxte import _progress
+from jaxte.cli import _cache, _output
+from jaxte.cli import _options as options
+from jaxte.cli._errors import one_line_errors, warn
+from jaxte.cli._output import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +39,9 @@ def demo(
         list[str] | None,
         typer.Option("--target", help="Which shipped target set; repeatable, by default all."),
     ] = None,
-    form: FormatOption = None,
-    out: OutOption = None,
-    plot: PlotOption = None,
+    form: options.Form = None,
+    out: options.Out = None,
+    plot: options.Plot = None,
 ) -> None:
     """Rank the models that ship with jaxte, beside the accuracy that fine-tuning them reached.
 
@@ -50,10 +53,10 @@ def demo(
     start = time.perf_counter()
     # Many small factorisations: BLAS threads would only wait for each other. Read at first import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with _common.one_line_errors():
-        form = _common.checked_format(form, out, plot)
+    with one_line_errors():
+        form = _output.checked_format(form, out, plot)
         _cache.turn_on()
-        with _common.progress_bar("features") as progress:
+        with _progress.bar("features", unit="") as progress:
             results, seconds = _run(targets, progress)
         if plot is not None:
             from jaxte.report.plots import plot_agreement
@@ -63,7 +66,7 @@ def demo(
                 {result.target.name: result.accuracies for result in results},
                 plot,
             )
-            _common.warn(f"wrote {plot}")
+            warn(f"wrote {plot}")
         seconds["in all"] = time.perf_counter() - start
         _show(results, seconds, form, out)
 
@@ -106,7 +109,7 @@ def _show(
 
     if form is Format.CSV:
         records = [record for result in results for record in _records(result)]
-        _common.write(report.csv_text(records), out)
+        _output.write(report.csv_text(records), out)
     elif form is Format.JSON:
         content = {
             result.target.name: {
@@ -116,15 +119,15 @@ def _show(
             }
             for result in results
         }
-        _common.write(report.json_text({"seconds": seconds, "targets": content}), out)
+        _output.write(report.json_text({"seconds": seconds, "targets": content}), out)
     elif form is Format.MARKDOWN:
         parts = [f"## {_heading(r)}\n\n{report.to_markdown(_table(r))}" for r in results]
-        _common.write("\n".join([*parts, *_meaning(results, seconds)]), out)
+        _output.write("\n".join([*parts, *_meaning(results, seconds)]), out)
     else:
         page: list[str | Table] = []
         for result in results:
             page += [_heading(result), _table(result)]
-        _common.write_page([*page, *_meaning(results, seconds)], out, form)
+        _output.write_page([*page, *_meaning(results, seconds)], out, form)
 
 
 def _heading(result: _Result) -> str:

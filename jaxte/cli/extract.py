@@ -7,32 +7,13 @@ from typing import Annotated
 
 import typer
 
-from jaxte.cli import _cache, _common, _options, processes
-from jaxte.cli._options import (
-    BatchOption,
-    BudgetOption,
-    ComputeOption,
-    DataOption,
-    DevicesOption,
-    DirOption,
-    DryOption,
-    DtypeOption,
-    LayersOption,
-    LengthOption,
-    LimitOption,
-    LogitsOption,
-    PixelsOption,
-    PoolOption,
-    SeedOption,
-    StoreFlag,
-    SubsetOption,
-    TraceOption,
-    WorkersOption,
-)
+from jaxte.cli import _cache, _output, processes
+from jaxte.cli import _options as options
+from jaxte.cli._errors import one_line_errors
 
 
 def extract(
-    data: DataOption,
+    data: options.Data,
     model: Annotated[
         str,
         typer.Option(
@@ -42,24 +23,24 @@ def extract(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Directory of the store; again to resume.")
     ] = None,
-    layers: LayersOption = None,
-    pool: PoolOption = None,
+    layers: options.Layers = None,
+    pool: options.Pool = None,
     name: Annotated[str | None, typer.Option(help="Of the model; by default its own.")] = None,
-    batch_size: BatchOption = None,
-    dtype: DtypeOption = "float32",
-    compute_dtype: ComputeOption = None,
-    max_length: LengthOption = None,
-    logits: LogitsOption = True,
-    subset: SubsetOption = None,
-    seed: SeedOption = 0,
-    limit: LimitOption = None,
-    data_dir: DirOption = None,
-    pixels: PixelsOption = None,
-    pixel_budget: BudgetOption = None,
-    workers: WorkersOption = 0,
-    devices: DevicesOption = None,
-    store: StoreFlag = True,
-    dry_run: DryOption = False,
+    batch_size: options.BatchSize = None,
+    dtype: options.Dtype = "float32",
+    compute_dtype: options.ComputeDtype = None,
+    max_length: options.MaxLength = None,
+    logits: options.Logits = True,
+    subset: options.Subset = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    data_dir: options.DataDir = None,
+    pixels: options.Pixels = None,
+    pixel_budget: options.PixelBudget = None,
+    workers: options.Workers = 0,
+    devices: options.Devices = None,
+    store: options.Store = True,
+    dry_run: options.DryRun = False,
     layout: Annotated[
         str | None,
         typer.Option(help="NHWC or NCHW, of layers with four axes; by default the framework's."),
@@ -70,7 +51,7 @@ def extract(
     skip_damaged: Annotated[
         bool, typer.Option("--skip-damaged", help="Leave out examples that cannot be read.")
     ] = False,
-    trace: TraceOption = False,
+    trace: options.Traceback = False,
 ) -> None:
     """Run a data set through a model and store the features, labels and source logits in DIR.
 
@@ -78,57 +59,41 @@ def extract(
     once. DIR may be ranked with `jaxte rank DIR`. With --no-store nothing is kept: LogME and FaCe
     of the model are shown. The exit code is 2 if it fails, and if --check finds damaged examples.
     """
-    with _common.one_line_errors():
+    with one_line_errors():
         from jaxte import InputError, report
-        from jaxte.cli import _jobs, _scores, _summary
+        from jaxte.cli import _extraction, _ranking, _tables
 
         if store and out is None and not check:
             raise InputError("say where to store the features: --out DIR (or --no-store)")
-        _options.check(
-            dtype=dtype, compute_dtype=compute_dtype, pool=pool, pixels=pixels, seed=seed,
-            workers=workers, batch_size=batch_size, max_length=max_length, subset=subset,
-            limit=limit, pixel_budget=pixel_budget,
+        how = _extraction.Options(
+            dtype, logits, pixels, pixel_budget, seed, workers, store, traceback=trace,
+            on_error="skip" if skip_damaged else "raise",
         )  # fmt: skip
-        of_models = _options.of_models(layers, pool, compute_dtype, max_length)
-        more = {"name": name, "layout": layout}
-        jobs = _jobs.given_jobs([model], {**of_models, **more}, batch_size)
-        team = _options.team_of(devices, store)
+        how.check(devices, batch_size=batch_size, max_length=max_length, subset=subset, limit=limit)
+        of_model = _extraction.model_options(layers, pool, compute_dtype, max_length)
+        of_model |= {k: v for k, v in {"name": name, "layout": layout}.items() if v is not None}
+        jobs = _extraction.jobs_of_specs([model], of_model, batch_size)
+        group = processes.checked(devices)
         _cache.turn_on()
-        with processes.joined(team):
-            dataset = _jobs.read_data(
-                data,
-                subset=subset,
-                seed=seed,
-                limit=limit,
-                data_dir=data_dir,
+        with processes.joined(group):
+            dataset = _extraction.read_data(
+                data, subset=subset, seed=seed, limit=limit, data_dir=data_dir,
                 skip=check or skip_damaged,
-            )
+            )  # fmt: skip
             if check:
-                damaged = _jobs.damaged(dataset, workers)
-                _common.write_page([_summary.damage(dataset, damaged)], None)
+                damaged = dataset.damaged(workers=workers, progress=True)
+                _output.write_page([_tables.damaged_rows(dataset, damaged)], None)
                 raise typer.Exit(2 if damaged else 0)
-            options = _jobs.Options(
-                dtype=dtype,
-                logits=logits,
-                pixels=pixels,
-                pixel_budget=pixel_budget,
-                seed=seed,
-                workers=workers,
-                mesh=processes.mesh(team),
-                store=store,
-                precision="auto",
-                traceback=trace,
-                on_error="skip" if skip_damaged else "raise",
-            )
+            how = how._replace(mesh=processes.mesh(group))
             if dry_run:
-                found = _jobs.plans(jobs, dataset, lambda _: out, options)
-                _common.write_page([_summary.forecast(found)], None)
-                raise typer.Exit(0 if _summary.usable(found[0][1]) else 2)
-            outcomes = _jobs.work(jobs, dataset, lambda _: out, options)
-            if outcomes[0].status == _jobs.FAILED:
+                plans = _extraction.make_plans(jobs, dataset, lambda _: out, how)
+                _output.write_page([_tables.plans(plans)], None)
+                raise typer.Exit(0 if _tables.is_usable(plans[0][1]) else 2)
+            outcomes = _extraction.run_jobs(jobs, dataset, lambda _: out, how)
+            if outcomes[0].status == _extraction.FAILED:
                 raise typer.Exit(2)
-            page = [_summary.summary(outcomes)]
+            page = [_tables.outcomes(outcomes)]
             if not store:
-                metrics = _scores.chosen(None, dataset)
-                page.append(report.table(_scores.ranked(outcomes, metrics)))
-            _common.write_page(page, None)
+                metrics = _ranking.choose_metrics(None, dataset)
+                page.append(report.table(_ranking.rank_models(outcomes, metrics)))
+            _output.write_page(page, None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from jaxte.cli import _common
-from jaxte.cli._common import Format, FormatOption, OutOption
+from jaxte.cli import _options as options
+from jaxte.cli import _output
+from jaxte.cli._errors import one_line_errors
+from jaxte.cli._output import Format
 
 
-def metrics(form: FormatOption = None, out: OutOption = None) -> None:
+def metrics(form: options.Form = None, out: options.Out = None) -> None:
     """List the metrics: their papers, tasks, ranges, invariances, cost and variants."""
-    with _common.one_line_errors():
-        form = _common.checked_format(form, out)
+    with one_line_errors():
+        form = _output.checked_format(form, out)
         from jaxte import report
         from jaxte.metrics import REGISTRY
 
@@ -29,12 +31,12 @@ def metrics(form: FormatOption = None, out: OutOption = None) -> None:
             for metric in REGISTRY.values()
         ]
         if form is Format.CSV:
-            _common.write(report.csv_text(records), out)
+            _output.write(report.csv_text(records), out)
         elif form is Format.JSON:
-            _common.write(report.json_text(records), out)
+            _output.write(report.json_text(records), out)
         elif form is Format.MARKDOWN:
-            _common.write(report.to_markdown(report.plain_table(records)), out)
+            _output.write(report.to_markdown(report.plain_table(records)), out)
         else:
             short = [{k: r[k] for k in r if k not in ("paper", "cost")} for r in records]
             notes = [f"{r['name']}: {r['paper']}. Cost: {r['cost']}." for r in records]
-            _common.write_page([report.plain_table(short, notes)], out, form)
+            _output.write_page([report.plain_table(short, notes)], out, form)

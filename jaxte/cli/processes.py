@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from jaxte.cli import _cache, _common
+from jaxte.cli import _cache
+from jaxte.cli._errors import check_counts, system_message, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,14 +35,15 @@ if TYPE_CHECKING:
     from jaxte.ranking import Ranking
     from jaxte.store import FeatureSet
 
-__all__ = ["Team", "checked", "complain", "joined", "mesh", "quiet", "run_all", "share"]
+__all__ = ["Processes", "checked", "joined", "mesh", "quiet", "run_all", "share"]
+__all__ += ["warn_of_failures"]
 
 _STARTED = "JAXTE_STARTED_BY"  # set in the processes that `run_all` starts
 _FLAGS = {None: (), True: ("--cache",), False: ("--no-cache",)}
 _PATIENCE = 5.0  # seconds in which processes may end by themselves after one has failed
 
 
-class Team(NamedTuple):
+class Processes(NamedTuple):
     """How many take part, and who this is.
 
     Attributes:
@@ -67,22 +69,22 @@ class Team(NamedTuple):
         return self.processes > 1 or self.devices is not None
 
     @property
-    def speaks(self) -> bool:
+    def is_primary(self) -> bool:
         """Whether this process shows the results."""
         return self.number == 0
 
 
 def checked(
     devices: int | None,
-    processes: int | None,
-    coordinator: str | None,
-    index: int | None,
-    perturb: str | None,
-) -> Team:
-    """The team that the options describe, or an `InputError` that says which one is missing."""
+    processes: int | None = None,
+    coordinator: str | None = None,
+    index: int | None = None,
+    perturb: str | None = None,
+) -> Processes:
+    """The processes that the options describe, or an `InputError` that says which is missing."""
     from jaxte.errors import InputError
 
-    _common.check_counts(devices=devices, processes=processes)
+    check_counts(devices=devices, processes=processes)
     if (coordinator is None) != (index is None):
         raise InputError(
             "--coordinator HOST:PORT and --process-id I belong together: leave both out to start "
@@ -97,22 +99,22 @@ def checked(
         raise InputError(f"--coordinator {coordinator}: write HOST:PORT, as 10.0.0.1:1234")
     if perturb is not None and (count > 1 or devices is not None):
         raise InputError("--perturb needs all rows of a model on one device: leave --devices out")
-    return Team(devices, count, coordinator, index or 0)
+    return Processes(devices, count, coordinator, index or 0)
 
 
-def run_all(team: Team, directory: str, options: Mapping[str, Any]) -> None:
+def run_all(group: Processes, directory: str, options: Mapping[str, Any]) -> None:
     """Start all processes here and wait; one that fails ends the others, and the command."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = [sys.executable, "-m", "jaxte", *_FLAGS[_cache._wanted], "rank", directory]
+    arguments = [sys.executable, "-m", "jaxte", *_FLAGS[_cache.choice()], "rank", directory]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             arguments += [] if one is None else [f"--{name}={one}"]
-    arguments += ["--coordinator", address, "--processes", str(team.processes), "--process-id"]
+    arguments += ["--coordinator", address, "--processes", str(group.processes), "--process-id"]
     children: list[subprocess.Popen[bytes]] = []
     with _terminable(), tempfile.TemporaryDirectory() as folder:
-        logs = [os.path.join(folder, str(index)) for index in range(team.processes)]
+        logs = [os.path.join(folder, str(index)) for index in range(group.processes)]
         try:
             for index, path in enumerate(logs):
                 with open(path, "wb") as log:
@@ -190,50 +192,50 @@ def _relay(texts: Sequence[str], failed: int | None) -> None:
 
 
 @contextmanager
-def joined(team: Team) -> Iterator[None]:
+def joined(group: Processes) -> Iterator[None]:
     """Devices of this process, and the others, for as long as the work goes on."""
-    if team.coordinator is not None and _STARTED in os.environ:
+    if group.coordinator is not None and _STARTED in os.environ:
         _end_with_parent()
     import jax
 
     from jaxte.errors import InputError
 
-    if team.devices is not None and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+    if group.devices is not None and "device_count" not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # JAX has started, in a notebook or a test
-            jax.config.update("jax_num_cpu_devices", team.devices)  # of no meaning to a GPU
-    if team.coordinator is None:
+            jax.config.update("jax_num_cpu_devices", group.devices)  # of no meaning to a GPU
+    if group.coordinator is None:
         yield
         return
-    local = [team.number] if _STARTED in os.environ else None  # a GPU each, where there are some
+    local = [group.number] if _STARTED in os.environ else None  # a GPU each, where there are some
     try:
-        with quiet(team):
+        with quiet(group):
             jax.distributed.initialize(
-                team.coordinator, team.processes, team.number, local_device_ids=local
+                group.coordinator, group.processes, group.number, local_device_ids=local
             )
         yield
         sys.stdout.flush()
         jax.distributed.shutdown()
     except (InputError, OSError, RuntimeError) as error:
         # an ordinary exit would wait for the others, who may be waiting for this one
-        _common.warn(_common.of_system(error) if isinstance(error, OSError) else str(error))
+        warn(system_message(error) if isinstance(error, OSError) else str(error))
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(2)
 
 
-def complain(ranking: Ranking, team: Team) -> None:
-    """Models that failed on the rows of this process, for the others only know that they did."""
+def warn_of_failures(ranking: Ranking, group: Processes) -> None:
+    """Models that failed on the rows of this process, as the others do not have the reason."""
     for model in ranking.models:
         reasons = {ranking.status(model, metric) for metric in ranking.metrics} - {"ok"}
         for reason in reasons:
             if "see its own ranking" not in reason:
-                _common.warn(f"{model}: in the rows of process {team.number}, {reason}")
+                warn(f"{model}: in the rows of process {group.number}, {reason}")
 
 
 @contextmanager
-def quiet(team: Team) -> Iterator[None]:
+def quiet(group: Processes) -> Iterator[None]:
     """What libraries write to standard output (Gloo its connections) goes to standard error."""
-    if team.coordinator is None:
+    if group.coordinator is None:
         yield
         return
     sys.stdout.flush()
@@ -246,7 +248,7 @@ def quiet(team: Team) -> Iterator[None]:
         os.close(output)
 
 
-def mesh(team: Team) -> jax.sharding.Mesh | None:
+def mesh(group: Processes) -> jax.sharding.Mesh | None:
     """All devices of all processes in a row, to share the samples; None where nothing is shared."""
     import jax
     import numpy as np
@@ -254,34 +256,34 @@ def mesh(team: Team) -> jax.sharding.Mesh | None:
     from jaxte.errors import InputError
     from jaxte.runtime.devices import platform_of
 
-    if not team.shares:
+    if not group.shares:
         return None
     platform = platform_of()
-    here, number = jax.local_device_count(platform), team.devices
+    here, number = jax.local_device_count(platform), group.devices
     if number is not None and here < number:
         raise InputError(f"--devices {number}: there are {here} ({platform}) here")
     devices = jax.devices(platform)
-    rows = [[d for d in devices if d.process_index == p] for p in range(team.processes)]
+    rows = [[d for d in devices if d.process_index == p] for p in range(group.processes)]
     chosen = [device for row in rows for device in row[:number]]
     return jax.sharding.Mesh(np.array(chosen), ("samples",))
 
 
-def share(found: FeatureSet, team: Team) -> FeatureSet:
+def share(files: FeatureSet, group: Processes) -> FeatureSet:
     """The rows of every model that are this process's own, in memory; others are not read."""
     from jaxte.errors import InputError
 
-    if not team.shares:
-        return found
+    if not group.shares:
+        return files
     features: dict[str, Any] = {}
     labels = {}
-    for name, y in found.labels.items():
-        start, stop = (len(y) * (team.number + end) // team.processes for end in (0, 1))
+    for name, y in files.labels.items():
+        start, stop = (len(y) * (group.number + end) // group.processes for end in (0, 1))
         labels[name] = y[start:stop]
         try:
-            features[name] = _between(found.features[name], start, stop)
+            features[name] = _between(files.features[name], start, stop)
         except InputError as error:  # `rank` gives it to this model alone
             features[name] = error
-    return found._replace(features=features, labels=labels)
+    return files._replace(features=features, labels=labels)
 
 
 def _between(features: Any, start: int, stop: int) -> np.ndarray:

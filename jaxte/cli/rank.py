@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxte.cli import _cache, _common, processes
-from jaxte.cli._common import Format, FormatOption, OutOption, PlotOption
+from jaxte import _progress
+from jaxte.cli import _cache, _output, processes
+from jaxte.cli import _options as options
+from jaxte.cli._errors import one_line_errors, warn
+from jaxte.cli._output import Format
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,9 +25,9 @@ def rank(
     metrics: Annotated[
         str, typer.Option(help="Comma-separated names; `jaxte metrics` lists them.")
     ] = "logme,sfda,face",
-    form: FormatOption = None,
-    out: OutOption = None,
-    plot: PlotOption = None,
+    form: options.Form = None,
+    out: options.Out = None,
+    plot: options.Plot = None,
     dataset: Annotated[
         str | None, typer.Option(help="Which data set, where DIR holds features of several.")
     ] = None,
@@ -34,13 +36,8 @@ def rank(
         typer.Option(help="Perturb the features first: spread, attract, spread_attract or pca."),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
-    normalize: Annotated[
-        str, typer.Option(help="How the terms of a score are combined: sum, minmax or zscore.")
-    ] = "sum",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="An option of one metric."),
-    ] = None,
+    normalize: options.Normalize = "sum",
+    settings: options.Settings = None,
     devices: Annotated[
         int | None, typer.Option(help="Share the samples between so many devices (or CPU cores).")
     ] = None,
@@ -68,70 +65,48 @@ def rank(
     A model that cannot be read or scored is listed with the reason and does not stop the others;
     the exit code is 2 if none is left.
     """
-    with _common.one_line_errors():
+    with one_line_errors():
         import jaxte
         from jaxte.ranking.options import checked
         from jaxte.store import read_features
 
-        form = _common.checked_format(form, out, plot)
-        names = _common.names(metrics)
-        options = _parse_settings(settings or [])
-        checked(names, options=options, perturb=perturb, precision=precision, normalize=normalize)
-        team = processes.checked(devices, number, coordinator, process_id, perturb)
-        if team.starts_all:
-            given = {"metrics": metrics, "format": form, "out": out, "plot": plot, "set": settings}
-            given |= {"dataset": dataset, "precision": precision, "normalize": normalize}
-            processes.run_all(team, directory, given | {"devices": devices})
+        form = _output.checked_format(form, out, plot)
+        names, of_metrics = options.names(metrics), options.parse_settings(settings)
+        how: dict[str, Any] = {
+            "options": of_metrics,
+            "perturb": perturb,
+            "precision": precision,
+            "normalize": normalize,
+        }
+        checked(names, **how)
+        group = processes.checked(devices, number, coordinator, process_id, perturb)
+        if group.starts_all:
+            command: dict[str, Any] = {"metrics": metrics, "format": form, "out": out, "plot": plot}
+            command |= {"set": settings, "dataset": dataset, "precision": precision}
+            command |= {"normalize": normalize, "devices": devices}
+            processes.run_all(group, directory, command)
             return
         _cache.turn_on()
-        with processes.joined(team):
-            found = processes.share(read_features(directory, dataset=dataset), team)
+        with processes.joined(group):
+            files = processes.share(read_features(directory, dataset=dataset), group)
             start = time.perf_counter()
-            with processes.quiet(team), _common.progress_bar("scoring") as progress:
+            with processes.quiet(group), _progress.bar("scoring", unit="") as progress:
                 ranking = jaxte.rank(
-                    found.features,
-                    found.labels,
-                    metrics=names,
-                    perturb=perturb,
-                    precision=precision,
-                    normalize=normalize,
-                    options=options,
-                    progress=progress,
-                    mesh=processes.mesh(team),
-                )
+                    files.features, files.labels, metrics=names, progress=progress,
+                    mesh=processes.mesh(group), **how,
+                )  # fmt: skip
             seconds = time.perf_counter() - start
-            if team.speaks:
-                _show(ranking, found.problems, form, out, seconds)
+            if group.is_primary:
+                _show(ranking, files.problems, form, out, seconds)
                 if plot is not None:
                     ranking.plot(plot)
-                    _common.warn(f"wrote {plot}")
+                    warn(f"wrote {plot}")
             else:
-                processes.complain(ranking, team)
+                processes.warn_of_failures(ranking, group)
             if not any(ranking.order(metric) for metric in names):
                 raise jaxte.InputError(
                     f"{directory}: no model could be scored, the reasons are above"
                 )
-
-
-def _parse_settings(settings: list[str]) -> dict[str, dict[str, Any]]:
-    """`["sfda.variant=paper"]` as `{"sfda": {"variant": "paper"}}`, numbers as numbers."""
-    from jaxte.errors import InputError
-
-    options: dict[str, dict[str, Any]] = {}
-    words = {"true": True, "false": False, "none": None}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        metric, dot, option = name.partition(".")
-        if not (equals and dot and metric and option):
-            raise InputError(f"--set {setting}: write METRIC.OPTION=VALUE, as sfda.variant=paper")
-        try:
-            value = words[text.lower()] if text.lower() in words else json.loads(text)
-        except (ValueError, RecursionError):
-            value = text
-        if option in options.setdefault(metric, {}):
-            raise InputError(f"--set {setting}: {name} is set twice")
-        options[metric][option] = value
-    return options
 
 
 def _show(
@@ -142,12 +117,12 @@ def _show(
     table = report.table(ranking, problems=problems)
     if form in (Format.TABLE, Format.HTML):
         took = f"{len(ranking.models)} models scored in {seconds:.1f} s."
-        _common.write_page([table, took], out, form)
+        _output.write_page([table, took], out, form)
     elif form is Format.MARKDOWN:
-        _common.write(report.to_markdown(table), out)
+        _output.write(report.to_markdown(table), out)
     else:
         as_text = report.to_csv if form is Format.CSV else report.to_json
-        _common.write(as_text(ranking, problems=problems), out)
+        _output.write(as_text(ranking, problems=problems), out)
     if out is not None or form is not Format.TABLE or not sys.stdout.isatty():
         for failure in table.failures:  # a terminal has just shown them under the table
-            _common.warn(failure)
+            warn(failure)

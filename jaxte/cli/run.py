@@ -7,39 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaxte.cli import _cache, _common, _options, processes
-from jaxte.cli._options import (
-    BatchOption,
-    BudgetOption,
-    ComputeOption,
-    DataOption,
-    DevicesOption,
-    DirOption,
-    DryOption,
-    DtypeOption,
-    LayersOption,
-    LengthOption,
-    LimitOption,
-    LogitsOption,
-    PixelsOption,
-    PoolOption,
-    SeedOption,
-    StoreFlag,
-    SubsetOption,
-    TraceOption,
-    WorkersOption,
-)
-from jaxte.cli.rank import _parse_settings
+from jaxte.cli import _cache, _output, processes
+from jaxte.cli import _options as options
+from jaxte.cli._errors import one_line_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from jaxte.cli._jobs import Job, Outcome
+    from jaxte.cli._extraction import Job, Outcome
     from jaxte.ranking import Ranking
 
 
 def run(
-    data: DataOption,
+    data: options.Data,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Directory of the report; made if missing.")
     ],
@@ -60,32 +40,27 @@ def run(
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where stores are kept (OUT/features).")
     ] = None,
-    layers: LayersOption = None,
-    pool: PoolOption = None,
-    batch_size: BatchOption = None,
-    dtype: DtypeOption = "float32",
-    compute_dtype: ComputeOption = None,
-    max_length: LengthOption = None,
-    logits: LogitsOption = True,
-    subset: SubsetOption = None,
-    seed: SeedOption = 0,
-    limit: LimitOption = None,
-    data_dir: DirOption = None,
-    pixels: PixelsOption = None,
-    pixel_budget: BudgetOption = None,
-    workers: WorkersOption = 0,
-    devices: DevicesOption = None,
+    layers: options.Layers = None,
+    pool: options.Pool = None,
+    batch_size: options.BatchSize = None,
+    dtype: options.Dtype = "float32",
+    compute_dtype: options.ComputeDtype = None,
+    max_length: options.MaxLength = None,
+    logits: options.Logits = True,
+    subset: options.Subset = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    data_dir: options.DataDir = None,
+    pixels: options.Pixels = None,
+    pixel_budget: options.PixelBudget = None,
+    workers: options.Workers = 0,
+    devices: options.Devices = None,
     precision: Annotated[str, typer.Option(help="Of scores: auto, float32 or float64.")] = "auto",
-    normalize: Annotated[
-        str, typer.Option(help="How the terms of a score are combined: sum, minmax or zscore.")
-    ] = "sum",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="METRIC.OPTION=VALUE", help="An option of one metric."),
-    ] = None,
-    store: StoreFlag = True,
-    dry_run: DryOption = False,
-    trace: TraceOption = False,
+    normalize: options.Normalize = "sum",
+    settings: options.Settings = None,
+    store: options.Store = True,
+    dry_run: options.DryRun = False,
+    trace: options.Traceback = False,
 ) -> None:
     """Extract the features of every model that are not there yet, rank, and write a report.
 
@@ -101,76 +76,68 @@ def run(
     A model that fails is named and does not stop the others. The exit code is 1 if some failed,
     2 if none is left or the call cannot be.
     """
-    with _common.one_line_errors():
-        from jaxte.cli import _jobs, _report, _scores, _summary
+    with one_line_errors():
+        from jaxte.cli import _extraction, _ranking, _tables
         from jaxte.errors import InputError
         from jaxte.intake.checks import choose
         from jaxte.ranking.options import NORMALIZATIONS, PRECISIONS, checked
 
-        _options.check(
-            dtype=dtype, compute_dtype=compute_dtype, pool=pool, pixels=pixels, seed=seed,
-            workers=workers, batch_size=batch_size, max_length=max_length, subset=subset,
-            limit=limit, pixel_budget=pixel_budget,
-        )  # fmt: skip
-        of_models = _options.of_models(layers, pool, compute_dtype, max_length)
-        jobs = _jobs.file_jobs(models, of_models, batch_size) if models is not None else []
-        jobs += _jobs.given_jobs(model or [], of_models, batch_size)
+        how = _extraction.Options(
+            dtype, logits, pixels, pixel_budget, seed, workers, store, trace, precision
+        )
+        how.check(devices, batch_size=batch_size, max_length=max_length, subset=subset, limit=limit)
+        of_models = _extraction.model_options(layers, pool, compute_dtype, max_length)
+        jobs = _extraction.jobs_of_file(models, of_models, batch_size) if models else []
+        jobs += _extraction.jobs_of_specs(model or [], of_models, batch_size)
         if not jobs:
             raise InputError("name the models: --models FILE, or --model SPEC once or more")
         _check_names(jobs)
-        options_of = _parse_settings(settings or [])
+        of_metrics = options.parse_settings(settings)
         choose("precision", precision, PRECISIONS)
         choose("normalize", normalize, NORMALIZATIONS)
-        team = _options.team_of(devices, store)
+        group = processes.checked(devices)
         _cache.turn_on()
-        with processes.joined(team):
-            dataset = _jobs.read_data(
+        with processes.joined(group):
+            dataset = _extraction.read_data(
                 data, subset=subset, seed=seed, limit=limit, data_dir=data_dir
             )
-            names = _scores.chosen(None if metrics is None else _common.names(metrics), dataset)
-            _check_settings(list(options_of), names)
-            checked(names, options=options_of)
-            folder = _jobs.directory_name(dataset.name)
+            named = None if metrics is None else options.names(metrics)
+            names = _ranking.choose_metrics(named, dataset)
+            for name in of_metrics:
+                if name not in names:
+                    raise InputError(f"--set {name}...: the metrics are {', '.join(names)}")
+            checked(names, options=of_metrics)
+            folder = _extraction.directory_name(dataset.name)
             root = out / "features" if features is None else features
-            before = _report.earlier(out, dataset)
+            before = _ranking.earlier_report(out, dataset)
 
             def where(name: str) -> Path:
-                return root / _jobs.directory_name(name) / folder
+                return root / _extraction.directory_name(name) / folder
 
-            options = _jobs.Options(
-                dtype=dtype,
-                logits=logits,
-                pixels=pixels,
-                pixel_budget=pixel_budget,
-                seed=seed,
-                workers=workers,
-                mesh=processes.mesh(team),
-                store=store,
-                precision=precision,
-                traceback=trace,
-            )
+            how = how._replace(mesh=processes.mesh(group))
             if dry_run:
-                found = _jobs.plans(jobs, dataset, where, options)
-                _common.write_page([_summary.forecast(found)], None)
-                raise typer.Exit(_code(sum(_summary.usable(one) for _, one in found), len(found)))
+                plans = _extraction.make_plans(jobs, dataset, where, how)
+                _output.write_page([_tables.plans(plans)], None)
+                good = sum(_tables.is_usable(plan) for _, plan in plans)
+                raise typer.Exit(_exit_code(good, len(plans)))
             expected = [job.expected for job in jobs]
             if None not in expected:  # else it is seen at the end
-                kept = _report.stored(root, folder, dataset, ())
-                before.check([*(name for name in expected if name), *(one.name for one in kept)])
+                others = _ranking.stored_models(root, folder, dataset, ())
+                before.check([*(name for name in expected if name), *(one.name for one in others)])
             out.mkdir(parents=True, exist_ok=True)
-            outcomes = _jobs.work(jobs, dataset, where, options)
+            outcomes = _extraction.run_jobs(jobs, dataset, where, how)
             usable = [one for one in outcomes if one.features]
             if not usable:
-                _common.write_page([_summary.summary(outcomes)], None)
+                _output.write_page([_tables.outcomes(outcomes)], None)
                 raise InputError("no model could be extracted, the reasons are above")
-            kept = _report.stored(root, folder, dataset, [one.name for one in outcomes])
-            every = [*outcomes, *kept]
-            ranking = _scores.ranked(
-                every, names, precision=precision, normalize=normalize, options=options_of
+            extracted = [one.name for one in outcomes]
+            every = [*outcomes, *_ranking.stored_models(root, folder, dataset, extracted)]
+            ranking = _ranking.rank_models(
+                every, names, precision=precision, normalize=normalize, options=of_metrics
             )
-            _report.write(ranking, every, _scores.problems(every), before, dataset.name)
-            scored = [one for one in usable if _is_scored(one, ranking)]
-            raise typer.Exit(_code(len(scored), len(outcomes)))
+            _ranking.write_report(ranking, every, before, dataset.name)
+            good = sum(_is_scored(one, ranking) for one in usable)
+            raise typer.Exit(_exit_code(good, len(outcomes)))
 
 
 def _check_names(jobs: Sequence[Job]) -> None:
@@ -182,19 +149,12 @@ def _check_names(jobs: Sequence[Job]) -> None:
             raise InputError(f"two models are called {name}: give each a name, NAME=SPEC")
 
 
-def _check_settings(given: Sequence[str], metrics: Sequence[str]) -> None:
-    from jaxte.errors import InputError
-
-    for name in given:
-        if name not in metrics:
-            raise InputError(f"--set {name}...: the metrics are {', '.join(metrics)}")
-
-
-def _code(good: int, total: int) -> int:
+def _exit_code(good: int, total: int) -> int:
     return 0 if good == total else 1 if good else 2
 
 
 def _is_scored(outcome: Outcome, ranking: Ranking) -> bool:
     """Whether a layer of the model has a score at all."""
-    own = [m for m in ranking.models if m == outcome.name or m.startswith(f"{outcome.name}@")]
-    return any(ranking.status(model, metric) == "ok" for model in own for metric in ranking.metrics)
+    name = outcome.name
+    layers = [m for m in ranking.models if m == name or m.startswith(f"{name}@")]
+    return any(ranking.status(m, metric) == "ok" for m in layers for metric in ranking.metrics)

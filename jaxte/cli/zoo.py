@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxte.cli import _cache, _common
-from jaxte.cli._common import Format, FormatOption, OutOption
+from jaxte.cli import _cache, _output
+from jaxte.cli import _options as options
+from jaxte.cli._errors import one_line_errors
+from jaxte.cli._output import Format
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,13 +32,13 @@ app = typer.Typer(
 
 
 @app.command("list", short_help="List the models and target sets.")
-def list_(form: FormatOption = None, out: OutOption = None) -> None:
+def list_(form: options.Form = None, out: options.Out = None) -> None:
     """List the models and the target sets: what they are, what they come from, their sizes.
 
     A model's accuracy is its own on the test images of what it was pre-trained on.
     """
-    with _common.one_line_errors():
-        form = _common.checked_format(form, out)
+    with one_line_errors():
+        form = _output.checked_format(form, out)
         from jaxte import report, zoo
         from jaxte.zoo.artefacts import read_json
         from jaxte.zoo.catalog import PACKAGE
@@ -66,9 +68,9 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
             for target in map(zoo.load_target, zoo.targets())
         ]
         if form is Format.JSON:
-            _common.write(report.json_text({"models": models, "targets": targets}), out)
+            _output.write(report.json_text({"models": models, "targets": targets}), out)
         elif form is Format.CSV:
-            _common.write(report.csv_text([*models, *targets]), out)
+            _output.write(report.csv_text([*models, *targets]), out)
         else:
             notes = [
                 f"{target['target']}: {target['source']}; {target['licence']}" for target in targets
@@ -76,9 +78,9 @@ def list_(form: FormatOption = None, out: OutOption = None) -> None:
             short = [{k: t[k] for k in t if k not in ("source", "licence")} for t in targets]
             tables = [report.plain_table(models), report.plain_table(short, notes)]
             if form is Format.MARKDOWN:
-                _common.write("\n".join(map(report.to_markdown, tables)), out)
+                _output.write("\n".join(map(report.to_markdown, tables)), out)
             else:
-                _common.write_page(tables, out, form)
+                _output.write_page(tables, out, form)
 
 
 def _training(card: Mapping[str, Any]) -> str:
@@ -148,62 +150,30 @@ def build(
 
     jaxte zoo build --pool benchmark --data DIR --resume jaxte/zoo/benchmark/accuracies.jsonl
     """
-    with _common.one_line_errors():
+    with one_line_errors():
         from jaxte import InputError
 
-        if pool is Pool.BENCHMARK:
-            _build_benchmark(
-                data, out, models, targets, stages, resume,
-                unused={"--tfds": tfds, "--seeds": seeds, "--fresh": fresh},
-            )  # fmt: skip
-            return
-        from jaxte.zoo.build import STAGES
-        from jaxte.zoo.build import build as build_zoo
-
-        if data is None and not tfds:
+        if pool is Pool.ZOO and data is None and not tfds:
             raise InputError("say where the original data is: --data DIR, or --tfds")
-        _refuse({"--targets": targets, "--resume": resume}, "zoo")
+        of_zoo = {"--tfds": tfds, "--seeds": seeds, "--fresh": fresh}
+        of_benchmark = {"--targets": targets, "--resume": resume}
+        for name, value in (of_benchmark if pool is Pool.ZOO else of_zoo).items():
+            if value is not None and value is not False:
+                raise InputError(f"{name} does not go with --pool {pool}: leave it out")
+        chosen = {"models": models, "stages": stages, "targets": targets}
+        selection: dict[str, Any] = {
+            key: options.names(text) for key, text in chosen.items() if text
+        }
         _cache.turn_on()
-        build_zoo(
-            data,
-            out=out,
-            models=_common.names(models) if models else None,
-            stages=_common.names(stages) if stages else STAGES,
-            tfds=tfds,
-            seeds=3 if seeds is None else seeds,
-            progress=typer.echo,
-            resume=not fresh,
-        )
+        if pool is Pool.BENCHMARK:
+            from jaxte.zoo.benchmark.build import build as build_benchmark
 
+            build_benchmark(data, out=out, results=resume, progress=typer.echo, **selection)
+        else:
+            from jaxte.zoo.build import build as build_zoo
 
-def _refuse(options: Mapping[str, Any], pool: str) -> None:
-    from jaxte import InputError
-
-    for name, value in options.items():
-        if value is not None and value is not False:
-            raise InputError(f"{name} does not go with --pool {pool}: leave it out")
-
-
-def _build_benchmark(
-    data: Path | None,
-    out: Path,
-    models: str | None,
-    targets: str | None,
-    stages: str | None,
-    resume: Path | None,
-    *,
-    unused: Mapping[str, Any],
-) -> None:
-    from jaxte.zoo.benchmark.build import STAGES, build
-
-    _refuse(unused, "benchmark")
-    _cache.turn_on()
-    build(
-        data,
-        out=out,
-        models=_common.names(models) if models else None,
-        targets=_common.names(targets) if targets else None,
-        stages=_common.names(stages) if stages else STAGES,
-        results=resume,
-        progress=typer.echo,
-    )
+            seeds = 3 if seeds is None else seeds
+            build_zoo(
+                data, out=out, tfds=tfds, seeds=seeds, progress=typer.echo, resume=not fresh,
+                **selection,
+            )  # fmt: skip

@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxte.extraction._stream import stream
     from jaxte.extraction.loop import extract
     from jaxte.extraction.models import Model, as_model, fingerprint, resolve
+    from jaxte.extraction.streaming import stream
 
 __all__ = ["Model", "as_model", "extract", "fingerprint", "resolve", "stream"]
 
-_HOMES = {"extract": "loop", "stream": "_stream"}  # the others are at home in models
+_HOMES = {"extract": "loop", "stream": "streaming"}  # the others are at home in models
 
 
 def __getattr__(name: str) -> Any:

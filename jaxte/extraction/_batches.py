@@ -42,9 +42,6 @@ def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> It
         batches: an iterable, or a function that returns one.
         prepare: list of raw examples -> inputs.
         weighted: whether there may be a third part, weights.
-
-    Raises:
-        InputError: names the batch that cannot be used.
     """
     if not isinstance(batches, Iterable) and callable(batches):
         batches = batches()
@@ -54,11 +51,11 @@ def read(batches: Any, prepare: Prepare | None, *, weighted: bool = False) -> It
             "(inputs, labels) pairs or of dicts"
         )
     index, listed = 0, isinstance(batches, list | tuple)
-    for given in batches:
-        inputs, labels, *weights = _parts(given, index, weighted)
-        made = prepared(inputs, prepare, index)
-        batch = checked(made, labels, index)
-        if made is inputs and not listed:
+    for item in batches:
+        inputs, labels, *weights = _parts(item, index, weighted)
+        arrays = prepared(inputs, prepare, index)
+        batch = checked(arrays, labels, index)
+        if arrays is inputs and not listed:
             # JAX may still be reading an array that the iterator fills again for its next batch
             batch = batch._replace(inputs=jax.tree.map(_copied, batch.inputs))
         if batch.rows:
@@ -82,11 +79,7 @@ def prepared(inputs: Any, prepare: Prepare | None, index: int) -> Any:
 
 
 def checked(inputs: Any, labels: Any, index: int) -> Batch:
-    """A batch whose inputs are arrays, with as many rows as labels.
-
-    Raises:
-        InputError: names the batch and what does not fit.
-    """
+    """A batch whose inputs are arrays, with as many rows as labels."""
     if isinstance(inputs, list) and not any(isinstance(i, Mapping) for i in inputs):
         named = ((f"batch {index}, example {row}", one) for row, one in enumerate(inputs))
         inputs = [of_pillow(one, where) if is_pillow(one) else one for where, one in named]
@@ -121,7 +114,7 @@ def as_array(leaf: Any) -> Any:
     return leaf if isinstance(leaf, jax.Array | np.ndarray) else np.asarray(leaf)
 
 
-def filled(leaf: Any, size: int) -> Any:
+def pad_rows(leaf: Any, size: int) -> Any:
     """As many rows as are compiled for: the last again, which any model can take."""
     lacking = size - len(leaf)
     if not lacking:
@@ -141,46 +134,46 @@ def digest(batch: Batch) -> str:
 
 
 def _hashed(arrays: Iterable[Any]) -> str:
-    """A checksum: nobody forges it, and it has to keep up with the devices."""
-    found = 0
+    """A checksum, not a cryptographic digest, as it has to keep up with the devices."""
+    checksum = 0
     for array in map(np.asarray, arrays):
-        found = zlib.crc32(f"{array.dtype.str} {array.shape};".encode(), found)
-        found = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, found)
-    return f"{found:08x}"
+        checksum = zlib.crc32(f"{array.dtype.str} {array.shape};".encode(), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, checksum)
+    return f"{checksum:08x}"
 
 
-def _parts(given: Any, index: int, weighted: bool) -> tuple[Any, ...]:
+def _parts(batch: Any, index: int, weighted: bool) -> tuple[Any, ...]:
     """Inputs and labels of one batch, and weights if there are any."""
-    if isinstance(given, Mapping):
-        return _of_mapping(given, index)
-    if isinstance(given, tuple | list) and 2 <= len(given) <= 2 + weighted:
-        return tuple(given)
-    what = f"{len(given)} parts" if isinstance(given, tuple | list) else type(given).__name__
+    if isinstance(batch, Mapping):
+        return _of_mapping(batch, index)
+    if isinstance(batch, tuple | list) and 2 <= len(batch) <= 2 + weighted:
+        return tuple(batch)
+    what = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
     more = " or (inputs, labels, weights)" if weighted else ""
     raise InputError(f"batch {index} must be (inputs, labels){more} or a dict of them, not {what}")
 
 
-def _weights(given: Sequence[Any], batch: Batch) -> np.ndarray:
-    weights = np.asarray(given[0], np.float64)
+def _weights(parts: Sequence[Any], batch: Batch) -> np.ndarray:
+    weights = np.asarray(parts[0], np.float64)
     if weights.shape != (batch.rows,) or not (np.isfinite(weights) & (weights >= 0)).all():
         raise InputError(f"batch {batch.number}: weights must be finite and >= 0, one for each row")
     return weights
 
 
-def _of_mapping(given: Mapping[str, Any], index: int) -> tuple[Any, Any]:
-    label = next((key for key in _LABELS if key in given), None)
+def _of_mapping(batch: Mapping[str, Any], index: int) -> tuple[Any, Any]:
+    label = next((key for key in _LABELS if key in batch), None)
     if label is None:
         raise InputError(
-            f"batch {index} has the keys {', '.join(map(str, given)) or 'none'}: its labels must "
+            f"batch {index} has the keys {', '.join(map(str, batch)) or 'none'}: its labels must "
             f"be called {' or '.join(map(repr, _LABELS))}"
         )
-    named = next((key for key in _INPUTS if key in given), None)
+    named = next((key for key in _INPUTS if key in batch), None)
     if named is not None:
-        return given[named], given[label]
-    rest = {key: value for key, value in given.items() if key not in _LABELS}
+        return batch[named], batch[label]
+    rest = {key: value for key, value in batch.items() if key not in _LABELS}
     only = next(iter(rest.values())) if len(rest) == 1 else None
     raw = only is not None and not _is_numeric(only)  # texts under any name
-    return only if raw else rest, given[label]
+    return only if raw else rest, batch[label]
 
 
 def _is_numeric(column: Any) -> bool:

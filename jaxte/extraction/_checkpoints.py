@@ -15,7 +15,8 @@ from jaxte.extraction._model import Request
 from jaxte.extraction._texts import texts_of
 from jaxte.extraction.preprocess import Processed
 
-__all__ = ["LAST_STATE", "STATE", "Either", "beside", "loaded", "output_of", "source", "state"]
+__all__ = ["LAST_STATE", "STATE", "TextsOrImages", "load_preprocessor", "load_pretrained"]
+__all__ += ["output_of", "source", "state"]
 
 LAST_STATE = "last_hidden_state"
 STATE = re.compile(r"hidden/(-?\d+)")
@@ -28,7 +29,7 @@ class _Missing:
     """Stands for a tokenizer or image processor that could not be loaded, until it is needed."""
 
     def __init__(self, what: str, why: str) -> None:
-        self.what, self.why = what, why
+        self.what, self.why, self.card = what, why, dict[str, Any]()
 
     def __call__(self, examples: Sequence[Any]) -> Any:
         raise InputError(
@@ -36,12 +37,8 @@ class _Missing:
             "inputs by name, as the model takes them"
         )
 
-    @property
-    def card(self) -> dict[str, Any]:
-        return {}
 
-
-class Either:
+class TextsOrImages:
     """Prepares texts, or images, whichever the data are.
 
     Args:
@@ -63,7 +60,7 @@ class Either:
         return {"pixel_values": self._images(examples)}
 
 
-def beside(model: Any, request: Request, about: str) -> Any:
+def load_preprocessor(model: Any, request: Request, about: str) -> Any:
     """What lies where the model was loaded from to make its inputs, if there is anything.
 
     Args:
@@ -81,13 +78,13 @@ def beside(model: Any, request: Request, about: str) -> Any:
     if options and not hasattr(model, "named_modules"):  # of a release that has models in Flax
         options = {"use_fast": False}
     try:
-        found = loaded(_SOURCES[about], where, **options)
+        processor = load_pretrained(_SOURCES[about], where, **options)
     except InputError as error:
         return _Missing(what, str(error))
     if about == "pixel_values":
-        return Processed(found)
+        return Processed(processor)
     config = getattr(model.config, "text_config", model.config)
-    return texts_of(found, request.max_length, request.level, config)
+    return texts_of(processor, request.max_length, request.level, config)
 
 
 def source(model: Any) -> str:
@@ -102,23 +99,15 @@ def output_of(output: Any) -> Any:
 
 
 def state(outputs: Iterable[Any], index: int) -> Any:
-    """A hidden state of the first output that has any.
-
-    Raises:
-        InputError: if there is no such state.
-    """
+    """A hidden state of the first output that has any."""
     states = next((o["hidden_states"] for o in outputs if "hidden_states" in o), ())
     if not -len(states) <= index < len(states):
         raise InputError(f"there is no layer 'hidden/{index}': the model has {len(states)} states")
     return states[index]
 
 
-def loaded(loader: str, where: str, **options: Any) -> Any:
-    """What one of the loaders of transformers gives, quietly; a directory needs no network.
-
-    Raises:
-        InputError: if there is nothing to be loaded.
-    """
+def load_pretrained(loader: str, where: str, **options: Any) -> Any:
+    """What one of the loaders of transformers gives, quietly; a directory needs no network."""
     transformers = require("transformers", f"hf:{where}", "hf")
     local = os.path.isdir(where)
     try:

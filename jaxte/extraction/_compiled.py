@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxte.runtime.programs import when_forgetting
 
-__all__ = ["kept"]
+__all__ = ["cached"]
 
 _BY_IDENTITY: weakref.WeakKeyDictionary[Any, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
 _BY_VALUE: OrderedDict[Any, dict[Hashable, Any]] = OrderedDict()
@@ -28,7 +28,7 @@ def _forget() -> None:
 when_forgetting(_forget)
 
 
-def kept(
+def cached(
     apply: Callable[..., Any],
     key: Hashable,
     make: Callable[[Callable[[], Callable[..., Any]]], Any],
@@ -40,19 +40,19 @@ def kept(
     with _LOCK:
         try:
             if _is_value(apply):
-                found = _BY_VALUE.setdefault(apply, {})
+                entries = _BY_VALUE.setdefault(apply, {})
                 _BY_VALUE.move_to_end(apply)
                 while len(_BY_VALUE) > _MOST:
                     _BY_VALUE.popitem(last=False)
                 refer: Callable[[], Any] = lambda: apply  # noqa: E731
             else:
-                found = _BY_IDENTITY.setdefault(apply, {})
+                entries = _BY_IDENTITY.setdefault(apply, {})
                 refer = weakref.ref(apply)
         except TypeError:  # it cannot be hashed or referred to weakly
-            found, refer = {}, lambda: apply
-        if key not in found:
-            found[key] = make(refer)
-        return found[key]
+            entries, refer = {}, lambda: apply
+        if key not in entries:
+            entries[key] = make(refer)
+        return entries[key]
 
 
 def _is_value(apply: Any) -> bool:

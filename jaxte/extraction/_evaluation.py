@@ -54,9 +54,6 @@ def compare(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray], h
         first: layer -> features [b, ...]; of texts the widths of the two may differ.
         second: of the same examples in the same order.
         half: whether they were computed in 16 bits.
-
-    Raises:
-        InputError: for a layer that differs by more than rounding.
     """
     tolerance, least = _TOLERANCE[half]
     for layer, one in first.items():
@@ -85,9 +82,6 @@ def compare_steps(
         empty: makes the moments of nothing.
         rows: inputs, places, labels and weights of a batch.
         half: whether features are computed in 16 bits.
-
-    Raises:
-        InputError: if the moments of the two differ.
     """
     inputs, places, labels, weights = rows
     size = len(jax.tree.leaves(inputs)[0])
@@ -95,10 +89,10 @@ def compare_steps(
     again = by_example[order(size)].reshape(labels.shape)
     passes = ((order(size)[0], rows[:3]), (0, (*reordered((inputs, places)), again)))
     features = []
-    for place, given in passes:
+    for place, arrays in passes:
         counted = np.zeros((size, len(weights) // size), weights.dtype)
         counted[place] = 1
-        states, _ = run(empty(), rows=(*given, counted.reshape(-1)))
+        states, _ = run(empty(), rows=(*arrays, counted.reshape(-1)))
         features.append({layer: _mean(state) for layer, state in states.items()})
     compare(features[0], features[1], half)
 

@@ -13,10 +13,17 @@ from flax import linen as nn
 
 from jaxte.errors import InputError
 from jaxte.extraction._arrays import STARTS
-from jaxte.extraction._checkpoints import LAST_STATE, STATE, beside, output_of, source, state
-from jaxte.extraction._layers import Apply, Network, Seen, Watched, unknown
+from jaxte.extraction._checkpoints import (
+    LAST_STATE,
+    STATE,
+    load_preprocessor,
+    output_of,
+    source,
+    state,
+)
+from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, unknown_layer
 from jaxte.extraction._linen import is_dense
-from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._model import Model, Request, qualified_name
 from jaxte.extraction._outputs import PENULTIMATE
 from jaxte.extraction.preprocess import channels_first
 
@@ -31,69 +38,60 @@ class _Module(Network):
     architecture: str
     channels_first: ClassVar[bool] = True
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
         """As `Network` says; outputs and hidden states have names, too."""
-        passed: dict[str, Seen] = {}
+        calls: dict[str, Call] = {}
         outputs: dict[str, Any] = {}
-        wanted = set(paths)
+        watched = set(paths)
 
         def intercept(forward: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = forward(*args, **kwargs)
             path = "/".join(context.module.path)
             if context.method_name == "__call__":
                 outputs[path] = output
-                if path in wanted or (dense and path and is_dense(context.module)):
-                    taken = args[0] if args else next(iter(kwargs.values()), None)
-                    passed[path] = Seen(taken, output)
+                if path in watched or (dense and path and is_dense(context.module)):
+                    first = args[0] if args else next(iter(kwargs.values()), None)
+                    calls[path] = Call(first, output)
             return output
 
         if not isinstance(inputs, Mapping):
             inputs = {self.model.main_input_name: inputs}
-        known = inspect.signature(type(self.model).__call__).parameters
-        given = {name: x for name, x in inputs.items() if name != STARTS and name in known}
+        parameters = inspect.signature(type(self.model).__call__).parameters
+        arguments = {n: x for n, x in inputs.items() if n != STARTS and n in parameters}
         options = {"output_hidden_states": any(map(STATE.fullmatch, paths)), "return_dict": True}
         with nn.intercept_methods(intercept):
-            output = self.model(**given, params=params, train=False, **options)
+            output = self.model(**arguments, params=params, train=False, **options)
         base = outputs.get(self.model.base_model_prefix, output)
         named = [one for one in (output, base) if isinstance(one, Mapping)]
         for path in () if dense else paths:
             if (match := STATE.fullmatch(path)) is not None:
-                passed[path] = Seen(None, state(named, int(match[1])))
-            elif path not in passed:
-                found = next((one[path] for one in named if one.get(path) is not None), None)
-                if found is None:
-                    raise unknown(path, outputs)
-                passed[path] = Seen(None, found)
-        return Watched(output_of(output), passed)
+                calls[path] = Call(None, state(named, int(match[1])))
+            elif path not in calls:
+                array = next((one[path] for one in named if one.get(path) is not None), None)
+                if array is None:
+                    raise unknown_layer(path, outputs)
+                calls[path] = Call(None, array)
+        return ForwardPass(output_of(output), calls)
 
 
-def from_flax_transformers(given: Any, request: Request) -> Model:
+def from_flax_transformers(model: Any, request: Request) -> Model:
     """A model of a Flax model of transformers."""
-    own = jnp.dtype(given.dtype).name
-    if request.compute_dtype not in (None, own):
+    dtype = jnp.dtype(model.dtype).name
+    if request.compute_dtype not in (None, dtype):
         raise InputError(
-            f"{type(given).__name__} computes in {own} itself: load it with "
+            f"{type(model).__name__} computes in {dtype} itself: load it with "
             f"dtype=jnp.{request.compute_dtype}"
         )
-    prepare = (
-        beside(given, request, given.main_input_name)
-        if request.prepare is None
-        else request.prepare
-    )
+    prepare = request.prepare
+    if prepare is None:
+        prepare = load_preprocessor(model, request, model.main_input_name)
     request = request._replace(prepare=channels_first(prepare))
-    texts = given.main_input_name == "input_ids"
+    texts = model.main_input_name == "input_ids"
     layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))
-    bare = copy.copy(given)
+    bare, kind = copy.copy(model), qualified_name(model)
     bare._params = None  # which come as an argument
-    network = _Module(bare, f"{qualified(given)} {given.dtype} {given.config.to_json_string()}")
-    return Model(
-        name=request.name or type(given).__name__,
-        apply=Apply.of(network, layers, request),
-        layers=layers,
-        params=given.params,
-        prepare=request.prepare,
-        card=request.card(
-            "flax transformers", source(given), layers, architecture=qualified(given)
-        ),
-        level=request.level,
-    )
+    network = _Module(bare, f"{kind} {model.dtype} {model.config.to_json_string()}")
+    return request.model(
+        Apply.of(network, layers, request), model.params, type(model).__name__,
+        "flax transformers", source(model), layers, architecture=kind,
+    )  # fmt: skip

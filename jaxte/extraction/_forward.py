@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,16 +13,16 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxte.errors import InputError
-from jaxte.extraction._batches import Batch, filled
-from jaxte.extraction._compiled import kept
+from jaxte.extraction._batches import Batch, pad_rows
+from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
-from jaxte.extraction._model import described
-from jaxte.extraction._outputs import refused
-from jaxte.extraction._targets import LEVELS, Chosen, Targets
-from jaxte.extraction.models import Model, log, tried
+from jaxte.extraction._model import describe_preprocessing
+from jaxte.extraction._outputs import output_error
+from jaxte.extraction.models import Model, log, resolve_traced
+from jaxte.extraction.targets import LEVELS, Chosen, Targets
 from jaxte.runtime.mesh import SAMPLES, Layout
 
-__all__ = ["Forward", "Rows", "named"]
+__all__ = ["Forward", "Rows", "model_named_in_errors"]
 
 LOGITS, VALID = "logits", "valid"
 
@@ -42,8 +41,8 @@ class Forward:
     Attributes:
         size: rows of the batches that are compiled for.
         params: of the model, on the devices.
-        widths: of the layers, once a batch has been looked at.
-        notes: what a user should know of the inputs, once a batch has been looked at.
+        widths: of the layers, after the first batch.
+        notes: what a user should know of the inputs, after the first batch.
 
     Args:
         model: whose layers are wanted.
@@ -58,7 +57,7 @@ class Forward:
     ) -> None:
         self.model, self.dtype, self.layout = model, dtype, layout
         self.size = size
-        self._wanted: tuple[str, ...] = (LOGITS,) if logits and model.level == "example" else ()
+        self._extra: tuple[str, ...] = (LOGITS,) if logits and model.level == "example" else ()
         self._shapes: Any = None
         self._grid: tuple[int, ...] = ()
         self._thread: ThreadPoolExecutor | None = None
@@ -69,47 +68,37 @@ class Forward:
         self.notes: list[str] = []
 
     def __call__(self, batch: Batch, targets: Targets, first: int) -> Callable[[], Rows]:
-        """Set a batch to work; what comes back waits for the device and fetches the rows.
-
-        Raises:
-            InputError: for a batch or an output that will not do, now or when it is fetched.
-        """
-        inputs = self.filled(batch)
+        """Set a batch to work; what comes back waits for the device and fetches the rows."""
+        inputs = self.pad(batch)
         if not self.model.traced:
             return self._untraced(inputs, self.size, batch, targets, first)
-        # of examples nothing has to be known before; the step looks at the outputs by itself
+        # where examples are the rows, the compiled step checks the outputs by itself
         grid = self.grid(inputs) if self.model.level != "example" else ()
         chosen = targets.of(batch.labels, batch.number, grid, first)
-        places = _places(chosen, self.size)
-        given = self._placed(inputs, places)
-        with named(self.model):
-            outputs = self._compiled()(self.params, *given)
+        places = chosen.padded_places(self.size)
+        placed = self._placed(inputs, places)
+        with model_named_in_errors(self.model):
+            outputs = self._compiled()(self.params, *placed)
 
-            def again() -> None:
+            def check() -> None:
                 second = self._placed(*reordered((inputs, places)))
                 self._check_mode(outputs, self._compiled()(self.params, *second))
 
-            self.once(inputs, self.model.apply, again)
+            self.check_once(inputs, self.model.apply, check)
         return lambda: self._rows(outputs, chosen, batch)
 
-    def once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
+    def check_once(self, inputs: Any, owner: Any, check: Callable[[], None]) -> None:
         """Check that a function is in evaluation mode, unless that was seen before.
 
-        The zoo's models are known, and a `Model` made by hand has no card.
+        The zoo's models have no other, and a `Model` made by hand has no card.
         """
         if self.model.card.get("kind") in (None, "zoo"):
             return
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), str(leaf.dtype)), inputs)
-        seen = kept(owner, "checked", lambda _: [])
+        seen = cached(owner, "checked", lambda _: [])
         if shapes not in seen:
             check()
             seen.append(shapes)
-
-    def _again(self, out: Any, inputs: Any) -> None:
-        second, self._second = self._second, None
-        if second is None:
-            second = self.model.apply(self.model.params, reordered(inputs))
-        self._check_mode(out, second)
 
     def _check_mode(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         """Raise `InputError` if the outputs of two passes show that the model is training."""
@@ -123,22 +112,22 @@ class Forward:
             return {name: np.where(valid, x, 0) for name, x in arrays.items()}
 
         one = {name: x[order(len(x))] for name, x in features(first).items()}
-        compare(one, features(second), self.half(first))
+        compare(one, features(second), self.is_half_precision(first))
 
-    def half(self, outputs: Any) -> bool:
+    def is_half_precision(self, outputs: Any) -> bool:
         """Whether the arithmetic or the features have 16 bits."""
-        asked = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
-        return asked or is_half(self.model.params, outputs)
+        reduced = self.model.card.get("compute_dtype") in ("bfloat16", "float16")
+        return reduced or is_half(self.model.params, outputs)
 
-    def filled(self, batch: Batch) -> Any:
+    def pad(self, batch: Batch) -> Any:
         """The inputs of a batch, with as many rows as are compiled for."""
         self.size = max(self.size, batch.rows)
         if self.layout is not None:
             self.size = self.layout.padded(self.size)
-        inputs = jax.tree.map(lambda leaf: filled(leaf, self.size), batch.inputs)
+        inputs = jax.tree.map(lambda leaf: pad_rows(leaf, self.size), batch.inputs)
         if not self._begun:
-            self.note(inputs)
-            self.model, self._second = tried(self.model, inputs)
+            self.warn_unscaled(inputs)
+            self.model, self._second = resolve_traced(self.model, inputs)
             if self.layout is not None and not self.model.traced:
                 raise InputError(
                     f"{self.model.name} is no model that JAX traces: leave out mesh, or give it "
@@ -151,41 +140,44 @@ class Forward:
             self._begun = True
         return inputs
 
-    def note(self, inputs: Any) -> None:
-        """Say it of images that nobody has scaled; the models of the zoo do that themselves."""
+    def warn_unscaled(self, inputs: Any) -> None:
+        """Warn of images that are not scaled; the models of the zoo do that themselves."""
         raw = any(leaf.dtype == np.uint8 and leaf.ndim > 2 for leaf in jax.tree.leaves(inputs))
         if raw and not self.notes and self.model.card.get("kind") != "zoo":
-            by = "none" if self.model.prepare is None else described(self.model.prepare)
+            by = (
+                "none" if self.model.prepare is None else describe_preprocessing(self.model.prepare)
+            )
             self.notes.append(f"preprocessing: {by}, values 0 to 255")
             log.warning("%s: %s", self.model.name, self.notes[0])
 
     def grid(self, inputs: Any) -> tuple[int, ...]:
-        """The positions of an example in the outputs, looked at once for every shape of inputs.
-
-        Raises:
-            InputError: for outputs that are not what the model's level says.
-        """
+        """The positions of an example in the outputs, computed once for every shape of inputs."""
         shapes = jax.tree.map(lambda leaf: (np.shape(leaf), leaf.dtype), inputs)
         if shapes != self._shapes:
-            with named(self.model):
-                self._look(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
+            with model_named_in_errors(self.model):
+                self._set_shapes(jax.eval_shape(self.model.apply, self.params, inputs), self.size)
             self._shapes = shapes
         return self._grid
 
-    def outside(self, inputs: Any, size: int) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
-        """The outputs of a model that JAX does not trace, as arrays, and their positions.
-
-        Raises:
-            InputError: as `grid`.
-        """
-        with named(self.model):
+    def call_untraced(
+        self, inputs: Any, size: int
+    ) -> tuple[dict[str, np.ndarray], tuple[int, ...]]:
+        """The outputs of a model that JAX does not trace, as arrays, and their positions."""
+        with model_named_in_errors(self.model):
             out = self.model.apply(self.model.params, inputs)
-            self._look(out, size)
-            self.once(inputs, self.model.apply, functools.partial(self._again, out, inputs))
-        wanted = (*self.model.layers, *self._wanted, VALID)
-        return {name: np.asarray(out[name]) for name in wanted if name in out}, self._grid
+            self._set_shapes(out, size)
 
-    def _look(self, out: Any, size: int) -> None:
+            def check() -> None:
+                second, self._second = self._second, None
+                if second is None:
+                    second = self.model.apply(self.model.params, reordered(inputs))
+                self._check_mode(out, second)
+
+            self.check_once(inputs, self.model.apply, check)
+        names = (*self.model.layers, *self._extra, VALID)
+        return {name: np.asarray(out[name]) for name in names if name in out}, self._grid
+
+    def _set_shapes(self, out: Any, size: int) -> None:
         self._grid = grid_of(out, self.model.layers, self.model.level, size)
         self.widths = {name: int(np.shape(out[name])[-1]) for name in self.model.layers}
 
@@ -197,31 +189,31 @@ class Forward:
     # --- models that JAX traces ------------------------------------------------------------------
 
     def _compiled(self) -> Callable[..., Any]:
-        layers, wanted, dtype, level = self.model.layers, self._wanted, self.dtype, self.model.level
+        layers, extra, dtype, level = self.model.layers, self._extra, self.dtype, self.model.level
         mesh = None if self.layout is None else self.layout.mesh
 
         def make(apply: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
             def step(params: Any, inputs: Any, places: Any) -> dict[str, Any]:
                 out = apply()(params, inputs)
                 grid_of(out, layers, level, len(jax.tree.leaves(inputs)[0]))
-                return collected(out, layers, wanted, dtype, places)
+                return cast_layers(out, layers, extra, dtype, places)
 
             if mesh is None:
                 return jax.jit(step)
-            samples = PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
-            specs = (PartitionSpec(), samples, samples)
+            rows = _rows_spec(mesh)
+            specs = (PartitionSpec(), rows, rows)
             # each device runs the model on its own rows, whatever it is made of
-            cut = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=samples, check_vma=False)
-            return jax.jit(cut)
+            return jax.jit(
+                jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)
+            )
 
-        return kept(self.model.apply, ("extract", layers, wanted, dtype, mesh, level), make)
+        return cached(self.model.apply, ("extract", layers, extra, dtype, mesh, level), make)
 
     def _placed(self, *arrays: Any) -> tuple[Any, ...]:
         """On the devices of the mesh; else as they are, which jit copies before it returns."""
         if self.layout is None:
             return arrays
-        samples = SAMPLES if SAMPLES in self.layout.mesh.axis_names else None
-        place = NamedSharding(self.layout.mesh, PartitionSpec(samples))
+        place = NamedSharding(self.layout.mesh, _rows_spec(self.layout.mesh))
         return jax.tree.map(lambda leaf: jax.device_put(leaf, place, may_alias=False), arrays)
 
     # --- models that it does not -----------------------------------------------------------------
@@ -233,10 +225,10 @@ class Forward:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="jaxte-model")
 
         def work() -> tuple[Any, Chosen]:
-            arrays, grid = self.outside(inputs, size)
+            arrays, grid = self.call_untraced(inputs, size)
             chosen = targets.of(batch.labels, batch.number, grid, first)
-            places = _places(chosen, size)
-            return _collect(arrays, self.model.layers, self._wanted, self.dtype, places), chosen
+            places = chosen.padded_places(size)
+            return _collect(arrays, self.model.layers, self._extra, self.dtype, places), chosen
 
         future = self._thread.submit(work)
         return lambda: self._rows(*future.result(), batch)
@@ -253,7 +245,7 @@ class Forward:
             labels = labels[counted]
         for name, value in arrays.items():
             self._check_finite(value, name, batch.number)
-        logits = arrays[LOGITS] if LOGITS in self._wanted and LOGITS in arrays else None
+        logits = arrays[LOGITS] if LOGITS in self._extra and LOGITS in arrays else None
         return Rows({name: arrays[name] for name in self.model.layers}, labels, logits)
 
     def _check_finite(self, array: np.ndarray, layer: str, index: int) -> None:
@@ -261,76 +253,72 @@ class Forward:
         if finite.all():
             return
         row = int(np.argmin(finite.all(axis=1)))
-        found = "NaN" if np.isnan(array[row]).any() else "infinity"
-        if self.dtype == "float16" and found == "infinity":
-            found += ", or more than float16 holds (store bfloat16 or float32)"
+        value = "NaN" if np.isnan(array[row]).any() else "infinity"
+        if self.dtype == "float16" and value == "infinity":
+            value += ", or more than float16 holds (store bfloat16 or float32)"
         raise InputError(
-            f"{self.model.name}: features of batch {index} contain {found}, first in row {row} of "
+            f"{self.model.name}: features of batch {index} contain {value}, first in row {row} of "
             f"it, layer {layer}: fix the model or leave that example out"
         )
 
 
-def _places(chosen: Chosen, size: int) -> np.ndarray | None:
-    return None if chosen.places is None else filled(chosen.places, size)
+def _rows_spec(mesh: jax.sharding.Mesh) -> PartitionSpec:
+    return PartitionSpec(SAMPLES if SAMPLES in mesh.axis_names else None)
 
 
-def collected(
+def cast_layers(
     out: Mapping[str, Any],
     layers: tuple[str, ...],
-    wanted: tuple[str, ...],
+    extra: tuple[str, ...],
     dtype: str,
     places: Any,
 ) -> dict[str, Any]:
     """The layers in the type of the store, of words and pixels only those at ``places``."""
     kind = jnp.dtype(jnp.result_type(float) if dtype == "float64" else dtype)
-    found = picked(out, layers, places)
-    found |= {name: x.astype(kind) for name, x in found.items() if name != VALID}
-    wanted = tuple(name for name in wanted if name in out and name not in found)
-    return found | {name: out[name].astype(jnp.float32) for name in wanted}
+    arrays = layers_at(out, layers, places)
+    arrays |= {name: x.astype(kind) for name, x in arrays.items() if name != VALID}
+    extra = tuple(name for name in extra if name in out and name not in arrays)
+    return arrays | {name: out[name].astype(jnp.float32) for name in extra}
 
 
-def picked(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
+def layers_at(out: Mapping[str, Any], layers: tuple[str, ...], places: Any) -> dict[str, Any]:
     """The layers, of words and pixels only those at ``places``, and which of these are valid."""
-    found = {name: out[name] for name in layers}
+    arrays = {name: out[name] for name in layers}
     if places is None:
-        return found
+        return arrays
     if VALID in out:
-        found[VALID] = out[VALID].astype(bool)[..., None]
-    for name, x in found.items():
+        arrays[VALID] = out[VALID].astype(bool)[..., None]
+    for name, x in arrays.items():
         positions = x.reshape(len(x), -1, x.shape[-1])
-        found[name] = jnp.take_along_axis(positions, places[:, :, None], axis=1)
-    if VALID in found:
-        found[VALID] = found[VALID][..., 0]
-    return found
+        arrays[name] = jnp.take_along_axis(positions, places[:, :, None], axis=1)
+    if VALID in arrays:
+        arrays[VALID] = arrays[VALID][..., 0]
+    return arrays
 
 
-_collect = jax.jit(collected, static_argnames=("layers", "wanted", "dtype"))
+_collect = jax.jit(cast_layers, static_argnames=("layers", "extra", "dtype"))
 
 
 def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[int, ...]:
-    """The positions of an example: (), (W,) or (h, w).
-
-    Raises:
-        InputError: for outputs that are not what the level says.
-    """
+    """The positions of an example: (), (W,) or (h, w)."""
     if not isinstance(out, Mapping):
         raise InputError(
             f"apply returns a {type(out).__name__}, not a mapping from the names of layers to "
             "arrays"
         )
     axes = LEVELS[level]
-    wanted = "[b, " + "".join(f"{axis}, " for axis in axes) + "d]"
+    expected = "[b, " + "".join(f"{axis}, " for axis in axes) + "d]"
     grids = {}
     for name in layers:
         if name not in out:
-            known = ", ".join(map(str, out))
-            raise InputError(f"apply returns no layer {name!r}, but {known}")
+            names = ", ".join(map(str, out))
+            raise InputError(f"apply returns no layer {name!r}, but {names}")
         if not hasattr(out[name], "shape"):
-            raise refused(out[name], "", name, f"layer {name!r}")
+            raise output_error(out[name], "", name, f"layer {name!r}")
         shape = tuple(np.shape(out[name]))
         if len(shape) != len(axes) + 2:
             raise InputError(
-                f"layer {name} has shape {shape}, not {wanted}: pool or flatten it, or choose "
+                f"layer {name} has shape {shape}, not {expected}: pool or flatten it, or choose "
                 "another level"
             )
         if shape[0] != rows:
@@ -346,7 +334,7 @@ def grid_of(out: Any, layers: tuple[str, ...], level: str, rows: int) -> tuple[i
 
 
 @contextmanager
-def named(model: Model) -> Iterator[None]:
+def model_named_in_errors(model: Model) -> Iterator[None]:
     """Errors of a model begin with its name."""
     try:
         yield

@@ -11,29 +11,36 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import cast, positions, wide
+from jaxte.extraction._arrays import at_least_float32, cast, positions
 from jaxte.extraction._model import Request
-from jaxte.extraction._outputs import LOGITS, NAMED, channels_last, layers_of, of_head, split
+from jaxte.extraction._outputs import (
+    LOGITS,
+    NAMED,
+    channels_last,
+    head_output,
+    layers_of,
+    split_layer,
+)
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["Apply", "Network", "Seen", "Watched", "of_type", "unknown"]
+__all__ = ["Apply", "Call", "ForwardPass", "Network", "of_type", "unknown_layer"]
 
 # What may lie between the last dense layer and the output without making it another array.
 _SHAPING = {"reshape", "squeeze", "convert_element_type", "copy", "copy_p", "sharding_constraint"}
 
 
-class Seen(NamedTuple):
-    """What went through a module."""
+class Call(NamedTuple):
+    """Input and output of a module."""
 
-    taken: Any
-    given: Any
+    input: Any
+    output: Any
 
 
-class Watched(NamedTuple):
-    """One forward pass: what it returned, and what went through the modules that were watched."""
+class ForwardPass(NamedTuple):
+    """What a model returned, and the calls of the modules that were watched, by path."""
 
     output: Any
-    seen: Mapping[str, Seen]
+    calls: Mapping[str, Call]
 
 
 class Network:
@@ -41,7 +48,7 @@ class Network:
 
     channels_first: ClassVar[bool] = False  # whether it takes images [b, c, h, w]
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
         """One forward pass in inference mode.
 
         Args:
@@ -49,9 +56,6 @@ class Network:
             inputs: of a batch.
             paths: of modules to be watched.
             dense: whether to watch all dense layers instead.
-
-        Raises:
-            InputError: for a path without a module, or one that is not called.
         """
         raise NotImplementedError
 
@@ -70,50 +74,43 @@ class Apply:
     @staticmethod
     def of(network: Network, layers: tuple[str, ...], request: Request) -> Apply:
         """As it was asked for."""
-        asked = (request.pool, request.level, request.compute_dtype, request.layout)
-        return Apply(network, layers, *asked)
+        options = (request.pool, request.level, request.compute_dtype, request.layout)
+        return Apply(network, layers, *options)
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
         """The layers of a batch."""
-        weights, given = cast((params, inputs), self.compute_dtype)
-        found = _chosen(self.network, weights, given, self)
+        arrays = self._select(*cast((params, inputs), self.compute_dtype))
         where = positions(inputs, self.network.channels_first)
-        return features(found, self.layers, self.pool, self.level, where)
+        return features(arrays, self.layers, self.pool, self.level, where)
+
+    def _select(self, params: Any, inputs: Any) -> dict[str, Any]:
+        """The layers of one forward pass, and "logits" if the model has a head."""
+        layers, head = self.layers, _head_for(self.network, params, inputs)
+        paths = {split_layer(name)[0] for name in layers} - set(NAMED)
+        watched = sorted(paths | ({head} if head else set()))
+        output, calls = self.network.watch(params, inputs, watched, False)
+        outputs = {path: calls[path].output for path in paths}
+        arrays = layers_of(layers, output, None if head is None else calls[head], outputs)
+        arrays = {name: at_least_float32(x) for name, x in arrays.items()}
+        arrays |= {name: channels_last(arrays[name], self.layout, name) for name in layers}
+        if LOGITS in arrays and LOGITS not in layers and arrays[LOGITS].ndim > 2:
+            logits = arrays.pop(LOGITS)
+            if logits.size == len(logits) * logits.shape[-1]:  # [b, 1, 1, s] of a 1x1 convolution
+                arrays[LOGITS] = logits.reshape(len(logits), -1)
+        return arrays
 
 
-def _chosen(network: Network, params: Any, inputs: Any, apply: Apply) -> dict[str, Any]:
-    """The layers of one forward pass, and "logits" if the model has a head.
-
-    Raises:
-        InputError: for a layer that there is not.
-    """
-    layers = apply.layers
-    head = _head_for(network, params, inputs)
-    paths = {split(name)[0] for name in layers} - set(NAMED)
-    output, seen = network.watch(params, inputs, sorted(paths | ({head} if head else set())), False)
-    of_head = None if head is None else seen[head]
-    given = {path: seen[path].given for path in paths}
-    found = layers_of(layers, output, of_head, given)
-    kept = {name: wide(x) for name, x in found.items()}
-    kept |= {name: channels_last(kept[name], apply.layout, name) for name in layers}
-    if LOGITS in kept and LOGITS not in layers and kept[LOGITS].ndim > 2:
-        logits = kept.pop(LOGITS)
-        if logits.size == len(logits) * logits.shape[-1]:  # [b, 1, 1, s] of a 1x1 convolution
-            kept[LOGITS] = logits.reshape(len(logits), -1)
-    return kept
-
-
-def unknown(layer: str, paths: Iterable[str]) -> InputError:
-    """There is no such layer, but maybe one that was meant."""
-    known = [path for path in paths if path]
-    near = difflib.get_close_matches(layer, known, 3, 0.6)
+def unknown_layer(layer: str, paths: Iterable[str]) -> InputError:
+    """The error for a layer that there is not; it names those that may have been meant."""
+    names = [path for path in paths if path]
+    near = difflib.get_close_matches(layer, names, 3, 0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    listed = ", ".join(known[:60]) + (", ..." if len(known) > 60 else "")
+    listed = ", ".join(names[:60]) + (", ..." if len(names) > 60 else "")
     return InputError(f"there is no layer {layer!r}: {hint}The layers are {listed or 'none'}")
 
 
 def _head_for(network: Network, params: Any, inputs: Any) -> str | None:
-    """The path of the head for inputs of these shapes, looked for once."""
+    """The path of the head for inputs of these shapes, determined once."""
     leaves, structure = jax.tree.flatten((params, inputs))
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in map(_array, leaves))
     return _head(network, structure, shapes)
@@ -130,9 +127,9 @@ def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | No
 
     def run(leaves: Any) -> Any:
         params, inputs = jax.tree.unflatten(structure, leaves)
-        output, seen = network.watch(params, inputs, (), True)
-        names[:] = seen
-        return of_head(output), [one.given for one in seen.values()]
+        output, calls = network.watch(params, inputs, (), True)
+        names[:] = calls
+        return head_output(output), [call.output for call in calls.values()]
 
     program: Any = jax.make_jaxpr(run)(shapes).jaxpr
     if len(program.outvars) == len(names):  # the output is several arrays

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +10,15 @@ from flax import errors
 from flax import linen as nn
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import called
+from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown
-from jaxte.extraction._model import Model, Request, Static, qualified
+from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown_layer
+from jaxte.extraction._model import Model, Request, Static, qualified_name, structure_digest
 from jaxte.extraction._outputs import PENULTIMATE
 
 __all__ = ["from_linen", "is_dense"]
 
-_SEEN = "jaxte_seen"  # a collection of variables, which lifted transformations take along
+_CALLS = "jaxte_calls"  # a collection of variables, which lifted transformations take along
 
 is_dense: Callable[[Any], bool] = of_type((nn.Dense, nn.DenseGeneral), nn.Conv)
 
@@ -31,7 +29,7 @@ class _Module(Network):
 
     module: Static
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
         """As `Network` says."""
         module: nn.Module = self.module.value
         met: dict[str, None] = {}
@@ -44,62 +42,54 @@ class _Module(Network):
             path = "/".join(one.path)
             met[path] = None
             if path in paths or (dense and is_dense(one)):
-                taken = args[0] if args else next(iter(kwargs.values()), None)
-                passed: dict[str, Any] = {"given": (output,)}
-                if hasattr(taken, "shape"):
-                    passed["taken"] = taken
-                for name, array in passed.items():
-                    one.sow(_SEEN, name, array, init_fn=lambda: None, reduce_fn=_last)
+                first = args[0] if args else next(iter(kwargs.values()), None)
+                call: dict[str, Any] = {"output": (output,)}
+                if hasattr(first, "shape"):
+                    call["input"] = first
+                for name, array in call.items():
+                    one.sow(_CALLS, name, array, init_fn=lambda: None, reduce_fn=_last)
             return output
 
         def apply(*args: Any, **kwargs: Any) -> Any:
-            return module.apply(params, *args, mutable=[_SEEN], **kwargs)
+            return module.apply(params, *args, mutable=[_CALLS], **kwargs)
 
         try:
             with nn.intercept_methods(intercept):
-                output, state = called(apply, type(module).__call__, inputs)
+                output, state = call_model(apply, type(module).__call__, inputs)
         except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
             raise training(str(error).partition(" (http")[0]) from error
-        seen = {}
+        calls = {}
         for path in met if dense else paths:
-            found: Any = state.get(_SEEN, {})
+            call: Any = state.get(_CALLS, {})
             for part in path.split("/"):
-                found = found.get(part, {})
-            if isinstance(found.get("given"), tuple):
-                seen[path] = Seen(found.get("taken"), found["given"][0])
+                call = call.get(part, {})
+            if isinstance(call.get("output"), tuple):
+                calls[path] = Call(call.get("input"), call["output"][0])
             elif path in met and not dense:
                 raise InputError(
                     f"layer {path!r} runs inside a transformation that keeps its output to itself "
                     "(nn.scan, nn.vmap): name the module around it"
                 )
             elif not dense:
-                raise unknown(path, met)
-        return Watched(output, seen)
+                raise unknown_layer(path, met)
+        return ForwardPass(output, calls)
 
 
 def _last(before: Any, now: Any) -> Any:
     return now
 
 
-def from_linen(given: nn.Module, request: Request) -> Model:
+def from_linen(module: nn.Module, request: Request) -> Model:
     """A model of a module and its variables."""
     variables = request.variables
     if not isinstance(variables, Mapping) or "params" not in variables:
         keys = ", ".join(map(str, variables)) if isinstance(variables, Mapping) else "nothing"
         raise InputError(
-            f"{type(given).__name__} is a linen module and needs its variables, as "
+            f"{type(module).__name__} is a linen module and needs its variables, as "
             f"as_model(module, variables={{'params': ...}}): got {keys}"
         )
     layers = request.layers or (PENULTIMATE,)
-    network = _Module(Static(given))
-    described = re.sub(r" at 0x[0-9a-f]+", "", repr(given))
-    architecture = hashlib.sha256(described.encode()).hexdigest()[:16]
-    return Model(
-        name=request.name or given.name or type(given).__name__,
-        apply=Apply.of(network, layers, request),
-        layers=layers,
-        params=variables,
-        prepare=request.prepare,
-        card=request.card("linen", qualified(given), layers, architecture=architecture),
-        level=request.level,
-    )
+    apply = Apply.of(_Module(Static(module)), layers, request)
+    name, source = module.name or type(module).__name__, qualified_name(module)
+    digest = structure_digest(module)
+    return request.model(apply, variables, name, "linen", source, layers, architecture=digest)

@@ -1,10 +1,11 @@
-"""What a model is to the extraction, and what tells it from another."""
+"""What a model is to the extraction, and its fingerprint."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,11 +14,13 @@ import jax
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import host
+from jaxte.extraction._arrays import to_numpy
 from jaxte.extraction.pooling import LEVELS, Pool, label
 from jaxte.runtime.threads import cores
 
-__all__ = ["Model", "Prepare", "Request", "Static", "described", "fingerprint", "qualified"]
+__all__ = ["Model", "Prepare", "Request", "Static", "describe_preprocessing", "fingerprint"]
+__all__ += ["qualified_name"]
+__all__ += ["structure_digest"]
 
 Prepare = Callable[[Sequence[Any]], Any]
 
@@ -36,8 +39,8 @@ class Model:
         prepare: list of raw examples (uint8 images [h, w, c] of any size, texts, lists of words,
             dicts) -> pytree of NumPy arrays of one shape, a row for each; None takes inputs as
             they are.
-        traced: whether JAX can trace ``apply``; else it is called as it is. None where nobody
-            knows before the first batch: `settled` finds out.
+        traced: whether JAX can trace ``apply``; else it is called as it is. None where only
+            the first batch can tell: see `settled`.
         card: what it is, in terms of JSON: kind, source, layers, pooling, preprocessing, types.
         level: "example" where layers are [b, d], "token" where they are [b, W, d] of W words,
             "dense" where they are [b, h, w, d].
@@ -80,7 +83,7 @@ class Request(NamedTuple):
     def card(self, kind: str, source: str, layers: Sequence[str], **more: Any) -> dict[str, Any]:
         """The card of a model; what is None is left out."""
         prepare = self.prepare
-        known = {
+        entries = {
             "kind": kind,
             "source": source,
             "layers": list(layers),
@@ -88,22 +91,44 @@ class Request(NamedTuple):
             "pool": label(self.pool) if self.level == "example" else None,
             "layout": self.layout,
             "compute_dtype": self.compute_dtype,
-            "preprocessing": None if prepare is None else described(prepare),
+            "preprocessing": None if prepare is None else describe_preprocessing(prepare),
             **more,
         }
-        return {key: value for key, value in known.items() if value is not None}
+        return {key: value for key, value in entries.items() if value is not None}
+
+    def model(
+        self, apply: Any, params: Any, name: str, kind: str, source: str,
+        layers: tuple[str, ...], traced: bool | None = True, **more: Any,
+    ) -> Model:  # fmt: skip
+        """The `Model` of these options; ``name`` is that of the network, ``more`` for the card."""
+        return Model(
+            name=self.name or name,
+            apply=apply,
+            layers=layers,
+            params=params,
+            prepare=self.prepare,
+            traced=traced,
+            card=self.card(kind, source, layers, **more),
+            level=self.level,
+        )
 
 
-def described(prepare: Any) -> Any:
+def describe_preprocessing(prepare: Any) -> Any:
     """What a card says of a preprocessing."""
     card = getattr(prepare, "card", None)
-    return card if isinstance(card, Mapping) else qualified(prepare)
+    return card if isinstance(card, Mapping) else qualified_name(prepare)
 
 
-def qualified(given: Any) -> str:
-    """Where a function, or the class of an object, is to be found."""
-    named = given if hasattr(given, "__qualname__") else type(given)
+def qualified_name(value: Any) -> str:
+    """The full name of a function, or of the class of an object."""
+    named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def structure_digest(network: Any) -> str:
+    """Digest of the text that a network shows itself as, without addresses in memory."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(network))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Static:
@@ -127,7 +152,7 @@ class Static:
                 return False
             if self.value != other.value:
                 return False
-            self.value = other.value  # so that they are not looked through again
+            self.value = other.value  # so that they are not compared again
         return True
 
 
@@ -149,24 +174,19 @@ def fingerprint(model: Model) -> str:
         >>> fingerprint(one) == fingerprint(one), fingerprint(one) == fingerprint(other)
         (True, False)
     """
-    found = hashlib.sha256(json.dumps(model.card, sort_keys=True).encode())
-    # hashing lets other threads run; one array is looked at by each
-    with ThreadPoolExecutor(cores()) as pool:
-        for name, one in pool.map(_hashed, _named(model.params)):
-            found.update(f"\0{name}\0".encode())
-            found.update(one)
-    return found.hexdigest()
+    digest = hashlib.sha256(json.dumps(model.card, sort_keys=True).encode())
+    leaves = jax.tree_util.tree_flatten_with_path(model.params)[0]
+    with ThreadPoolExecutor(cores()) as pool:  # hashing lets other threads run
+        for (path, _), of_leaf in zip(leaves, pool.map(_digest, leaves), strict=True):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            digest.update(f"\0{name}\0".encode())
+            digest.update(of_leaf)
+    return digest.hexdigest()
 
 
-def _named(params: Any) -> Iterator[tuple[str, Any]]:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
-
-
-def _hashed(named: tuple[str, Any]) -> tuple[str, bytes]:
-    name, leaf = named
+def _digest(leaf_with_path: tuple[Any, Any]) -> bytes:
+    leaf = leaf_with_path[1]
     kind = str(leaf.dtype) if hasattr(leaf, "dtype") else ""
-    array = np.ascontiguousarray(host(leaf))
-    found = hashlib.sha256(f"{kind} {np.shape(leaf)} ".encode())
-    found.update(array.reshape(-1).view(np.uint8).data)
-    return name, found.digest()
+    digest = hashlib.sha256(f"{kind} {np.shape(leaf)} ".encode())
+    digest.update(np.ascontiguousarray(to_numpy(leaf)).reshape(-1).view(np.uint8).data)
+    return digest.digest()

@@ -14,18 +14,18 @@ import numpy as np
 from flax import nnx
 
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import called
+from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import Apply, Network, Seen, Watched, of_type, unknown
-from jaxte.extraction._model import Model, Request, Static, qualified
-from jaxte.extraction._outputs import NAMED, PENULTIMATE, split
+from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown_layer
+from jaxte.extraction._model import Model, Request, Static, qualified_name
+from jaxte.extraction._outputs import NAMED, PENULTIMATE, split_layer
 from jaxte.extraction.preprocess import zoo_images
 
 __all__ = ["from_nnx", "from_zoo"]
 
 
-class _Passed(nnx.Variable[Any]):
-    """What went through a module, kept where lifted transformations take it along."""
+class _Recorded(nnx.Variable[Any]):
+    """Input and output of a module, kept where lifted transformations take them along."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class _Module(Network):
 
     graph: Static
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> Watched:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
         """As `Network` says."""
-        module = nnx.merge(self.graph.value, params)  # nobody else has this one
+        module = nnx.merge(self.graph.value, params)  # a module of this call alone
         if dense:
             nodes = {path: node for path, node in _modules(module) if path and _is_dense(node)}
         else:
@@ -45,7 +45,7 @@ class _Module(Network):
             kind: Any = type(node)
             object.__setattr__(node, "__class__", _watched(kind))
         statistics = _statistics(module)
-        output = called(module, type(module).__call__, inputs)
+        output = call_model(module, type(module).__call__, inputs)
         alone = len(jax.tree.leaves(inputs)[0]) == 1  # no other example could show it
         if alone and any(now is not statistics[path] for path, now in _statistics(module).items()):
             raise training(f"it writes to {', '.join(statistics)}")
@@ -54,7 +54,7 @@ class _Module(Network):
             if seen[path] is None:
                 raise InputError(f"layer {path!r} takes no part in the model's output")
         passed = {path: one.get_value() for path, one in seen.items() if one is not None}
-        return Watched(output, {path: Seen(*one) for path, one in passed.items()})
+        return ForwardPass(output, {path: Call(*one) for path, one in passed.items()})
 
 
 @dataclass(frozen=True)
@@ -68,52 +68,35 @@ class _ZooApply:
         return self.body(params["weights"], images)
 
 
-def from_nnx(given: nnx.Module, request: Request) -> Model:
+def from_nnx(module: nnx.Module, request: Request) -> Model:
     """A model of a module, which stays as it is."""
-    copy = nnx.clone(given)
+    copy = nnx.clone(module)
     copy.eval()
     _restart(copy)
-    network = _Module(Static(nnx.split(copy)[0]))
-    params = nnx.split(copy)[1]
+    graph, params = nnx.split(copy)
     layers = request.layers or (PENULTIMATE,)
-    for layer, _ in map(split, layers):
+    for layer, _ in map(split_layer, layers):
         if layer not in NAMED:
             _at(copy, layer)  # or an error, before any work
-    return Model(
-        name=request.name or type(given).__name__,
-        apply=Apply.of(network, layers, request),
-        layers=layers,
-        params=params,
-        prepare=request.prepare,
-        card=request.card("nnx", qualified(given), layers, architecture=_architecture(copy)),
-        level=request.level,
-    )
+    apply = Apply.of(_Module(Static(graph)), layers, request)
+    name, source, architecture = type(module).__name__, qualified_name(module), _architecture(copy)
+    return request.model(apply, params, name, "nnx", source, layers, architecture=architecture)
 
 
-def from_zoo(given: Any, request: Request) -> Model:
+def from_zoo(model: Any, request: Request) -> Model:
     """A model of the zoo, which normalises by itself."""
     if request.prepare is None:
         request = request._replace(prepare=zoo_images)
-    layers = request.layers or (PENULTIMATE,)
-    network = _Module(Static(given._graphdef))
-    body = Apply.of(network, layers, request)
-    normal = {
-        key: np.asarray(given.card["normalisation"][key], np.float32) for key in ("mean", "std")
-    }
-    return Model(
-        name=request.name or given.name,
-        apply=_ZooApply(body),
-        layers=layers,
-        params={"weights": given._params, **normal},
-        prepare=request.prepare,
-        card=request.card("zoo", given.name, layers, architecture=given.card["architecture"]),
-        level=request.level,
-    )
+    layers, card = request.layers or (PENULTIMATE,), model.card
+    apply = _ZooApply(Apply.of(_Module(Static(model._graphdef)), layers, request))
+    normal = {key: np.asarray(card["normalisation"][key], np.float32) for key in ("mean", "std")}
+    params, kind = {"weights": model._params, **normal}, card["architecture"]
+    return request.model(apply, params, model.name, "zoo", model.name, layers, architecture=kind)
 
 
 # --- modules and their paths ---------------------------------------------------------------------
 
-_MARK = "jaxte_passed"
+_MARK = "jaxte_recorded"
 
 _is_dense: Callable[[Any], bool] = of_type((nnx.Linear, nnx.LinearGeneral), nnx.Conv)
 
@@ -133,11 +116,7 @@ def _statistics(module: nnx.Module) -> dict[str, Any]:
 
 
 def _at(module: nnx.Module, path: str) -> Any:
-    """The module at a path.
-
-    Raises:
-        InputError: lists the paths that there are.
-    """
+    """The module at a path."""
     node: Any = module
     for part in path.split("/"):
         try:
@@ -150,19 +129,19 @@ def _at(module: nnx.Module, path: str) -> Any:
         if node is None:
             break
     if not isinstance(node, nnx.Module) or not callable(node):
-        raise unknown(path, (name for name, found in _modules(module) if callable(found)))
+        raise unknown_layer(path, (name for name, one in _modules(module) if callable(one)))
     return node
 
 
 @functools.lru_cache(maxsize=256)
 def _watched(kind: Any) -> Any:
-    """The class with a call that leaves a note of what went through."""
+    """The class with a call that records its input and output."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = kind.__call__(self, *args, **kwargs)
-        taken = args[0] if args else next(iter(kwargs.values()), None)
-        taken = taken if hasattr(taken, "shape") else None
-        setattr(self, _MARK, _Passed((taken, output)))
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        first = first if hasattr(first, "shape") else None
+        setattr(self, _MARK, _Recorded((first, output)))
         return output
 
     body = {"__call__": functools.wraps(kind.__call__)(call), "__module__": kind.__module__}
@@ -182,13 +161,13 @@ def _restart(module: nnx.Module) -> None:
 
 def _architecture(module: nnx.Module) -> str:
     """Digest of what the parameters do not tell: classes and settings (heads, strides)."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path, node in sorted(_modules(module), key=lambda one: one[0]):
-        found.update(f"\n{path} {type(node).__qualname__}".encode())
+        digest.update(f"\n{path} {type(node).__qualname__}".encode())
         for name, value in sorted(vars(node).items()):
             if not name.startswith("_") and _is_setting(value):
-                found.update(f" {name}={value!r}".encode())
-    return found.hexdigest()[:16]
+                digest.update(f" {name}={value!r}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _is_setting(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a model returns, looked at before anything is made of it: which array is meant, its axes."""
+"""What a model returns: which of its arrays is a layer, and in which order its axes are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from jaxte._optional import is_a
 from jaxte.errors import InputError
 
 __all__ = ["LAYOUTS", "LOGITS", "NAMED", "OUTPUT", "PENULTIMATE", "channels_last", "layers_of"]
-__all__ += ["is_first", "named_parts", "of_head", "only", "pick", "refused", "split"]
+__all__ += ["head_output", "is_channels_first", "named_parts", "only", "output_error", "pick"]
+__all__ += ["split_layer"]
 
 PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
 NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths
@@ -22,14 +23,14 @@ LAYOUTS = ("NHWC", "NCHW")
 
 _LAYER = re.compile(r"(.*?)((?:\[[^\[\]]+\])*)")
 _MOST = 12  # parts that a message lists
-_DEEP = 4  # levels of nesting that are looked into
+_DEEP = 4  # levels of nesting that are searched
 
 
-def split(layer: str) -> tuple[str, str]:
+def split_layer(layer: str) -> tuple[str, str]:
     """A layer, and which part of what it gives is meant.
 
     Example:
-        >>> split("output[logits][0]"), split("blocks/3")
+        >>> split_layer("output[logits][0]"), split_layer("blocks/3")
         (('output', '[logits][0]'), ('blocks/3', ''))
     """
     match = _LAYER.fullmatch(layer)
@@ -54,9 +55,6 @@ def only(output: Any, layer: str = OUTPUT, where: str = "") -> Any:
         output: of a model, or of one of its modules.
         layer: what `layers` calls it.
         where: what returned it, for messages.
-
-    Raises:
-        InputError: names the parts where there are several, and how to pick one.
     """
     return pick(output, "", layer, where)
 
@@ -64,40 +62,40 @@ def only(output: Any, layer: str = OUTPUT, where: str = "") -> Any:
 def pick(output: Any, part: str, layer: str, where: str = "") -> Any:
     """The array of an output at ``part``, as "[1][logits]"; see `only`."""
     where = where or ("the model" if layer in NAMED else f"layer {layer!r}")
-    found = dict(_arrays(output, ""))
-    chosen = {name: x for name, x in found.items() if name == part or name.startswith(f"{part}[")}
+    arrays = dict(_arrays(output, ""))
+    chosen = {name: x for name, x in arrays.items() if name == part or name.startswith(f"{part}[")}
     if len(chosen) == 1:
         return _checked(next(iter(chosen.values())), where)
-    raise refused(output, part, layer, where)
+    raise output_error(output, part, layer, where)
 
 
-def refused(output: Any, part: str, layer: str, where: str) -> InputError:
+def output_error(output: Any, part: str, layer: str, where: str) -> InputError:
     """The error for an output that is not one array: it names the parts, and how to pick one."""
-    found = dict(_arrays(output, ""))
+    arrays = dict(_arrays(output, ""))
     kind = type(output).__name__
-    if not found:
+    if not arrays:
         return InputError(f"{where} returns a {kind} without any array: return features [b, ...]")
-    some = list(found)[:_MOST]
-    more = ", ..." if len(found) > _MOST else ""
-    listed = ", ".join(f"{name or 'itself'} {tuple(found[name].shape)}" for name in some) + more
-    chosen = [name for name in found if name.startswith(part)]
+    some = list(arrays)[:_MOST]
+    more = ", ..." if len(arrays) > _MOST else ""
+    listed = ", ".join(f"{name or 'itself'} {tuple(arrays[name].shape)}" for name in some) + more
+    chosen = [name for name in arrays if name.startswith(part)]
     if not chosen:
         return InputError(f"{where} returns a {kind} that has no part {part}: there are {listed}")
     base = OUTPUT if layer in NAMED else layer
     return InputError(
-        f"{where} returns a {kind} of {len(found)} arrays, {listed}, not one array: pick one, as "
+        f"{where} returns a {kind} of {len(arrays)} arrays, {listed}, not one array: pick one, as "
         f"layers={f'{base}{chosen[0]}'!r}, or return it alone, as lambda x: model(x)['features']"
     )
 
 
-def of_head(output: Any) -> Any:
+def head_output(output: Any) -> Any:
     """The array that the head of a model would give: its only one, or "logits"; else None."""
-    found = dict(_arrays(output, ""))
-    return next(iter(found.values())) if len(found) == 1 else found.get(f"[{LOGITS}]")
+    arrays = dict(_arrays(output, ""))
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays.get(f"[{LOGITS}]")
 
 
 def layers_of(
-    layers: Sequence[str], output: Any, head: tuple[Any, Any] | None, given: Mapping[str, Any]
+    layers: Sequence[str], output: Any, head: tuple[Any, Any] | None, outputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The layers of one forward pass, and "logits" if the model has a head.
 
@@ -105,24 +103,21 @@ def layers_of(
         layers: that are wanted.
         output: of the model.
         head: input and output of its head.
-        given: path or name -> what the module there returned.
-
-    Raises:
-        InputError: for an output of several parts of which none is picked, or a missing layer.
+        outputs: path or name -> what the module there returned.
     """
-    found = {} if head is None else dict(zip((PENULTIMATE, LOGITS), head, strict=True))
+    arrays = {} if head is None else dict(zip((PENULTIMATE, LOGITS), head, strict=True))
     if head is None and LOGITS in layers:
         raise InputError(
             "layer 'logits': the model has no head, as its output is not that of a dense layer"
         )
     for name in layers:
-        base, part = split(name)
-        if name in found:
+        base, part = split_layer(name)
+        if name in arrays:
             continue
-        if base not in (OUTPUT, PENULTIMATE) and base not in given:
+        if base not in (OUTPUT, PENULTIMATE) and base not in outputs:
             raise InputError(f"layer {base!r} takes no part in the model's output")
-        found[name] = pick(given.get(base, output), part, base)
-    return found
+        arrays[name] = pick(outputs.get(base, output), part, base)
+    return arrays
 
 
 def channels_last(x: Any, layout: str | None, name: str) -> Any:
@@ -130,26 +125,23 @@ def channels_last(x: Any, layout: str | None, name: str) -> Any:
 
     Args:
         x: of fewer than four axes it stays as it is.
-        layout: "NHWC" or "NCHW" where it is known.
+        layout: "NHWC" or "NCHW"; by default that of the framework.
         name: of the layer, for messages.
-
-    Raises:
-        InputError: for an array of a library that has no layout of its own.
     """
     if x.ndim < 4:
         return x
-    if layout is None and not (is_first(x) or isinstance(x, jax.Array)):
+    if layout is None and not (is_channels_first(x) or isinstance(x, jax.Array)):
         raise InputError(
             f"layer {name} has shape {tuple(x.shape)} and is of {type(x).__module__}, where "
             "channels may be first or last: say layout='NHWC' or layout='NCHW'"
         )
-    if not (is_first(x) if layout is None else layout == "NCHW"):
+    if not (is_channels_first(x) if layout is None else layout == "NCHW"):
         return x
     axes = (0, *range(2, x.ndim), 1)
     return x.permute(axes) if hasattr(x, "permute") else x.transpose(axes)
 
 
-def is_first(x: Any) -> bool:
+def is_channels_first(x: Any) -> bool:
     """Whether the framework of an array has channels before rows and columns."""
     return is_a(x, "torch", "Tensor")
 

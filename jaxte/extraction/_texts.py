@@ -24,23 +24,20 @@ class Texts:
         tokenizer: stays as it is.
         max_length: tokens, with those that the tokenizer adds itself.
         words: whether examples are lists of words, whose first tokens are wanted.
-
-    Raises:
-        InputError: if the tokenizer cannot do that.
     """
 
     def __init__(self, tokenizer: Any, *, max_length: int, words: bool) -> None:
         name = type(tokenizer).__name__
         if words and not getattr(tokenizer, "is_fast", False):
             raise InputError(f"{name} does not know the words of tokens: level 'token' needs one")
-        own = tokenizer.num_special_tokens_to_add()
-        if max_length <= own:
-            raise InputError(f"max_length is {max_length}: {name} adds {own} tokens itself")
+        special = tokenizer.num_special_tokens_to_add()
+        if max_length <= special:
+            raise InputError(f"max_length is {max_length}: {name} adds {special} tokens itself")
         self._tokenizer = copy.deepcopy(tokenizer)
         self._tokenizer.padding_side = "right"
-        if self._tokenizer.pad_token is None:  # the mask keeps it from being looked at
+        if self._tokenizer.pad_token is None:  # the mask hides it
             self._tokenizer.pad_token = self._tokenizer.eos_token or self._tokenizer.unk_token
-        self._max_length, self._own, self._words = max_length, own, words
+        self._max_length, self._special, self._words = max_length, special, words
         self.card = {
             "tokenizer": name,
             "vocabulary": len(tokenizer),
@@ -54,28 +51,27 @@ class Texts:
         Args:
             examples: texts, pairs of texts, or lists of words; or dicts with "text", "text" and
                 "text_pair", "words" or "tokens".
-
-        Raises:
-            InputError: names the first that is none.
         """
-        given = [_parts(one, row, self._words) for row, one in enumerate(examples)]
-        found = self._tokenizer(
-            [one for one, _ in given],
-            [pair for _, pair in given] if given and given[0][1] is not None else None,
+        pairs = [_parts(one, row, self._words) for row, one in enumerate(examples)]
+        encoded = self._tokenizer(
+            [one for one, _ in pairs],
+            [pair for _, pair in pairs] if pairs and pairs[0][1] is not None else None,
             is_split_into_words=self._words,
             padding="max_length",
             truncation=True,
             max_length=self._max_length,
             return_attention_mask=True,
         )
-        made = {name: np.asarray(value, np.int32) for name, value in found.items()}
-        made[MASK][:, 0] = 1  # a text without tokens; attention to nothing is not a number
+        arrays = {name: np.asarray(value, np.int32) for name, value in encoded.items()}
+        arrays[MASK][:, 0] = 1  # a text without tokens; attention to nothing is not a number
         if self._words:
-            made[STARTS] = np.stack([self._starts(found.word_ids(i)) for i in range(len(given))])
-        return made
+            arrays[STARTS] = np.stack(
+                [self._starts(encoded.word_ids(i)) for i in range(len(pairs))]
+            )
+        return arrays
 
     def _starts(self, words: Sequence[int | None]) -> np.ndarray:
-        starts = np.full(self._max_length - self._own, -1, np.int32)
+        starts = np.full(self._max_length - self._special, -1, np.int32)
         for token in range(len(words) - 1, -1, -1):
             word = words[token]
             if word is not None and word < len(starts):
@@ -83,17 +79,13 @@ class Texts:
         return starts
 
 
-def is_tokenizer(given: Any) -> bool:
+def is_tokenizer(value: Any) -> bool:
     """Whether it is a tokenizer of transformers."""
-    return is_a(given, "transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
+    return is_a(value, "transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
 
 
 def texts_of(tokenizer: Any, max_length: int | None, level: str, config: Any = None) -> Texts:
-    """A tokenizer for a model of this configuration.
-
-    Raises:
-        InputError: for texts that are longer than the model can take.
-    """
+    """A tokenizer for a model of this configuration."""
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
     limit = min((one for one in limits if isinstance(one, int) and one > 0), default=_MOST)
     if max_length is not None and max_length > limit:

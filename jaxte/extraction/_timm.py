@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Sequence
 from typing import Any
 
 from jaxte._optional import require
 from jaxte.errors import InputError
+from jaxte.extraction import _torch
+from jaxte.extraction._checkpoints import STATE
 from jaxte.extraction._model import Model, Request
 from jaxte.extraction._outputs import PENULTIMATE
-from jaxte.extraction._torch import Passed, Runner, model_of, watched
+from jaxte.extraction._torch import Call, Runner, model_of, watched
 from jaxte.extraction.preprocess import FILTERS, Images, channels_first
 
-__all__ = ["from_torch", "is_timm", "load"]
+__all__ = ["from_torch", "load"]
 
 _CROP = 0.875  # of the resized image, where a configuration does not say
-_BLOCK = re.compile(r"hidden/(-?\d+)")
 
 
 class _Runner(Runner):
     """A model that says itself where its features end and its head begins."""
 
     def is_named(self, layer: str) -> bool:
-        return layer in self.named or _BLOCK.fullmatch(layer) is not None
+        return layer in self.named or STATE.fullmatch(layer) is not None
 
-    def found(self, inputs: Any) -> dict[str, Any]:
-        blocks = {n: int(m[1]) for n in self.layers if (m := _BLOCK.fullmatch(n)) is not None}
+    def collect(self, inputs: Any) -> dict[str, Any]:
+        blocks = {n: int(m[1]) for n in self.layers if (m := STATE.fullmatch(n)) is not None}
         maps, logits = {}, None
-        with watched(self.paths) as seen:
+        with watched(self.paths) as calls:
             if blocks:
                 indices = sorted({self._index(index) for index in blocks.values()})
                 last, states = self.module.forward_intermediates(
@@ -43,47 +42,39 @@ class _Runner(Runner):
             before = self.module.forward_head(last, pre_logits=True)
             if getattr(self.module, "num_classes", 0):
                 logits = self.module.forward_head(last)
-        given = {name: passed.given for name, passed in seen.items()} | maps
+        outputs = {name: call.output for name, call in calls.items()} | maps
         if not hasattr(logits, "shape"):
-            return self.picked(last, None, given | {PENULTIMATE: before})
-        return self.picked(last, Passed(before, logits, logits), given)
+            return self.select(last, None, outputs | {PENULTIMATE: before})
+        return self.select(last, Call(before, logits, logits), outputs)
 
     def layout(self, name: str) -> str | None:
-        return "NCHW" if _BLOCK.fullmatch(name) else super().layout(name)
+        return "NCHW" if STATE.fullmatch(name) else super().layout(name)
 
     def _index(self, index: int) -> int:
-        known = len(self.module.feature_info)
-        if not -known <= index < known:
-            raise InputError(f"there is no layer 'hidden/{index}': the model has {known} blocks")
-        return index % known
+        blocks = len(self.module.feature_info)
+        if not -blocks <= index < blocks:
+            raise InputError(f"there is no layer 'hidden/{index}': the model has {blocks} blocks")
+        return index % blocks
 
 
-def is_timm(given: Any) -> bool:
-    """Whether a torch module is a model of timm."""
-    wanted = ("pretrained_cfg", "forward_features", "forward_head")
-    return all(hasattr(given, name) for name in wanted)
-
-
-def from_torch(given: Any, request: Request) -> Model:
-    """A model of a timm model."""
-    prepare = _images(given) if request.prepare is None else request.prepare
+def from_torch(module: Any, request: Request) -> Model:
+    """A model of a torch module, of timm or not."""
+    names = ("pretrained_cfg", "forward_features", "forward_head")
+    if not all(hasattr(module, name) for name in names):
+        return _torch.from_torch(module, request)
+    prepare = _images(module) if request.prepare is None else request.prepare
     request = request._replace(prepare=channels_first(prepare))
-    layers: Sequence[str] = request.layers or (PENULTIMATE,)
-    config = given.pretrained_cfg
+    layers = request.layers or (PENULTIMATE,)
+    config = module.pretrained_cfg
     source = ".".join(str(config[k]) for k in ("architecture", "tag") if config.get(k))
-    runner = _Runner(given, layers, request)
+    runner = _Runner(module, layers, request)
     if request.name is None:
         request = request._replace(name=source or None)
-    return model_of(given, runner, request, "timm", source or type(given).__name__)
+    return model_of(module, runner, request, "timm", source or type(module).__name__)
 
 
 def load(name: str) -> tuple[Any, str]:
-    """A pre-trained model, and its name.
-
-    Raises:
-        InputError: if it cannot be loaded.
-        ImportError: if timm is missing.
-    """
+    """A pre-trained model, and its name."""
     timm = require("timm", f"timm:{name}", "timm")
     if not timm.is_model(name.partition(".")[0]):
         near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -14,23 +12,23 @@ import numpy as np
 
 from jaxte._optional import require
 from jaxte.errors import InputError
-from jaxte.extraction._arrays import called, host, positions
+from jaxte.extraction._arrays import call_model, positions, to_numpy
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import of_type, unknown
-from jaxte.extraction._model import Model, Request, qualified
+from jaxte.extraction._layers import of_type, unknown_layer
+from jaxte.extraction._model import Model, Request, qualified_name, structure_digest
 from jaxte.extraction._outputs import (
     LOGITS,
     NAMED,
     PENULTIMATE,
     channels_last,
+    head_output,
     layers_of,
-    of_head,
-    split,
+    split_layer,
 )
 from jaxte.extraction.pooling import Positions, features
 from jaxte.extraction.preprocess import channels_first
 
-__all__ = ["Passed", "Runner", "from_torch", "model_of", "watched"]
+__all__ = ["Call", "Runner", "from_torch", "model_of", "watched"]
 
 _HALVES = ("bfloat16", "float16")
 _LOCK = threading.RLock()  # of modes and hooks, which belong to the modules
@@ -50,33 +48,35 @@ class Runner:
 
     def __init__(self, module: Any, layers: Sequence[str], request: Request) -> None:
         self.module, self.layers, self.request = module, tuple(layers), request
-        bases = dict.fromkeys(split(name)[0] for name in layers)
+        bases = dict.fromkeys(split_layer(name)[0] for name in layers)
         self.paths = {name: self._module_at(name) for name in bases if not self.is_named(name)}
         self._unchecked = True
         self._format = getattr(module, "output_fmt", None)
         self._heads: dict[tuple[str, ...], str | None] = {}  # by the names of inputs
         kinds = {str(p.dtype) for p in module.parameters() if p.is_floating_point()}
-        wanted = request.compute_dtype
-        if wanted not in (None, *_HALVES) and kinds - {f"torch.{wanted}"}:
+        dtype = request.compute_dtype
+        if dtype not in (None, *_HALVES) and kinds - {f"torch.{dtype}"}:
             raise InputError(
                 f"{type(module).__name__} has parameters of {', '.join(sorted(kinds))}: on demand "
-                f"torch models compute in 'bfloat16' or 'float16'; for {wanted} convert the model"
+                f"torch models compute in 'bfloat16' or 'float16'; for {dtype} convert the model"
             )
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, np.ndarray]:
         """The layers of a batch; the parameters are the model's own."""
         with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
-            given = self._on_device(self.trimmed(inputs), device)
+            inputs = self._on_device(self.trimmed(inputs), device)
             with _unchanged(self.module) if self._unchecked else nullcontext():
-                found = {name: _wide(x) for name, x in self.found(given).items()}
+                arrays = {name: _wide(x) for name, x in self.collect(inputs).items()}
             self._unchecked = False
-            where = positions(given, channels_first=True)
+            where = positions(inputs, channels_first=True)
             if callable(self.request.pool):
-                found = {name: host(x) for name, x in found.items()}
-                mask, first = (None if x is None else host(x) for x in (where.mask, where.first))
+                arrays = {name: to_numpy(x) for name, x in arrays.items()}
+                mask, first = (
+                    None if x is None else to_numpy(x) for x in (where.mask, where.first)
+                )
                 where = Positions(mask, first, where.size)
-            out = features(found, self.layers, self.request.pool, self.request.level, where)
-            return {name: host(x) for name, x in out.items()}
+            out = features(arrays, self.layers, self.request.pool, self.request.level, where)
+            return {name: to_numpy(x) for name, x in out.items()}
 
     # --- what kinds of models differ in ----------------------------------------------------------
 
@@ -90,26 +90,25 @@ class Runner:
 
     def forward(self, inputs: Any) -> Any:
         """The model's output."""
-        return called(self.module, self.module.forward, inputs)
+        return call_model(self.module, self.module.forward, inputs)
 
-    def found(self, inputs: Any) -> dict[str, Any]:
+    def collect(self, inputs: Any) -> dict[str, Any]:
         """The layers that are wanted, and "logits" if the model has a head; channels last."""
         head = self.head(inputs)
-        with watched(self.paths | ({} if head is None else {PENULTIMATE: head})) as seen:
+        with watched(self.paths | ({} if head is None else {PENULTIMATE: head})) as calls:
             output = self.forward(inputs)
-        passed = None if head is None else seen.pop(PENULTIMATE)
-        return self.picked(output, passed, {name: one.given for name, one in seen.items()})
+        head_output = None if head is None else calls.pop(PENULTIMATE)
+        return self.select(output, head_output, {name: one.output for name, one in calls.items()})
 
-    def picked(self, output: Any, head: Passed | None, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The layers that are wanted, channels last, and logits."""
-        ends = None if head is None else (head.taken, head.given)
-        found = layers_of(self.layers, output, ends, given)
-        kept = {n: channels_last(found[n], self.layout(n), n) for n in self.layers}
-        if LOGITS in found and LOGITS not in kept:
-            logits = channels_last(found[LOGITS], self.layout(LOGITS), LOGITS)
+    def select(self, output: Any, head: Call | None, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The layers that are wanted, channels last, and logits; outputs of modules by name."""
+        arrays = layers_of(self.layers, output, head and (head.input, head.output), outputs)
+        layers = {n: channels_last(arrays[n], self.layout(n), n) for n in self.layers}
+        if LOGITS in arrays and LOGITS not in layers:
+            logits = channels_last(arrays[LOGITS], self.layout(LOGITS), LOGITS)
             if logits.numel() == len(logits) * logits.shape[-1]:
-                kept[LOGITS] = logits.reshape(len(logits), -1)
-        return kept
+                layers[LOGITS] = logits.reshape(len(logits), -1)
+        return layers
 
     def layout(self, name: str) -> str | None:
         """Of a layer, if it is not that of the framework; some models of timm have another."""
@@ -118,13 +117,13 @@ class Runner:
     # --- all -------------------------------------------------------------------------------------
 
     def head(self, inputs: Any) -> Any:
-        """The last dense layer whose output is the output of the model, looked for once."""
+        """The last dense layer whose output is the output of the model, determined once."""
         key = tuple(inputs) if isinstance(inputs, Mapping) else ()
         if key not in self._heads:
             dense = {name: one for name, one in self.module.named_modules() if _dense()(one)}
-            with watched(dense) as seen:
-                output = of_head(self.forward(_first(inputs)))
-            same = [name for name, passed in seen.items() if _is_same(output, passed)]
+            with watched(dense) as calls:
+                output = head_output(self.forward(_first(inputs)))
+            same = [name for name, call in calls.items() if _is_same(output, call)]
             self._heads[key] = same[-1] if same else None
         name = self._heads[key]
         return None if name is None else self.module.get_submodule(name)
@@ -134,14 +133,14 @@ class Runner:
             return self.module.get_submodule(path.replace("/", "."))
         except AttributeError:
             paths = (name.replace(".", "/") for name, _ in self.module.named_modules())
-            raise unknown(path, paths) from None
+            raise unknown_layer(path, paths) from None
 
     def _on_device(self, inputs: Any, device: Any) -> Any:
         if isinstance(inputs, Mapping):
             return {name: self._on_device(x, device) for name, x in inputs.items()}
         if isinstance(inputs, tuple | list):
             return tuple(self._on_device(x, device) for x in inputs)
-        torch, array = _torch(), np.ascontiguousarray(host(inputs))
+        torch, array = _torch(), np.ascontiguousarray(to_numpy(inputs))
         tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
         if tensor.is_floating_point():
             kinds = (p.dtype for p in self.module.parameters() if p.is_floating_point())
@@ -151,57 +150,49 @@ class Runner:
         return tensor.to(device)
 
 
-def from_torch(given: Any, request: Request) -> Model:
+def from_torch(module: Any, request: Request) -> Model:
     """A model of any torch module, for inputs as it takes them."""
     request = request._replace(prepare=channels_first(request.prepare))
     layers = request.layers or (PENULTIMATE,)
-    return model_of(given, Runner(given, layers, request), request, "torch", qualified(given))
+    runner = Runner(module, layers, request)
+    return model_of(module, runner, request, "torch", qualified_name(module))
 
 
 def model_of(
-    given: Any, runner: Runner, request: Request, kind: str, source: str, **more: Any
+    module: Any, runner: Runner, request: Request, kind: str, source: str, **more: Any
 ) -> Model:
     """A `Model` that a runner runs."""
-    structure = re.sub(r" at 0x[0-9a-f]+", "", repr(given))
-    architecture = hashlib.sha256(structure.encode()).hexdigest()[:16]
-    card = request.card(kind, source, runner.layers, architecture=architecture, **more)
-    return Model(
-        name=request.name or type(given).__name__,
-        apply=runner,
-        layers=runner.layers,
-        params=dict(given.state_dict()),
-        prepare=request.prepare,
-        traced=False,
-        card=card,
-        level=request.level,
+    name, params = type(module).__name__, dict(module.state_dict())
+    digest = structure_digest(module)
+    return request.model(
+        runner, params, name, kind, source, runner.layers, False, architecture=digest, **more
     )
 
 
-class Passed(NamedTuple):
-    """What went through a module at its last call.
+class Call(NamedTuple):
+    """The last call of a module.
 
     Attributes:
-        taken: its first input.
-        given: its output, copied: modules behind it may write over a tensor.
+        input: the first one.
+        output: copied, as modules behind it may write over a tensor.
         original: the output itself.
     """
 
-    taken: Any
-    given: Any
+    input: Any
+    output: Any
     original: Any
 
 
 @contextmanager
-def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Passed]]:
+def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Call]]:
     """What goes through modules, by name, in the order of their last calls."""
-    seen: dict[str, Passed] = {}
+    seen: dict[str, Call] = {}
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
             seen.pop(name, None)
-            taken = args[0] if args else next(iter(kwargs.values()), None)
-            copied = _copied(output)
-            seen[name] = Passed(taken, copied, output)
+            first = args[0] if args else next(iter(kwargs.values()), None)
+            seen[name] = Call(first, _copied(output), output)
 
         return hook
 
@@ -247,7 +238,7 @@ def _inference(module: Any, compute_dtype: str | None) -> Iterator[Any]:
 
 
 def _copied(output: Any) -> Any:
-    """An output whose tensors nobody writes over, in lists and such, too."""
+    """A copy of the tensors of an output, in lists and such, too."""
     if hasattr(output, "clone"):
         return output.clone()
     if isinstance(output, tuple) and not hasattr(output, "_fields"):
@@ -279,10 +270,10 @@ def _first(inputs: Any) -> Any:
     return tuple(x[:2] for x in inputs) if isinstance(inputs, tuple) else inputs[:2]
 
 
-def _is_same(output: Any, passed: Passed) -> bool:
+def _is_same(output: Any, call: Call) -> bool:
     """Whether an output is that of a module, maybe of another shape, and not written over."""
-    one, copied = passed.original, passed.given
-    if not hasattr(output, "data_ptr") or output.numel() != one.numel():
+    original = call.original
+    if not hasattr(output, "data_ptr") or output.numel() != original.numel():
         return False
-    same = output is one or output.data_ptr() == one.data_ptr()
-    return bool(same and (output.reshape(-1) == copied.reshape(-1)).all())
+    same = output is original or output.data_ptr() == original.data_ptr()
+    return bool(same and (output.reshape(-1) == call.output.reshape(-1)).all())

@@ -16,15 +16,15 @@ from jaxte.extraction._arrays import MASK, STARTS
 from jaxte.extraction._checkpoints import (
     LAST_STATE,
     STATE,
-    Either,
-    beside,
-    loaded,
+    TextsOrImages,
+    load_preprocessor,
+    load_pretrained,
     output_of,
     source,
     state,
 )
 from jaxte.extraction._model import Model, Request
-from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split
+from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split_layer
 from jaxte.extraction._torch import Runner, model_of, watched
 from jaxte.extraction.preprocess import channels_first
 
@@ -71,7 +71,7 @@ class _Runner(Runner):
         return part(**{name: x for name, x in inputs.items() if name != STARTS}, **options)
 
     def _named(self, inputs: Any) -> Mapping[str, Any]:
-        """Inputs by name; an array of images is told from one of tokens by its axes."""
+        """Inputs by name; an array with four axes is one of images."""
         if isinstance(inputs, Mapping):
             return inputs
         images = "pixel_values" in self._towers and inputs.ndim == 4
@@ -90,86 +90,82 @@ class _Runner(Runner):
         decodes = any(name.startswith("decoder_") for name in inputs)
         return self.module if decodes else encoder(self.module) or self.module
 
-    def found(self, inputs: Any) -> dict[str, Any]:
+    def collect(self, inputs: Any) -> dict[str, Any]:
         head, part = self.head(inputs), self._part(self._named(inputs))
         watch = dict(self.paths)
         if head is not None:
             watch[PENULTIMATE] = head
         if part.base_model is not part:
             watch[_BASE] = part.base_model
-        with watched(watch) as seen:
+        with watched(watch) as calls:
             output = self.forward(inputs)
-        base = seen.pop(_BASE).given if _BASE in seen else output
+        base = calls.pop(_BASE).output if _BASE in calls else output
         named = {k: x for out in (output, base) for k, x in out.items() if hasattr(x, "shape")}
-        passed = None if head is None else seen.pop(PENULTIMATE)
-        given = named | {name: one.given for name, one in seen.items()}
-        given.pop(LOGITS, None)
+        of_head = None if head is None else calls.pop(PENULTIMATE)
+        outputs = named | {name: one.output for name, one in calls.items()}
+        outputs.pop(LOGITS, None)
         if LAST_STATE in named:
-            given[PENULTIMATE] = named[LAST_STATE]
+            outputs[PENULTIMATE] = named[LAST_STATE]
         for name in self.layers:
             if (match := STATE.fullmatch(name)) is not None:
-                given[name] = state((base, output), int(match[1]))
-            elif split(name)[0] in self.named[len(NAMED) :] and name not in given:
-                known = ", ".join(named)
-                raise InputError(f"the model gives no {name!r}: its output has {known}")
-        return self.picked(output_of(output), passed, given)
+                outputs[name] = state((base, output), int(match[1]))
+            elif split_layer(name)[0] in self.named[len(NAMED) :] and name not in outputs:
+                names = ", ".join(named)
+                raise InputError(f"the model gives no {name!r}: its output has {names}")
+        return self.select(output_of(output), of_head, outputs)
 
 
-def from_transformers(given: Any, request: Request) -> Model:
-    """A model of a transformers model; what it needs beside it comes from where it came from."""
-    prepare = request.prepare
-    if prepare is None and len(towers(given)) > 1:
-        texts, images = (beside(given, request, about) for about in ("input_ids", "pixel_values"))
-        prepare = Either(texts, channels_first(images))
+def from_transformers(model: Any, request: Request) -> Model:
+    """A model of a transformers model; its tokenizer comes from where the model came from."""
+    prepare, main = request.prepare, model.main_input_name
+    if prepare is None and len(towers(model)) > 1:
+        texts, images = (
+            load_preprocessor(model, request, about) for about in ("input_ids", "pixel_values")
+        )
+        prepare = TextsOrImages(texts, channels_first(images))
     elif prepare is None:
-        prepare = beside(given, request, given.main_input_name)
+        prepare = load_preprocessor(model, request, main)
     request = request._replace(prepare=channels_first(prepare))
-    texts = given.main_input_name == "input_ids"
-    layers = request.layers or ((LAST_STATE,) if texts else (PENULTIMATE,))
-    runner = _Runner(given, layers, request)
-    part = None if encoder(given) is None else "encoder"
-    return model_of(given, runner, request, "transformers", source(given), part=part)
+    layers = request.layers or ((LAST_STATE if main == "input_ids" else PENULTIMATE),)
+    runner = _Runner(model, layers, request)
+    part = None if encoder(model) is None else "encoder"
+    return model_of(model, runner, request, "transformers", source(model), part=part)
 
 
 def encoder(model: Any) -> Any:
     """The encoder of a model that has a decoder, too; else None."""
     both = getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "get_encoder")
-    found = model.get_encoder() if both else None
-    return None if found is model else found
+    part = model.get_encoder() if both else None
+    return None if part is model else part
 
 
 def towers(model: Any) -> dict[str, Any]:
     """Name of the inputs -> the part of a model that takes them, where there are several."""
     named = {"pixel_values": ("vision_model", "image_model"), "input_features": ("audio_model",)}
     named["input_ids"] = ("text_model",)
-    found = {
+    towers = {
         inputs: getattr(model, part)
         for inputs, parts in named.items()
         for part in parts
         if hasattr(getattr(model, part, None), "base_model")
     }
-    return found if len(found) > 1 else {}
+    return towers if len(towers) > 1 else {}
 
 
 def _takes(function: Any, name: str) -> bool:
-    known = inspect.signature(function).parameters
-    return name in known or any(one.kind is one.VAR_KEYWORD for one in known.values())
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def load(where: str) -> tuple[Any, str]:
-    """The model of a checkpoint, with the head of a classifier, and its name.
-
-    Raises:
-        InputError: if it cannot be loaded, or does not hold all weights.
-        ImportError: if transformers or torch is missing.
-    """
+    """The model of a checkpoint, with the head of a classifier, and its name."""
     transformers = require("transformers", f"hf:{where}", "hf")
     cuda = require("torch", f"hf:{where}", "hf").cuda.is_available()
-    config = loaded("AutoConfig", where)
+    config = load_pretrained("AutoConfig", where)
     (kind,) = (config.architectures or [""])[:1]
-    kept = kind.endswith((*_HEADS, "EncoderModel")) and hasattr(transformers, kind)
-    model, about = loaded(
-        kind if kept else "AutoModel",
+    with_head = kind.endswith((*_HEADS, "EncoderModel")) and hasattr(transformers, kind)
+    model, about = load_pretrained(
+        kind if with_head else "AutoModel",
         where,
         output_loading_info=True,
         dtype="auto" if cuda else "float32",

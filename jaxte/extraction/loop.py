@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -15,20 +15,19 @@ import numpy as np
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, digest
-from jaxte.extraction._damaged import left_out
 from jaxte.extraction._forward import Forward, Rows
-from jaxte.extraction._later import Later
-from jaxte.extraction._reader import Reader, as_dataset, facts
-from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
-from jaxte.extraction.models import Model, as_model, fingerprint, log
+from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out
+from jaxte.extraction._write_queue import WriteQueue
+from jaxte.extraction.models import Model, as_model, log
+from jaxte.extraction.plan import describe_data, describe_model, describe_settings
+from jaxte.extraction.targets import Pixels, Targets, level_of
 from jaxte.intake.checks import choose
 from jaxte.runtime.devices import platform_of
 from jaxte.runtime.mesh import Layout, layout_of
 from jaxte.store import FeatureStore, MemoryWriter, Writer, is_store
 from jaxte.store.writer import SHARD_ROWS
 
-__all__ = ["Extraction", "extract", "extraction", "identity", "settings"]
-
+__all__ = ["Extraction", "extract", "extraction"]
 
 # How far features may be off that another device or release has computed, of the largest.
 _TOLERANCE = {"float16": 2e-2, "bfloat16": 4e-2}
@@ -114,7 +113,7 @@ def extract(
         max_length: tokens at which texts are cut.
         batch_size: examples of a data set at once; an iterable has batches of its own size.
         mesh: devices that share every batch, over an axis "samples".
-        num_classes: C, if the data set does not know it; labels are held against it.
+        num_classes: C, if the data set does not know it; labels are checked by it.
         pixels: of label maps: how many positions of each class become rows of an image, 8 by
             default; a number for all classes, or one for each.
         pixel_budget: instead, how many of each class in the whole data set.
@@ -143,34 +142,16 @@ def extract(
         >>> store.shape, store.labels.tolist()
         ((10, 4), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
     """
-    dataset = as_dataset(batches)
-    made = as_model(
-        model,
-        layers=layers,
-        pool=pool,
-        name=name,
-        variables=variables,
-        prepare=prepare,
-        level=level_of(model, dataset, level),
-        compute_dtype=compute_dtype,
-        max_length=max_length,
-        layout=layout,
-    )
+    level = level_of(model, as_dataset(batches), level)
+    model = as_model(
+        model, layers=layers, pool=pool, name=name, variables=variables, prepare=prepare,
+        level=level, compute_dtype=compute_dtype, max_length=max_length, layout=layout,
+    )  # fmt: skip
     return extraction(
-        made,
-        batches,
-        out=out,
-        logits=logits,
-        dtype=dtype,
-        batch_size=batch_size,
-        mesh=mesh,
-        num_classes=num_classes,
-        pixels=Pixels(pixels, pixel_budget, seed),
-        shard_rows=shard_rows,
-        workers=workers,
-        progress=progress,
-        on_error=on_error,
-    ).store
+        model, batches, out=out, logits=logits, dtype=dtype, batch_size=batch_size, mesh=mesh,
+        num_classes=num_classes, pixels=Pixels(pixels, pixel_budget, seed), shard_rows=shard_rows,
+        workers=workers, progress=progress, on_error=on_error,
+    ).store  # fmt: skip
 
 
 def extraction(
@@ -196,51 +177,47 @@ def extraction(
     pixels = pixels or Pixels()
     layout = None if mesh is None else _layout(mesh)
     choose("on_error", on_error, ("raise", "skip"))
-    reader = Reader(batches, model.prepare, batch_size, workers, on_error == "skip")
-    data = facts(reader.dataset, num_classes)
+    reader = ResumableBatches(batches, model.prepare, batch_size, workers, on_error == "skip")
     forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
-    targets = targets_of(model, reader.dataset, num_classes, pixels)
-    chosen = settings(model, logits, pixels)
+    targets = Targets(model.level, reader.dataset, num_classes, pixels)
+    described: dict[str, Any] = {
+        "data": describe_data(reader.dataset, num_classes),
+        "layers": model.layers,
+        "dtype": dtype,
+        "settings": describe_settings(model, logits, pixels),
+    }
     with ExitStack() as stack:
         stack.callback(forward.close)
-        begun = None
+        first = None
         if out is not None and not is_store(Path(out)):
-            begun = _begun(reader, forward, targets)  # what fails here leaves nothing behind
-        writer = stack.enter_context(_writer(out, model, data, chosen, dtype, shard_rows))
-        if begun is not None and writer.batches:
+            first = _first(reader, forward, targets)  # what fails here leaves nothing behind
+        writer: Store
+        if out is None:
+            writer = MemoryWriter(model={"name": model.name, "card": model.card}, **described)
+        else:
+            writer = Writer(out, model=describe_model(model), shard_rows=shard_rows, **described)
+        stack.enter_context(writer)
+        if first is not None and writer.batches:
             raise InputError(f"another process has written to {out} meanwhile: run it again")
-        other = isinstance(writer, Writer) and writer.other_data
+        other_data = isinstance(writer, Writer) and writer.other_data
         if writer.batches:
-            _look_back(reader, writer, forward, targets, other)
-        if isinstance(writer, Writer) and other:
+            _check_stored(reader, writer, forward, targets, other_data)
+        if isinstance(writer, Writer) and other_data:
             writer.adopt()
-        if writer.complete:
-            seconds = time.perf_counter() - started
-            store = writer.finish()
-            return Extraction(store, "cached", 0, seconds, _notes(forward, store))
-        before = writer.examples
-        with reporter(progress, model.name) as report:
-            _work(reader, writer, forward, targets, begun, report)
-        done = writer.examples - before
+        complete, before = writer.complete, writer.examples
+        if not complete:
+            with reporter(progress, model.name) as report:
+                _work(reader, writer, forward, targets, first, report)
+        examples = writer.examples - before
         store = writer.finish()
     seconds = time.perf_counter() - started
-    status: Literal["extracted", "resumed"] = "resumed" if before else "extracted"
-    notes = _notes(forward, store)
+    skipped = store.manifest.get("skipped", {})
+    notes = (*forward.notes, *([left_out(skipped)] if skipped else []))
+    if complete:
+        return Extraction(store, "cached", 0, seconds, notes)
     for note in notes[len(forward.notes) :]:  # the others were said when they were seen
         log.warning("%s: %s", model.name, note)
-    return Extraction(store, status, done, seconds, notes)
-
-
-def _notes(forward: Forward, store: FeatureStore) -> tuple[str, ...]:
-    """What a user should know of the data."""
-    skipped = store.manifest.get("skipped", {})
-    return (*forward.notes, *([left_out(skipped)] if skipped else []))
-
-
-def settings(model: Model, logits: bool, pixels: Pixels) -> dict[str, Any]:
-    """What decides about features beside model, data set and type."""
-    found: dict[str, Any] = {"level": model.level, "logits": logits and model.level == "example"}
-    return found | (pixels.settings() if model.level == "dense" else {})
+    return Extraction(store, "resumed" if before else "extracted", examples, seconds, notes)
 
 
 def _layout(mesh: Any) -> Layout:
@@ -253,32 +230,12 @@ def _layout(mesh: Any) -> Layout:
     return layout
 
 
-def identity(model: Model) -> dict[str, Any]:
-    """What a manifest says of a model."""
-    return {"name": model.name, "card": model.card, "fingerprint": fingerprint(model)}
-
-
-def _writer(
-    out: str | os.PathLike[str] | None,
-    model: Model,
-    data: Any,
-    chosen: dict[str, Any],
-    dtype: str,
-    shard_rows: int,
-) -> AbstractContextManager[Store]:
-    what: dict[str, Any] = {"data": data, "layers": model.layers, "dtype": dtype}
-    what |= {"settings": chosen}
-    if out is None:
-        return MemoryWriter(model={"name": model.name, "card": model.card}, **what)
-    return Writer(out, model=identity(model), shard_rows=shard_rows, **what)
-
-
-def _look_back(
-    reader: Reader, writer: Store, forward: Forward, targets: Targets, whole: bool
+def _check_stored(
+    reader: ResumableBatches, writer: Store, forward: Forward, targets: Targets, whole: bool
 ) -> None:
-    """Refuse what is not what was stored, by some of its batches, or by the whole of them."""
-    for batch in reader.again(writer.batches, writer.complete, whole):
-        forward.note(batch.inputs)
+    """Refuse other data than was stored, by some of its batches, or by the whole of them."""
+    for batch in reader.recheck(writer.batches, writer.complete, whole):
+        forward.warn_unscaled(batch.inputs)
         if reader.dataset is None:
             forward.size = max(forward.size, batch.rows)
         if batch.number == 0 and forward.model.params is None:
@@ -287,7 +244,7 @@ def _look_back(
 
 
 def _compare(rows: Rows, writer: Writer, forward: Forward) -> None:
-    """A model whose parameters nobody knows shows by its features that it is the same."""
+    """Refuse another model than was stored, by its features, where it has no parameters."""
     store = FeatureStore.open(writer.directory, partial=True)
     for layer, now in rows.features.items():
         stored, _ = next(store[layer].source().read(len(now)), (now, None))
@@ -304,81 +261,74 @@ def _compare(rows: Rows, writer: Writer, forward: Forward) -> None:
             )
 
 
-class _Begun(NamedTuple):
-    """The first batch, and the others."""
+class _First(NamedTuple):
+    """The rows of the first batch, and the batches that follow."""
 
     rows: Rows
     batch: Batch
-    name: str
+    digest: str
     others: Iterator[Batch]
 
 
-def _begun(reader: Reader, forward: Forward, targets: Targets) -> _Begun:
-    batches = reader.noted(())
+def _first(reader: ResumableBatches, forward: Forward, targets: Targets) -> _First:
+    batches = reader.annotated(())
     batch = next(batches, None)
     if batch is None:
-        raise _nothing(reader)
+        raise _no_batches(reader)
     rows = forward(batch, targets, 0)()
-    return _Begun(rows, batch._replace(inputs=None), digest(batch), batches)
+    return _First(rows, batch._replace(inputs=None), digest(batch), batches)
 
 
 def _work(
-    reader: Reader,
+    reader: ResumableBatches,
     writer: Store,
     forward: Forward,
     targets: Targets,
-    begun: _Begun | None,
+    first: _First | None,
     report: Progress,
 ) -> None:
     """Everything that is not stored yet; an error leaves what was stored."""
-    stored, named = writer.examples, isinstance(writer, Writer)
+    stored, on_disk = writer.examples, isinstance(writer, Writer)
     name = forward.model.name
     report(stored, reader.total, name)
 
-    def store(fetch: Callable[[], Rows], batch: Batch, name: str) -> None:
+    def store(fetch: Callable[[], Rows], batch: Batch, digest: str) -> None:
         nonlocal stored
         rows = fetch()
-        writer.append(
-            rows.features,
-            rows.labels,
-            rows.logits,
-            examples=batch.examples,
-            digest=name,
-            skipped=batch.skipped,
-        )
+        writer.append(*rows, examples=batch.examples, digest=digest, skipped=batch.skipped)
         stored += batch.examples
 
-    batches = reader.noted(writer.batches) if begun is None else begun.others
+    batches = reader.annotated(writer.batches) if first is None else first.others
     try:
-        if begun is not None:
-            rows = begun.rows
-            store(lambda: rows, begun.batch, begun.name)
-        first = stored
+        if first is not None:
+            rows = first.rows
+            store(lambda: rows, first.batch, first.digest)
+        start = stored
         # a CPU would work on several batches at once, and its caches hold only one
         mesh = None if forward.layout is None else forward.layout.mesh
         ahead = 1 if platform_of(*jax.tree.leaves(forward.params), mesh=mesh) == "cpu" else 2
-        with Later(ahead, threaded=named) as later:
+        with WriteQueue(ahead, threaded=on_disk) as queue:
             for batch in batches:
-                fetch = forward(batch, targets, first)
+                fetch = forward(batch, targets, start)
                 # the device is at work meanwhile; later the arrays may have been filled again
-                digested = digest(batch) if named else ""
-                later.do(store, fetch, batch._replace(inputs=None), digested)
-                first += batch.examples
+                digested = digest(batch) if on_disk else ""
+                queue.submit(store, fetch, batch._replace(inputs=None), digested)
+                start += batch.examples
                 report(stored, reader.total, name)
-            later.wait()
+            queue.wait()
             if reader.skipped and stored:
                 writer.leave_out(reader.skipped)
                 stored += len(reader.skipped)
             report(stored, reader.total, name)
     except Exception as error:
-        if named and stored:
+        if on_disk and stored:
             error.add_note(f"{stored} examples are stored: extract again to go on after them")
         raise
     if not stored:
-        raise _nothing(reader)
+        raise _no_batches(reader)
 
 
-def _nothing(reader: Reader) -> InputError:
+def _no_batches(reader: ResumableBatches) -> InputError:
     if reader.skipped:
         row, why = next(iter(reader.skipped.items()))
         return InputError(f"no example can be read: row {row} ({why})")

@@ -15,9 +15,9 @@ import jax
 
 from jaxte._optional import is_a
 from jaxte.errors import InputError
-from jaxte.extraction._callables import from_callable
 from jaxte.extraction._evaluation import reordered
-from jaxte.extraction._model import Model, Prepare, Request, described, fingerprint
+from jaxte.extraction._functions import from_function
+from jaxte.extraction._model import Model, Prepare, Request, describe_preprocessing, fingerprint
 from jaxte.extraction._outputs import LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
@@ -25,7 +25,7 @@ from jaxte.extraction.preprocess import Images, Processed, is_processor
 from jaxte.intake.checks import choose
 
 __all__ = ["COMPUTE_TYPES", "Model", "as_model", "fingerprint", "log", "resolve", "settled"]
-__all__ += ["tried"]
+__all__ += ["resolve_traced"]
 
 log = logging.getLogger("jaxte")
 
@@ -46,7 +46,7 @@ def as_model(
     traced: bool | None = None,
     layout: str | None = None,
 ) -> Model:
-    """One kind of model of whatever gives features; what is given is never changed.
+    """One kind of model of whatever gives features, which is never changed itself.
 
     A layer is named by the path of a module ("blocks/11", numbers count in lists), whose output
     it is, that of the last call if there are several. Beside these:
@@ -113,30 +113,29 @@ def as_model(
         {'blocks/1': (5, 6), 'logits': (5, 2), 'penultimate': (5, 6)}
     """
     check_pool(pool, level)
-    if compute_dtype is not None and compute_dtype not in COMPUTE_TYPES:
-        known = ", ".join(map(repr, COMPUTE_TYPES))
-        raise InputError(f"unknown compute_dtype {compute_dtype!r}: choose one of {known}")
+    if compute_dtype is not None:
+        choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
     if layout is not None:
         choose("layout", layout, LAYOUTS)
     prepare = _preparing(prepare, given, max_length, level)
     names = None if layers is None else _names(layers)
-    asked = (names, pool, name, variables, prepare, level, compute_dtype, max_length, layout)
-    request = Request(*asked)
+    request = Request(
+        names, pool, name, variables, prepare, level, compute_dtype, max_length, layout
+    )
     if isinstance(given, Model):
         return _changed(given, request)
-    return _made(given, request, traced)
+    return _convert(given, request, traced)
 
 
 def settled(model: Model, inputs: Any) -> Model:
-    """The model with ``traced`` known: where it is not, tracing it is tried on these inputs.
+    """The model with ``traced`` set: where it is None, tracing is tried on these inputs.
 
-    Raises:
-        Exception: what the model raises, if it neither can be traced nor called.
+    Raises what the model raises, if it neither can be traced nor called.
     """
-    return tried(model, inputs)[0]
+    return resolve_traced(model, inputs)[0]
 
 
-def tried(model: Model, inputs: Any) -> tuple[Model, Any]:
+def resolve_traced(model: Model, inputs: Any) -> tuple[Model, Any]:
     """`settled`, and what the model gave for the `reordered` inputs if it was called."""
     if model.traced is not None:
         return model, None
@@ -148,7 +147,7 @@ def tried(model: Model, inputs: Any) -> tuple[Model, Any]:
     except Exception as error:  # whatever a function says to a tracer
         why = error
     try:
-        given = model.apply(model.params, reordered(inputs))
+        outputs = model.apply(model.params, reordered(inputs))
     except Exception as error:
         if (type(error), str(error)) != (type(why), str(why)):
             error.add_note(f"JAX cannot trace {model.name} either: {_first_line(why)}")
@@ -162,7 +161,7 @@ def tried(model: Model, inputs: Any) -> tuple[Model, Any]:
         model.name,
         _first_line(why),
     )
-    return replace(model, traced=False), given
+    return replace(model, traced=False), outputs
 
 
 def _first_line(error: BaseException) -> str:
@@ -190,8 +189,8 @@ def resolve(spec: str, **options: Any) -> Model:
         >>> resolve("zoo:resnet-cifar", layers="blocks/1")
         Model(name='resnet-cifar', layers=('blocks/1',), traced=True, level='example')
     """
-    kind, colon, where = spec.partition(":")
-    if not colon or not where or kind not in ("zoo", "hf", "timm", "python"):
+    kind, _, where = spec.partition(":")
+    if not where or kind not in ("zoo", "hf", "timm", "python"):
         raise InputError(f"{spec!r} is no model: the forms are {_FORMS}")
     if kind == "python":
         return as_model(_attribute(spec, where), **options)
@@ -199,15 +198,9 @@ def resolve(spec: str, **options: Any) -> Model:
         from jaxte import zoo
 
         return as_model(zoo.load(where), **options)
-    if kind == "timm":
-        from jaxte.extraction import _timm
-
-        loaded, name = _timm.load(where)
-    else:
-        from jaxte.extraction import _transformers
-
-        loaded, name = _transformers.load(where)
-    return as_model(loaded, **{"name": name} | {k: v for k, v in options.items() if v is not None})
+    home = "_timm" if kind == "timm" else "_transformers"
+    model, name = importlib.import_module(f"jaxte.extraction.{home}").load(where)
+    return as_model(model, **{"name": name} | {k: v for k, v in options.items() if v is not None})
 
 
 def _attribute(spec: str, where: str) -> Any:
@@ -217,18 +210,18 @@ def _attribute(spec: str, where: str) -> Any:
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: Any = importlib.import_module(home)
+        value: Any = importlib.import_module(home)
     except ModuleNotFoundError as error:
         if error.name != home and not home.startswith(f"{error.name}."):
             raise
         raise InputError(f"{spec!r}: there is no module {home}") from error
     for part in path.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             raise InputError(f"{spec!r}: {home} has no attribute {path}")
-        found = getattr(found, part)
-    if inspect.isclass(found) or (inspect.isroutine(found) and _takes_nothing(found)):
-        return found()
-    return found
+        value = getattr(value, part)
+    if inspect.isclass(value) or (inspect.isroutine(value) and _takes_nothing(value)):
+        return value()
+    return value
 
 
 def _takes_nothing(function: Any) -> bool:
@@ -241,78 +234,71 @@ def _takes_nothing(function: Any) -> bool:
 
 def _names(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
     """As names; a number means a hidden state."""
-    given = (layers,) if isinstance(layers, str | int) else tuple(layers)
-    if not given:
+    names = (layers,) if isinstance(layers, str | int) else tuple(layers)
+    if not names:
         raise InputError("layers are empty: name at least one, or leave them out")
-    return tuple(f"hidden/{one}" if isinstance(one, int) else one for one in given)
+    return tuple(f"hidden/{one}" if isinstance(one, int) else one for one in names)
 
 
-def _preparing(prepare: Any, given: Any, max_length: int | None, level: str) -> Any:
-    """What is known under another name, as a function of a list of examples."""
+def _preparing(prepare: Any, model: Any, max_length: int | None, level: str) -> Any:
+    """A function of a list of examples, of whatever stands for one."""
     if isinstance(prepare, Mapping):
         return Images.of(prepare)
     if is_tokenizer(prepare):
-        return texts_of(prepare, max_length, level, getattr(given, "config", None))
+        return texts_of(prepare, max_length, level, getattr(model, "config", None))
     return Processed(prepare) if is_processor(prepare) else prepare
 
 
-def _made(given: Any, request: Request, traced: bool | None) -> Model:
-    from jaxte.zoo.catalog import ZooModel
+# The class of a model, by the module that has it -> the function here that makes a `Model` of it.
+_CONVERTERS = {
+    ("jaxte.zoo.catalog", "ZooModel"): ("_nnx", "from_zoo"),
+    ("flax.nnx", "Module"): ("_nnx", "from_nnx"),
+    ("flax.linen", "Module"): ("_linen", "from_linen"),
+    ("transformers.modeling_utils", "PreTrainedModel"): ("_transformers", "from_transformers"),
+    ("transformers.modeling_flax_utils", "FlaxPreTrainedModel"): (
+        "_flax_transformers",
+        "from_flax_transformers",
+    ),
+    ("torch.nn", "Module"): ("_timm", "from_torch"),
+}
 
-    if isinstance(given, ZooModel):
-        from jaxte.extraction import _nnx
 
-        return _nnx.from_zoo(given, request)
-    if is_a(given, "flax.nnx", "Module"):
-        from jaxte.extraction import _nnx
-
-        return _nnx.from_nnx(given, request)
-    if is_a(given, "flax.linen", "Module"):
-        from jaxte.extraction import _linen
-
-        return _linen.from_linen(given, request)
-    if is_a(given, "transformers.modeling_utils", "PreTrainedModel"):
-        from jaxte.extraction import _transformers
-
-        return _transformers.from_transformers(given, request)
-    if is_a(given, "transformers.modeling_flax_utils", "FlaxPreTrainedModel"):
-        from jaxte.extraction import _flax_transformers
-
-        return _flax_transformers.from_flax_transformers(given, request)
-    if is_a(given, "torch.nn", "Module"):
-        from jaxte.extraction import _timm, _torch
-
-        return (_timm if _timm.is_timm(given) else _torch).from_torch(given, request)
-    if not callable(given):
+def _convert(value: Any, request: Request, traced: bool | None) -> Model:
+    for kind, (home, function) in _CONVERTERS.items():
+        if is_a(value, *kind):
+            module = importlib.import_module(f"jaxte.extraction.{home}")
+            model: Model = getattr(module, function)(value, request)
+            return model
+    if not callable(value):
         raise InputError(
-            f"a {type(given).__name__} is no model: give a function inputs -> features, a Flax, "
+            f"a {type(value).__name__} is no model: give a function inputs -> features, a Flax, "
             "torch, transformers or timm model, or a zoo model"
         )
-    return from_callable(given, request, traced)
+    return from_function(value, request, traced)
 
 
-def _changed(given: Model, request: Request) -> Model:
+def _changed(model: Model, request: Request) -> Model:
     """Fewer layers, another name or preprocessing; the rest was decided before."""
     fixed = request._replace(layers=None, name=None, prepare=None, level="example")
     if fixed != Request(None, "mean", None, None, None, "example", None, None):
         raise InputError(
-            f"{given.name} is a Model already: pool, variables, compute_dtype, max_length and "
+            f"{model.name} is a Model already: pool, variables, compute_dtype, max_length and "
             "layout are given when it is made (as_model)"
         )
-    if request.level not in ("example", given.level):
-        raise InputError(f"{given.name} is of level {given.level!r}, not {request.level!r}")
-    layers = given.layers if request.layers is None else request.layers
+    if request.level not in ("example", model.level):
+        raise InputError(f"{model.name} is of level {model.level!r}, not {request.level!r}")
+    layers = model.layers if request.layers is None else request.layers
     for layer in layers:
-        if layer not in given.layers:
-            known = ", ".join(given.layers)
-            raise InputError(f"{given.name} has no layer {layer!r}: it has {known}")
-    card = {**given.card, "layers": list(layers)}
+        if layer not in model.layers:
+            names = ", ".join(model.layers)
+            raise InputError(f"{model.name} has no layer {layer!r}: it has {names}")
+    card = {**model.card, "layers": list(layers)}
     if request.prepare is not None:
-        card["preprocessing"] = described(request.prepare)
+        card["preprocessing"] = describe_preprocessing(request.prepare)
     return replace(
-        given,
+        model,
         layers=layers,
-        name=request.name or given.name,
-        prepare=request.prepare or given.prepare,
+        name=request.name or model.name,
+        prepare=request.prepare or model.prepare,
         card=card,
     )

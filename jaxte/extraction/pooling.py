@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.intake.checks import choose
 
 __all__ = ["LEVELS", "POOLS", "Pool", "Positions", "check_pool", "features", "label"]
 
@@ -24,7 +25,7 @@ _MOST_PREFIX = 16  # tokens before those of the patches: class, distillation, re
 
 
 class Positions(NamedTuple):
-    """What is known of the positions of a batch.
+    """The positions of the tokens, words or pixels of a batch.
 
     Attributes:
         mask: [b, t] integers, 1 where there is a token.
@@ -38,13 +39,11 @@ class Positions(NamedTuple):
 
 
 def check_pool(pool: Pool, level: str) -> None:
-    """Raise `InputError` unless both are known."""
+    """Raise `InputError` unless there are both."""
     if not callable(pool) and pool not in POOLS:
-        known = ", ".join(map(repr, POOLS))
-        raise InputError(f"unknown pool {pool!r}: choose one of {known}, or give a function")
-    if level not in LEVELS:
-        known = ", ".join(map(repr, LEVELS))
-        raise InputError(f"unknown level {level!r}: choose one of {known}")
+        names = ", ".join(map(repr, POOLS))
+        raise InputError(f"unknown pool {pool!r}: choose one of {names}, or give a function")
+    choose("level", level, LEVELS)
 
 
 def label(pool: Pool) -> str:
@@ -53,28 +52,28 @@ def label(pool: Pool) -> str:
 
 
 def features(
-    found: Mapping[str, Any], layers: Sequence[str], pool: Pool, level: str, where: Positions
+    arrays: Mapping[str, Any], layers: Sequence[str], pool: Pool, level: str, where: Positions
 ) -> dict[str, Any]:
     """The layers of a batch as a `Model` returns them.
 
     Args:
-        found: what the layers gave, [b, ...], channels last; "logits" if there is a head.
+        arrays: what the layers gave, [b, ...], channels last; "logits" if there is a head.
         layers: which of them are wanted.
         pool: how positions become one vector.
         level: "example" gives [b, d], "token" [b, W, d], "dense" [b, h, w, d].
-        where: what is known of the positions.
+        where: the positions of tokens and words, the size of images.
 
     Raises:
         InputError: for a layer that has not the positions which the level needs.
     """
     if level == "example":
-        out = {name: _pooled(found[name], name, pool, where.mask) for name in layers}
-        if "logits" in found and found["logits"].ndim == 2:
-            out["logits"] = found["logits"]
+        out = {name: _pooled(arrays[name], name, pool, where.mask) for name in layers}
+        if "logits" in arrays and arrays["logits"].ndim == 2:
+            out["logits"] = arrays["logits"]
         return out
     if level == "dense":
-        return {name: _map(found[name], name, where.size) for name in layers}
-    out = {name: _words(found[name], name, where.first) for name in layers}
+        return {name: _map(arrays[name], name, where.size) for name in layers}
+    out = {name: _words(arrays[name], name, where.first) for name in layers}
     if where.first is not None:
         out["valid"] = where.first >= 0
     elif where.mask is not None:

@@ -77,20 +77,20 @@ class Images:
             )
 
     @staticmethod
-    def of(given: Mapping[str, Any]) -> Images:
+    def of(settings: Mapping[str, Any]) -> Images:
         """From a dict of the fields, as a configuration file has it.
 
         Raises:
             InputError: for a field that there is not, or one that does not fit.
         """
-        known = [field.name for field in fields(Images)]
-        for name in given:
-            if name not in known:
-                raise InputError(f"images have no {name!r}: there are {', '.join(known)}")
-        if "size" not in given:
+        names = [field.name for field in fields(Images)]
+        for name in settings:
+            if name not in names:
+                raise InputError(f"images have no {name!r}: there are {', '.join(names)}")
+        if "size" not in settings:
             raise InputError("images need a size: the pixels of a side, or height and width")
         listed: dict[str, Any] = {
-            n: tuple(v) if isinstance(v, list) else v for n, v in given.items()
+            n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()
         }
         return Images(**listed)
 
@@ -129,29 +129,29 @@ class Images:
             return np.multiply(pixels, self.scale, dtype=np.float32)
         shape = (-1, 1, 1) if self.channels_first else (-1,)
         mean, std = (np.asarray(one, np.float64).reshape(shape) for one in (self.mean, self.std))
-        made = np.multiply(pixels, (self.scale / std).astype(np.float32), dtype=np.float32)
-        made -= (mean / std).astype(np.float32)
-        return made
+        scaled = np.multiply(pixels, (self.scale / std).astype(np.float32), dtype=np.float32)
+        scaled -= (mean / std).astype(np.float32)
+        return scaled
 
     def _fitted(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [h, w, c] of the size that is wanted."""
         height, width = pixels.shape[:2]
         if isinstance(self.resize, int):
             short = min(height, width)
-            wanted = (height * self.resize // short, width * self.resize // short)
+            target = (height * self.resize // short, width * self.resize // short)
         else:
-            wanted = self.resize or self._size
-        if (height, width) != wanted:
-            pixels = self._resized(pixels, wanted)
+            target = self.resize or self._size
+        if (height, width) != target:
+            pixels = self._resized(pixels, target)
         # an odd rest goes where torchvision puts it
-        top, left = (round((a - b) / 2) for a, b in zip(wanted, self._size, strict=True))
+        top, left = (round((a - b) / 2) for a, b in zip(target, self._size, strict=True))
         return pixels[top : top + self._size[0], left : left + self._size[1]]
 
-    def _resized(self, pixels: np.ndarray, wanted: tuple[int, int]) -> np.ndarray:
+    def _resized(self, pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:
         pillow = require("PIL.Image", "resizing images", "data")
         grey = pixels.shape[-1] == 1
         image = pillow.fromarray(pixels[..., 0] if grey else pixels)
-        resized = np.asarray(image.resize(wanted[::-1], FILTERS.index(self.interpolation)))
+        resized = np.asarray(image.resize(target[::-1], FILTERS.index(self.interpolation)))
         return resized[..., None] if grey else resized
 
 
@@ -165,9 +165,9 @@ class Processed:
 
     def __init__(self, processor: Any, first: bool = False) -> None:
         self._processor, self._first = processor, first
-        known = json.loads(processor.to_json_string())
+        settings = json.loads(processor.to_json_string())
         dropped = ("_file", "_path", "_version", "processor_class", "backend")
-        self.card = {k: v for k, v in known.items() if v is not None and not k.endswith(dropped)}
+        self.card = {k: v for k, v in settings.items() if v is not None and not k.endswith(dropped)}
 
     def first(self) -> Processed:
         """The same with the channels first."""
@@ -176,14 +176,14 @@ class Processed:
     def __call__(self, examples: Sequence[Any]) -> np.ndarray:
         """float32 [b, h, w, c], or [b, c, h, w]."""
         images = [np.ascontiguousarray(eight_bits(one, i, 3)) for i, one in enumerate(examples)]
-        made = self._processor(images, input_data_format="channels_last", return_tensors="np")
-        pixels = np.asarray(made["pixel_values"], np.float32)
+        processed = self._processor(images, input_data_format="channels_last", return_tensors="np")
+        pixels = np.asarray(processed["pixel_values"], np.float32)
         return pixels if self._first else pixels.transpose(0, 2, 3, 1)
 
 
-def is_processor(given: Any) -> bool:
+def is_processor(value: Any) -> bool:
     """Whether it is an image processor of transformers."""
-    return is_a(given, "transformers.image_processing_utils", "BaseImageProcessor")
+    return is_a(value, "transformers.image_processing_utils", "BaseImageProcessor")
 
 
 def channels_first(prepare: Any) -> Any:

@@ -125,7 +125,10 @@ def rank(
     names = tuple(map(str, models))
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     device = device_of(*models.values(), mesh=mesh)
-    with precision_context(precision, device), reporter(progress, "scoring") as report:
+    with (
+        precision_context(precision, device),
+        reporter(progress, "scoring", unit="", always=True) as report,
+    ):
         resolved, rows = _resolved(models, targets, weights, num_classes, asked)
         classes = resolved.classes
         number = None if classes is None else len(classes)

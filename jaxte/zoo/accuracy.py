@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def recipes_as_data(finetune: FineTune, probe: Probe) -> dict[str, Any]:
-    """Return both recipes as they look once written to JSON and read back."""
+    """Return both recipes as JSON has them."""
     recipes: dict[str, Any] = json.loads(
         json.dumps({"finetune": asdict(finetune), "probe": asdict(probe)})
     )
@@ -42,7 +42,7 @@ def _record(path: Path, recipes: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], found: Any) -> None:
+def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], measurement: Any) -> None:
     """Add one measurement, reading the file anew: a build of other models may run beside this."""
     target, target_sha, model, weights_sha, stage = keys
     record = _record(path, recipes)
@@ -54,7 +54,7 @@ def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], found: A
     if entry.get("weights_sha256") != weights_sha:
         entry.clear()
         entry["weights_sha256"] = weights_sha
-    entry[stage] = found
+    entry[stage] = measurement
     write_json(path, record)
 
 
@@ -79,7 +79,7 @@ def measure_model(
     say: Say,
 ) -> None:
     """Measure one model on one target by one stage, and add it to accuracies.json under `out`."""
-    from jaxte.zoo.network import fill, forward, read_tensors, skeleton
+    from jaxte.zoo.network import Network, read_tensors
     from jaxte.zoo.train import finetune, measure, probe
 
     path, where = out / "accuracies.json", out / "weights" / f"{spec.name}.safetensors"
@@ -96,29 +96,22 @@ def measure_model(
     train_part = Part(prepare(target.train_images), target.train_labels)
     test_part = Part(prepare(target.test_images), target.test_labels)
     normal = read_json(out / "cards" / f"{spec.name}.json")["normalisation"]
-    tensors = read_tensors(where)
+    network = Network(spec.family, spec.width, read_tensors(where), normal, where)
 
     def run(data: Part, held_out: Part, lr: float, seed: int) -> Any:
         if isinstance(recipe, Probe):
             return probe(data, held_out, recipe=recipe, lr=lr, seed=seed)
         classes = len(target.class_names)
-        graphdef, shapes = skeleton(spec.family, spec.width, classes)
-        head = {"head/kernel": np.zeros((spec.width, classes)), "head/bias": np.zeros(classes)}
-        start_from = fill(shapes, {**tensors, **head}, "", where)
-        return finetune(
-            graphdef, start_from, normal, data, held_out, recipe=recipe, lr=lr, seed=seed
-        )
+        graphdef, start = network.with_head(np.zeros((spec.width, classes)), np.zeros(classes))
+        return finetune(graphdef, start, normal, data, held_out, recipe=recipe, lr=lr, seed=seed)
 
     if isinstance(recipe, Probe):
-        graphdef, shapes = skeleton(spec.family, spec.width, None)
-        body = fill(shapes, tensors, "body/", where)
         train_part, test_part = (
-            Part(forward(graphdef, body, normal, part.images), part.labels)
-            for part in (train_part, test_part)
+            Part(network.features(part.images), part.labels) for part in (train_part, test_part)
         )
-    found = measure(
+    measurement = measure(
         run, train_part, test_part, lrs=recipe.lrs, validation=recipe.validation, seeds=seeds
     )
-    _store(path, recipes, keys, found)
-    mean, took = np.mean(found["test"]), time.perf_counter() - start
-    say(f"{spec.name} on {target_name}: {stage} {mean:.4f} at lr {found['lr']}, {took:.1f} s")
+    _store(path, recipes, keys, measurement)
+    mean, took = np.mean(measurement["test"]), time.perf_counter() - start
+    say(f"{spec.name} on {target_name}: {stage} {mean:.4f} at lr {measurement['lr']}, {took:.1f} s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
+
+
+def read_card(
+    path: Path, artefact: Path, specification: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Read the card of an artefact; None where one of them is missing, or of another build."""
+    if not (path.is_file() and artefact.is_file()):
+        return None
+    card = read_json(path)
+    return card if all(card.get(key) == value for key, value in specification.items()) else None
+
+
+def check_names(kind: str, chosen: Iterable[str], names: Collection[str]) -> None:
+    """Raise `InputError` for something to build that there is not."""
+    for name in chosen:
+        if name not in names:
+            raise InputError(f"no {kind} named {name!r} to build: there are {', '.join(names)}")
 
 
 def digest(path: Path) -> str:

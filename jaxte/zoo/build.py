@@ -22,11 +22,11 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.zoo.accuracy import Say, measure_model, recipes_as_data
-from jaxte.zoo.artefacts import digest, read_json, versions, write_json
+from jaxte.zoo.artefacts import check_names, digest, read_card, versions, write_json
 from jaxte.zoo.catalog import require
 from jaxte.zoo.images import prepare
 from jaxte.zoo.selfsupervised import turned
-from jaxte.zoo.sources import Part, Source, load_source
+from jaxte.zoo.sources import Part, Source, concatenate, load_source
 from jaxte.zoo.specs import (
     MIXTURE_CAP,
     MODELS,
@@ -73,11 +73,9 @@ def _build_target(
 ) -> None:
     path, card_path = (out / "targets" / f"{spec.name}.{kind}" for kind in ("npz", "json"))
     described = asdict(spec)
-    if resume and path.is_file() and card_path.is_file():
-        card = read_json(card_path)
-        if all(card.get(key) == value for key, value in described.items()):
-            say(f"target {spec.name}: kept")
-            return
+    if resume and read_card(card_path, path, described) is not None:
+        say(f"target {spec.name}: kept")
+        return
     train, test, class_names = _split_target(spec, data_dir, tfds)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
@@ -119,11 +117,7 @@ def _mixture(spec: ModelSpec, load: Load) -> Source:
         for side, part in zip(parts, (_head(source.train, cap), source.test), strict=True):
             side.append(Part(prepare(part.images), part.labels + len(class_names)))
         class_names += source.class_names
-    joined = [
-        Part(np.concatenate([p.images for p in side]), np.concatenate([p.labels for p in side]))
-        for side in parts
-    ]
-    train, test = joined
+    train, test = map(concatenate, parts)
     if spec.labels == "shuffled":
         order = np.random.default_rng(spec.seed).permutation(len(train.labels))
         train = Part(train.images, train.labels[order])
@@ -161,20 +155,33 @@ def _described(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+def _trained(spec: ModelSpec, graphdef: Any, params: Any, normal: Any, data: Part, say: Say) -> Any:
+    from jaxte.zoo.selfsupervised import contrast
+    from jaxte.zoo.train import train
+
+    settings: dict[str, Any] = {
+        "steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "warmup": PRETRAIN_WARMUP,
+        "decay": PRETRAIN_WEIGHT_DECAY, "seed": spec.seed,
+        "progress": lambda line: say(f"{spec.name}: {line}"),
+    }  # fmt: skip
+    if spec.labels == "contrastive":
+        return contrast(graphdef, params, normal, data.images, **settings)
+    flip = "mnist" not in spec.source and spec.labels != "rotation"
+    return train(graphdef, params, normal, data, shift=PRETRAIN_SHIFT, flip=flip, **settings)
+
+
 def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say) -> None:
     from jaxte.zoo.network import fill, forward, initial, read_tensors, save_params, skeleton
-    from jaxte.zoo.selfsupervised import PROJECTION, contrast
-    from jaxte.zoo.train import score, train
+    from jaxte.zoo.selfsupervised import PROJECTION
+    from jaxte.zoo.train import score
 
     path = out / "weights" / f"{spec.name}.safetensors"
     card_path = out / "cards" / f"{spec.name}.json"
     described = _described(spec)
-    if resume and path.is_file() and card_path.is_file():
-        card = read_json(card_path)
-        fits = all(card.get(key) == value for key, value in described.items())
-        if fits and card["weights"]["sha256"] == digest(path):
-            say(f"{spec.name}: weights kept")
-            return
+    before = read_card(card_path, path, described) if resume else None
+    if before is not None and before["weights"]["sha256"] == digest(path):
+        say(f"{spec.name}: weights kept")
+        return
     start = time.perf_counter()
     source = _mixture(spec, load) if spec.source else None
     contrastive = spec.labels == "contrastive"
@@ -184,18 +191,7 @@ def _pretrain(spec: ModelSpec, out: Path, load: Load, *, resume: bool, say: Say)
     normal = {"mean": [0.5] * 3, "std": [0.25] * 3}
     if source:
         normal = _channel_moments(source.train.images)
-        settings: dict[str, Any] = {
-            "steps": spec.steps, "batch": spec.batch, "lr": spec.lr, "warmup": PRETRAIN_WARMUP,
-            "decay": PRETRAIN_WEIGHT_DECAY, "seed": spec.seed,
-            "progress": lambda line: say(f"{spec.name}: {line}"),
-        }  # fmt: skip
-        if contrastive:
-            params = contrast(graphdef, params, normal, source.train.images, **settings)
-        else:
-            flip = "mnist" not in spec.source and spec.labels != "rotation"
-            params = train(
-                graphdef, params, normal, source.train, shift=PRETRAIN_SHIFT, flip=flip, **settings
-            )
+        params = _trained(spec, graphdef, params, normal, source.train, say)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_params(path, params)
     accuracy = None
@@ -274,12 +270,10 @@ def build(
     out = Path("jaxte-zoo") if out is None else Path(out)
     data_dir = None if data_dir is None else Path(data_dir)
     say: Say = progress or (lambda line: None)
-    known = {spec.name: spec for spec in specs}
-    chosen = list(known) if models is None else list(models)
-    for kind, asked, there in (("model", chosen, list(known)), ("stage", stages, STAGES)):
-        for name in asked:
-            if name not in there:
-                raise InputError(f"no {kind} named {name!r} to build: there are {', '.join(there)}")
+    by_name = {spec.name: spec for spec in specs}
+    chosen = list(by_name) if models is None else list(models)
+    check_names("model", chosen, by_name)
+    check_names("stage", stages, STAGES)
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: at least one is needed")
 
@@ -292,7 +286,7 @@ def build(
             _build_target(target_spec, out, data_dir, tfds=tfds, resume=resume, say=say)
     if "pretrain" in stages:
         for name in chosen:
-            _pretrain(known[name], out, load, resume=resume, say=say)
+            _pretrain(by_name[name], out, load, resume=resume, say=say)
     recipes = recipes_as_data(finetune or FineTune(), probe or Probe())
     for stage, recipe in (("finetune", finetune or FineTune()), ("probe", probe or Probe())):
         if stage not in stages:
@@ -300,6 +294,6 @@ def build(
         for name in chosen:
             for target_spec in target_specs:
                 measure_model(
-                    known[name], out, stage, recipe, recipes,
+                    by_name[name], out, stage, recipe, recipes,
                     target_name=target_spec.name, seeds=seeds, resume=resume, say=say,
                 )  # fmt: skip

@@ -88,9 +88,9 @@ def require() -> None:
         optional.require(module, "the zoo", "zoo")
 
 
-def _known(kind: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise InputError(f"no zoo {kind} named {name!r}: there are {', '.join(known) or 'none'}")
+def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise InputError(f"no zoo {kind} named {name!r}: there are {', '.join(names) or 'none'}")
 
 
 def _stems(folder: Path) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def load(name: str, *, root: Path | None = None) -> ZooModel:
         ['mnist']
     """
     root = root or PACKAGE
-    _known("model", name, names(root=root))
+    _check_name("model", name, names(root=root))
     require()
     from jaxte.zoo.network import fill, read_tensors, skeleton
 
@@ -161,7 +161,7 @@ def load_target(name: str, *, root: Path | None = None) -> Target:
         (500, 8, 8)
     """
     folder = (root or PACKAGE) / "targets"
-    _known("target", name, targets(root=root))
+    _check_name("target", name, targets(root=root))
     card = read_json(folder / f"{name}.json")
     path = folder / f"{name}.npz"
     try:
@@ -169,14 +169,8 @@ def load_target(name: str, *, root: Path | None = None) -> Target:
             parts = {key: archive[key] for key in archive.files}
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): build the zoo again") from error
-    return Target(
-        name,
-        **parts,
-        class_names=tuple(card["class_names"]),
-        source=card["source"],
-        licence=card["licence"],
-        card=card,
-    )
+    classes, source, licence = tuple(card["class_names"]), card["source"], card["licence"]
+    return Target(name, **parts, class_names=classes, source=source, licence=licence, card=card)
 
 
 def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
@@ -194,7 +188,7 @@ def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
         True
     """
     record = read_json((root or PACKAGE) / "accuracies.json")["targets"]
-    _known("target with accuracies", target, sorted(record))
+    _check_name("target with accuracies", target, sorted(record))
     result = {}
     for name, entry in sorted(record[target]["models"].items()):
         if not {"finetune", "probe"} <= entry.keys():
@@ -202,15 +196,10 @@ def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
                 f"{name} on {target} lacks a fine-tuning or a probe: run both stages of the build"
             )
         tuned, probed = (tuple(entry[stage]["test"]) for stage in ("finetune", "probe"))
-        result[name] = Accuracy(
-            float(np.mean(tuned)),
-            float(np.std(tuned, ddof=1)) if len(tuned) > 1 else 0.0,
-            float(np.mean(probed)),
-            float(np.std(probed, ddof=1)) if len(probed) > 1 else 0.0,
-            tuple(range(len(tuned))),
-            tuned,
-            probed,
-        )
+        means = [float(np.mean(values)) for values in (tuned, probed)]
+        stds = [float(np.std(x, ddof=1)) if len(x) > 1 else 0.0 for x in (tuned, probed)]
+        seeds = tuple(range(len(tuned)))
+        result[name] = Accuracy(means[0], stds[0], means[1], stds[1], seeds, tuned, probed)
     return result
 
 
@@ -233,7 +222,7 @@ def extract_all(
         root: as in `names`.
 
     Raises:
-        InputError: if a name is not known.
+        InputError: if there is no model or target of a name.
         ImportError: if Flax, Optax or safetensors is missing.
 
     Examples:
@@ -241,23 +230,25 @@ def extract_all(
         >>> zoo.extract_all(["digits"], ["mlp-mnist"])["digits"]["mlp-mnist"].shape
         (500, 256)
     """
-    wanted = tuple(names(root=root) if model_names is None else model_names)
-    chosen = tuple(targets(root=root) if target_names is None else target_names)
-    images = {name: load_target(name, root=root).train_images for name in chosen}
+    model_names = tuple(names(root=root) if model_names is None else model_names)
+    target_names = tuple(targets(root=root) if target_names is None else target_names)
+    images = {name: load_target(name, root=root).train_images for name in target_names}
     groups: dict[tuple[str, int], list[ZooModel]] = {}
-    for name in wanted:
+    for name in model_names:
         model = load(name, root=root)
         key = (model.card["architecture"], model.card["width"])
         groups.setdefault(key, []).append(model)
 
     def run(models: list[ZooModel]) -> dict[str, dict[str, np.ndarray]]:
-        return {m.name: {t: m.features(images[t]) for t in chosen} for m in models}
+        return {m.name: {t: m.features(images[t]) for t in target_names} for m in models}
 
-    found: dict[str, dict[str, np.ndarray]] = {}
+    features: dict[str, dict[str, np.ndarray]] = {}
     with ThreadPoolExecutor(max_workers=min(4, cores())) as pool:
         for job in as_completed([pool.submit(run, models) for models in groups.values()]):
             for name, by_target in job.result().items():
-                found[name] = by_target
+                features[name] = by_target
                 if progress is not None:
-                    progress(len(found), len(wanted), name)
-    return {target: {name: found[name][target] for name in wanted} for target in chosen}
+                    progress(len(features), len(model_names), name)
+    return {
+        target: {name: features[name][target] for name in model_names} for target in target_names
+    }

@@ -1,4 +1,4 @@
-"""Four more families of the zoo, after designs for few parameters; no batch statistics either."""
+"""Four more families of the zoo, as in `models`, after designs for few parameters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxte.zoo.layers import Attention, ConvNorm, Depthwise, Mlp, conv, depthwise, pool
+from jaxte.zoo.layers import (
+    Attention,
+    ConvNorm,
+    Depthwise,
+    Mlp,
+    conv,
+    depthwise,
+    pool,
+    transform,
+)
 
 
 class ConvNeXtBlock(nnx.Module):
@@ -18,7 +27,6 @@ class ConvNeXtBlock(nnx.Module):
         self.mlp = Mlp(size, 3 * size, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         return x + self.mlp(self.norm(depthwise(x, self.kernel[...])))
 
 
@@ -34,7 +42,6 @@ class ConvNeXt(nnx.Module):
         self.norms = nnx.List(nnx.LayerNorm(size, rngs=rngs) for size in (half, half, width))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.norms[0](self.stem(x))
         for block in self.first:
             x = block(x)
@@ -55,7 +62,6 @@ class InvertedResidual(nnx.Module):
         self.shrink = shrink
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         x = pool(x) if self.shrink else x
         y = self.spatial(nnx.relu(self.norm(self.expand(x))))
         return x + y if x.shape == y.shape else y
@@ -66,19 +72,11 @@ class MobileNet(nnx.Module):
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, 16, rngs, stride=2)
-        self.blocks = nnx.List(
-            [
-                InvertedResidual(16, 32, rngs, shrink=True),
-                InvertedResidual(32, 32, rngs),
-                InvertedResidual(32, 64, rngs, shrink=True),
-                InvertedResidual(64, 64, rngs),
-                InvertedResidual(64, 64, rngs),
-            ]
-        )
+        sizes = ((16, 32), (32, 32), (32, 64), (64, 64), (64, 64))
+        self.blocks = nnx.List(InvertedResidual(a, b, rngs, shrink=a < b) for a, b in sizes)
         self.last = ConvNorm(64, width, rngs, kernel=1)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.stem(x)
         for block in self.blocks:
             x = block(x)
@@ -94,7 +92,6 @@ class Fire(nnx.Module):
         self.wide = ConvNorm(squeezed, outputs // 2, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         x = self.squeeze(x)
         return jnp.concatenate([self.point(x), self.wide(x)], -1)
 
@@ -104,17 +101,10 @@ class SqueezeNet(nnx.Module):
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, 32, rngs, stride=2)
-        self.fires = nnx.List(
-            [
-                Fire(32, 16, 64, rngs),
-                Fire(64, 32, 96, rngs),
-                Fire(96, 32, 128, rngs),
-                Fire(128, 48, width, rngs),
-            ]
-        )
+        sizes = ((32, 16, 64), (64, 32, 96), (96, 32, 128), (128, 48, width))
+        self.fires = nnx.List(Fire(*three, rngs) for three in sizes)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.stem(x)
         for i, fire in enumerate(self.fires):
             x = fire(x)
@@ -133,13 +123,9 @@ class CCT(nnx.Module):
         self.weigh = nnx.Linear(width, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         for layer in self.stem:
             x = layer(x)
         x = x.reshape(x.shape[0], -1, x.shape[-1])
-        for i in range(2):
-            x = x + self.attention[i](self.norms[2 * i](x))
-            x = x + self.mlp[i](self.norms[2 * i + 1](x))
-        x = self.norms[4](x)
+        x = transform(x, self.attention, self.mlp, self.norms)
         share = jax.nn.softmax(self.weigh(x), axis=1)
         return (share * x).sum(1)

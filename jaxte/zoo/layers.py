@@ -1,6 +1,8 @@
-"""Layers that the families of the zoo are built of."""
+"""Layers that the families of the zoo are built of, for maps [n, h, w, c] or tokens [n, t, d]."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +19,9 @@ def conv(
     bias: bool = True,
 ) -> nnx.Conv:
     """Make a square convolution with He initialisation."""
+    size, strides, init = (kernel, kernel), (stride, stride), nnx.initializers.he_normal()
     return nnx.Conv(
-        inputs,
-        outputs,
-        (kernel, kernel),
-        strides=(stride, stride),
-        use_bias=bias,
-        kernel_init=nnx.initializers.he_normal(),
-        rngs=rngs,
+        inputs, outputs, size, strides=strides, use_bias=bias, kernel_init=init, rngs=rngs
     )
 
 
@@ -34,25 +31,31 @@ def pool(x: jax.Array) -> jax.Array:
     return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
+class Stages(nnx.Module):
+    """A network whose features are the mean over positions of a stem and blocks after it."""
+
+    stem: Callable[[jax.Array], jax.Array]
+    blocks: nnx.List[Callable[[jax.Array], jax.Array]]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((1, 2))
+
+
 class ConvNorm(nnx.Module):
     """Convolution, group normalisation, and a ReLU unless `act` is false."""
 
     def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        rngs: nnx.Rngs,
-        *,
-        kernel: int = 3,
-        stride: int = 1,
+        self, inputs: int, outputs: int, rngs: nnx.Rngs, *, kernel: int = 3, stride: int = 1,
         act: bool = True,
-    ):
+    ):  # fmt: skip
         self.conv = conv(inputs, outputs, rngs, kernel=kernel, stride=stride, bias=False)
         self.norm = nnx.GroupNorm(outputs, num_groups=None, group_size=8, rngs=rngs)
         self.act = act
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         x = self.norm(self.conv(x))
         return nnx.relu(x) if self.act else x
 
@@ -81,10 +84,23 @@ class Depthwise(nnx.Module):
         self.act = act
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         y = self.norm(self.point(depthwise(x, self.kernel[...])))
         y = nnx.relu(y) if self.act else y
         return pool(y) if self.pool else y
+
+
+def transform(
+    x: jax.Array,
+    attention: Sequence[Attention],
+    mlps: Sequence[Mlp],
+    norms: Sequence[nnx.LayerNorm],
+) -> jax.Array:
+    """Pre-norm transformer blocks over tokens [n, t, d], and the last norm."""
+    for i in range(len(attention)):
+        x = x + attention[i](norms[2 * i](x))
+        x = x + mlps[i](norms[2 * i + 1](x))
+    y: jax.Array = norms[-1](x)
+    return y
 
 
 def patches(x: jax.Array, size: int) -> jax.Array:
@@ -102,7 +118,6 @@ class Mlp(nnx.Module):
         self.down = nnx.Linear(hidden, size, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return tokens of tokens, [n, t, d]."""
         return self.down(nnx.relu(self.up(x)))
 
 
@@ -114,7 +129,6 @@ class Attention(nnx.Module):
         self.out = nnx.Linear(width, width, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return tokens of tokens, [n, t, d]."""
         n, t, d = x.shape
         q, k, v = jnp.moveaxis(self.qkv(x).reshape(n, t, 3, 2, d // 2), (2, 3), (0, 2))
         weights = jax.nn.softmax(q @ k.swapaxes(-1, -2) / (d // 2) ** 0.5)

@@ -2,6 +2,7 @@
 
 Every family is batch-statistics free (group or layer normalisation, or none), so a model is its
 parameters alone, training and inference are one function, and a batch never changes a feature.
+A call takes images [n, 32, 32, 3] and returns features [n, width].
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxte.zoo.compact import CCT, ConvNeXt, MobileNet, SqueezeNet
-from jaxte.zoo.layers import Attention, ConvNorm, Depthwise, Mlp, conv, patches, pool
+from jaxte.zoo.layers import (
+    Attention,
+    ConvNorm,
+    Depthwise,
+    Mlp,
+    Stages,
+    conv,
+    patches,
+    pool,
+    transform,
+)
 
 
 class PlainCNN(nnx.Module):
@@ -26,7 +37,6 @@ class PlainCNN(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         for layer in self.layers:
             x = layer(x)
         return x.mean((1, 2))
@@ -42,30 +52,17 @@ class Residual(nnx.Module):
         self.skip = conv(inputs, outputs, rngs, kernel=1, stride=stride) if changes else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         skip = x if self.skip is None else self.skip(x)
         return nnx.relu(self.second(self.first(x)) + skip)
 
 
-class ResNet(nnx.Module):
+class ResNet(Stages):
     """A stem and three residual stages of one block each."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, 16, rngs, stride=2)
-        self.blocks = nnx.List(
-            [
-                Residual(16, 16, rngs),
-                Residual(16, 32, rngs, stride=2),
-                Residual(32, width, rngs, stride=2),
-            ]
-        )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((1, 2))
+        sizes = ((16, 16, 1), (16, 32, 2), (32, width, 2))
+        self.blocks = nnx.List(Residual(a, b, rngs, stride=stride) for a, b, stride in sizes)
 
 
 class VGG(nnx.Module):
@@ -79,7 +76,6 @@ class VGG(nnx.Module):
         self.dense = nnx.Linear(48 * 16, width, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         for pair in self.pairs:
             for layer in pair:
                 x = nnx.relu(layer(x))
@@ -87,25 +83,13 @@ class VGG(nnx.Module):
         return nnx.relu(self.dense(x.reshape(x.shape[0], -1)))
 
 
-class SepConv(nnx.Module):
+class SepConv(Stages):
     """Depthwise-separable stages after a strided stem."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, 24, rngs, stride=2)
-        self.blocks = nnx.List(
-            [
-                Depthwise(24, 48, rngs, pool=True),
-                Depthwise(48, 96, rngs, pool=True),
-                Depthwise(96, width, rngs),
-            ]
-        )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((1, 2))
+        sizes = ((24, 48, True), (48, 96, True), (96, width, False))
+        self.blocks = nnx.List(Depthwise(a, b, rngs, pool=pool) for a, b, pool in sizes)
 
 
 class DenseNet(nnx.Module):
@@ -120,7 +104,6 @@ class DenseNet(nnx.Module):
         self.second = nnx.List(ConvNorm(quarter * (i + 1), quarter, rngs) for i in range(3))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.stem(x)
         for layer in self.first:
             x = jnp.concatenate([x, layer(x)], -1)
@@ -139,31 +122,18 @@ class SqueezeExcite(nnx.Module):
         self.excite = nnx.Linear(outputs // 4, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return maps [n, h, w, c] of maps."""
         x = self.conv(x)
         gate = nnx.sigmoid(self.excite(nnx.relu(self.squeeze(x.mean((1, 2))))))
         return x * gate[:, None, None, :]
 
 
-class SENet(nnx.Module):
+class SENet(Stages):
     """Squeeze-and-excite stages after a strided stem."""
 
     def __init__(self, width: int, rngs: nnx.Rngs):
         self.stem = ConvNorm(3, 24, rngs, stride=2)
-        self.blocks = nnx.List(
-            [
-                SqueezeExcite(24, 32, rngs),
-                SqueezeExcite(32, 64, rngs, stride=2),
-                SqueezeExcite(64, width, rngs, stride=2),
-            ]
-        )
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
-        x = self.stem(x)
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((1, 2))
+        sizes = ((24, 32, 1), (32, 64, 2), (64, width, 2))
+        self.blocks = nnx.List(SqueezeExcite(a, b, rngs, stride=stride) for a, b, stride in sizes)
 
 
 class ViT(nnx.Module):
@@ -177,13 +147,8 @@ class ViT(nnx.Module):
         self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(5))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.embed(patches(x, 4)) + self.position[...]
-        for i in range(2):
-            x = x + self.attention[i](self.norms[2 * i](x))
-            x = x + self.mlp[i](self.norms[2 * i + 1](x))
-        pooled: jax.Array = self.norms[4](x).mean(1)
-        return pooled
+        return transform(x, self.attention, self.mlp, self.norms).mean(1)
 
 
 class Mixer(nnx.Module):
@@ -196,7 +161,6 @@ class Mixer(nnx.Module):
         self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(7))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = self.embed(patches(x, 4))
         for i in range(3):
             mixed = self.tokens[i](self.norms[2 * i](x).swapaxes(1, 2))
@@ -215,7 +179,6 @@ class MLP(nnx.Module):
         self.second = nnx.Linear(width, width, kernel_init=init, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return features [n, width] of images [n, 32, 32, 3]."""
         x = pool(x).reshape(x.shape[0], -1)
         return nnx.relu(self.second(nnx.relu(self.first(x))))
 
@@ -245,5 +208,4 @@ class Classifier(nnx.Module):
         self.head = nnx.Linear(width, num_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return logits [n, classes] of images [n, 32, 32, 3]."""
         return self.head(self.body(x))

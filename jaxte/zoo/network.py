@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -102,11 +102,33 @@ def fill(shapes: Params, tensors: Mapping[str, np.ndarray], prefix: str, where: 
     for path, shape in zip(_paths(pure), jax.tree.leaves(pure), strict=True):
         tensor = tensors.get(prefix + path)
         if tensor is None or tensor.shape != shape.shape:
-            found = "missing" if tensor is None else f"of shape {tensor.shape}"
+            state = "missing" if tensor is None else f"of shape {tensor.shape}"
             raise InputError(
-                f"{where}: {prefix + path} is {found}, not {shape.shape}: build it again"
+                f"{where}: {prefix + path} is {state}, not {shape.shape}: build it again"
             )
         leaves.append(tensor)
     filled = jax.tree.map(lambda leaf: leaf, shapes)  # a fresh State; the cached one stays as it is
     nnx.replace_by_pure_dict(filled, jax.tree.unflatten(jax.tree.structure(pure), leaves))
     return filled
+
+
+class Network(NamedTuple):
+    """A model by its tensors, to be run as it is or trained with another head."""
+
+    family: str
+    width: int
+    tensors: Mapping[str, np.ndarray]
+    normal: Mapping[str, Any]
+    where: Path  # for errors
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return the penultimate features of prepared images."""
+        graphdef, shapes = skeleton(self.family, self.width, None)
+        body = fill(shapes, self.tensors, "body/", self.where)
+        return forward(graphdef, body, self.normal, images)
+
+    def with_head(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[nnx.GraphDef[Any], Params]:
+        """Return graph and parameters of the model with another head."""
+        graphdef, shapes = skeleton(self.family, self.width, len(bias))
+        tensors = {**self.tensors, "head/kernel": kernel, "head/bias": bias}
+        return graphdef, fill(shapes, tensors, "", self.where)

@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,22 +29,29 @@ LARGEST = 8000  # pixels a side: a handful of pages above it would take a gigaby
 _EVERY = 8  # of a picture source, each so-many-th image is its test part
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """Read one image file as uint8 [32, 32, 3], transparency on white, padded to a square.
+def open_image(path: Path, mode: str) -> Any:
+    """Read one image file with Pillow, converted to a mode.
 
     Raises:
         InputError: if it cannot be read.
         ImportError: if Pillow is missing.
     """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
         raise ImportError(f"reading {path} needs Pillow: pip install pillow") from error
     try:
         with Image.open(path) as file:
-            drawn = file.convert("RGBA")
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+            return file.convert(mode)
+    except (OSError, ValueError) as error:  # an image of no format that Pillow has is an OSError
         raise InputError(f"{path} cannot be read ({error}): fetch the original again") from error
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read one image file as uint8 [32, 32, 3], transparency on white, padded to a square."""
+    drawn = open_image(path, "RGBA")
+    from PIL import Image
+
     side = max(drawn.size)
     page = Image.new("RGBA", (side, side), (255, 255, 255, 255))
     page.alpha_composite(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2))
@@ -66,16 +74,16 @@ def read_emoji(folder: Path, vendor: str, *, by: str = "subcategory", least: int
         entries = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): unpack the package again") from error
-    there = sorted(
+    drawn = sorted(
         (entry["image"], entry[by])
         for entry in entries
         if entry["has_img_google"] and entry["has_img_twitter"]
     )
-    kinds = [kind for _, kind in there]
+    kinds = [kind for _, kind in drawn]
     names = tuple(sorted(kind for kind in set(kinds) if kinds.count(kind) >= least))
-    kept = [(image, names.index(kind)) for image, kind in there if kind in names]
-    images = read_pictures([folder / "img" / vendor / "64" / image for image, _ in kept])
-    return _every(images, np.asarray([label for _, label in kept], np.int32), names)
+    chosen = [(image, names.index(kind)) for image, kind in drawn if kind in names]
+    images = read_pictures([folder / "img" / vendor / "64" / image for image, _ in chosen])
+    return _every(images, np.asarray([label for _, label in chosen], np.int32), names)
 
 
 def _every(images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> Split:

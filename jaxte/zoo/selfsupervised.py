@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +12,7 @@ from flax import nnx
 
 from jaxte.zoo.network import Params, normalise
 from jaxte.zoo.sources import Part, Source
-from jaxte.zoo.train import batches, optimiser, schedule, update
+from jaxte.zoo.train import optimise
 
 TURNS = ("0", "90", "180", "270")
 PROJECTION = 64  # width of the head that contrastive learning compares; thrown away afterwards
@@ -59,57 +57,21 @@ def _views(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.clip(coloured + shift, 0, 255)
 
 
-@partial(jax.jit, static_argnames="graphdef", donate_argnames=("params", "state"))
-def _step(
-    graphdef: nnx.GraphDef[Any],
-    params: Params,
-    state: Any,
-    key: jax.Array,
-    images: jax.Array,
-    mean: jax.Array,
-    std: jax.Array,
-    lr: jax.Array,
-    decay: jax.Array,
-) -> tuple[Params, Any, jax.Array]:
-    n = len(images)
+def _contrastive_loss(
+    network: Any, key: jax.Array, data: tuple[jax.Array], normal: Any
+) -> jax.Array:
+    (images,) = data
     views = jnp.concatenate([_views(k, images) for k in jax.random.split(key)])
-
-    def loss(params: Params) -> jax.Array:
-        outputs = nnx.merge(graphdef, params)(normalise(views, mean, std))
-        unit = outputs / jnp.linalg.norm(outputs + 1e-6, axis=1, keepdims=True)
-        alike = unit @ unit.T / _TEMPERATURE - 1e9 * jnp.eye(2 * n)
-        partner = jnp.roll(jnp.arange(2 * n), n)
-        return optax.softmax_cross_entropy_with_integer_labels(alike, partner).mean()
-
-    value, grads = jax.value_and_grad(loss)(params)
-    params, state = update(params, state, grads, lr, decay)
-    return params, state, value
+    outputs = network(normalise(views, *normal))
+    unit = outputs / jnp.linalg.norm(outputs + 1e-6, axis=1, keepdims=True)
+    alike = unit @ unit.T / _TEMPERATURE - 1e9 * jnp.eye(len(views))
+    partner = jnp.roll(jnp.arange(len(views)), len(images))
+    losses: jax.Array = optax.softmax_cross_entropy_with_integer_labels(alike, partner)
+    return losses.mean()
 
 
 def contrast(
-    graphdef: nnx.GraphDef[Any],
-    params: Params,
-    normal: Any,
-    images: np.ndarray,
-    *,
-    steps: int,
-    batch: int,
-    lr: float,
-    warmup: float,
-    decay: float,
-    seed: int,
-    progress: Callable[[str], None] | None = None,
+    graphdef: nnx.GraphDef[Any], params: Params, normal: Any, images: np.ndarray, **settings: Any
 ) -> Params:
     """Train so that two views of one image have outputs more alike than those of two images."""
-    params = jax.tree.map(jnp.array, params)
-    state = optimiser(decay).init(params)
-    mean, std = (jnp.asarray(normal[key], jnp.float32) for key in ("mean", "std"))
-    rates = schedule(lr, steps, warmup)
-    keys = jax.random.split(jax.random.key(seed), steps)
-    for i, rows in enumerate(batches(len(images), batch, steps, seed)):
-        params, state, loss = _step(
-            graphdef, params, state, keys[i], images[rows], mean, std, rates[i], np.float32(decay)
-        )
-        if progress is not None and (i + 1) % 500 == 0:
-            progress(f"step {i + 1} of {steps}, loss {float(loss):.3f}")
-    return params
+    return optimise(graphdef, params, normal, (images,), loss=_contrastive_loss, **settings)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,15 +110,7 @@ def _cifar_bin(path: Path) -> Part:
 
 
 def _cifar_png(path: Path) -> np.ndarray:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError(f"reading {path} needs Pillow: pip install pillow") from error
-    try:
-        with Image.open(path) as sheet:
-            pixels = np.asarray(sheet.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): fetch the original again") from error
+    pixels = np.asarray(pictures.open_image(path, "RGB"))
     if pixels.shape[1] != 1024:
         raise InputError(
             f"{path} is {pixels.shape[1]} pixels wide, not 1024 (one 32x32 image a row)"
@@ -125,7 +118,8 @@ def _cifar_png(path: Path) -> np.ndarray:
     return pixels.reshape(-1, 32, 32, 3)
 
 
-def _concat(parts: Sequence[Part]) -> Part:
+def concatenate(parts: Sequence[Part]) -> Part:
+    """Put parts one after the other."""
     images, labels = zip(*parts, strict=True)
     return Part(np.concatenate(images), np.concatenate(labels))
 
@@ -134,7 +128,7 @@ def read_cifar10(folder: Path) -> Source:
     """Read CIFAR-10 from its binary batches, or from PNG sheets and JSON labels."""
     batches = [f"data_batch_{i}" for i in range(1, 6)]
     if any((folder / f"{name}.bin").is_file() for name in batches):
-        train = _concat([_cifar_bin(_find(folder, f"{name}.bin")) for name in batches])
+        train = concatenate([_cifar_bin(_find(folder, f"{name}.bin")) for name in batches])
         return Source(train, _cifar_bin(_find(folder, "test_batch.bin")), CIFAR_CLASSES)
 
     def part(names: Sequence[str], labels: str) -> Part:
@@ -189,15 +183,10 @@ def read_quickdraw(folder: Path, classes: Sequence[str], *, tests: int) -> Sourc
     return Source(*_split_drawings(drawings, tests), tuple(classes))
 
 
-def read_fashion(folder: Path) -> Source:
-    """Read the official test split of Fashion-MNIST, which the target is cut from."""
-    part = _idx_part(folder, "t10k")
-    return Source(part, part, FASHION_CLASSES)
-
-
-def read_fashion_source(folder: Path) -> Source:
-    """Read both splits of Fashion-MNIST, to pre-train on the official train split."""
-    return Source(_idx_part(folder, "train"), _idx_part(folder, "t10k"), FASHION_CLASSES)
+def read_fashion(folder: Path, *, test_only: bool = False) -> Source:
+    """Read Fashion-MNIST; a target is cut from the test split alone, models train on the other."""
+    test = _idx_part(folder, "t10k")
+    return Source(test if test_only else _idx_part(folder, "train"), test, FASHION_CLASSES)
 
 
 def read_digits(folder: Path | None) -> Source:
@@ -254,14 +243,14 @@ def _tfds_source(name: str, data_dir: Path | None) -> Source:
 def _tfds_quickdraw(data_dir: Path | None, classes: Sequence[str], *, tests: int) -> Source:
     """Take the first 100 drawings of each class as they come; stop when every class has them."""
     examples, info = _tfds_examples("quickdraw_bitmap", "train", data_dir)
-    known = list(info.features["label"].names)
-    unknown = [name for name in classes if name not in known]
+    names = list(info.features["label"].names)
+    unknown = [name for name in classes if name not in names]
     if unknown:
         raise InputError(f"quickdraw_bitmap has no class {unknown[0]!r}")
-    kept: dict[int, list[np.ndarray]] = {known.index(name): [] for name in classes}
-    missing = len(kept)
+    buckets: dict[int, list[np.ndarray]] = {names.index(name): [] for name in classes}
+    missing = len(buckets)
     for example in examples:
-        bucket = kept.get(int(example["label"]))
+        bucket = buckets.get(int(example["label"]))
         if bucket is None or len(bucket) == DRAWINGS_PER_CLASS:
             continue
         bucket.append(np.asarray(example["image"], np.uint8).reshape(28, 28))
@@ -270,7 +259,7 @@ def _tfds_quickdraw(data_dir: Path | None, classes: Sequence[str], *, tests: int
             break
     if missing:
         raise InputError(f"quickdraw_bitmap: {missing} classes have under {DRAWINGS_PER_CLASS}")
-    drawings = np.stack([np.stack(images) for images in kept.values()])
+    drawings = np.stack([np.stack(images) for images in buckets.values()])
     return Source(*_split_drawings(drawings, tests), tuple(classes))
 
 
@@ -320,7 +309,7 @@ def load_source(
     readers: dict[str, Callable[[Path], Source]] = {
         "mnist": read_mnist,
         "cifar10": read_cifar10,
-        "fashion_mnist": read_fashion,
-        "fashion_mnist_source": read_fashion_source,
+        "fashion_mnist": partial(read_fashion, test_only=True),
+        "fashion_mnist_source": read_fashion,
     }
     return readers[name](data_dir / name.removesuffix("_source"))

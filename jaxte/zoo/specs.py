@@ -117,28 +117,21 @@ class TargetSpec:
 
 TARGETS = (
     TargetSpec(
-        "digits",
-        None,
-        "Optical Recognition of Handwritten Digits, the 1797 images of 8x8 in scikit-learn, "
-        "values 0..16 scaled to 0..255",
+        "digits", None, "Optical Recognition of Handwritten Digits, the 1797 images of 8x8 in "
+        "scikit-learn, values 0..16 scaled to 0..255",
         "CC BY 4.0 (UCI); as distributed with scikit-learn: BSD-3-Clause",
         "E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998",
     ),
     TargetSpec(
-        "fashion",
-        100,
-        "Fashion-MNIST, official test split, 28x28",
-        "MIT",
+        "fashion", 100, "Fashion-MNIST, official test split, 28x28", "MIT",
         "H. Xiao, K. Rasul and R. Vollgraf, Zalando SE, 2017",
     ),
     TargetSpec(
-        "drawings",
-        None,
-        "Quick, Draw! bitmaps 28x28, ten classes that no zoo model was trained on",
-        "CC BY 4.0",
+        "drawings", None,
+        "Quick, Draw! bitmaps 28x28, ten classes that no zoo model was trained on", "CC BY 4.0",
         "Google, The Quick, Draw! Dataset, https://github.com/googlecreativelab/quickdraw-dataset",
     ),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

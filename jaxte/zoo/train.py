@@ -20,7 +20,7 @@ Normalisation = Mapping[str, Any]  # {"mean": 3 floats, "std": 3 floats}, of ima
 
 
 class Outcome(NamedTuple):
-    """Accuracy and mean log loss on the images that were held out."""
+    """Accuracy and mean log loss on the images that were not trained on."""
 
     accuracy: float
     loss: float
@@ -82,64 +82,86 @@ def augment(key: jax.Array, images: jax.Array, shift: int, flip: bool) -> jax.Ar
     return images
 
 
+def _classification_loss(
+    network: Any, key: jax.Array, data: tuple[jax.Array, ...], normal: Any, shift: int, flip: bool
+) -> jax.Array:
+    images, labels = data
+    return _cross_entropy(network(normalise(augment(key, images, shift, flip), *normal)), labels)
+
+
 @partial(
-    jax.jit, static_argnames=("graphdef", "shift", "flip"), donate_argnames=("params", "state")
+    jax.jit,
+    static_argnames=("graphdef", "loss", "options"),
+    donate_argnames=("params", "state"),
 )
 def _step(
     graphdef: nnx.GraphDef[Any],
     params: Params,
     state: Any,
     key: jax.Array,
-    images: jax.Array,
-    labels: jax.Array,
-    mean: jax.Array,
-    std: jax.Array,
+    data: tuple[jax.Array, ...],
+    normal: tuple[jax.Array, jax.Array],
+    constants: tuple[jax.Array, ...],
     lr: jax.Array,
     decay: jax.Array,
     *,
-    shift: int,
-    flip: bool,
+    loss: Callable[..., jax.Array],
+    options: tuple[Any, ...],
 ) -> tuple[Params, Any, jax.Array]:
-    def loss(params: Params) -> jax.Array:
-        x = normalise(augment(key, images, shift, flip), mean, std)
-        return _cross_entropy(nnx.merge(graphdef, params)(x), labels)
+    def of_params(params: Params) -> jax.Array:
+        return loss(nnx.merge(graphdef, params), key, data, normal, *constants, *options)
 
-    value, grads = jax.value_and_grad(loss)(params)
+    value, grads = jax.value_and_grad(of_params)(params)
     params, state = update(params, state, grads, lr, decay)
     return params, state, value
 
 
-def train(
+def optimise(
     graphdef: nnx.GraphDef[Any],
     params: Params,
     normal: Normalisation,
-    data: Part,
+    data: tuple[np.ndarray, ...],
     *,
+    loss: Callable[..., jax.Array],
+    constants: tuple[Any, ...] = (),
+    options: tuple[Any, ...] = (),
     steps: int,
     batch: int,
     lr: float,
     warmup: float,
     decay: float,
-    shift: int,
-    flip: bool,
     seed: int,
     progress: Callable[[str], None] | None = None,
 ) -> Params:
-    """Train all parameters on prepared images; return the new ones, the given ones stay valid."""
+    """Train all parameters by a loss; return the new ones, the old ones stay valid.
+
+    The loss is called with the network, a key, a batch of data, the normalisation, constant arrays
+    and options, of which each has a program of its own.
+    """
     params = jax.tree.map(jnp.array, params)
     state = optimiser(decay).init(params)
     mean, std = (jnp.asarray(normal[key], jnp.float32) for key in ("mean", "std"))
     rates = schedule(lr, steps, warmup)
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(seed), max(steps, 1))))
-    for i, rows in enumerate(batches(len(data.labels), batch, steps, seed)):
-        params, state, loss = _step(
+    for i, rows in enumerate(batches(len(data[0]), batch, steps, seed)):
+        params, state, value = _step(
             graphdef, params, state, jax.random.wrap_key_data(keys[i]),
-            data.images[rows], data.labels[rows], mean, std, rates[i], np.float32(decay),
-            shift=shift, flip=flip,
+            tuple(array[rows] for array in data), (mean, std), constants, rates[i],
+            np.float32(decay), loss=loss, options=options,
         )  # fmt: skip
         if progress is not None and (i + 1) % 500 == 0:
-            progress(f"step {i + 1} of {steps}, loss {float(loss):.3f}")
+            progress(f"step {i + 1} of {steps}, loss {float(value):.3f}")
     return params
+
+
+def train(
+    graphdef: nnx.GraphDef[Any], params: Params, normal: Normalisation, data: Part, *,
+    shift: int, flip: bool, **settings: Any,
+) -> Params:  # fmt: skip
+    """Train a classifier on prepared images, as `optimise` does by its settings."""
+    return optimise(
+        graphdef, params, normal, data, loss=_classification_loss, options=(shift, flip), **settings
+    )
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Outcome:
@@ -179,20 +201,22 @@ def finetune(
     return score(forward(graphdef, params, normal, held_out.images), held_out.labels)
 
 
-@jax.jit
-def _probe(
-    features: jax.Array, labels: jax.Array, start: Params, rows: jax.Array, rates: jax.Array,
-    decay: jax.Array,
+@partial(jax.jit, static_argnames="loss")
+def fit_linear(
+    features: jax.Array, targets: jax.Array, start: Params, rows: jax.Array, rates: jax.Array,
+    decay: jax.Array, options: tuple[jax.Array, ...] = (), *, loss: Callable[..., jax.Array],
 ) -> Params:  # fmt: skip
+    """Train a linear head on frozen features by a loss of outputs and targets."""
+
     def step(carry: Any, now: Any) -> tuple[Any, None]:
-        params, state = carry
+        head, state = carry
         index, lr = now
 
-        def loss(params: Params) -> jax.Array:
-            logits = features[index] @ params["kernel"] + params["bias"]
-            return _cross_entropy(logits, labels[index])
+        def of_head(head: Params) -> jax.Array:
+            outputs = features[index] @ head["kernel"] + head["bias"]
+            return loss(outputs, targets[index], *options)
 
-        return update(params, state, jax.grad(loss)(params), lr, decay), None
+        return update(head, state, jax.grad(of_head)(head), lr, decay), None
 
     carry, _ = jax.lax.scan(step, (start, optimiser(decay).init(start)), (rows, rates))
     return carry[0]
@@ -205,11 +229,11 @@ def probe(data: Part, held_out: Part, *, recipe: Probe, lr: float, seed: int) ->
     batch = min(recipe.batch, len(data.labels))
     steps = recipe.epochs * (len(data.labels) // batch)
     kernel = jax.random.normal(jax.random.key(seed), (data.images.shape[1], classes)) * 0.01
-    fitted = _probe(
+    fitted = fit_linear(
         (data.images - mean) / std, data.labels,
         {"kernel": kernel, "bias": jnp.zeros(classes)},
         batches(len(data.labels), batch, steps, seed),
-        schedule(lr, steps, recipe.warmup), np.float32(recipe.weight_decay),
+        schedule(lr, steps, recipe.warmup), np.float32(recipe.weight_decay), loss=_cross_entropy,
     )  # fmt: skip
     logits = (held_out.images - mean) / std @ np.asarray(fitted["kernel"])
     return score(logits + np.asarray(fitted["bias"]), held_out.labels)
@@ -241,15 +265,15 @@ def measure(
 ) -> dict[str, Any]:
     """Choose the learning rate on a part of the train part, then test once per seed.
 
-    The best validation accuracy wins, the lower loss breaks a tie; the test part is looked at only
+    The best validation accuracy wins, the lower loss breaks a tie; the test part is scored only
     with the rate chosen.
     """
-    held, kept = split_classes(train_part.labels, validation, seed=0)
+    validation_rows, train_rows = split_classes(train_part.labels, validation, seed=0)
 
     def part(rows: np.ndarray) -> Part:
         return Part(train_part.images[rows], train_part.labels[rows])
 
-    tried = {lr: run(part(kept), part(held), lr, 0) for lr in lrs}
+    tried = {lr: run(part(train_rows), part(validation_rows), lr, 0) for lr in lrs}
     lr = max(tried, key=lambda rate: (tried[rate].accuracy, -tried[rate].loss))
     return {
         "lr": lr,

@@ -67,7 +67,7 @@ def test_it_can_be_off_or_elsewhere(features: Path, tmp_path: Path, how: str) ->
 
 def test_the_directory_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     home, xdg, local, own = (tmp_path / name for name in ("home", "xdg", "local", "own"))
-    monkeypatch.setattr(_cache, "_wanted", None)
+    monkeypatch.setattr(_cache, "_enabled", None)
     monkeypatch.setattr(Path, "home", lambda: home)
     monkeypatch.setenv("LOCALAPPDATA", str(local))
     monkeypatch.setenv("XDG_CACHE_HOME", str(xdg))
@@ -97,7 +97,7 @@ def test_the_directory_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_processors_do_not_share_code(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXTE_CACHE", "cache")
-    monkeypatch.setattr(_cache, "_wanted", None)
+    monkeypatch.setattr(_cache, "_enabled", None)
     here = _cache.directory()
     assert here == _cache.directory()
     monkeypatch.setattr("platform.machine", lambda: "another")
@@ -117,6 +117,6 @@ def test_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 def test_the_flag_is_not_kept_for_the_next_command(run: Run, features: Path) -> None:
     run("--no-cache", "metrics")
-    assert _cache._wanted is False
+    assert _cache._enabled is False
     run("metrics")
-    assert _cache._wanted is None
+    assert _cache._enabled is None

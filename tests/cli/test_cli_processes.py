@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxte.cli import processes
-from jaxte.cli.processes import Team
+from jaxte.cli.processes import Processes
 from jaxte.store import read_features
 
 from .conftest import Run
@@ -116,7 +116,8 @@ def test_options_that_do_not_go_together(
 @pytest.mark.parametrize("count", [2, 7])
 def test_shares_are_all_the_rows_in_order(sharded: Path, count: int) -> None:
     whole = read_features(sharded)
-    parts = [processes.share(whole, Team(None, count, "host:1", index)) for index in range(count)]
+    groups = [Processes(None, count, "host:1", index) for index in range(count)]
+    parts = [processes.share(whole, group) for group in groups]
     for name in whole.features:
         original: Any = np.load(sharded / "good.npy") if name == "shards" else whole.features[name]
         joined = np.concatenate([part.features[name] for part in parts])

@@ -14,7 +14,7 @@ import pytest
 
 import jaxte
 from jaxte import data, zoo
-from jaxte.cli._jobs import directory_name
+from jaxte.cli._extraction import directory_name
 from jaxte.store import FeatureStore
 
 from .conftest import Run

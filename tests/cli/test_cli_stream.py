@@ -68,14 +68,14 @@ def test_shards_and_long_files_are_streamed(
 def test_a_bar_shows_the_rows_of_each_pass(
     run: Run, shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jaxte.cli import _common
+    from jaxte import _progress
 
     seen: list[tuple[int, int | None, str]] = []
-    bar = _common.progress_bar
+    bar = _progress.bar
 
     class Recorder:
         def __enter__(self) -> Any:
-            self.inner = bar("scoring")
+            self.inner = bar("scoring", unit="")
             update = self.inner.__enter__()
 
             def both(done: int, total: int | None, label: str) -> None:
@@ -87,7 +87,7 @@ def test_a_bar_shows_the_rows_of_each_pass(
         def __exit__(self, *error: Any) -> None:
             self.inner.__exit__(*error)
 
-    monkeypatch.setattr(_common, "progress_bar", lambda title: Recorder())
+    monkeypatch.setattr(_progress, "bar", lambda title, **options: Recorder())
     monkeypatch.setattr(inputs, "should_stream", lambda *size: True)
     assert run("rank", shards, "--metrics", "sfda").exit_code == 0
     assert [step for step in seen if step[2].startswith("sharded")] == [

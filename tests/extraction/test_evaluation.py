@@ -12,7 +12,7 @@ from flax import linen, nnx
 import jaxte
 from jaxte import InputError
 from jaxte.extraction import as_model
-from jaxte.extraction._arrays import flags
+from jaxte.extraction._arrays import inference_flags
 from jaxte.extraction.models import settled
 
 R = np.random.default_rng(0)
@@ -179,8 +179,8 @@ def test_arguments_that_only_look_like_flags_are_left_alone() -> None:
     def function(x: Any, test: str = "mean", mode: str = "bilinear", train: float = 0.5) -> Any:
         return x
 
-    assert flags(function) == {}
-    assert flags(np.tanh) == {}
+    assert inference_flags(function) == {}
+    assert inference_flags(np.tanh) == {}
 
 
 @pytest.mark.parametrize("size", [1, 5, 12])

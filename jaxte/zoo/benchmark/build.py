@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.zoo.artefacts import digest, read_json, versions, write_json
+from jaxte.zoo.artefacts import check_names, digest, read_card, read_json, versions, write_json
 from jaxte.zoo.benchmark import records
 from jaxte.zoo.benchmark.cuts import TARGETS, Cut, TargetSpec, cut_target
 from jaxte.zoo.benchmark.records import append_line, digest_arrays, key_of, read_lines
@@ -47,10 +47,8 @@ def _arrays(cut: Cut) -> dict[str, np.ndarray]:
 
 def _build_target(spec: TargetSpec, out: Path, data_dir: Path | None, say: Say) -> None:
     path, card_path = (out / "targets" / f"{spec.name}.{kind}" for kind in ("npz", "json"))
-    if path.is_file() and card_path.is_file():
-        card = read_json(card_path)
-        if all(card.get(key) == value for key, value in asdict(spec).items()):
-            return
+    if read_card(card_path, path, asdict(spec)) is not None:
+        return
     if data_dir is None:
         raise InputError(f"target {spec.name} is not in {out}: say where the original data is")
     cut = cut_target(spec.name, data_dir)
@@ -92,8 +90,8 @@ def _measure(name: str, root: Path, target: str, out: Path, key: str) -> dict[st
 
     card = read_json(root / "cards" / f"{name}.json")
     tensors = read_tensors(root / "weights" / f"{name}.safetensors")
-    found = measure(card, tensors, load_cut(target, out))
-    return {"key": key, "model": name, "target": target, **found, "versions": versions()}
+    measured = measure(card, tensors, load_cut(target, out))
+    return {"key": key, "model": name, "target": target, **measured, "versions": versions()}
 
 
 def key_of_pair(model: str, weights: str, target: str, images: str) -> str:
@@ -109,11 +107,11 @@ def _pending(
 ) -> list[tuple[str, Path, str, str]]:
     """Pairs not yet measured whose weights are there: targets in turn, over all models."""
     done = read_lines(results)
-    there = records.models(root=out)
+    roots = records.models(root=out)
     weights = {
-        name: digest(there[name] / "weights" / f"{name}.safetensors")
+        name: digest(roots[name] / "weights" / f"{name}.safetensors")
         for name in chosen
-        if name in there
+        if name in roots
     }
     pairs = []
     for target in target_names:
@@ -121,7 +119,7 @@ def _pending(
         for name, sha in weights.items():
             key = key_of_pair(name, sha, target, images)
             if key not in done:
-                pairs.append((name, there[name], target, key))
+                pairs.append((name, roots[name], target, key))
     return pairs
 
 
@@ -169,11 +167,9 @@ def build(
     specs = {spec.name: spec for spec in TARGETS}
     chosen = every if models is None else list(models)
     target_names = list(specs) if targets is None else list(targets)
-    known = (("model", chosen, every), ("target", target_names, specs), ("stage", stages, STAGES))
-    for kind, asked, there in known:
-        for name in asked:
-            if name not in there:
-                raise InputError(f"no {kind} named {name!r} to build: there are {', '.join(there)}")
+    check_names("model", chosen, every)
+    check_names("target", target_names, specs)
+    check_names("stage", stages, STAGES)
     if "targets" in stages:
         for name in target_names:
             _build_target(specs[name], out, data_dir, say)

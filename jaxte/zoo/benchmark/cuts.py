@@ -28,7 +28,7 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.zoo.catalog import load_target
 from jaxte.zoo.images import SIZE, prepare
-from jaxte.zoo.pictures import read_clipart, read_emoji, read_pictures
+from jaxte.zoo.pictures import Split, open_image, read_clipart, read_emoji, read_pictures
 from jaxte.zoo.sources import Part, load_source
 from jaxte.zoo.specs import SOURCE_DRAWINGS, TARGET_DRAWINGS
 
@@ -38,13 +38,21 @@ Names = tuple[str, ...]
 class Cut(NamedTuple):
     """Train and test part, a second test part of shifted images or None, and the classes.
 
-    Labels are int [n], or float [n, outputs] and without classes where a number is to be told.
+    Labels are int [n], or float [n, outputs] and without classes in a regression.
     """
 
     train: Part
     test: Part
     shifted: Part | None
     class_names: Names
+
+    def with_images(self, function: Callable[[np.ndarray], np.ndarray]) -> Cut:
+        """Return the same with what a function makes of the images."""
+        train, test = (Part(function(p.images), p.labels) for p in (self.train, self.test))
+        shifted = self.shifted
+        if shifted is not None:
+            shifted = Part(function(shifted.images), shifted.labels)
+        return Cut(train, test, shifted, self.class_names)
 
 
 @dataclass(frozen=True)
@@ -160,6 +168,21 @@ def _cut(
     return Part(images[first], labels[first]), Part(images[second], labels[second])
 
 
+def _cut_share(split: Split, share: float, rng: np.random.Generator) -> Cut:
+    """That share of each class to train, all others to test."""
+    first, second, names = split
+    images, labels = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    counts = np.rint(share * np.bincount(labels)).astype(int).tolist()
+    train, test = _cut(images, labels, counts, [10_000] * len(names), rng)
+    return Cut(train, test, None, names)
+
+
+def _labelled(blocks: Sequence[np.ndarray]) -> Part:
+    """Images in blocks of one class each."""
+    counts = [len(block) for block in blocks]
+    return Part(np.concatenate(blocks), np.repeat(np.arange(len(blocks)), counts))
+
+
 def _grey(images: np.ndarray) -> np.ndarray:
     grey: np.ndarray = np.ascontiguousarray(prepare(images)[..., 0])
     return grey
@@ -196,13 +219,10 @@ def _xray(data: Path, rng: np.random.Generator) -> Cut:
             raise InputError(f"{len(files)} pictures in {data / 'xray_balls' / kind}, not 1,400")
         head = files[: len(files) // 4]
         tail = files[len(files) // 4 + 50 :]
-        for side, there, wanted in zip(parts, (head, tail), (50, 1000), strict=True):
-            rows = np.sort(rng.permutation(len(there))[:wanted])
-            side.append(read_pictures([there[row] for row in rows])[..., 0])
-    train, test = (
-        Part(np.concatenate(side), np.repeat(np.arange(2), [len(block) for block in side]))
-        for side in parts
-    )
+        for side, pool, count in zip(parts, (head, tail), (50, 1000), strict=True):
+            rows = np.sort(rng.permutation(len(pool))[:count])
+            side.append(read_pictures([pool[row] for row in rows])[..., 0])
+    train, test = map(_labelled, parts)
     faint = 64 + _blurred(test.images) / 2
     return Cut(train, test, Part(_noisy(faint, 12, rng), test.labels), ("none", "marker"))
 
@@ -231,8 +251,8 @@ def _dsprites(
     try:
         with np.load(path, allow_pickle=False) as archive:
             latents = archive["latents_values"]
-        there = np.flatnonzero(np.isin(latents[:, 1], shapes))
-        rows = np.sort(rng.permutation(there)[:count])
+        fitting = np.flatnonzero(np.isin(latents[:, 1], shapes))
+        rows = np.sort(rng.permutation(fitting)[:count])
         images = np.empty((count, 64 * 64), np.uint8)
         # read in turn, as all of them would take 3 GB
         with zipfile.ZipFile(path) as archive, archive.open("imgs.npy") as file:
@@ -251,8 +271,8 @@ def _dsprites(
     return images[order].reshape(-1, 64, 64), latents[rows[order]]
 
 
-def _told(images: np.ndarray, values: np.ndarray, train: int, rng: np.random.Generator) -> Cut:
-    """Grey sprites of random brightness on a random ground, and the numbers to be told."""
+def _sprites(images: np.ndarray, values: np.ndarray, train: int, rng: np.random.Generator) -> Cut:
+    """Grey sprites of random brightness on a random ground, and the numbers to predict."""
     n = len(images)
     ground, ink = rng.uniform(0, 110, (n, 1, 1)), rng.uniform(145, 255, (n, 1, 1))
     drawn = _grey(np.rint(ground + (ink - ground) * images).astype(np.uint8))
@@ -263,43 +283,35 @@ def _told(images: np.ndarray, values: np.ndarray, train: int, rng: np.random.Gen
 
 def _sprites_scale(data: Path, rng: np.random.Generator) -> Cut:
     images, latents = _dsprites(data, 3000, (1, 2, 3), rng)
-    return _told(images, latents[:, 2:3], 500, rng)
+    return _sprites(images, latents[:, 2:3], 500, rng)
 
 
 def _sprites_angle(data: Path, rng: np.random.Generator) -> Cut:
     """The heart, the one shape without symmetry by turns: cosine and sine of its angle."""
     images, latents = _dsprites(data, 3000, (3,), rng)
-    return _told(images, np.stack([np.cos(latents[:, 3]), np.sin(latents[:, 3])], 1), 1000, rng)
+    return _sprites(images, np.stack([np.cos(latents[:, 3]), np.sin(latents[:, 3])], 1), 1000, rng)
 
 
 def _clipart(data: Path, rng: np.random.Generator) -> Cut:
-    first, second, names = read_clipart(data / "clipart", CLIPART_10, cap=10_000)
-    images, labels = (np.concatenate(pair) for pair in zip(first, second, strict=True))
-    counts = np.rint(0.3 * np.bincount(labels)).astype(int).tolist()
-    train, test = _cut(images, labels, counts, [10_000] * 10, rng)
-    return Cut(train, test, None, names)
+    return _cut_share(read_clipart(data / "clipart", CLIPART_10, cap=10_000), 0.3, rng)
 
 
 def _textures(data: Path, rng: np.random.Generator) -> Cut:
-    from PIL import Image
-
     sides: list[list[np.ndarray]] = [[], []]
     for name in TEXTURES_18:
         path = data / "textures" / name
         if not path.is_file():
             raise InputError(f"no {name} in {path.parent}: put the original file there")
-        with Image.open(path) as file:
-            page = np.asarray(file.convert("L"))
+        page = np.asarray(open_image(path, "L"))
         half = page.shape[1] // 2
         for side, block, count in zip(
             sides, (page[:, :half], page[:, half:]), (20, 120), strict=True
         ):
             top = rng.integers(0, block.shape[0] - SIZE, count)
             left = rng.integers(0, block.shape[1] - SIZE, count)
-            side += [block[i : i + SIZE, j : j + SIZE] for i, j in zip(top, left, strict=True)]
-    train, test = (
-        Part(np.stack(side), np.repeat(np.arange(18), len(side) // 18)) for side in sides
-    )
+            pieces = [block[i : i + SIZE, j : j + SIZE] for i, j in zip(top, left, strict=True)]
+            side.append(np.stack(pieces))
+    train, test = map(_labelled, sides)
     return Cut(train, test, None, tuple(name.split(".")[0] for name in TEXTURES_18))
 
 
@@ -313,25 +325,18 @@ def _mnist(data: Path, rng: np.random.Generator) -> Cut:
 
 
 def _emoji(data: Path, rng: np.random.Generator) -> Cut:
-    first, second, names = read_emoji(data / "emoji_google", "google", by="category")
-    images, labels = (np.concatenate(pair) for pair in zip(first, second, strict=True))
-    counts = np.rint(0.22 * np.bincount(labels)).astype(int).tolist()
-    train, test = _cut(images, labels, counts, [10_000] * len(names), rng)
-    return Cut(train, test, None, names)
+    return _cut_share(read_emoji(data / "emoji_google", "google", by="category"), 0.22, rng)
 
 
 def _textile(data: Path, rng: np.random.Generator) -> Cut:
     """Four corners of each picture; a picture is either trained or tested on."""
-    from PIL import Image
-
     sides: list[list[np.ndarray]] = [[], []]
     for kind in ("nominal", "global"):
         files = sorted((data / "textile" / kind).glob("*.jpg"))
         if len(files) < 400:
             raise InputError(f"{len(files)} pictures in {data / 'textile' / kind}, not 400")
         for row in rng.permutation(len(files))[:400]:
-            with Image.open(files[row]) as file:
-                page = np.asarray(file.convert("L"))
+            page = np.asarray(open_image(files[row], "L"))
             corners = [page[:64, :64], page[:64, -64:], page[-64:, :64], page[-64:, -64:]]
             sides[len(sides[0]) >= (240 if kind == "nominal" else 480)] += corners
     train, test = (

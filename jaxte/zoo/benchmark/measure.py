@@ -1,6 +1,6 @@
 """Ground truth of one model on one target: fine-tuning and a linear probe, several seeds each.
 
-Classes, or the numbers to be told, are padded to `OUTPUTS` columns of which a mask hides the rest,
+Classes, or the numbers to predict, are padded to `OUTPUTS` columns of which a mask hides the rest,
 so that every target runs through one compiled program per architecture.
 """
 
@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,20 +17,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
 from jaxte.zoo.benchmark.cuts import Cut
 from jaxte.zoo.images import prepare
-from jaxte.zoo.network import Params, fill, forward, normalise, skeleton
+from jaxte.zoo.network import Network, forward, normalise
 from jaxte.zoo.sources import Part
-from jaxte.zoo.train import augment, batches, optimiser, schedule, update
+from jaxte.zoo.train import augment, batches, fit_linear, optimise, schedule, score
 
 OUTPUTS = 32
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one stage trains: AdamW and a cosine, its peak found on a grid of half decades.
+    """How one stage trains: AdamW and a cosine, its peak chosen on a grid of half decades.
 
     From `start` the grid is walked until the best rate lies between two that are worse, or at
     `least` or `most`. A rate is judged by its mean over so many of `folds` folds of the train part
@@ -92,14 +90,14 @@ def problem_of(cut: Cut) -> Problem:
     return Problem(labels.shape[1], True, labels.mean(0), labels.std(0) + 1e-9)
 
 
-def _wanted(problem: Problem, labels: np.ndarray) -> np.ndarray:
+def _encode(problem: Problem, labels: np.ndarray) -> np.ndarray:
     """Targets [n, OUTPUTS]: one-hot rows, or standardised numbers."""
-    wanted = np.zeros((len(labels), OUTPUTS), np.float32)
+    expected = np.zeros((len(labels), OUTPUTS), np.float32)
     if problem.regression:
-        wanted[:, : problem.outputs] = (labels - problem.mean) / problem.std
+        expected[:, : problem.outputs] = (labels - problem.mean) / problem.std
     else:
-        wanted[np.arange(len(labels)), labels] = 1
-    return wanted
+        expected[np.arange(len(labels)), labels] = 1
+    return expected
 
 
 def _mask(problem: Problem) -> np.ndarray:
@@ -107,35 +105,20 @@ def _mask(problem: Problem) -> np.ndarray:
 
 
 def _loss(
-    outputs: jax.Array, wanted: jax.Array, mask: jax.Array, regression: jax.Array
+    outputs: jax.Array, expected: jax.Array, mask: jax.Array, regression: jax.Array
 ) -> jax.Array:
-    crossed = optax.softmax_cross_entropy(jnp.where(mask > 0, outputs, -1e9), wanted)
-    squared = ((outputs - wanted) ** 2 * mask).sum(-1) / mask.sum()
+    crossed = optax.softmax_cross_entropy(jnp.where(mask > 0, outputs, -1e9), expected)
+    squared = ((outputs - expected) ** 2 * mask).sum(-1) / mask.sum()
     return jnp.where(regression, squared, crossed).mean()
 
 
-@partial(jax.jit, static_argnames=("graphdef", "shift"), donate_argnames=("params", "state"))
-def _step(
-    graphdef: nnx.GraphDef[Any],
-    params: Params,
-    state: Any,
-    key: jax.Array,
-    images: jax.Array,
-    wanted: jax.Array,
-    mask: jax.Array,
-    regression: jax.Array,
-    mean: jax.Array,
-    std: jax.Array,
-    lr: jax.Array,
-    decay: jax.Array,
-    *,
-    shift: int,
-) -> tuple[Params, Any]:
-    def loss(params: Params) -> jax.Array:
-        x = normalise(augment(key, images, shift, False), mean, std)
-        return _loss(nnx.merge(graphdef, params)(x), wanted, mask, regression)
-
-    return update(params, state, jax.grad(loss)(params), lr, decay)
+def _network_loss(
+    network: Any, key: jax.Array, data: tuple[jax.Array, ...], normal: Any, mask: jax.Array,
+    regression: jax.Array, shift: int,
+) -> jax.Array:  # fmt: skip
+    images, expected = data
+    x = normalise(augment(key, images, shift, False), *normal)
+    return _loss(network(x), expected, mask, regression)
 
 
 class Score(NamedTuple):
@@ -151,41 +134,12 @@ def judge(problem: Problem, outputs: np.ndarray, labels: np.ndarray) -> Score:
     if not np.isfinite(outputs).all():
         return Score(None, None)
     if problem.regression:
-        wanted = (labels - problem.mean) / problem.std
-        squared = (outputs - wanted) ** 2
-        value = 1 - squared.mean(0) / wanted.var(0)
+        expected = (labels - problem.mean) / problem.std
+        squared = (outputs - expected) ** 2
+        value = 1 - squared.mean(0) / expected.var(0)
         return Score(round(float(value.mean()), 5), round(float(squared.mean()), 5))
-    shifted = outputs - outputs.max(1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    loss = -log_p[np.arange(len(labels)), labels].mean()
-    return Score(round(float((outputs.argmax(1) == labels).mean()), 5), round(float(loss), 5))
-
-
-@jax.jit
-def _fit_head(
-    features: jax.Array,
-    wanted: jax.Array,
-    start: jax.Array,
-    rows: jax.Array,
-    rates: jax.Array,
-    mask: jax.Array,
-    regression: jax.Array,
-    decay: jax.Array,
-) -> dict[str, jax.Array]:
-    def step(carry: Any, now: Any) -> tuple[Any, None]:
-        head, state = carry
-        index, lr = now
-
-        def loss(head: Any) -> jax.Array:
-            outputs = features[index] @ head["kernel"] + head["bias"]
-            return _loss(outputs, wanted[index], mask, regression)
-
-        return update(head, state, jax.grad(loss)(head), lr, decay), None
-
-    head = {"kernel": start, "bias": jnp.zeros(OUTPUTS)}
-    carry, _ = jax.lax.scan(step, (head, optimiser(decay).init(head)), (rows, rates))
-    fitted: dict[str, jax.Array] = carry[0]
-    return fitted
+    outcome = score(outputs, labels)
+    return Score(round(outcome.accuracy, 5), round(outcome.loss, 5))
 
 
 def fit_head(problem: Problem, data: Part, lr: float, seed: int) -> dict[str, np.ndarray]:
@@ -195,14 +149,15 @@ def fit_head(problem: Problem, data: Part, lr: float, seed: int) -> dict[str, np
     std = np.maximum(std, 0.05 * std.mean())  # features that are all but dead stay small
     padded = np.zeros((-(-n // 512) * 512, width), np.float32)  # few shapes to compile
     padded[:n] = (data.images - mean) / std
-    wanted = np.zeros((len(padded), OUTPUTS), np.float32)
-    wanted[:n] = _wanted(problem, data.labels)
+    expected = np.zeros((len(padded), OUTPUTS), np.float32)
+    expected[:n] = _encode(problem, data.labels)
     steps = PROBE.length(n)
     start = np.random.default_rng(seed).normal(size=(width, OUTPUTS)).astype(np.float32)
-    fitted = _fit_head(
-        padded, wanted, 0.01 * start, batches(n, PROBE.batch, steps, seed),
-        schedule(lr, steps, PROBE.warmup), _mask(problem), np.asarray(problem.regression),
-        np.float32(PROBE.weight_decay),
+    fitted = fit_linear(
+        padded, expected, {"kernel": 0.01 * start, "bias": np.zeros(OUTPUTS, np.float32)},
+        batches(n, PROBE.batch, steps, seed), schedule(lr, steps, PROBE.warmup),
+        np.float32(PROBE.weight_decay), (_mask(problem), np.asarray(problem.regression)),
+        loss=_loss,
     )  # fmt: skip
     kernel = np.asarray(fitted["kernel"]) / std[:, None]
     return {"kernel": kernel, "bias": np.asarray(fitted["bias"]) - mean @ kernel}
@@ -222,43 +177,21 @@ def probing(problem: Problem) -> Train:
     return run
 
 
-class Network(NamedTuple):
-    """A model as the stages take it."""
-
-    family: str
-    width: int
-    tensors: Mapping[str, np.ndarray]
-    normal: Mapping[str, Any]
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Return what the body says of prepared images."""
-        graphdef, shapes = skeleton(self.family, self.width, None)
-        body = fill(shapes, self.tensors, "body/", Path(self.family))
-        return forward(graphdef, body, self.normal, images)
-
-
 def finetuning(network: Network, problem: Problem, probe_rate: float) -> Train:
     """Full fine-tuning, from the head that the probe has on the same images."""
-    graphdef, shapes = skeleton(network.family, network.width, OUTPUTS)
-    mean, std = (np.asarray(network.normal[key], np.float32) for key in ("mean", "std"))
-    mask, regression = _mask(problem), np.asarray(problem.regression)
+    constants = (_mask(problem), np.asarray(problem.regression))
 
     def run(data: Part, lr: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
         frozen = Part(network.features(data.images), data.labels)
         head = fit_head(problem, frozen, probe_rate, seed)
-        start = {**network.tensors, "head/kernel": head["kernel"], "head/bias": head["bias"]}
-        params = jax.tree.map(jnp.array, fill(shapes, start, "", Path(network.family)))
-        state = optimiser(FINETUNE.weight_decay).init(params)
-        steps = FINETUNE.length(len(data.labels))
-        rates = schedule(lr, steps, FINETUNE.warmup)
-        keys = jax.random.split(jax.random.key(seed), steps)
-        wanted = _wanted(problem, data.labels)
-        order = batches(len(data.labels), FINETUNE.batch, steps, seed)
-        for key, rows, rate in zip(keys, order, rates, strict=True):
-            params, state = _step(
-                graphdef, params, state, key, data.images[rows], wanted[rows], mask, regression,
-                mean, std, rate, np.float32(FINETUNE.weight_decay), shift=FINETUNE.shift,
-            )  # fmt: skip
+        graphdef, start = network.with_head(head["kernel"], head["bias"])
+        data_arrays = (data.images, _encode(problem, data.labels))
+        params = optimise(
+            graphdef, start, network.normal, data_arrays, loss=_network_loss, constants=constants,
+            options=(FINETUNE.shift,), steps=FINETUNE.length(len(data.labels)),
+            batch=FINETUNE.batch, lr=lr, warmup=FINETUNE.warmup, decay=FINETUNE.weight_decay,
+            seed=seed,
+        )  # fmt: skip
         return lambda images: forward(graphdef, params, network.normal, images)
 
     return run
@@ -300,9 +233,9 @@ def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train
 
     def try_out(step: int) -> None:
         scores = []
-        for held, kept in pairs:
-            predict = train(kept, rate_at(step), 0)
-            scores.append(judge(problem, predict(held.images), held.labels))
+        for validation, rest in pairs:
+            predict = train(rest, rate_at(step), 0)
+            scores.append(judge(problem, predict(validation.images), validation.labels))
         values, losses = zip(*scores, strict=True)
         failed = None in values
         tried[step] = (
@@ -336,15 +269,15 @@ def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[
     scores: dict[str, list[Score]] = {name: [] for name, part in parts.items() if part is not None}
     for seed in range(recipe.seeds):
         predict = train(cut.train, result["lr"], seed)
-        for name, found in scores.items():
+        for name, of_part in scores.items():
             part = parts[name]
             assert part is not None
-            found.append(judge(problem, predict(part.images), part.labels))
-    for name, found in scores.items():
-        result[name] = [score.value for score in found]
-        result[f"{name}_loss"] = [score.loss for score in found]
-        values = [score.value for score in found if score.value is not None]
-        if len(values) == len(found):
+            of_part.append(judge(problem, predict(part.images), part.labels))
+    for name, of_part in scores.items():
+        result[name] = [score.value for score in of_part]
+        result[f"{name}_loss"] = [score.loss for score in of_part]
+        values = [score.value for score in of_part if score.value is not None]
+        if len(values) == len(of_part):
             result[f"{name}_mean"] = round(float(np.mean(values)), 5)
             result[f"{name}_std"] = round(float(np.std(values, ddof=1)), 5)
     result["steps"] = recipe.length(len(cut.train.labels))
@@ -353,28 +286,14 @@ def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[
     return result
 
 
-def prepared(cut: Cut) -> Cut:
-    """Bring the images of a target to the networks' input."""
-    train, test, shifted = (
-        None if part is None else Part(prepare(part.images), part.labels)
-        for part in (cut.train, cut.test, cut.shifted)
-    )
-    assert train is not None
-    assert test is not None
-    return Cut(train, test, shifted, cut.class_names)
-
-
 def measure(
     card: Mapping[str, Any], tensors: Mapping[str, np.ndarray], cut: Cut
 ) -> dict[str, dict[str, Any]]:
     """Measure one model on one target, by both stages."""
-    network = Network(card["architecture"], card["width"], tensors, card["normalisation"])
-    cut, problem = prepared(cut), problem_of(cut)
-
-    def features(part: Part | None) -> Any:
-        return None if part is None else Part(network.features(part.images), part.labels)
-
-    frozen = Cut(features(cut.train), features(cut.test), features(cut.shifted), cut.class_names)
+    family = card["architecture"]
+    network = Network(family, card["width"], tensors, card["normalisation"], Path(family))
+    cut, problem = cut.with_images(prepare), problem_of(cut)
+    frozen = cut.with_images(network.features)
     probed = run_stage(PROBE, frozen, problem, probing(problem))
     tuned = run_stage(FINETUNE, cut, problem, finetuning(network, problem, probed["lr"]))
     return {"finetune": tuned, "probe": probed}

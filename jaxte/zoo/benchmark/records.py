@@ -26,7 +26,7 @@ SHIPPED = HERE / "accuracies.jsonl"
 
 @dataclass(frozen=True)
 class Result:
-    """What one model reached on one target: accuracy, or R2 where a number is told.
+    """What one model reached on one target: accuracy, or R2 of a regression.
 
     `finetune` and `probe` hold the value of each seed on the target's own test part, the `shifted`
     ones on its second test part, empty where it has none. `card` is the line as measured: learning
@@ -81,9 +81,9 @@ def read_lines(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         InputError: if another line is damaged; the message names it.
     """
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     if not path.is_file():
-        return found
+        return entries
     lines = path.read_bytes().split(b"\n")[:-1]
     for number, line in enumerate(lines, 1):
         try:
@@ -91,8 +91,8 @@ def read_lines(path: Path) -> dict[str, dict[str, Any]]:
         except ValueError as error:
             raise InputError(f"{path}, line {number}, is no JSON ({error}): remove it") from error
         if entry is not None:
-            found[entry["key"]] = entry
-    return found
+            entries[entry["key"]] = entry
+    return entries
 
 
 def append_line(path: Path, entry: Mapping[str, Any]) -> None:
@@ -136,8 +136,7 @@ def results(path: Path | None = None) -> list[Result]:
 
     Examples:
         >>> from jaxte.zoo import benchmark
-        >>> found = benchmark.results()
-        >>> all(len(result.finetune) >= 5 for result in found)
+        >>> all(len(result.finetune) >= 5 for result in benchmark.results())
         True
     """
     by_pair: dict[tuple[str, str], Result] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +15,15 @@ from jax.typing import ArrayLike
 
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
-from jaxte.extraction._batches import Batch, Prepare, filled, read
-from jaxte.extraction._callables import evaluated
-from jaxte.extraction._compiled import kept
-from jaxte.extraction._damaged import left_out, readable
+from jaxte.extraction._batches import Batch, Prepare, pad_rows, read
+from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare_steps
-from jaxte.extraction._forward import VALID, Forward, named, picked
-from jaxte.extraction._outputs import OUTPUT, only, refused
-from jaxte.extraction._reader import Reader, as_dataset
-from jaxte.extraction._targets import Pixels, Targets, level_of, targets_of
+from jaxte.extraction._forward import VALID, Forward, layers_at, model_named_in_errors
+from jaxte.extraction._functions import call_function
+from jaxte.extraction._outputs import OUTPUT, only, output_error
+from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, readable
 from jaxte.extraction.models import Model, as_model, log
+from jaxte.extraction.targets import Pixels, Targets, level_of
 from jaxte.intake import checks
 from jaxte.intake.checks import choose
 from jaxte.ranking.blocks import LabelCounts, checked
@@ -113,7 +112,8 @@ def stream(
         InputError: for outputs that are no matrix or not finite, labels that do not fit, or no
             batches at all.
 
-    Source: Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
+    References:
+        Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
 
     Example:
         >>> import jax, numpy as np, jaxte
@@ -126,57 +126,39 @@ def stream(
         >>> state.means.shape, state.counts.tolist()
         ((2, 4), [5.0, 5.0])
     """
-    plain = params is not None or isinstance(apply_fn, _FUNCTIONS)
-    asked = (layers, level, compute_dtype, layout)
-    if plain and all(one is None for one in asked):
-        form = "inputs" if params is None else "params"
-        apply = functools.partial(_outputs, apply_fn, form)
-        about: dict[str, Any] = {"prepare": prepare, "card": {"kind": "callable"}}
-        given = _Given(Model("apply_fn", apply, ("features",), params, **about), apply_fn, form)
+    options: dict[str, Any] = {
+        "layers": layers,
+        "level": level,
+        "compute_dtype": compute_dtype,
+        "layout": layout,
+    }
+    function, form = None, "layers"
+    is_function = params is not None or isinstance(apply_fn, _FUNCTIONS)
+    if is_function and all(option is None for option in options.values()):
+        function, form = apply_fn, "inputs" if params is None else "params"
+        apply, card = functools.partial(_outputs, apply_fn, form), {"kind": "callable"}
+        model = Model("apply_fn", apply, ("features",), params, prepare=prepare, card=card)
     else:
-        level = level_of(apply_fn, as_dataset(batches), level)
+        options["level"] = level_of(apply_fn, as_dataset(batches), level)
         variables = params if variables is None else variables
-        options: dict[str, Any] = {"layers": layers, "pool": pool, "variables": variables}
-        options |= {"prepare": prepare, "level": level, "compute_dtype": compute_dtype}
-        options["layout"] = layout
-        given = of_model(as_model(apply_fn, **options))
-    if len(given.model.layers) > 1:
-        raise InputError(
-            f"{given.model.name} has several layers ({', '.join(given.model.layers)}): choose one"
-        )
-    found = streamed(
-        given,
-        batches,
-        num_classes=num_classes,
-        num_targets=num_targets,
-        class_counts=class_counts,
-        precision=precision,
-        batch_size=batch_size,
-        pixels=Pixels(pixels, pixel_budget, seed),
-        workers=workers,
-        progress=progress,
-        on_error=on_error,
-    )
-    return found[given.model.layers[0]]
-
-
-class _Given(NamedTuple):
-    """A model, the function that its compiled step lives as long as, and how to call that."""
-
-    model: Model
-    owner: Any
-    form: str  # "inputs", "params": function of these to features; "layers": apply of a model
-
-
-def of_model(model: Model) -> _Given:
-    """A `Model` as `streamed` takes it."""
-    return _Given(model, model.apply if model.traced else _outside, "layers")
+        model = as_model(apply_fn, pool=pool, variables=variables, prepare=prepare, **options)
+    if len(model.layers) > 1:
+        raise InputError(f"{model.name} has several layers ({', '.join(model.layers)}): choose one")
+    states = streamed(
+        model, batches, function=function, form=form, num_classes=num_classes,
+        num_targets=num_targets, class_counts=class_counts, precision=precision,
+        batch_size=batch_size, pixels=Pixels(pixels, pixel_budget, seed), workers=workers,
+        progress=progress, on_error=on_error,
+    )  # fmt: skip
+    return states[model.layers[0]]
 
 
 def streamed(
-    given: _Given,
+    model: Model,
     batches: Any,
     *,
+    function: Any = None,
+    form: str = "layers",
     num_classes: int | None = None,
     num_targets: int | None = None,
     class_counts: ArrayLike | None = None,
@@ -188,9 +170,15 @@ def streamed(
     notes: list[str] | None = None,
     on_error: str = "raise",
 ) -> dict[str, Moments]:
-    """The moments of every layer of a model; to ``notes`` goes what a user should know."""
-    model, dataset = given.model, as_dataset(batches)
+    """The moments of every layer of a model; to ``notes`` goes what a user should know.
+
+    The compiled step lives as long as ``function``, by default that of the model. ``form`` says
+    how to call it: with "inputs" or "params" (and inputs) it returns features, else "layers".
+    """
+    dataset = as_dataset(batches)
     notes = [] if notes is None else notes
+    if function is None:
+        function = model.apply if model.traced else _identity
     if choose("on_error", on_error, ("raise", "skip")) == "skip":
         dataset, damaged = readable(dataset, workers, progress)
         batches = dataset
@@ -201,45 +189,45 @@ def streamed(
         class_counts = _counts(dataset, num_classes)
     if num_classes is None and class_counts is not None:
         num_classes = np.size(class_counts)
-    targets = targets_of(model, dataset, num_classes, pixels or Pixels())
-    plain = jnp.result_type(float) == jnp.float64
-    reader = Reader(batches, model.prepare, batch_size, workers)
-    source = read(batches, model.prepare, weighted=True) if dataset is None else reader.rest(())
-    step = kept(given.owner, ("stream", given.form, model.layers), functools.partial(_made, given))
+    targets = Targets(model.level, dataset, num_classes, pixels or Pixels())
+    x64 = jnp.result_type(float) == jnp.float64  # of the caller, and so of the model
+    reader = ResumableBatches(batches, model.prepare, batch_size, workers)
+    if dataset is None:
+        source = read(batches, model.prepare, weighted=True)
+    else:
+        source = reader.remaining(())
+    make = functools.partial(_compiled_step, form, model.layers)
+    step = cached(function, ("stream", form, model.layers), make)
     states: dict[str, Moments] = {}
     before: tuple[Array, Batch] | None = None
     seen = 0
     with precision_context(precision), reporter(progress, model.name) as report:
         dtype = jnp.zeros(()).dtype
-        with jax.enable_x64(plain):
+        with jax.enable_x64(x64):
             forward = Forward(model, dtype="", logits=False, layout=None, size=reader.size)
         report(0, reader.total, model.name)
-        for batch in _read(source, plain):
-            with jax.enable_x64(plain):
-                inputs = forward.filled(batch)
-                if model.traced:
-                    grid = forward.grid(inputs)
-                else:
-                    inputs, grid = forward.outside(inputs, forward.size)
-                row = _rows(batch, targets, grid, seen)
-                places = None if row.places is None else filled(row.places, forward.size)
-                inputs, places = jax.tree.map(jnp.asarray, (inputs, places))
+        for batch in _in_precision(source, x64):
+            with jax.enable_x64(x64):
+                inputs, places, labels, weights = _arrays(
+                    batch, forward, model.traced, targets, seen
+                )
             if not states:
-                known = _kind(row.labels, targets.num_classes, num_targets)
-                states = _empty(forward.widths, known, class_counts)
-            labels = checked(row.labels, row.weights, known, dtype, batch=batch.number)
+                kind = _kind(labels, targets.num_classes, num_targets)
+                empty = functools.partial(_empty, forward.widths, kind, class_counts)
+                states = empty()
+            labels = checked(labels, weights, kind, dtype, batch=batch.number)
             positions = len(labels) // batch.rows
-            weights = np.pad(row.weights, (0, (forward.size - batch.rows) * positions))
-            labels = filled(labels, forward.size * positions)
-            run = functools.partial(
-                step, params=forward.params if model.traced else None, plain=plain
-            )
+            weights = np.pad(weights, (0, (forward.size - batch.rows) * positions))
+            labels = pad_rows(labels, forward.size * positions)
+            params = forward.params if model.traced else None
+            run = functools.partial(step, params=params, x64=x64)
             rows = (inputs, places, labels, weights.astype(dtype))
             if model.traced:
-                empty = functools.partial(_empty, forward.widths, known, class_counts)
-                check = functools.partial(compare_steps, run, empty, rows, forward.half(()))
-                with named(model):
-                    forward.once(inputs, given.owner, check)
+                check = functools.partial(
+                    compare_steps, run, empty, rows, forward.is_half_precision(())
+                )
+                with model_named_in_errors(model):
+                    forward.check_once(inputs, function, check)
             states, bad = run(states, rows=rows)
             _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
             before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
@@ -258,33 +246,32 @@ def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:
     return None if labels is None or most is None else np.bincount(labels, minlength=most)
 
 
-def _read(batches: Iterator[Batch], plain: bool) -> Iterator[Batch]:
+def _in_precision(batches: Iterator[Batch], x64: bool) -> Iterator[Batch]:
     """Batches made in the caller's own precision."""
     while True:
-        with jax.enable_x64(plain):
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
+        with jax.enable_x64(x64):
+            batch = next(batches, None)
+        if batch is None:
+            return
         yield batch
 
 
-class _Rows(NamedTuple):
-    """Labels and weights of the rows of features of a batch, and which positions these are."""
-
-    labels: np.ndarray
-    weights: np.ndarray
-    places: np.ndarray | None
-
-
-def _rows(batch: Batch, targets: Targets, grid: tuple[int, ...], first: int) -> _Rows:
+def _arrays(
+    batch: Batch, forward: Forward, traced: bool | None, targets: Targets, first: int
+) -> tuple[Any, ...]:
+    """Inputs (or features, of a model outside JAX) and places, labels and weights of the rows."""
     weights = np.ones(batch.rows) if batch.weights is None else batch.weights
+    inputs = forward.pad(batch)
+    if traced:
+        grid = forward.grid(inputs)
+    else:
+        inputs, grid = forward.call_untraced(inputs, forward.size)
     chosen = targets.of(batch.labels, batch.number, grid, first, weights)
-    if targets.level == "example":
-        return _Rows(chosen.labels, weights, None)
-    assert chosen.counted is not None
-    weights = weights[:, None] * chosen.counted
-    return _Rows(chosen.labels.reshape(-1), weights.reshape(-1), chosen.places)
+    inputs, places = jax.tree.map(jnp.asarray, (inputs, chosen.padded_places(forward.size)))
+    if chosen.counted is None:
+        return inputs, places, chosen.labels, weights
+    weights = (weights[:, None] * chosen.counted).reshape(-1)
+    return inputs, places, chosen.labels.reshape(-1), weights
 
 
 def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) -> LabelCounts:
@@ -294,33 +281,32 @@ def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) 
                 f"labels have dtype {labels.dtype}: classes must be integers 0..C-1 "
                 "(labels.astype(int)); for regression leave num_classes out"
             )
-        found = int(np.prod(labels.shape[1:], dtype=int))
-        return LabelCounts(None, found if num_targets is None else num_targets, None)
+        columns = int(np.prod(labels.shape[1:], dtype=int))
+        return LabelCounts(None, columns if num_targets is None else num_targets, None)
     if num_classes is None:
         raise InputError("the labels are classes: say how many there are (num_classes=...)")
     return LabelCounts(int(num_classes), None, None)
 
 
 def _empty(
-    widths: dict[str, int], known: LabelCounts, class_counts: ArrayLike | None
+    widths: dict[str, int], kind: LabelCounts, class_counts: ArrayLike | None
 ) -> dict[str, Moments]:
-    states = {
-        layer: moments.init(
-            width,
-            num_classes=known.num_classes,
-            num_targets=known.num_targets,
-            class_counts=class_counts,
-        )
-        for layer, width in widths.items()
-    }
+    """The moments of no rows, of each layer."""
+    init = functools.partial(
+        moments.init,
+        num_classes=kind.num_classes,
+        num_targets=kind.num_targets,
+        class_counts=class_counts,
+    )
+    states = {layer: init(width) for layer, width in widths.items()}
     return jax.tree.map(jnp.array, states)  # the step writes over them
 
 
-def _check_finite(done: tuple[Array, Batch] | None, layers: tuple[str, ...]) -> None:
-    if done is None:
+def _check_finite(step: tuple[Array, Batch] | None, layers: tuple[str, ...]) -> None:
+    if step is None:
         return
-    found, batch = np.asarray(done[0]), done[1]
-    for layer, row in zip(layers, found, strict=True):
+    first_bad, batch = np.asarray(step[0]), step[1]
+    for layer, row in zip(layers, first_bad, strict=True):
         if row >= 0:
             where = f", layer {layer}," if len(layers) > 1 else ""
             raise InputError(
@@ -333,9 +319,9 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
     """The layers of a model, or the output of a function under the name of one."""
     if form == "layers":
         return function(params, inputs)
-    given = (inputs,) if form == "inputs" else (params, inputs)
+    arguments = (inputs,) if form == "inputs" else (params, inputs)
     try:
-        out = evaluated(function, *given)
+        out = call_function(function, *arguments)
     except jax.errors.JAXTypeError as error:
         first = next(iter(str(error).splitlines()), "")
         raise InputError(
@@ -343,41 +329,41 @@ def _outputs(function: Callable[..., Any], form: str, params: Any, inputs: Any) 
             "jax.numpy, or give jaxte.extraction.as_model(apply_fn)"
         ) from error
     if not hasattr(out, "shape"):
-        raise refused(out, "", OUTPUT, "apply_fn")
+        raise output_error(out, "", OUTPUT, "apply_fn")
     return {"features": only(out, where="apply_fn")}
 
 
-def _outside(params: None, inputs: Any) -> Any:
+def _identity(params: None, inputs: Any) -> Any:
     """In place of a model that JAX does not trace: its inputs are what that one returned."""
     return inputs
 
 
-def _made(given: _Given, function: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    form, layers = given.form, given.model.layers
-
-    @functools.partial(jax.jit, static_argnames="plain", donate_argnums=0)
+def _compiled_step(
+    form: str, layers: tuple[str, ...], function: Callable[[], Callable[..., Any]]
+) -> Callable[..., Any]:
+    @functools.partial(jax.jit, static_argnames="x64", donate_argnums=0)
     def step(
         states: dict[str, Moments],
         params: Any,
         rows: tuple[Any, Array | None, Array, Array],
         *,
-        plain: bool,
+        x64: bool,
     ) -> tuple[dict[str, Moments], Array]:
         """The moments after one more batch; for each layer its first row not finite, else -1."""
         inputs, places, labels, weights = rows
         # Python numbers in the model must not turn it into float64 only because the moments are
-        with jax.enable_x64(plain):
-            found = picked(_outputs(function(), form, params, inputs), layers, places)
-        if VALID in found:
-            weights = weights * found[VALID].reshape(-1)
-        bad = []
+        with jax.enable_x64(x64):
+            outputs = layers_at(_outputs(function(), form, params, inputs), layers, places)
+        if VALID in outputs:
+            weights = weights * outputs[VALID].reshape(-1)
+        first_bad = []
         for layer in layers:
-            features = found[layer].reshape(len(weights), -1)
-            wrong = (weights > 0) & ~jnp.isfinite(features).all(axis=1)
-            first = jnp.argmax(wrong) // (1 if places is None else places.shape[1])
-            bad.append(jnp.where(wrong.any(), first, -1))
-            row = as_rows(features.astype(weights.dtype), weights, None)
-            states[layer] = moments.add(states[layer], row, labels)
-        return states, jnp.stack(bad)
+            features = outputs[layer].reshape(len(weights), -1)
+            bad = (weights > 0) & ~jnp.isfinite(features).all(axis=1)
+            row = jnp.argmax(bad) // (1 if places is None else places.shape[1])
+            first_bad.append(jnp.where(bad.any(), row, -1))
+            block = as_rows(features.astype(weights.dtype), weights, None)
+            states[layer] = moments.add(states[layer], block, labels)
+        return states, jnp.stack(first_bad)
 
     return step

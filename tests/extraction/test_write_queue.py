@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte.extraction._compiled import _BY_VALUE, kept
-from jaxte.extraction._later import Later
+from jaxte.extraction._compiled import _BY_VALUE, cached
+from jaxte.extraction._write_queue import WriteQueue
 from jaxte.extraction.models import Model
 from jaxte.runtime.programs import forget
 
@@ -28,9 +28,9 @@ def test_tasks_are_done_in_order_and_all_of_them(threaded: bool) -> None:
         time.sleep(0.002 * (5 - number))
         done.append(number)
 
-    with Later(2, threaded=threaded) as later:
+    with WriteQueue(2, threaded=threaded) as queue:
         for number in range(5):
-            later.do(task, number)
+            queue.submit(task, number)
     assert done == list(range(5))
 
 
@@ -44,10 +44,10 @@ def test_no_more_wait_than_the_limit() -> None:
     asked: list[int] = []
 
     def ask() -> None:
-        with Later(2, threaded=True) as later:
+        with WriteQueue(2, threaded=True) as queue:
             for number in range(6):
                 asked.append(number)
-                later.do(task)
+                queue.submit(task)
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -75,9 +75,9 @@ def test_after_a_failure_nothing_more_is_done(threaded: bool) -> None:
         done.append(number)
 
     def work() -> None:
-        with Later(3, threaded=threaded) as later:
+        with WriteQueue(3, threaded=threaded) as queue:
             for number in range(9):
-                later.do(task, number)
+                queue.submit(task, number)
 
     with pytest.raises(OSError, match="full"):
         work()
@@ -88,9 +88,9 @@ def test_an_error_of_the_body_goes_first_and_what_was_asked_for_is_done() -> Non
     done: list[int] = []
 
     def work() -> None:
-        with Later(3, threaded=True) as later:
+        with WriteQueue(3, threaded=True) as queue:
             for number in range(3):
-                later.do(done.append, number)
+                queue.submit(done.append, number)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -115,12 +115,12 @@ def test_equal_functions_share_what_was_made_of_them_and_few_are_kept() -> None:
 
     for _ in range(2):
         for factor in (1.0, 2.0):
-            assert kept(Scaled(factor), "test", make) == factor
+            assert cached(Scaled(factor), "test", make) == factor
     assert made == [1.0, 2.0]
     for factor in range(50):
-        kept(Scaled(factor), "test", make)
+        cached(Scaled(factor), "test", make)
     assert len(_BY_VALUE) <= 16
-    kept(Scaled(1.0), "test", make)
+    cached(Scaled(1.0), "test", make)
     assert made[-1] == 1.0  # made again
 
 
@@ -132,7 +132,7 @@ def test_threads_share_what_was_made_while_others_forget_it() -> None:
         if number % 7 == 0:
             forget()
         factor = float(number % 40)
-        assert kept(Scaled(factor), "threads", make) == factor
+        assert cached(Scaled(factor), "threads", make) == factor
 
     with ThreadPoolExecutor(8) as threads:
         for _ in threads.map(look, range(4000)):

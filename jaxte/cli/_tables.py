@@ -1,40 +1,33 @@
-"""What `jaxte extract` and `jaxte run` say at the end, or beforehand."""
+"""The tables of `jaxte extract` and `jaxte run`: what was done, would be done, cannot be read."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jaxte.cli._jobs import FAILED
+from jaxte.cli._extraction import FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from jaxte.cli._jobs import Outcome
+    from jaxte.cli._extraction import Outcome
     from jaxte.data import Dataset
     from jaxte.extraction.plan import Plan
     from jaxte.report import Table
 
-__all__ = ["damage", "forecast", "summary", "usable"]
+__all__ = ["damaged_rows", "is_usable", "outcomes", "plans"]
 
 
-def summary(outcomes: Sequence[Outcome]) -> Table:
+def outcomes(models: Sequence[Outcome]) -> Table:
     """What became of every model."""
     rows = [
-        (
-            one.name,
-            one.status,
-            _number(one.rows),
-            _number(one.width),
-            f"{one.seconds:.1f}",
-            _bytes(one.size),
-        )
-        for one in outcomes
+        (m.name, m.status, *map(_number, (m.rows, m.width)), f"{m.seconds:.1f}", _bytes(m.size))
+        for m in models
     ]
-    notes = [f"{one.name}: {text}" for one in outcomes for text in (one.reason, *one.notes) if text]
+    notes = [f"{m.name}: {text}" for m in models for text in (m.reason, *m.notes) if text]
     return _table(("model", "status", "rows", "width", "seconds", "size"), rows, notes)
 
 
-def damage(dataset: Dataset, damaged: Mapping[int, str]) -> Table | str:
+def damaged_rows(dataset: Dataset, damaged: Mapping[int, str]) -> Table | str:
     """What of a data set cannot be read."""
     if not damaged:
         return f"All {len(dataset)} examples of {dataset.name} can be read."
@@ -43,10 +36,10 @@ def damage(dataset: Dataset, damaged: Mapping[int, str]) -> Table | str:
     return _table(("row", "why"), rows, [text])
 
 
-def forecast(found: Sequence[tuple[str, Plan | str]]) -> Table:
+def plans(models: Sequence[tuple[str, Plan | str]]) -> Table:
     """What would become of every model."""
     rows, notes = [], []
-    for name, one in found:
+    for name, one in models:
         if isinstance(one, str):
             rows.append((name, FAILED, *["–"] * 4))
             notes.append(f"{name}: {one}")
@@ -90,6 +83,6 @@ def _bytes(size: int | None) -> str:
     return f"{amount:.1f} TiB"
 
 
-def usable(found: Plan | str) -> bool:
+def is_usable(plan: Plan | str) -> bool:
     """Whether an extraction would begin, or is not needed."""
-    return not isinstance(found, str) and found.state != "refused"
+    return not isinstance(plan, str) and plan.state != "refused"

@@ -1,4 +1,4 @@
-"""Work that follows behind: in order, so much at most, errors brought to light."""
+"""A queue of writes that follows the forward passes: in order, bounded, errors raised."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Later"]
+__all__ = ["WriteQueue"]
 
 
-class Later:
-    """Does one thing after the other, in a thread of its own or when room is needed.
+class WriteQueue:
+    """Runs one task after the other, in a thread of its own or when room is needed.
 
-    After a failure nothing more is done. Leaving the context waits for what was asked for; an
-    error of the body goes before one of a task.
+    After a failure no task is run. Leaving the context waits for the tasks in the queue; an error
+    of the body goes before one of a task.
 
     Args:
-        limit: of tasks that may be waiting; who asks for more waits too.
-        threaded: whether tasks are done in another thread, as those that wait for a disk.
+        limit: of tasks that may be waiting; `submit` waits for room.
+        threaded: whether tasks run in another thread, as those that wait for a disk.
     """
 
     def __init__(self, limit: int, *, threaded: bool) -> None:
@@ -29,27 +29,17 @@ class Later:
         self._broken = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jaxte") if threaded else None
 
-    def do(self, task: Callable[..., None], *arguments: Any) -> None:
-        """Do this after what was asked for before.
-
-        Raises:
-            Exception: what an earlier task raised.
-        """
+    def submit(self, task: Callable[..., None], *arguments: Any) -> None:
+        """Add a task; raises what an earlier one raised."""
         call: Callable[[], None] = partial(task, *arguments)
         if self._thread is not None:
             call = self._thread.submit(self._run, call).result
         self._pending.append(call)
-        while len(self._pending) > self._limit:
-            self._pending.popleft()()
+        self._drain(self._limit)
 
     def wait(self) -> None:
-        """Until everything is done.
-
-        Raises:
-            Exception: what a task raised.
-        """
-        while self._pending:
-            self._pending.popleft()()
+        """Until the queue is empty; raises what a task raised."""
+        self._drain(0)
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +56,10 @@ class Later:
         finally:
             if self._thread is not None:
                 self._thread.shutdown(wait=True)
+
+    def _drain(self, size: int) -> None:
+        while len(self._pending) > size:
+            self._pending.popleft()()
 
     def _run(self, call: Callable[[], None]) -> None:
         if self._broken:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.extraction._batches import pad_rows
 from jaxte.extraction.models import Model
 from jaxte.intake import Labels, as_labels, is_array
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset, Rows
 
-__all__ = ["LEVELS", "Chosen", "Pixels", "Targets", "level_of", "targets_of"]
+__all__ = ["LEVELS", "Chosen", "Pixels", "Targets", "level_of"]
 
 LEVELS = {"example": (), "token": ("W",), "dense": ("h", "w")}  # and their positions
-IGNORE = {"token": -100, "dense": 255}  # the label of what does not count, unless told otherwise
-PIXELS = 8.0  # of each class in an image, unless told otherwise
+IGNORE = {"token": -100, "dense": 255}  # the label of what does not count, by default
+PIXELS = 8.0  # of each class in an image, by default
 
 _OF_TASKS = {"tokens": "token", "segmentation": "dense"}
 
@@ -35,6 +36,10 @@ class Chosen(NamedTuple):
     labels: np.ndarray
     places: np.ndarray | None = None
     counted: np.ndarray | None = None
+
+    def padded_places(self, size: int) -> np.ndarray | None:
+        """`places` of as many examples as are compiled for."""
+        return None if self.places is None else pad_rows(self.places, size)
 
 
 class Pixels(NamedTuple):
@@ -60,24 +65,21 @@ class Targets:
 
     Args:
         level: one of `LEVELS`.
-        num_classes: C, if known.
-        ignore: the label of positions that do not count.
+        dataset: whose labels they are, if they are of one.
+        num_classes: C, to check labels by; by default that of the data set.
         pixels: which positions of label maps become rows.
-        maps: all label maps, for a budget.
     """
 
     def __init__(
-        self,
-        level: str,
-        *,
-        num_classes: int | None = None,
-        ignore: int | None = None,
-        pixels: Pixels | None = None,
-        maps: Callable[[], Iterable[np.ndarray]] | None = None,
+        self, level: str, dataset: Dataset | None, num_classes: int | None, pixels: Pixels
     ) -> None:
-        self.level, self.num_classes = level, num_classes
+        self.level, self.dataset, self.pixels = level, dataset, pixels
+        self.num_classes, ignore = num_classes, None
+        if dataset is not None:
+            ignore = dataset.ignore
+            if num_classes is None and dataset.task != "multilabel":  # columns of 0 and 1
+                self.num_classes = dataset.num_classes
         self.ignore = IGNORE.get(level, 0) if ignore is None else ignore
-        self.pixels, self.maps = pixels or Pixels(), maps
         self._per_image: Any = None
         self._like: np.ndarray | None = None
         self._most = 1
@@ -124,13 +126,14 @@ class Targets:
         if self._per_image is None:
             self._per_image = self.pixels.each()
             if self.pixels.budget is not None:
-                if self.maps is None:
+                dataset = self.dataset
+                if dataset is None:
                     raise InputError(
                         "a budget of pixels needs all label maps beforehand: give a data set, or "
                         "pixels=..., how many of each class in an image"
                     )
                 self._per_image = pixel_budget(
-                    self.maps(),
+                    (dataset.label(row) for row in range(len(dataset))),
                     (height, width),
                     per_class=self.pixels.budget,
                     ignore=self.ignore,
@@ -152,10 +155,10 @@ class Targets:
             raise InputError(
                 f"batch {index} has labels of shape {list(shape)}, not [b] or [b, k]: {hint}"
             )
-        known = as_labels(labels, f"labels of batch {index}", weights=weights, whole=False)
-        array = known.values
-        if known.classes is not None:
-            array = _as_integers(known, index)
+        parsed = as_labels(labels, f"labels of batch {index}", weights=weights, whole=False)
+        array = parsed.values
+        if parsed.classes is not None:
+            array = _as_integers(parsed, index)
             self._check_classes(array, index, np.arange(len(array)))
         if self._like is None:
             self._like = array[:1]
@@ -177,11 +180,11 @@ class Targets:
             bad = bad | (classes >= self.num_classes)
         if bad.any():
             at = int(np.argmax(bad))
-            known = "" if self.num_classes is None else f" of {self.num_classes}"
+            count = "" if self.num_classes is None else f" of {self.num_classes}"
             ignored = "" if self.level == "example" else f" or {self.ignore} for what is ignored"
             raise InputError(
                 f"batch {index} has label {int(classes[at])} in row {int(rows[at])}: give classes "
-                f"from 0 up{known}{ignored}"
+                f"from 0 up{count}{ignored}"
             )
 
     def _by_example(self, rows: Rows, examples: int, positions: int) -> Chosen:
@@ -205,34 +208,17 @@ def level_of(model: Any, dataset: Dataset | None, level: str | None) -> str:
         InputError: where a model of another level was made for it.
     """
     needed = None if dataset is None else _OF_TASKS.get(dataset.task, "example")
-    own = model.level if isinstance(model, Model) else level
-    if dataset is not None and own not in (None, needed):
+    of_model = model.level if isinstance(model, Model) else level
+    if dataset is not None and of_model not in (None, needed):
         raise InputError(
             f"{dataset.name} is a {dataset.task} data set, which needs level={needed!r}, but the "
-            f"model is of level {own!r}"
+            f"model is of level {of_model!r}"
         )
-    return own or needed or "example"
-
-
-def targets_of(
-    model: Model, dataset: Dataset | None, num_classes: int | None, pixels: Pixels
-) -> Targets:
-    """How labels become those of rows of features."""
-    if dataset is None:
-        return Targets(model.level, num_classes=num_classes, pixels=pixels)
-    if num_classes is None and dataset.task != "multilabel":  # whose labels are columns of 0 and 1
-        num_classes = dataset.num_classes
-    return Targets(
-        model.level,
-        num_classes=num_classes,
-        ignore=dataset.ignore,
-        pixels=pixels,
-        maps=lambda: (dataset.label(row) for row in range(len(dataset))),
-    )
+    return of_model or needed or "example"
 
 
 def _as_integers(labels: Labels, index: int) -> np.ndarray:
-    """Classes of a batch as the integers that they are: what others hold is not known yet."""
+    """Classes of a batch as the integers that they are, as other batches may have others."""
     classes = labels.classes
     assert classes is not None
     if not all(isinstance(one, int) for one in classes):

@@ -1,0 +1,114 @@
+"""The formats in which the commands write their results."""
+
+from __future__ import annotations
+
+import html
+import os
+import sys
+import textwrap
+from enum import StrEnum
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import typer
+
+from jaxte.cli._errors import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jaxte.report import Table
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+_PICTURES = (".png", ".svg", ".pdf")
+_ENDINGS = {
+    "": Format.TABLE,
+    ".txt": Format.TABLE,
+    ".csv": Format.CSV,
+    ".json": Format.JSON,
+    ".md": Format.MARKDOWN,
+    ".html": Format.HTML,
+}
+_PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>jaxte</title>\n{}\n</html>'
+
+
+def checked_format(form: Format | None, out: Path | None, plot: Path | None = None) -> Format:
+    """The format to write, after a check of both paths so that no work is lost on a bad one."""
+    from jaxte.errors import InputError
+
+    for path in (out, plot):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"{path.parent} is not a directory: create it first")
+        if path is not None and path.is_dir():
+            raise InputError(f"{path} is a directory: name a file in it")
+        if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise InputError(f"{path} may not be written: check the permissions")
+    if plot is not None:
+        import_module("jaxte.report.plots")  # or Matplotlib would be missed after the work
+        if plot.suffix.lower() not in _PICTURES:
+            raise InputError(f"--plot {plot}: end the name in {', '.join(_PICTURES)}")
+    if form is not None:
+        return form
+    ending = "" if out is None else out.suffix.lower()
+    if ending not in _ENDINGS:
+        endings = ", ".join(name for name in _ENDINGS if name)
+        raise InputError(f"--out {out}: end the name in {endings}, or choose with --format")
+    return _ENDINGS[ending]
+
+
+def write(text: str, out: Path | None) -> None:
+    """The text to a file, or to standard output."""
+    if out is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        text = text if text.endswith("\n") else f"{text}\n"
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")
+        warn(f"wrote {out}")
+
+
+def write_page(parts: Sequence[str | Table], out: Path | None, form: Format = Format.TABLE) -> None:
+    """Tables and paragraphs for people: in colour on a terminal, plain elsewhere, or as HTML."""
+    from jaxte import report
+
+    if form is Format.HTML:
+        write(as_html(parts), out)
+        return
+    if out is None and sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for part in parts:
+            if isinstance(part, str):
+                console.print(part, markup=False)
+            else:
+                console.print(report.to_rich(part, width=console.width), soft_wrap=True, end="")
+            if part is not parts[-1]:
+                console.print()
+        return
+    texts = (
+        textwrap.fill(part, 100) if isinstance(part, str) else report.to_text(part, width=100)
+        for part in parts
+    )
+    write("\n\n".join(text.rstrip("\n") for text in texts), out)
+
+
+def as_html(parts: Sequence[str | Table]) -> str:
+    """Tables and paragraphs as a page of its own."""
+    from jaxte import report
+
+    pieces = (
+        f"<p>{html.escape(part)}</p>" if isinstance(part, str) else report.to_html(part)
+        for part in parts
+    )
+    return _PAGE.format("\n".join(pieces))
