@@ -11,7 +11,7 @@ import pytest
 from helpers import blobs, counted_compilations
 
 import jaxte
-from jaxte import moments
+from jaxte.statistics import moments
 
 WIDTH, MEGABYTE = 256, 1 << 20
 # Prints the peak of all resident memory of the process, pages of mapped files included.
