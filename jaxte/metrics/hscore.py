@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.metrics.metric import Completed, Metric, Outputs
@@ -88,10 +88,15 @@ def hscore_from_moments(state: Moments) -> Array:
 
 def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
     state = statistics.moments
-    values, axes, scale = scaled_eigh(state.total_scatter, state.samples)
-    along = matmul(state.deviations * scale[None], axes)  # class means in units of the spread
-    kept = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
-    score = jnp.sum(state.counts[:, None] * along**2 * kept[None])
+    total, means, counts = state.total_scatter, state.deviations, state.counts[:, None]
+    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
+    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
+    along = matmul(means * scale[None], axes)  # class means in units of the spread
+    score = lax.stop_gradient(jnp.sum(counts * along**2 * inverse[None]))
+    # at constant rank the derivative is that of 2 tr(P B) - tr(P S_T P B) with P constant
+    solved = matmul(along * inverse[None], axes.T) * scale[None]
+    moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))
+    score += moving - lax.stop_gradient(moving)
     return {"score": jnp.where(statistics.scorable, score, jnp.nan)}
 
 

@@ -1,0 +1,188 @@
+"""Metrics that are functions or records, and models that bring the outputs of their own heads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import InputError
+from jaxte.metrics import REGISTRY, Metric, get_metric, register, registry
+from jaxte.runtime import programs
+
+RNG = np.random.default_rng(0)
+Y = np.arange(60) % 3
+Z = RNG.normal(size=(60, 5)) + 2 * np.eye(5)[Y]
+POOL = {f"m{d}": RNG.normal(size=(60, d)) + np.eye(3, d)[Y] for d in (4, 7)}
+
+
+@pytest.fixture(autouse=True)
+def same_registry() -> Iterator[None]:
+    before = dict(registry._METRICS)
+    yield
+    registry._METRICS.clear()
+    registry._METRICS.update(before)
+
+
+def largest(features: Any, labels: Any) -> Any:
+    return jnp.abs(features).max()
+
+
+def from_numpy(features: Any, labels: Any, weights: Any = None) -> Any:
+    """What JAX cannot trace."""
+    return float(np.sort(np.asarray(features)[np.asarray(labels) == 0].ravel())[-1])
+
+
+def confidence(features: Any, labels: Any, *, probabilities: Any, power: float = 1.0) -> Any:
+    return (jnp.max(probabilities, axis=1) ** power).mean()
+
+
+def logits_mean(features: Any, labels: Any, *, logits: Any) -> Any:
+    return logits.mean()
+
+
+def test_functions_records_and_names_stand_side_by_side() -> None:
+    ranking = jaxte.rank(POOL, Y, metrics=[largest, get_metric("hscore"), "face", from_numpy])
+    assert ranking.metrics == ("largest", "hscore", "face", "from_numpy")
+    for name, x in POOL.items():
+        assert ranking.score(name, "largest") == pytest.approx(np.abs(x).max())
+        assert ranking.score(name, "from_numpy") == pytest.approx(x[Y == 0].max())
+        assert ranking.score(name, "hscore") == pytest.approx(
+            float(jaxte.metrics.hscore(x, Y)), rel=1e-4
+        )
+
+
+def test_a_function_of_this_package_is_its_metric() -> None:
+    ranking = jaxte.rank(POOL, Y, metrics=jaxte.metrics.logme)
+    assert ranking.metrics == ("logme",)
+    assert get_metric(jaxte.metrics.logme) is REGISTRY["logme"]
+
+
+def test_a_registered_name_is_known_everywhere() -> None:
+    metric = register(largest, "peak")
+    assert isinstance(metric, Metric)
+    assert REGISTRY["peak"] is metric
+    assert jaxte.rank(POOL, Y, metrics="peak").score("m4", "peak") > 0
+    with pytest.raises(InputError, match="there is a metric 'peak' already"):
+        register(from_numpy, "peak")
+    assert register(largest, "peak") is metric
+
+
+def test_entry_points_of_other_packages_are_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise ImportError("no such module")
+
+    points = [
+        SimpleNamespace(name="peak", load=lambda: largest),
+        SimpleNamespace(name="broken", load=broken),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    registry._others.cache_clear()
+    try:
+        assert jaxte.rank(POOL, Y, metrics="peak").score("m4", "peak") > 0
+        with pytest.raises(InputError, match="'broken' of another package cannot be loaded"):
+            get_metric("broken")
+        with pytest.raises(InputError, match=r"choose from .*peak, broken"):
+            get_metric("other")
+    finally:
+        registry._others.cache_clear()
+
+
+@pytest.mark.parametrize("metrics", [lambda x: x, 3, [largest, lambda x, y: 0.0, lambda x, y: 1.0]])
+def test_what_is_no_metric_is_refused(metrics: Any) -> None:
+    with pytest.raises(InputError):
+        jaxte.rank(POOL, Y, metrics=metrics)
+
+
+def test_one_that_fails_does_not_stop_the_others() -> None:
+    def vector(features: Any, labels: Any) -> Any:
+        return features[0]
+
+    def fails(features: Any, labels: Any) -> Any:
+        raise RuntimeError("of its own")
+
+    ranking = jaxte.rank(POOL, Y, metrics=[vector, fails, "hscore"])
+    assert "not one number" in ranking.status("m4", "vector")
+    assert ranking.status("m4", "fails") == "RuntimeError: of its own"
+    assert ranking.status("m4", "hscore") == "ok"
+
+
+# --- outputs of the models' own heads -------------------------------------------------------------
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def test_models_may_bring_logits_or_probabilities() -> None:
+    pool = {
+        "both": {"features": POOL["m4"], "logits": Z},
+        "normalised": {"features": POOL["m4"], "probabilities": softmax(Z)},
+        "wider": {"features": POOL["m7"], "logits": np.c_[Z, Z]},
+        "none": POOL["m4"],
+    }
+    options = {"confidence": {"power": 2.0}}
+    ranking = jaxte.rank(pool, Y, metrics=[confidence, "hscore"], options=options)
+    expected = (softmax(Z).max(axis=1) ** 2).mean()
+    for name in ("both", "normalised"):
+        assert ranking.score(name, "confidence") == pytest.approx(expected, rel=1e-6)
+    assert ranking.status("wider", "confidence") == "ok"
+    assert "reads the outputs of the model's own head" in ranking.status("none", "confidence")
+    assert ranking.status("none", "hscore") == "ok"
+    assert ranking.score("none", "hscore") == ranking.score("both", "hscore")
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"logits": Z[:9]}, "logits have shape"),
+        ({"logits": np.where(Z > 2, np.nan, Z)}, "logits contain NaN"),
+        ({"probabilities": Z}, "sum to 1"),
+        ({"logits": Z, "probabilities": softmax(Z)}, "not both"),
+        ({"logit": Z}, "features are a dict of features, logit"),
+    ],
+)
+def test_bad_outputs_are_named(part: dict[str, Any], message: str) -> None:
+    pool = {"bad": {"features": POOL["m4"], **part}, "good": {"features": POOL["m4"], "logits": Z}}
+    ranking = jaxte.rank(pool, Y, metrics=[logits_mean])
+    assert message in ranking.status("bad", "logits_mean")
+    assert ranking.score("good", "logits_mean") == pytest.approx(Z.mean(), rel=1e-6)
+
+
+def test_stores_bring_their_logits(tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", features=POOL["m4"], labels=Y, logits=Z)
+    jaxte.store.import_features(tmp_path / "m.npz", out=tmp_path / "m")
+    for model in (tmp_path / "m", jaxte.store.FeatureStore.open(tmp_path / "m")):
+        ranking = jaxte.rank({"m": model}, metrics=[logits_mean])
+        assert ranking.score("m", "logits_mean") == pytest.approx(Z.mean(), rel=1e-5)
+
+
+def test_what_needs_all_rows_is_refused_by_name_where_they_are_not() -> None:
+    batches = {"m": [POOL["m4"][:30], POOL["m4"][30:]]}
+    ranking = jaxte.rank(batches, Y, metrics=[largest, "hscore"])
+    assert "largest needs all samples at once" in ranking.status("m", "largest")
+    assert ranking.status("m", "hscore") == "ok"
+    mesh = jax.make_mesh((1,), ("models",))
+    on_mesh = jaxte.rank(POOL, Y, metrics=[largest], mesh=mesh)
+    assert on_mesh.score("m4", "largest") == pytest.approx(np.abs(POOL["m4"]).max())
+
+
+# --- programs -------------------------------------------------------------------------------------
+
+
+def test_one_more_metric_compiles_its_own_program_and_nothing_else() -> None:
+    programs.forget()
+    jaxte.rank(POOL, Y, metrics=["logme", "sfda"])
+    before = len(programs._made)
+    jaxte.rank(POOL, Y, metrics=["logme", "sfda", "hscore"])
+    assert len(programs._made) == before + 1
+    shapes = {f"n{n}": RNG.normal(size=(n, 4)) for n in (40, 50)}
+    labels = {name: Y[: len(x)] for name, x in shapes.items()}
+    jaxte.rank(shapes, labels, metrics="hscore")
+    assert len(programs._made) == before + 1 + 4  # of each shape its moments and scatter
