@@ -97,7 +97,7 @@ def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outpu
     solved = matmul(along * inverse[None], axes.T) * scale[None]
     moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))
     score += moving - lax.stop_gradient(moving)
-    return {"score": jnp.where(statistics.scorable, score, jnp.nan)}
+    return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 
 HSCORE = register(

@@ -258,13 +258,13 @@ def principal_scores(row: Rows, num_components: int) -> tuple[Array, Array, Arra
     """Scores, their width, and the eigenvalues of the covariance."""
     d = row.features.shape[1]
     x, _ = centred(row)
-    found = spectrum(x, row.weights)
-    axes = jnp.where(found.values[None] > 0, found.axes, 0)[:, :num_components]
+    spectral = spectrum(x, row.weights)
+    axes = jnp.where(spectral.values[None] > 0, spectral.axes, 0)[:, :num_components]
     scores = matmul(x, axes)
     missing = min(num_components, d) - scores.shape[1]  # n < num_components < d
     scores = jnp.pad(scores, ((0, 0), (0, missing)))
     width = jnp.minimum(row.width, min(num_components, d)).astype(row.width.dtype)
-    return scores, width, found.values / row.total
+    return scores, width, spectral.values / row.total
 
 
 def _safe_norm(rows: Array, of_zero: float) -> Array:

@@ -51,7 +51,7 @@ class _Piece(NamedTuple):
 
 
 class Blocks:
-    """The rows of a source, with targets of their own or given ones, as often as wanted.
+    """The rows of a source, with their own targets or others, as often as wanted.
 
     Attributes:
         width: d; 0 until the first block.
@@ -127,20 +127,20 @@ class Blocks:
 
     def __iter__(self) -> Iterator[Block]:
         """One pass."""
-        held: list[_Piece] = []
+        pieces: list[_Piece] = []
         count = start = size = 0
         for piece in self._pieces():
             size = size or self._size()
             at = 0
             while at < len(piece.targets):
-                held.append(piece.cut(at, size - count))
-                count, at = count + len(held[-1].targets), at + len(held[-1].targets)
+                pieces.append(piece.cut(at, size - count))
+                count, at = count + len(pieces[-1].targets), at + len(pieces[-1].targets)
                 if count == size:
-                    yield self._block(held, size, start)
-                    held, count, start = [], 0, start + size
+                    yield self._block(pieces, size, start)
+                    pieces, count, start = [], 0, start + size
         if count:
             # a stream shorter than a block need not be filled up to one
-            yield self._block(held, size if start else max(16, _power_above(count)), start)
+            yield self._block(pieces, size if start else max(16, _power_above(count)), start)
 
     def _size(self) -> int:
         most = self.limit // (_COPIES * self.padded * self.dtype.itemsize)

@@ -17,7 +17,7 @@ __all__ = ["NORMALIZATIONS", "PRECISIONS", "RankOptions", "check_names", "checke
 
 NORMALIZATIONS = ("sum", "minmax", "zscore")
 PRECISIONS = ("auto", "float32", "float64")
-# Where an annotation of a metric's option has one of these words, values of that kind may be given.
+# Where an annotation of a metric's option has one of these words, values of that kind will do.
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
     "bool": ("true or false", lambda value: isinstance(value, bool | np.bool_)),
@@ -99,8 +99,8 @@ def _check_weights(weights: Any) -> None:
     try:
         np.asarray(weights, np.float64)
     except Exception:  # objects may refuse in any way
-        said = short(weights)
-        raise InputError(f"weights are {said}: give one number >= 0 for each row") from None
+        shown = short(weights)
+        raise InputError(f"weights are {shown}: give one number >= 0 for each row") from None
 
 
 def _metrics(metrics: Any) -> tuple[Metric, ...]:
@@ -128,23 +128,23 @@ def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
         raise InputError(
             f"options is {short(options)}: give metric -> its own options, as a mapping"
         )
-    known = {metric.name: metric for metric in metrics}
-    for name, given in options.items():
-        if name not in known:
+    chosen = {metric.name: metric for metric in metrics}
+    for name, own in options.items():
+        if name not in chosen:
             raise InputError(f"options are given for {name!r}, which is not among the metrics")
-        if not isinstance(given, Mapping):
+        if not isinstance(own, Mapping):
             raise InputError(
-                f"options of {name} are {short(given)}: give option -> value, as a mapping"
+                f"options of {name} are {short(own)}: give option -> value, as a mapping"
             )
-        parameters = known[name].parameters
-        for option, value in given.items():
+        parameters = chosen[name].parameters
+        for option, value in own.items():
             if option not in parameters:
-                own = ", ".join(parameters) or "none"
-                raise InputError(f"{name} has no option {option!r}: it has {own}")
+                names = ", ".join(parameters) or "none"
+                raise InputError(f"{name} has no option {option!r}: it has {names}")
             _check_kind(f"{name}.{option}", value, str(parameters[option].annotation))
-        if (check := known[name].check) is not None:
+        if (check := chosen[name].check) is not None:
             try:
-                check(**known[name].all_options(given))
+                check(**chosen[name].all_options(own))
             except InputError as error:
                 raise InputError(f"options of {name}: {error}") from None
 
@@ -153,5 +153,5 @@ def _check_kind(name: str, value: Any, annotation: str) -> None:
     words = [word.strip() for word in annotation.split("|")]
     kinds = [_KINDS[word] for word in words if word in _KINDS]
     if len(kinds) < len(words) or is_traced(value) or any(fits(value) for _, fits in kinds):
-        return  # of other kinds nothing is known here
-    raise InputError(f"{name} is {short(value)}: give {' or '.join(said for said, _ in kinds)}")
+        return  # other kinds are checked by the metric
+    raise InputError(f"{name} is {short(value)}: give {' or '.join(kind for kind, _ in kinds)}")

@@ -19,7 +19,7 @@ from jaxte.metrics import Metric
 from jaxte.metrics.metric import SOURCE_OUTPUTS, split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
-from jaxte.runtime.programs import FAST_COMPILE, LEAN, Program
+from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program
 from jaxte.statistics import SHARED, Measured, Sample, Statistics
 
 __all__ = ["Form", "ScoringPlan", "Values"]
@@ -212,8 +212,8 @@ def _program(key: ProgramKey) -> Program:
 
     if not form.stacked:
         if "sample" not in key.reads:  # serves all shapes of rows, so it is worth the care
-            return Program(one, LEAN)
-        return Program(one, FAST_COMPILE if form.fast_compile else LEAN)
+            return Program(one, CPU_COMPILE)
+        return Program(one, FAST_COMPILE if form.fast_compile else CPU_COMPILE)
     # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
     # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
     # so do sums over devices beside one.

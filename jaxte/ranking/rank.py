@@ -62,7 +62,7 @@ def rank(
             float16, bfloat16, float32 or float64; widths may differ. Or what is streamed: the
             path of an .npy file or of a directory of shards, batches [b, d] or (features,
             labels) as a list, an iterable or a function that returns an iterator, an iterator
-            (for metrics that look once), or the `jaxte.moments.Moments` of the samples. Or a
+            (for metrics that read them once), or the `jaxte.moments.Moments` of the samples. Or a
             `jaxte.store.FeatureStore`, or its path: one of several layers is ranked as
             "model@layer" each. Or a mapping of "features" and, for metrics that read them,
             "logits" or "probabilities" [n, z] of the model's own head, which stores may hold too.

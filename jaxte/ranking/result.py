@@ -49,7 +49,7 @@ class Ranking:
     Two are equal if their models, metrics, scores, terms and statuses are.
 
     Attributes:
-        models: names, as they were given.
+        models: names, in the order of the call.
         metrics: names, as they were asked for.
         notes: what to know before trusting the order: ties at a ceiling, exact fits.
         meta: how it was computed: classes, precision, perturbation, normalisation, seconds, jax.
@@ -145,10 +145,10 @@ class Ranking:
             )
             places = [int(r["rank"]) if "rank" in r else None for r in records]
             for precision in ("float64", "float32"):  # that in which these ranks are those of ties
-                found = cls(models, metrics, (), {"precision": precision}, *_parts(records))
-                if places == [record["rank"] for record in found.to_records()]:
+                ranking = cls(models, metrics, (), {"precision": precision}, *_parts(records))
+                if places == [record["rank"] for record in ranking.to_records()]:
                     break
-        return found
+        return ranking
 
     def to_json(self, path: str | Path) -> None:
         """Write models, metrics, notes, meta and `to_records` as JSON."""
@@ -168,9 +168,11 @@ class Ranking:
             models, metrics, notes = (
                 tuple(map(str, content[key])) for key in ("models", "metrics", "notes")
             )
-            found = cls(models, metrics, notes, dict(content["meta"]), *_parts(content["records"]))
-            found.to_records()  # or a record is missing
-        return found
+            ranking = cls(
+                models, metrics, notes, dict(content["meta"]), *_parts(content["records"])
+            )
+            ranking.to_records()  # or a record is missing
+        return ranking
 
     def to_markdown(self) -> str:
         """The table as Markdown."""

@@ -1,6 +1,6 @@
 """Features that do not fit in memory: batches go by, and only moments and sums stay.
 
-One pass makes the moments, and every metric that wants to look again shares each further pass
+One pass makes the moments, and every metric that asks for more shares each further pass
 with the others. While the device works on one block of rows, the next is read.
 """
 
@@ -52,7 +52,7 @@ def score_all(
     """Score models one after the other; ``reading`` is the context in which batches are made."""
     stopped: list[Exception] = []
 
-    def told(done: int, total: int | None, label: str) -> None:
+    def reported(done: int, total: int | None, label: str) -> None:
         try:
             report(done, total, label)
         except Exception as error:
@@ -66,7 +66,7 @@ def score_all(
                 plan,
                 num_classes=num_classes,
                 memory_limit=memory_limit,
-                report=told,
+                report=reported,
                 reading=reading,
             )
         except Exception as error:

@@ -18,15 +18,17 @@ import numpy as np
 
 from jaxte.runtime.devices import platform_of
 
-__all__ = ["FAST_COMPILE", "LEAN", "Program", "forget", "in_context", "when_forgetting"]
+__all__ = ["CPU_COMPILE", "FAST_COMPILE", "Program", "forget", "in_context", "when_forgetting"]
 
 _KEPT = 512  # executables, of a megabyte or two each
 # What a CPU compiles in half the time with, to code as good; releases of JAX know more or fewer
 # of these. And what halves that again, to code that is a little slower.
-LEAN: Mapping[str, Any] = MappingProxyType(
+CPU_COMPILE: Mapping[str, Any] = MappingProxyType(
     {"xla_cpu_parallel_codegen_split_count": 1, "xla_cpu_use_fusion_emitters": False}
 )
-FAST_COMPILE: Mapping[str, Any] = MappingProxyType({**LEAN, "xla_backend_optimization_level": 0})
+FAST_COMPILE: Mapping[str, Any] = MappingProxyType(
+    {**CPU_COMPILE, "xla_backend_optimization_level": 0}
+)
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
@@ -68,8 +70,8 @@ def _jitted() -> list[Callable[[], None]]:
     """What drops the executables of the jitted functions of this package's modules."""
     kind: Any = type(jax.jit(len))
     modules = [sys.modules[name] for name in tuple(sys.modules) if name.startswith("jaxte.")]
-    found = [value for module in modules for value in vars(module).values()]
-    return [value.clear_cache for value in found if isinstance(value, kind)]
+    values = [value for module in modules for value in vars(module).values()]
+    return [value.clear_cache for value in values if isinstance(value, kind)]
 
 
 @cache
@@ -107,7 +109,7 @@ class Program:
 
     Args:
         function: of arrays.
-        options: what a CPU is to compile it with, if known: `LEAN` or `FAST_COMPILE`.
+        options: what a CPU is to compile it with, if known: `CPU_COMPILE` or `FAST_COMPILE`.
     """
 
     def __init__(self, function: Callable[..., Any], options: Mapping[str, Any] = _NONE) -> None:
@@ -174,7 +176,7 @@ def _sharding(leaf: Any) -> Any:
 # Linux grants a process so many, and ends it at the next without a word. An executable takes a
 # hundred or more, and gives them back when it is dropped.
 _MAPS, _MOST = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
-_OFTEN = 8  # compilations between two looks
+_OFTEN = 8  # compilations between two counts
 
 
 class _Watch:

@@ -282,10 +282,10 @@ def _origin(near: Array) -> Array:
 
 
 def _measure_targets(
-    row: Rows, x: Array, given: ArrayLike, n: Array, all_reduce: Callable[[Array], Array]
+    row: Rows, x: Array, targets: ArrayLike, n: Array, all_reduce: Callable[[Array], Array]
 ) -> TargetMoments:
     """Moments of float targets beside features that are already centred."""
-    y, w = target_columns(given, row), row.weights
+    y, w = target_columns(targets, row), row.weights
     origin = _origin(all_reduce(matmul(w, y)) / divisors(n))
     y = y - origin[None]
     mean = all_reduce(matmul(w, y)) / divisors(n)

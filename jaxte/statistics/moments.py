@@ -1,4 +1,4 @@
-"""One-pass, mergeable class moments: what every metric that needs no second look is made from.
+"""One-pass, mergeable class moments: enough for every metric that reads the samples once.
 
 A state is brought up to date batch by batch, and states of different batches, devices or machines
 merge into the state of the whole. Everything is kept relative to an origin inside the data and

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxte.statistics.measure import Moments
 
-__all__ = ["Normal", "normal_equations", "only_active"]
+__all__ = ["Normal", "normal_equations", "only_present"]
 
 
 class Normal(NamedTuple):
@@ -26,10 +26,10 @@ class Normal(NamedTuple):
     unit: ArrayLike = 1  # that the features were divided by
 
 
-def normal_equations(state: Moments, active: Array, unit: ArrayLike = 1) -> Normal:
+def normal_equations(state: Moments, present: Array, unit: ArrayLike = 1) -> Normal:
     """Normal equations from moments; for classification of the 0/1 column of every class.
 
-    Features that vary only by rounding become 0, target columns that are not ``active`` copies of
+    Features that vary only by rounding become 0, target columns that are not ``present`` copies of
     one that is. ``unit``: that of the moments.
     """
     mean, n = state.origin + state.relative_mean, state.total
@@ -44,11 +44,11 @@ def normal_equations(state: Moments, active: Array, unit: ArrayLike = 1) -> Norm
         cross = (state.counts[:, None] * state.deviations).T
         square = state.counts * (1 - y_mean)
     cross = jnp.where(varies[:, None], cross, 0)
-    cross, square, y_mean = (only_active(part, active) for part in (cross, square, y_mean))
+    cross, square, y_mean = (only_present(part, present) for part in (cross, square, y_mean))
     return Normal(scatter, cross, square, mean, y_mean, n, state.samples, unit)
 
 
-def only_active(columns: Array, active: Array) -> Array:
+def only_present(columns: Array, present: Array) -> Array:
     """Columns [..., k] that do not count replaced by one that does, so that all are finite."""
-    copied = jnp.take(columns, jnp.argmax(active), axis=-1)[..., None]
-    return jnp.where(active.reshape((1,) * (columns.ndim - 1) + (-1,)), columns, copied)
+    copied = jnp.take(columns, jnp.argmax(present), axis=-1)[..., None]
+    return jnp.where(present.reshape((1,) * (columns.ndim - 1) + (-1,)), columns, copied)

@@ -213,19 +213,19 @@ class Ridge(NamedTuple):
     Attributes:
         form: a `Tridiagonal` of few sizes, so that what reads it is compiled once for most
             widths, or a `Problem`.
-        active: [k] which columns count.
-        scorable: whether there is a score at all.
+        present: [k] which columns count.
+        valid: whether there is a score at all.
         rough: 1 where the rows might tell more than ``form`` knows.
     """
 
     form: Tridiagonal | Problem
-    active: Array
-    scorable: Array
+    present: Array
+    valid: Array
     rough: Array
 
 
 def ridge_of(
-    rows: RowsOf | None, normal: Normal | None, active: Array, scorable: Array, *, quick: bool
+    rows: RowsOf | None, normal: Normal | None, present: Array, valid: Array, *, quick: bool
 ) -> Ridge:
     """The cheapest form; ``quick``: on a CPU, and it may be rough.
 
@@ -233,7 +233,7 @@ def ridge_of(
     """
     if quick and is_tridiagonal(rows, normal):
         form = padded(tridiagonal_of(rows, normal))
-        return Ridge(form, active, scorable, form.blurred)
+        return Ridge(form, present, valid, form.blurred)
     problem = problem_of(rows, normal, sharp=not quick)
     rough = quick and rows is not None
-    return Ridge(problem, active, scorable, rough * problem.blurred)
+    return Ridge(problem, present, valid, rough * problem.blurred)

@@ -16,7 +16,7 @@ class Rows(NamedTuple):
     """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype.
 
     ``finite``: whether every row that counts is finite, without which there is no score.
-    ``unweighted``: known while tracing: no weights were given, all are 1.
+    ``unweighted``: static: no weights were given, all are 1.
     """
 
     features: Array
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
 class Classes(NamedTuple):
     """Labels [n], also one-hot [n, C], weighted counts [C], which occur [C] and how many do.
 
-    ``scorable`` is False where a label lies outside 0..C-1, fewer than two classes occur, or a
+    ``valid`` is False where a label lies outside 0..C-1, fewer than two classes occur, or a
     feature is not finite.
     """
 
@@ -39,7 +39,7 @@ class Classes(NamedTuple):
     counts: Array
     present: Array
     number: Array
-    scorable: Array
+    valid: Array
 
 
 def promote(features: ArrayLike) -> Array:

@@ -22,7 +22,7 @@ from jaxte.statistics.linalg import (
     ridge_solve_scatter,
 )
 from jaxte.statistics.measure import Moments, measure
-from jaxte.statistics.normal import Normal, normal_equations, only_active
+from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.ridge import Ridge, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
 
@@ -189,7 +189,7 @@ class Statistics:
         else:
             assert self.sample is not None
             y = target_columns(self.sample.targets, self.rows)
-        return only_active(y, self.active)
+        return only_present(y, self.present)
 
     # --- moments ----------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Statistics:
         return self.measured.moments.total
 
     @property
-    def active(self) -> Array:
+    def present(self) -> Array:
         """Which target columns [k] count: classes that occur, targets that are not all 0."""
         state = self.measured.moments
         if state.targets is None:
@@ -258,10 +258,10 @@ class Statistics:
         return targets.square + state.total * (targets.origin + targets.mean) ** 2 > 0
 
     @property
-    def scorable(self) -> Array:
+    def valid(self) -> Array:
         """Whether there can be a score: labels and features in order, something to tell apart."""
         least = 1 if self.measured.moments.targets is not None else 2
-        return self.measured.moments.valid & (self.active.sum() >= least)
+        return self.measured.moments.valid & (self.present.sum() >= least)
 
     @cached_property
     def squares(self) -> Array:
@@ -311,14 +311,14 @@ class Statistics:
         """The normal equations, where they keep the digits; else None: take the rows."""
         if self.in_memory and not (self.by_columns and self.rows.features.dtype == jnp.float64):
             return None
-        return normal_equations(self.moments, self.active, self.unit)
+        return normal_equations(self.moments, self.present, self.unit)
 
     @cached_property
     def ridge(self) -> Ridge:
         """The targets in coordinates in which ridge regression is solved for many penalties."""
         rows = (self.rows.features, self.columns, self.rows.weights) if self.in_memory else None
         quick = self.route == "quick"
-        return ridge_of(rows, self.normal, self.active, self.scorable, quick=quick)
+        return ridge_of(rows, self.normal, self.present, self.valid, quick=quick)
 
     # --- passes -----------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import jaxte
 from jaxte.ranking import plan, pool
 from jaxte.runtime import programs
 from jaxte.runtime.mesh import layout_of
-from jaxte.runtime.programs import FAST_COMPILE, LEAN, Program, forget, in_context
+from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program, forget, in_context
 from jaxte.runtime.threads import Threads, one_blas_thread
 from jaxte.statistics import Sample, Statistics
 
@@ -105,7 +105,7 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
             assert together.score(name, metric) == pytest.approx(expected, rel=1e-9), metric
 
 
-@pytest.mark.parametrize("options", [LEAN, FAST_COMPILE, {"no_such_option": 1}])
+@pytest.mark.parametrize("options", [CPU_COMPILE, FAST_COMPILE, {"no_such_option": 1}])
 def test_how_it_is_compiled_does_not_change_what_it_gives(options: Mapping[str, Any]) -> None:
     """Options that a release of JAX does not know are left out."""
     x = np.linspace(0.1, 2, 60, dtype=np.float32).reshape(6, 10)

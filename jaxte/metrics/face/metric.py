@@ -273,14 +273,14 @@ def _score(
     apart = state.between(within.sum()) > 0
     collapse = jnp.where(apart, -completed[0].result / number, jnp.nan)
     collapse, fairness = (
-        jnp.where(statistics.scorable, term, jnp.nan) for term in (collapse, fairness)
+        jnp.where(statistics.valid, term, jnp.nan) for term in (collapse, fairness)
     )
     score = collapse + fairness
     return {
         "score": score,
         "variance_collapse": collapse,
         "class_fairness": fairness,
-        "coincident": jnp.isnan(score) & statistics.scorable,
+        "coincident": jnp.isnan(score) & statistics.valid,
     }
 
 

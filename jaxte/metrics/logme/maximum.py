@@ -97,7 +97,7 @@ def _flags(*flags: Array) -> Array:
 def maximum_evidence_jvp(
     route: str, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """At a maximum the precisions and the posterior mean may be held fixed (envelope theorem)."""
+    """At a maximum the precisions and the posterior mean are constants (envelope theorem)."""
     problem = problem_of(primals[:3], None, dual=True)
     fit = maximise(problem)
     evidence = partial(_evidence_at, problem, fit)
@@ -111,7 +111,7 @@ def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights:
     """A function of (features, y, weights) with the derivative of the maximised evidence.
 
     The log determinant's derivative, tr((tI + G)^-1 dG), is taken in centred coordinates as
-    tr(D dA) + d ln(1 + n p) with D = (tI + A)^-1 and p = m' D m, D held fixed throughout.
+    tr(D dA) + d ln(1 + n p) with D = (tI + A)^-1 and p = m' D m, D constant throughout.
     """
     p, t = problem, fit.ratio
     row = Rows(features / p.unit, weights, weights.sum(), p.n)
@@ -124,7 +124,7 @@ def _evidence_at(problem: Problem, fit: Fit, features: Array, y: Array, weights:
         cross = jnp.sum(stop_gradient(weights)[:, None] * constant * moving, axis=0)
         return matmul(weights, constant**2) + 2 * (cross - stop_gradient(cross))
 
-    # products that are zero but for rounding are held at zero, since 1 / t may be 1e20
+    # products that are zero but for rounding stay at zero, since 1 / t may be 1e20
     scores = matmul(x, axes)
     constant = stop_gradient(jnp.where(counted & (p.lam == 0)[None], 0, scores))
     inverse = 1 / (t[None] + p.lam[:, None])

@@ -196,7 +196,7 @@ def _score(
         values, flags = _released(statistics)
     elif statistics.route != "sure":
         ridge = statistics.ridge
-        return _outputs(*of_ridge(ridge), ridge.active, ridge.scorable)
+        return _outputs(*of_ridge(ridge), ridge.present, ridge.valid)
     elif statistics.in_memory:
         rows, normal = statistics.rows, jax.tree.map(stop_gradient, statistics.normal)
         values, flags = maximum_evidence(
@@ -204,13 +204,13 @@ def _score(
         )
     else:
         values, flags = optimum(statistics.route, None, statistics.normal)
-    return _outputs(values, flags, statistics.active, statistics.scorable)
+    return _outputs(values, flags, statistics.present, statistics.valid)
 
 
-def _outputs(values: Array, flags: Array, active: Array, scorable: Array) -> Outputs:
+def _outputs(values: Array, flags: Array, present: Array, valid: Array) -> Outputs:
     bounded, moving, unsure, blurred, constant = (flags > 0).any(axis=1)
     return {
-        "score": _average(values, active, scorable),
+        "score": _average(values, present, valid),
         "bounded": bounded,
         "unconverged": moving,
         "unsure": unsure,
@@ -238,7 +238,7 @@ def _released(statistics: Statistics) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnums=(1, 2))
 def _fit(sample: Sample, num_classes: int | None, variant: str) -> LogMEFit:
     statistics = Statistics(sample, num_classes=num_classes)
-    rows, y, active = statistics.rows, statistics.columns, statistics.active
+    rows, y, present = statistics.rows, statistics.columns, statistics.present
     problem = problem_of((rows.features, y, rows.weights), statistics.normal)
     if variant == "paper":
         fit = evidence.maximise(problem)
@@ -246,21 +246,21 @@ def _fit(sample: Sample, num_classes: int | None, variant: str) -> LogMEFit:
         fit = evidence.iterate_as_released(problem, statistics.width)
     mean = evidence.posterior_mean(problem, fit.ratio)
     return LogMEFit(
-        score=_average(fit.evidence, active, statistics.scorable),
-        evidence=jnp.where(active, fit.evidence, jnp.nan),
-        alpha=jnp.where(active, fit.alpha, jnp.nan),
-        beta=jnp.where(active, fit.beta, jnp.nan),
-        mean=jnp.where(active[None], mean, jnp.nan),
-        steps=jnp.where(active, fit.steps, 0),
-        converged=fit.converged | ~active,
-        bounded=fit.bounded & active,
+        score=_average(fit.evidence, present, statistics.valid),
+        evidence=jnp.where(present, fit.evidence, jnp.nan),
+        alpha=jnp.where(present, fit.alpha, jnp.nan),
+        beta=jnp.where(present, fit.beta, jnp.nan),
+        mean=jnp.where(present[None], mean, jnp.nan),
+        steps=jnp.where(present, fit.steps, 0),
+        converged=fit.converged | ~present,
+        bounded=fit.bounded & present,
     )
 
 
-def _average(values: Array, active: Array, scorable: Array) -> Array:
-    number = jnp.maximum(active.sum(), 1).astype(values.dtype)
-    mean = jnp.where(active, values, 0).sum() / number
-    return jnp.where(scorable & jnp.isfinite(mean), mean, jnp.nan)
+def _average(values: Array, present: Array, valid: Array) -> Array:
+    number = jnp.maximum(present.sum(), 1).astype(values.dtype)
+    mean = jnp.where(present, values, 0).sum() / number
+    return jnp.where(valid & jnp.isfinite(mean), mean, jnp.nan)
 
 
 def _notes(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None) -> list[str]:

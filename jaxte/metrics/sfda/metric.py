@@ -147,14 +147,14 @@ def _gain(second: Classifier, batch: Batch, **options: Any) -> Array:
 
 def _score(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
     (first, _lam), second = completed[0].constants, completed[1].constants
-    score = jnp.where(statistics.scorable, completed[1].result / statistics.total, jnp.nan)
+    score = jnp.where(statistics.valid, completed[1].result / statistics.total, jnp.nan)
     quick = statistics.route == "quick"
     if quick:  # classes without spread are left to the full route
         score = jnp.where(first.certain | second.certain, jnp.nan, score)
     return {
         "score": score,
         "coincident": jnp.all(first.owners == jnp.argmax(statistics.counts > 0)),
-        "unsure": quick & statistics.scorable & jnp.isnan(score),
+        "unsure": quick & statistics.valid & jnp.isnan(score),
     }
 
 
