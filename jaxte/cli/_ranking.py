@@ -23,7 +23,7 @@ from jaxte.data import Dataset
 from jaxte.errors import InputError
 from jaxte.extraction.plan import describe_data
 from jaxte.intake import disk
-from jaxte.metrics import get_metric
+from jaxte.metrics import DEFAULT_METRICS, get_metric
 from jaxte.ranking import Ranking
 from jaxte.store import FeatureStore, is_store
 from jaxte.store.manifest import differing, plain
@@ -32,14 +32,13 @@ __all__ = ["EarlierReport", "choose_metrics", "earlier_report", "rank_models"]
 __all__ += ["stored_models", "write_report"]
 
 _JSON = "ranking.json"
-_METRICS = ("logme", "sfda", "face")
 
 
 def choose_metrics(names: Sequence[str] | None, dataset: Dataset) -> tuple[str, ...]:
     """The metrics, by default those of the usual ones that the task allows."""
     task = "regression" if dataset.task in ("regression", "multilabel") else "classification"
     if names is None:
-        return tuple(name for name in _METRICS if task in get_metric(name).tasks)
+        return tuple(name for name in DEFAULT_METRICS if task in get_metric(name).tasks)
     unable = [name for name in names if task not in get_metric(name).tasks]
     if unable:
         raise InputError(

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from jaxte.report import Table
     from jaxte.zoo import Accuracy, Target
 
-_METRICS = ("logme", "sfda", "face")
-
 
 class _Result(NamedTuple):
     """One target: its ranking, the measured accuracies, and the weighted tau of each metric."""
@@ -84,12 +82,10 @@ def _run(
     extracted = time.perf_counter()
     results = []
     for target in targets:
-        ranking = jaxte.rank(
-            features[target.name], target.train_labels, metrics=_METRICS, progress=progress
-        )
+        ranking = jaxte.rank(features[target.name], target.train_labels, progress=progress)
         accuracies = zoo.accuracies(target.name)
         taus = {}
-        for metric in _METRICS:
+        for metric in ranking.metrics:
             models = ranking.order(metric)
             taus[metric] = evaluate.weighted_tau(
                 [ranking.score(model, metric) for model in models],

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 def rank(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Directory of features.")],
     metrics: Annotated[
-        str, typer.Option(help="Comma-separated names; `jaxte metrics` lists them.")
-    ] = "logme,sfda,face",
+        str | None,
+        typer.Option(
+            help="Comma-separated names, logme,sfda,face by default; `jaxte metrics` lists them."
+        ),
+    ] = None,
     form: options.Form = None,
     out: options.Out = None,
     plot: options.Plot = None,
@@ -67,11 +70,13 @@ def rank(
     """
     with one_line_errors():
         import jaxte
+        from jaxte.metrics import DEFAULT_METRICS
         from jaxte.ranking.options import checked
         from jaxte.store import read_features
 
         form = _output.checked_format(form, out, plot)
-        names, of_metrics = options.names(metrics), options.parse_settings(settings)
+        names = DEFAULT_METRICS if metrics is None else options.names(metrics)
+        of_metrics = options.parse_settings(settings)
         how: dict[str, Any] = {
             "options": of_metrics,
             "perturb": perturb,

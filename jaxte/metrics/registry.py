@@ -13,10 +13,11 @@ from jaxte.intake.checks import short
 from jaxte.metrics.custom import from_function
 from jaxte.metrics.metric import Metric
 
-__all__ = ["REGISTRY", "get_metric", "register"]
+__all__ = ["DEFAULT_METRICS", "REGISTRY", "get_metric", "register"]
 
 GROUP = "jaxte.metrics"  # of entry points: each names a metric, or a function of the signature
 _METRICS: dict[str, Metric] = {}
+DEFAULT_METRICS = ("logme", "sfda", "face")
 REGISTRY: Mapping[str, Metric] = MappingProxyType(_METRICS)
 
 

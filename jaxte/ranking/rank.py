@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
-from jaxte.metrics import Metric
+from jaxte.metrics import DEFAULT_METRICS, Metric
 from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
@@ -39,7 +39,7 @@ def rank(
     features: Mapping[str, Any],
     targets: ArrayLike | Mapping[str, ArrayLike] | None = None,
     *,
-    metrics: str | Metric | Callable[..., Any] | Sequence[Any] = ("logme", "sfda", "face"),
+    metrics: str | Metric | Callable[..., Any] | Sequence[Any] = DEFAULT_METRICS,
     perturb: str | Callable[..., Any] | None = None,
     precision: str = "auto",
     progress: bool | Progress = False,
