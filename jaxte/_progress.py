@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Protocol
 
 __all__ = ["Progress", "bar", "reporter"]
 
-Progress: TypeAlias = Callable[[int, int | None, str], None]
+
+class Progress(Protocol):
+    """What is told how far the work is; ``total`` is None while it is not known."""
+
+    def __call__(self, done: int, total: int | None, label: str, /) -> None: ...
 
 
 @contextmanager

@@ -14,13 +14,20 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake.checks import short
-from jaxte.metrics.metric import SIGNATURE, SOURCE_OUTPUTS, Completed, Metric, Outputs
+from jaxte.metrics.metric import (
+    SIGNATURE,
+    SOURCE_OUTPUTS,
+    Completed,
+    Metric,
+    MetricFunction,
+    Outputs,
+)
 from jaxte.statistics import Statistics
 
 __all__ = ["from_function"]
 
 
-def from_function(function: Metric | Callable[..., Any], name: str | None = None) -> Metric:
+def from_function(function: Metric | MetricFunction, name: str | None = None) -> Metric:
     """A `Metric` of a function that has not been written as one.
 
     Raises:
@@ -30,7 +37,8 @@ def from_function(function: Metric | Callable[..., Any], name: str | None = None
         return function if name is None else replace(function, name=name)
     if not callable(function):
         raise InputError(f"{short(function)} is no metric: give a name, a function or a Metric")
-    return _of_function(function, name or _name_of(function))
+    named: Any = function  # what can be called can be hashed, but for rare objects
+    return _of_function(named, name or _name_of(function))
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics import Moments, Sample, Statistics
 
-__all__ = ["Completed", "Metric", "Outputs", "Pass"]
+__all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
 
 Outputs: TypeAlias = Mapping[str, Array]
 Options: TypeAlias = Mapping[str, Any]
@@ -25,6 +25,14 @@ Options: TypeAlias = Mapping[str, Any]
 # The arguments that all metrics share; what else a function takes are its options.
 SIGNATURE = ("features", "labels", "targets", "num_classes", "weights", "num_features")
 SOURCE_OUTPUTS = ("logits", "probabilities")
+
+
+@runtime_checkable
+class MetricFunction(Protocol):
+    """What a user may pass as a metric: of the keywords it may leave out what it has no use for."""
+
+    def __call__(self, features: Any, labels: Any, /, *args: Any, **options: Any) -> Any:
+        """As any of this package."""
 
 
 class Completed(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from typing import Any
 from jaxte.errors import InputError, said
 from jaxte.intake.checks import short
 from jaxte.metrics.custom import from_function
-from jaxte.metrics.metric import Metric
+from jaxte.metrics.metric import Metric, MetricFunction
 
 __all__ = ["DEFAULT_METRICS", "REGISTRY", "get_metric", "register"]
 
@@ -21,7 +21,7 @@ DEFAULT_METRICS = ("logme", "sfda", "face")
 REGISTRY: Mapping[str, Metric] = MappingProxyType(_METRICS)
 
 
-def register(metric: Metric | Callable[..., Any], name: str | None = None) -> Metric:
+def register(metric: Metric | MetricFunction, name: str | None = None) -> Metric:
     """Make a metric known by its name, to `jaxte.rank` and to the command line.
 
     Args:
@@ -55,7 +55,7 @@ def register(metric: Metric | Callable[..., Any], name: str | None = None) -> Me
     return other
 
 
-def get_metric(metric: str | Metric | Callable[..., Any]) -> Metric:
+def get_metric(metric: str | Metric | MetricFunction) -> Metric:
     """The metric of that name, or what a function or a `Metric` is by itself.
 
     Raises:

@@ -7,10 +7,11 @@ their true width, which `with_perturbation` hands on to the metric.
 
 from jaxte.perturb.spread_attract import spread_attract
 from jaxte.perturb.steps import attract, pca, spread
-from jaxte.perturb.transform import PERTURBATIONS, get_perturbation, with_perturbation
+from jaxte.perturb.transform import PERTURBATIONS, Perturbation, get_perturbation, with_perturbation
 
 __all__ = [
     "PERTURBATIONS",
+    "Perturbation",
     "attract",
     "get_perturbation",
     "pca",

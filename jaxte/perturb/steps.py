@@ -217,8 +217,8 @@ def move_apart(row: Rows, group: Classes, force: Array) -> Array:
     """Every row moved by ``force`` away from its class mean."""
     away, means = _from_class_means(row, group)
     # of a row on the mean of its class rounding leaves a direction that is none
-    size = jnp.sqrt(jnp.sum(row.features**2, axis=1)) + of_row(_safe_norm(means, 0), group)
-    length = _safe_norm(away, 1)
+    size = jnp.sqrt(jnp.sum(row.features**2, axis=1)) + of_row(_safe_norm(means, 0.0), group)
+    length = _safe_norm(away, 1.0)
     moves = lax.stop_gradient(length > noise(size))[:, None]
     return row.features + jnp.where(moves, force * away / length[:, None], 0)
 
@@ -244,7 +244,7 @@ def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signe
     def shift(one: tuple[Array, Array, Array, Array]) -> Array:
         mean, own, unknown, present = one
         toward = means - mean[None]
-        gap = _safe_norm(toward, 0)
+        gap = _safe_norm(toward, 0.0)
         amount = sigma * (own + radius) - gap
         amount = amount if signed else jnp.abs(amount)
         counted = present & group.present & (gap > unknown + rounding)

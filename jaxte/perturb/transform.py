@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -14,6 +14,15 @@ from jax.typing import ArrayLike
 from jaxte.errors import InputError
 from jaxte.perturb.spread_attract import spread_attract
 from jaxte.perturb.steps import attract, pca, spread
+
+
+@runtime_checkable
+class Perturbation(Protocol):
+    """What a user may pass as a perturbation: features of the same rows, changed."""
+
+    def __call__(self, features: Any, labels: Any, /, *args: Any, **options: Any) -> Any:
+        """As any of this package."""
+
 
 PERTURBATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {

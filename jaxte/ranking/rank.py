@@ -17,8 +17,9 @@ from jax.typing import ArrayLike
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
-from jaxte.metrics import DEFAULT_METRICS, Metric
+from jaxte.metrics import DEFAULT_METRICS, Metric, MetricFunction
 from jaxte.metrics.metric import SOURCE_OUTPUTS
+from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
 from jaxte.ranking.inputs import Resolved, expand_stores, none_left, of_another_task, resolve
@@ -39,8 +40,8 @@ def rank(
     features: Mapping[str, Any],
     targets: ArrayLike | Mapping[str, ArrayLike] | None = None,
     *,
-    metrics: str | Metric | Callable[..., Any] | Sequence[Any] = DEFAULT_METRICS,
-    perturb: str | Callable[..., Any] | None = None,
+    metrics: str | Metric | MetricFunction | Sequence[Any] = DEFAULT_METRICS,
+    perturb: str | Perturbation | None = None,
     precision: str = "auto",
     progress: bool | Progress = False,
     num_classes: int | None = None,

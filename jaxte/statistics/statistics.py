@@ -7,7 +7,7 @@ written once, of these, and never asks where they come from.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ class Statistics:
         self.__dict__.update(shared)  # where the cached properties look first
 
     @classmethod
-    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Self:
+    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Statistics:
         """Of samples that have gone by."""
         dtype = state.means.dtype
         num_classes = None if state.targets is not None else state.counts.shape[0]
@@ -133,7 +133,7 @@ class Statistics:
         return (self.sample, *self._shared.values()), (names, settings)
 
     @classmethod
-    def tree_unflatten(cls, auxiliary: tuple[Any, ...], children: tuple[Any, ...]) -> Self:
+    def tree_unflatten(cls, auxiliary: tuple[Any, ...], children: tuple[Any, ...]) -> Statistics:
         """From its parts."""
         names, (num_classes, axis, route) = auxiliary
         shared = dict(zip(names, children[1:], strict=True))

@@ -1,0 +1,99 @@
+"""Types and shapes at run time, by jaxtyping and beartype; the package itself needs neither."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from beartype import beartype
+from jax import Array
+from jaxtyping import Bool, Float, jaxtyped
+
+from jaxte.metrics import REGISTRY
+from jaxte.statistics import Sample, Statistics
+
+CHECKED = """
+from jaxtyping import install_import_hook
+
+with install_import_hook(
+    ["jaxte.statistics", "jaxte.metrics", "jaxte.perturb"], "beartype.beartype"
+):
+    import jaxte.perturb
+    import jaxte.ranking.rank
+import jax
+import numpy as np
+
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(60, 5)), np.arange(60) % 3
+pool = {"array": x, "stream": [x[:30], x[30:]], "wide": rng.normal(size=(60, 70))}
+names = list(jaxte.metrics.REGISTRY)
+for ranking in (
+    jaxte.rank(pool, y, metrics=names),
+    jaxte.rank({"array": x}, y, metrics=names, perturb="spread_attract", precision="float32"),
+):
+    for name in ranking.models:
+        assert [ranking.status(name, metric) for metric in names] == ["ok"] * len(names)
+for metric in jaxte.metrics.REGISTRY.values():
+    jax.grad(lambda x, m=metric: m.function(x, y, num_classes=3))(x.astype(np.float32))
+"""
+
+
+def test_annotations_hold() -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKED], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@jaxtyped(typechecker=beartype)
+def check_shapes(
+    residuals: Float[Array, "n d"],
+    columns: Float[Array, "n k"],
+    means: Float[Array, "C d"],
+    counts: Float[Array, " C"],
+    squares: Float[Array, "C d"],
+    within: Float[Array, " C"],
+    scatter: Float[Array, "d d"],
+    diagonal: Float[Array, " d"],
+    present: Bool[Array, " k"],
+    valid: Bool[Array, ""],
+    width: Float[Array, ""],
+) -> None:
+    pass
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("shape", [(20, 6), (6, 20)])
+def test_shapes_of_statistics(shape: tuple[int, int], regression: bool, precision: str) -> None:
+    n = shape[0]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape))
+    y = x[:, :2] if regression else jnp.arange(n) % 3
+    own = Statistics(Sample(x, y), num_classes=None if regression else 3)
+    check_shapes(
+        own.residuals,
+        own.columns,
+        own.moments.means,
+        own.counts,
+        own.squares if not regression else own.moments.means,
+        own.within_class_ss if not regression else own.counts,
+        own.scatter,
+        own.within_diagonal,
+        own.present,
+        own.valid,
+        own.width,
+    )
+    assert own.ridge.present.shape == own.present.shape
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_outputs_are_scalars(name: str) -> None:
+    x, y = jnp.asarray(np.random.default_rng(0).normal(size=(30, 4))), jnp.arange(30) % 3
+    metric = REGISTRY[name]
+    outputs = metric.evaluate(Statistics(Sample(x, y), num_classes=3), metric.all_options({}))
+    assert {jax.numpy.shape(value) for value in outputs.values()} == {()}
