@@ -20,6 +20,7 @@ CLONES = {
     "logme": ("thuml/LogME", "LogME.py"),
     "sfda": ("TencentARC/SFDA", "metrics.py"),
     "ncti": ("BUserName/NCTI", "metrics.py"),
+    "jaxte": ("jaxte, another commit", "jaxte/__init__.py"),
     "tllib": ("thuml/Transfer-Learning-Library", "tllib/ranking/logme.py"),
 }
 

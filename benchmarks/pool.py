@@ -33,6 +33,13 @@ CONTESTANTS = (
     Contestant(
         "numpy oracles: logme, sfda, face", "oracle", METRICS, {}, "jaxte: logme, sfda, face"
     ),
+    Contestant(
+        "jaxte of another commit: logme, sfda, face",
+        "jaxte",
+        METRICS,
+        {},
+        "jaxte: logme, sfda, face",
+    ),
     Contestant("jaxte: released logme, sfda", None, ("logme", "sfda"), RELEASED),
     Contestant(
         "released code: logme, sfda",

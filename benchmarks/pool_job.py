@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     begun = time.perf_counter()
     rival = spec["rival"]
     try:
-        run = _jaxte(spec) if rival is None else _rivals(rival, spec)
+        run = _jaxte(spec) if rival in (None, "jaxte") else _rivals(rival, spec)
     except MissingError as error:
         return {"missing": True, "skipped": [f"{spec['name']} skipped: {error}"]}
     imported = time.perf_counter()
@@ -50,8 +51,14 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _jaxte(spec: Mapping[str, Any]) -> Callable[[Any, Any], Scores]:
+    if spec["rival"] == "jaxte":
+        if "jaxte" not in spec["clones"]:
+            raise MissingError("no other commit of jaxte was named: --clone jaxte=PATH")
+        sys.path.insert(0, spec["clones"]["jaxte"])
     import jaxte
 
+    if spec["rival"] == "jaxte":
+        assert Path(jaxte.__file__).is_relative_to(spec["clones"]["jaxte"]), jaxte.__file__
     rank = jaxte.rank
 
     def run(features: dict[str, Any], labels: Any) -> Scores:
