@@ -6,10 +6,10 @@ Each is compiled once for its shapes and kept, so that one more metric compiles 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,10 @@ class ProgramKey(NamedTuple):
     perturb: Callable[..., Any] | None
     layout: Layout | None
     form: Form
+
+
+# A program, what it makes, and a function that returns its inputs.
+Step: TypeAlias = tuple[Program, str | Metric, Callable[[], tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,10 @@ class ScoringPlan:
         """Whether a first run may leave scores unsure: on a CPU, where that saves time."""
         return "quick" if form.platform == "cpu" else "full"
 
-    def _steps(self, values: Values, form: Form, route: str, metrics: Sequence[Metric]) -> Any:
-        """(program, what it makes, function that returns its inputs), in order."""
+    def _steps(
+        self, values: Values, form: Form, route: str, metrics: Sequence[Metric]
+    ) -> Iterator[Step]:
+        """Programs in order; the inputs of one are known once those before it have run."""
         if self.perturb is not None and PERTURBED not in values:
             yield self._step(PERTURBED, ("sample",), values, form, "full", ())
         unable = self.reasons(has_logits=values["sample"].logits is not None)
@@ -164,10 +170,11 @@ class ScoringPlan:
         route: str,
         static: tuple[tuple[str, Any], ...],
         dynamic: Mapping[str, Any] | None = None,
-    ) -> Any:
-        key = ProgramKey(
-            makes, reads, route, static, self.num_classes, self.perturb, self.layout, form
-        )
+    ) -> Step:
+        perturb = self.perturb if makes == PERTURBED else None
+        if not form.stacked and "sample" not in reads:
+            form = Form(platform=form.platform)  # one program for all shapes of rows
+        key = ProgramKey(makes, reads, route, static, self.num_classes, perturb, self.layout, form)
         with _lock:
             program = _program(key)
 
@@ -211,8 +218,6 @@ def _program(key: ProgramKey) -> Program:
         return _made(key, dict(inputs), options)
 
     if not form.stacked:
-        if "sample" not in key.reads:  # serves all shapes of rows, so it is worth the care
-            return Program(one, CPU_COMPILE)
         return Program(one, FAST_COMPILE if form.fast_compile else CPU_COMPILE)
     # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
     # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
