@@ -86,7 +86,9 @@ def logme_maximum(x: Matrix, y: Matrix, low: float = -60.0, high: float = 60.0) 
     grid = np.linspace(low, high, 2401)
     values = profile(grid)[0]
     best = (float(values.max()), float(grid[values.argmax()]))
-    inner = np.flatnonzero((values[1:-1] >= values[:-2]) & (values[1:-1] >= values[2:])) + 1
+    left, here, right = values[:-2], values[1:-1], values[2:]
+    peaks = (here >= left) & (here >= right) & (here - np.minimum(left, right) > 1e-13)
+    inner = np.flatnonzero(peaks) + 1  # where it is flat but for rounding, nothing is to be gained
     for i in inner:
         found = scipy.optimize.minimize_scalar(
             lambda v: -profile(v)[0],

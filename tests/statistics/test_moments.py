@@ -258,7 +258,6 @@ def test_inside_jit_faults_poison_the_scores(fault: float, x64: None) -> None:
 # --- scores ------------------------------------------------------------------------------------
 
 SETS = {
-    "tall": blobs(N, D, classes=C),
     "wide": blobs(12, 20, classes=C, separation=1.0),
     "far": data("classes"),
     "regression": regression(40, D, outputs=K),
@@ -283,12 +282,10 @@ def state_of(problem: Problem, dtype: Any = None, parts: int = 2) -> Moments:
     return state
 
 
-SLOW = ("regression",)  # the wide one takes the same routes from moments
+SLOW = {"regression": pytest.mark.slow}  # the wide one takes the same routes from moments
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in SETS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=SLOW.get(kind, ())) for kind in SETS])
 @pytest.mark.parametrize("name", FROM_MOMENTS)
 def test_moments_score_as_the_samples_do(name: str, kind: str, x64: None) -> None:
     metric, problem = REGISTRY[name], SETS[kind]
@@ -305,7 +302,7 @@ def test_moments_score_as_the_samples_do(name: str, kind: str, x64: None) -> Non
 
 @pytest.mark.parametrize("name", FROM_MOMENTS)
 def test_single_precision_moments(name: str) -> None:
-    metric, problem = REGISTRY[name], SETS["tall"]
+    metric, problem = REGISTRY[name], blobs(N, D, classes=C)
     assert metric.from_moments is not None
     with jax.enable_x64(True):
         expected = float(metric.function(*problem))
