@@ -130,12 +130,13 @@ def check_weights(weights: Any, rows: int | None, whose: str = "there are") -> A
     return weights
 
 
-def check_logits(logits: Any, rows: int) -> Any:
+def check_logits(logits: Any, rows: int, weights: np.ndarray | None = None) -> Any:
     """Outputs [n, z] of a model's own head; arrays of JAX stay in place."""
     logits = as_features(logits, "logits")
     if logits.ndim != 2 or len(logits) != rows or not logits.shape[1]:
         raise InputError(f"logits have shape {logits.shape}, but features have {rows} rows")
-    if not _finite_rows(logits).all():
+    counted = True if weights is None else weights > 0
+    if not (_finite_rows(logits) | ~np.broadcast_to(counted, rows)).all():
         raise InputError("logits contain NaN or infinity: fix the model's output")
     return logits
 

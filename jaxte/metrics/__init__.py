@@ -5,10 +5,13 @@ num_features=None, ...)``, and compose with jit, vmap and grad. Where moments su
 ``metric_from_moments(state)`` scores samples that were never in memory at once.
 """
 
-# One line per metric: its public functions become names here, its record registers itself.
+# One line per metric: its public functions become names here, its record registers itself. The
+# usual ones come first, in messages and tables too.
+# isort: off
+from jaxte.metrics.logme import *
+from jaxte.metrics.sfda import *
 from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
-from jaxte.metrics.logme import *
+
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
-from jaxte.metrics.sfda import *

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache, partial
 from typing import Any
 
 import jax
@@ -14,21 +13,17 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake.checks import short
-from jaxte.metrics.metric import (
-    SIGNATURE,
-    SOURCE_OUTPUTS,
-    Completed,
-    Metric,
-    MetricFunction,
-    Outputs,
-)
-from jaxte.statistics import Statistics
+from jaxte.metrics.metric import SIGNATURE, SOURCE_OUTPUTS, Metric, MetricFunction
+from jaxte.statistics import Sample
 
 __all__ = ["from_function"]
 
 
 def from_function(function: Metric | MetricFunction, name: str | None = None) -> Metric:
     """A `Metric` of a function that has not been written as one.
+
+    It is called as it is, once a model, with arrays and outside of any program: so it may be made
+    of JAX, NumPy or anything else, and may change between two calls.
 
     Raises:
         InputError: for what cannot be called with features and labels.
@@ -37,8 +32,44 @@ def from_function(function: Metric | MetricFunction, name: str | None = None) ->
         return function if name is None else replace(function, name=name)
     if not callable(function):
         raise InputError(f"{short(function)} is no metric: give a name, a function or a Metric")
-    named: Any = function  # what can be called can be hashed, but for rare objects
-    return _of_function(named, name or _name_of(function))
+    name = _name_of(function) if name is None else name
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        raise InputError(
+            f"the parameters of {name} cannot be read: wrap it in a function of features and labels"
+        ) from None
+    positional = [one for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD]
+    if len(positional) < 2 and not any(one.kind == one.VAR_POSITIONAL for one in parameters):
+        raise InputError(f"{name} does not take features and labels, as a metric has to")
+    takes = {one.name for one in parameters if one.kind != one.POSITIONAL_ONLY}
+    takes &= {*SIGNATURE[3:], *SOURCE_OUTPUTS}
+
+    def call(sample: Sample, num_classes: int | None, options: Mapping[str, Any]) -> float:
+        shared: dict[str, Any] = {
+            "num_classes": num_classes,
+            "weights": sample.weights,
+            "num_features": np.shape(sample.features)[1],
+            "logits": sample.logits,
+        }
+        if "probabilities" in takes:
+            shared["probabilities"] = jax.nn.softmax(jnp.asarray(sample.logits), axis=1)
+        keywords = {key: value for key, value in shared.items() if key in takes} | dict(options)
+        return _number(name, _called(function, sample, keywords))
+
+    return Metric(
+        name=name,
+        function=function,
+        score=_unused,
+        tasks=("classification", "regression"),
+        needs=frozenset({"all_rows", *takes & set(SOURCE_OUTPUTS)}),
+        call=call,
+        takes_weights="weights" in takes,
+    )
+
+
+def _unused(*_: Any, **__: Any) -> Any:
+    raise InputError("this metric is a function of all rows, not of statistics")
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -46,61 +77,30 @@ def _name_of(function: Callable[..., Any]) -> str:
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 
-@cache
-def _of_function(function: Callable[..., Any], name: str) -> Metric:
-    parameters = inspect.signature(function).parameters.values()
-    positional = [one for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD]
-    if len(positional) < 2 and not any(one.kind == one.VAR_POSITIONAL for one in parameters):
-        raise InputError(f"{name} does not take features and labels, as a metric has to")
-    names = {one.name for one in parameters}
-    anything = any(one.kind == one.VAR_KEYWORD for one in parameters)
-    takes = {one for one in (*SIGNATURE[3:], *SOURCE_OUTPUTS) if one in names}
-    if anything:
-        takes |= set(SIGNATURE[3:])
-
-    def score(statistics: Statistics, _: tuple[Completed, ...], **options: Any) -> Outputs:
-        sample = statistics.sample
-        assert sample is not None
-        shared: dict[str, Any] = {
-            "num_classes": statistics.num_classes,
-            "weights": sample.weights,
-            "num_features": sample.num_features,
-        }
-        if takes & set(SOURCE_OUTPUTS):
-            shared |= {"logits": sample.logits, "probabilities": jax.nn.softmax(sample.logits)}
-        shared = {key: value for key, value in shared.items() if key in takes}
-        call = partial(_call, function, options)
+def _called(function: Callable[..., Any], sample: Sample, keywords: Mapping[str, Any]) -> Any:
+    """With arrays of JAX; where that fails, with NumPy's own, which may be written to."""
+    features, targets = jnp.asarray(sample.features), jnp.asarray(sample.targets)
+    try:
+        return function(features, targets, **jax.tree.map(_as_jax, dict(keywords)))
+    except Exception as error:
+        arrays = jax.tree.map(np.array, (sample.features, sample.targets))
         try:
-            value = jnp.asarray(call(sample.features, sample.targets, shared))
-        except jax.errors.JAXTypeError:  # not made of jax.numpy: call it outside
-            like = jax.ShapeDtypeStruct((), jnp.zeros(()).dtype)
-            arguments = (sample.features, sample.targets, shared)
-            host = partial(_call_on_host, call, like.dtype)
-            value = jax.pure_callback(host, like, *arguments, vmap_method="sequential")
-        if value.size != 1:
-            raise InputError(f"{name} returned an array of shape {value.shape}, not one number")
-        return {"score": value.reshape(())}
-
-    return Metric(
-        name=name,
-        function=function,
-        score=score,
-        tasks=("classification", "regression"),
-        needs=frozenset({"all_rows", *takes & {"weights", "num_features", *SOURCE_OUTPUTS}}),
-        pads="num_features" in takes,
-    )
+            return function(*arrays, **jax.tree.map(_as_numpy, dict(keywords)))
+        except Exception:
+            raise error from None
 
 
-def _call_on_host(call: Callable[..., Any], dtype: Any, *arguments: Any) -> np.ndarray:
-    value = np.asarray(call(*jax.tree.map(np.asarray, arguments)), dtype)
-    return value.reshape(()) if value.size == 1 else value
+def _as_jax(value: Any) -> Any:
+    return jnp.asarray(value) if isinstance(value, np.ndarray) else value
 
 
-def _call(
-    function: Callable[..., Any],
-    options: Mapping[str, Any],
-    features: Any,
-    targets: Any,
-    shared: Mapping[str, Any],
-) -> Any:
-    return function(features, targets, **shared, **options)
+def _as_numpy(value: Any) -> Any:
+    return np.array(value) if isinstance(value, jax.Array) else value
+
+
+def _number(name: str, value: Any) -> float:
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        what = f"an array of shape {array.shape}" if array.size != 1 else short(value)
+        raise InputError(f"{name} returned {what}, not one number")
+    return float(array.reshape(()))

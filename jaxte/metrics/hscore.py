@@ -93,6 +93,7 @@ def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outpu
     inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
     along = matmul(means * scale[None], axes)  # class means in units of the spread
     score = lax.stop_gradient(jnp.sum(counts * along**2 * inverse[None]))
+    score = jnp.minimum(score, jnp.sum(counts > 0) - 1)  # but for rounding it is no larger
     # at constant rank the derivative is that of 2 tr(P B) - tr(P S_T P B) with P constant
     solved = matmul(along * inverse[None], axes.T) * scale[None]
     moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))

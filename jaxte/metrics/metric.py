@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,7 +16,8 @@ from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
-from jaxte.statistics import Moments, Sample, Statistics
+from jaxte.intake.checks import short
+from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
 
@@ -25,6 +27,7 @@ Options: TypeAlias = Mapping[str, Any]
 # The arguments that all metrics share; what else a function takes are its options.
 SIGNATURE = ("features", "labels", "targets", "num_classes", "weights", "num_features")
 SOURCE_OUTPUTS = ("logits", "probabilities")
+READABLE = (*SHARED, "rows", "all_rows", *SOURCE_OUTPUTS)  # what a metric can need
 
 
 @runtime_checkable
@@ -103,6 +106,8 @@ class Metric:
         notes: (model -> outputs, num_classes) -> sentences on what is degenerate in a pool.
         at_ceiling: what to do where scores tie at the upper end of ``range``.
         pads: whether features may have trailing columns of zeros beyond ``num_features``.
+        takes_weights: whether weights decide anything.
+        call: (sample, num_classes, options) -> score, where it is no function of statistics.
     """
 
     name: str
@@ -123,6 +128,20 @@ class Metric:
     notes: Callable[..., Sequence[str]] | None = None
     at_ceiling: str = ""
     pads: bool = True
+    takes_weights: bool = True
+    call: Callable[..., float] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[^\s,=]+", self.name):
+            raise InputError(
+                f"the name of a metric is {self.name!r}: give a text without blanks, commas and ="
+            )
+        if not callable(self.needs):
+            unknown = sorted(map(str, set(self.needs) - set(READABLE)))
+            if isinstance(self.needs, str) or unknown:
+                known = ", ".join(READABLE)
+                raise InputError(f"{self.name} needs {short(self.needs)}: give a set of {known}")
+            object.__setattr__(self, "needs", frozenset(self.needs))
 
     @property
     def moments(self) -> bool:
@@ -137,10 +156,11 @@ class Metric:
     @cached_property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The options that its function takes besides the arguments of all metrics."""
+        rest = list(inspect.signature(self.function).parameters.values())[2:]
         shared = (*SIGNATURE, *SOURCE_OUTPUTS)
-        signature = inspect.signature(self.function).parameters.values()
-        own = (one for one in signature if one.name not in shared)
-        return {one.name: one for one in own if one.kind is not one.VAR_KEYWORD}
+        own = [one for one in rest if one.name not in shared]
+        named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return {one.name: one for one in own if one.kind in named}
 
     def all_options(self, own: Options) -> dict[str, Any]:
         """All options: these, and for the others the defaults of the function."""
@@ -218,6 +238,9 @@ class Metric:
                 now = result
             completed = (*completed, Completed(constants, result))
         outputs: Outputs = call(self.score, statistics, completed, options)
+        wanted = ("score", *self.terms)
+        if not isinstance(outputs, Mapping) or not set(wanted) <= outputs.keys():
+            raise InputError(f"{self.name} returned no mapping with {', '.join(wanted)}")
         return outputs
 
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:

@@ -21,7 +21,9 @@ DEFAULT_METRICS = ("logme", "sfda", "face")
 REGISTRY: Mapping[str, Metric] = MappingProxyType(_METRICS)
 
 
-def register(metric: Metric | MetricFunction, name: str | None = None) -> Metric:
+def register(
+    metric: Metric | MetricFunction, name: str | None = None, *, replace: bool = False
+) -> Metric:
     """Make a metric known by its name, to `jaxte.rank` and to the command line.
 
     Args:
@@ -30,6 +32,7 @@ def register(metric: Metric | MetricFunction, name: str | None = None) -> Metric
             Of the keywords it may leave out what it has no use for, and ask for ``logits`` or
             ``probabilities`` of the models' own heads.
         name: by default that of the metric or of the function.
+        replace: whether it takes the place of another metric of that name.
 
     Returns:
         The `Metric`; a package can name it, or the function, in the entry-point group
@@ -48,11 +51,22 @@ def register(metric: Metric | MetricFunction, name: str | None = None) -> Metric
         >>> jaxte.rank({"a": x, "b": 2 * x}, y, metrics="total_variance").best("total_variance")
         'b'
     """
-    made = metric if isinstance(metric, Metric) and name is None else from_function(metric, name)
+    made = from_function(metric, name)
+    if replace:
+        _METRICS.pop(made.name, None)
     other = _METRICS.setdefault(made.name, made)
-    if other is not made and other.function is not made.function:
-        raise InputError(f"there is a metric {made.name!r} already: give register() another name")
+    if not is_same(other, made):
+        raise InputError(
+            f"there is a metric {made.name!r} already: give another name, or replace=True"
+        )
     return other
+
+
+def is_same(one: Metric, other: Metric) -> bool:
+    """Whether two are one record, or records of one function of a user."""
+    return one is other or (
+        one.call is not None and other.call is not None and one.function is other.function
+    )
 
 
 def get_metric(metric: str | Metric | MetricFunction) -> Metric:
@@ -74,7 +88,7 @@ def get_metric(metric: str | Metric | MetricFunction) -> Metric:
         own = [one for one in _METRICS.values() if one.function is metric]
         return own[0] if own else from_function(metric)
     if not isinstance(metric, str) or (metric not in _METRICS and metric not in _others()):
-        names = ", ".join((*_METRICS, *_others()))
+        names = ", ".join(dict.fromkeys((*_METRICS, *_others())))
         raise InputError(f"unknown metric {short(metric)}: choose from {names}")
     return _METRICS[metric] if metric in _METRICS else _load(metric)
 
@@ -88,7 +102,7 @@ def _others() -> Mapping[str, Any]:
 def _load(name: str) -> Metric:
     try:
         return register(from_function(_others()[name].load(), name))
-    except Exception as error:  # other people's code
+    except (Exception, SystemExit) as error:  # other people's code
         raise InputError(
             f"the metric {name!r} of another package cannot be loaded: {said(error)}"
         ) from error

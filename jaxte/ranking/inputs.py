@@ -40,6 +40,7 @@ class Candidate:
     targets: Any
     weights: Any | None
     logits: Any | None = None
+    problem: str = ""  # of the logits
 
 
 class Stream(NamedTuple):
@@ -127,6 +128,8 @@ def resolve(
                 raise value  # of a store that cannot be read
             array, own, logits = _opened(value, memory_limit, whole, outputs)
             labels = shared
+            if isinstance(value, Mapping) and own is not None and targets is not None:
+                raise InputError("labels come with the model and in targets, too: give them once")
             if labels is None and ((targets is not None and key in targets) or own is not None):
                 labels = clean(targets[key] if targets is not None and key in targets else own)
             if isinstance(array, Source | Moments):
@@ -137,8 +140,15 @@ def resolve(
             else:
                 array, _ = checks.check_features(array, weights)
                 checks.check_labels(labels, len(array), weights, whole=several)
-                logits = None if logits is None else checks.check_logits(logits, len(array))
-                resolved.candidates.append(Candidate(name, array, labels.values, weights, logits))
+                problem = ""
+                if logits is not None:
+                    try:
+                        logits = checks.check_logits(logits, len(array), weights)
+                    except InputError as error:
+                        logits, problem = None, str(error)
+                resolved.candidates.append(
+                    Candidate(name, array, labels.values, weights, logits, problem)
+                )
         except Exception as error:  # one bad model never stops the others
             resolved.problems[name] = said(error)
         else:

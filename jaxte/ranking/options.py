@@ -10,6 +10,7 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.intake.checks import check_whole, choose, is_traced, number, short
 from jaxte.metrics import Metric, get_metric
+from jaxte.metrics.registry import is_same
 from jaxte.perturb import PERTURBATIONS, get_perturbation
 from jaxte.runtime.mesh import Layout, layout_of
 
@@ -107,13 +108,15 @@ def _metrics(metrics: Any) -> tuple[Metric, ...]:
     one = isinstance(metrics, str | Metric) or callable(metrics)
     listed = [metrics] if one else metrics
     if not isinstance(listed, Iterable) or isinstance(listed, bytes | Mapping):
-        raise InputError(f"metrics is {short(metrics)}: give a name or a list of names")
+        raise InputError(
+            f"metrics is {short(metrics)}: give a name, a function or a Metric, or a list of them"
+        )
     if isinstance(listed, set | frozenset):
         listed = sorted(listed, key=str)  # for a fixed order
     chosen: dict[str, Metric] = {}
     for metric in map(get_metric, listed):
         other = chosen.setdefault(metric.name, metric)
-        if other.function is not metric.function:
+        if not is_same(other, metric):
             raise InputError(
                 f"two metrics are called {metric.name}: jaxte.metrics.register(function, name) "
                 "gives one another name"
@@ -147,6 +150,13 @@ def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
                 check(**chosen[name].all_options(own))
             except InputError as error:
                 raise InputError(f"options of {name}: {error}") from None
+    for metric in metrics:
+        own = options.get(metric.name, {})
+        for name, parameter in metric.parameters.items():
+            if parameter.default is parameter.empty and name not in own:
+                raise InputError(
+                    f"{metric.name} needs {name}: options={{{metric.name!r}: {{{name!r}: ...}}}}"
+                )
 
 
 def _check_kind(name: str, value: Any, annotation: str) -> None:

@@ -112,21 +112,27 @@ class ScoringPlan:
             if isinstance(makes, str):
                 _add(values, makes, shapes)
 
-    def reasons(self, *, has_logits: bool) -> dict[str, str]:
-        """Metric -> what it needs and a model in memory does not have."""
+    def reasons(self, *, has_logits: bool, problem: str = "") -> dict[str, str]:
+        """Metric -> what it needs and a model lacks; ``problem``: that of its logits."""
         reasons = {}
         for metric in self.metrics:
             needed = metric.needed(self.options.get(metric.name, {}))
             if needed & set(SOURCE_OUTPUTS) and not has_logits:
-                reasons[metric.name] = (
+                reasons[metric.name] = problem or (
                     f"{metric.name} reads the outputs of the model's own head: give a mapping of "
                     "'features' and 'logits' (or 'probabilities'), or a store that holds logits"
                 )
-            elif "all_rows" in needed and self.layout is not None and self.layout.axis:
+            elif self._needs_whole(metric, needed):
                 reasons[metric.name] = (
                     f"{metric.name} needs all rows of a model on one device: use a mesh of 'models'"
                 )
         return reasons
+
+    def _needs_whole(self, metric: Metric, needed: frozenset[str]) -> bool:
+        """Whether it needs all rows on one device, and these are cut over several."""
+        cut = self.layout is not None and self.layout.axis is not None
+        outputs = bool(needed & set(SOURCE_OUTPUTS)) and not metric.passes
+        return cut and ("all_rows" in needed or outputs)
 
     def route(self, form: Form) -> str:
         """Whether a first run may leave scores unsure: on a CPU, where that saves time."""
@@ -139,7 +145,7 @@ class ScoringPlan:
         if self.perturb is not None and PERTURBED not in values:
             yield self._step(PERTURBED, ("sample",), values, form, "full", ())
         unable = self.reasons(has_logits=values["sample"].logits is not None)
-        metrics = [metric for metric in metrics if metric.name not in unable]
+        metrics = [m for m in metrics if m.call is None and m.name not in unable]
         needed = {m: m.needed(self.options.get(m.name, {})) for m in metrics}
         by_columns, normal = self._routes(values["sample"])
         shared = {name for names in needed.values() for name in names}
@@ -253,7 +259,10 @@ def _made(key: ProgramKey, inputs: dict[str, Any], options: Mapping[str, Any]) -
     """What a program makes of one model, inside jit."""
     sample = inputs.pop("sample", None)
     if sample is not None:  # as the precision context says
-        sample = sample._replace(features=sample.features.astype(jnp.zeros(()).dtype))
+        dtype = jnp.zeros(()).dtype
+        sample = sample._replace(features=sample.features.astype(dtype))
+        if sample.logits is not None:
+            sample = sample._replace(logits=sample.logits.astype(dtype))
     if key.perturb is not None and key.makes == PERTURBED:
         return moved_features(
             key.perturb,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte.metrics import Metric
+from jaxte.perturb.transform import moved_features
 from jaxte.ranking.blocks import width_of
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import Form, ScoringPlan, Values
@@ -253,12 +254,46 @@ def _run(
     alone = len(set(map(id, members))) == 1
     route = plan.route(form)
     outputs = _split(plan.run(values, form, route, metrics or plan.metrics), form, len(members))
+    calls = [m for m in metrics or plan.metrics if m.call is not None]
+    called: dict[int, Outputs] = {}  # the last members may be copies
+    for member, own in zip(members, outputs, strict=True):
+        if id(member) not in called:
+            unable = plan.reasons(has_logits=member.logits is not None)
+            able = [m for m in calls if m.name not in unable]
+            called[id(member)] = {m.name: _call(plan, m, member) for m in able}
+        own |= called[id(member)]
     unsure = [m for m in plan.metrics if _is_unsure(outputs[0].get(m.name, {}))]
     if alone and unsure:
         values.pop("ridge", None)
         sure = _split(plan.run(values, form, "full", unsure), form, len(members))
         outputs = [one | two for one, two in zip(outputs, sure, strict=True)]
     return outputs
+
+
+def _call(plan: ScoringPlan, metric: Metric, member: Candidate) -> Any:
+    """The output of a metric that is a user's own function, or what it raised."""
+    assert metric.call is not None
+    dtype = jnp.zeros(()).dtype
+    try:
+        features, weights = member.features.astype(dtype), member.weights
+        if weights is not None:  # what rows of weight 0 hold may not be finite
+            features = jnp.where((np.asarray(weights) > 0)[:, None], features, 0)
+        if plan.perturb is not None:
+            features, width = moved_features(
+                plan.perturb,
+                features,
+                member.targets,
+                num_classes=plan.num_classes,
+                weights=weights,
+                num_features=None,
+            )
+            features = features if width is None else features[:, : int(np.asarray(width))]
+        logits = None if member.logits is None else member.logits.astype(dtype)
+        sample = Sample(features, member.targets, weights, None, logits)
+        score = metric.call(sample, plan.num_classes, plan.options.get(metric.name, {}))
+    except Exception as error:
+        return error
+    return {"score": score}
 
 
 def _is_unsure(outputs: Any) -> bool:
@@ -269,13 +304,18 @@ def _split(outputs: Mapping[str, Any], form: Form, count: int) -> list[Outputs]:
     """Arrays for all models into numbers for each."""
     own: list[Outputs] = [{} for _ in range(count)]
     for name, values in outputs.items():
-        if not isinstance(values, Exception):
-            values = {key: np.asarray(value) for key, value in values.items()}
-        for index, one in enumerate(own):
+        try:
             if isinstance(values, Exception):
-                one[name] = values
-            else:
-                one[name] = {k: float(v[index] if form.stacked else v) for k, v in values.items()}
+                raise values
+            arrays = {key: np.asarray(value) for key, value in values.items()}
+            numbers = [
+                {k: float(v[index] if form.stacked else v) for k, v in arrays.items()}
+                for index in range(count)
+            ]
+        except Exception as error:
+            numbers = [error] * count  # type: ignore[list-item]
+        for one, values_of_one in zip(own, numbers, strict=True):
+            one[name] = values_of_one
     return own
 
 

@@ -155,7 +155,7 @@ def rank(
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
-    return _ranking(names, asked.metrics, outcomes, meta)
+    return _ranking(names, asked.metrics, outcomes, meta, weighted=weights is not None)
 
 
 def _resolved(
@@ -196,7 +196,7 @@ def _score_in_memory(
 ) -> None:
     candidates = resolved.candidates
     for one in candidates:
-        reasons = plan.reasons(has_logits=one.logits is not None)
+        reasons = plan.reasons(has_logits=one.logits is not None, problem=one.problem)
         outcomes.reasons |= {(one.name, metric): why for metric, why in reasons.items()}
     if candidates:
         report(0, len(candidates), "compiling")
@@ -212,6 +212,8 @@ def _ranking(
     metrics: Sequence[Metric],
     outcomes: Outcomes,
     meta: Mapping[str, Any],
+    *,
+    weighted: bool,
 ) -> Ranking:
     scores: dict[tuple[str, str], float] = {}
     statuses: dict[tuple[str, str], str] = {}
@@ -230,6 +232,8 @@ def _ranking(
             statuses[key] = reason or verdict(metric, outputs.get(name, {}), scores[key])
             if statuses[key] == "ok" and metric.terms:
                 terms[key] = {term: outputs[name][term] for term in metric.terms}
+        if weighted and not metric.takes_weights:
+            notes.append(f"{metric.name}: it takes no weights, so that all rows count the same.")
         number = None if classes is None else len(classes)
         notes += notes_on(metric, outputs, combined, number, precision)
     return Ranking(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxte.errors import InputError
+from jaxte.errors import InputError, said
 from jaxte.metrics import Metric
 from jaxte.metrics.metric import Pass, PassRequest, jitted, split_options
 from jaxte.ranking.blocks import Block, Blocks
@@ -119,6 +119,8 @@ def score(
         blocks.survey(lambda rows: report(rows, None, f"{stream.name}: labels"))
         passing = partial(_pass_over, blocks, report=report, name=stream.name)
         (state,) = passing(lambda: [_first_pass(blocks, plan)], number=1)
+        if isinstance(state, Exception):
+            raise state
         width = blocks.width
         classes = blocks.numbers.classes or range(len(state.counts))
         pass_over = passing if source.reiterable else None
@@ -160,11 +162,13 @@ def _finish(
 
     def go_on(name: str, steps: Any, result: Any) -> None:
         try:
-            asked[name] = (steps, steps.send(result))
-        except StopIteration as stop:
-            outputs[name] = {key: float(np.asarray(value)) for key, value in stop.value.items()}
-        except InputError as error:
-            reasons[name] = str(error)
+            try:
+                asked[name] = (steps, steps.send(result))
+            except StopIteration as stop:
+                values = {key: np.asarray(value) for key, value in stop.value.items()}
+                outputs[name] = {key: float(value) for key, value in values.items()}
+        except Exception as error:  # of one metric
+            reasons[name] = said(error)
 
     for metric in metrics:
         options = options_of[metric.name]
@@ -187,6 +191,9 @@ def _finish(
         asks = [_Ask(request, options_of[name]) for name, (_, request) in now.items()]
         results = pass_over(lambda asks=asks: asks, number=number)
         for (name, (steps, request)), result in zip(now.items(), results, strict=True):
+            if isinstance(result, Exception):
+                reasons[name] = said(result)
+                continue
             if request.chain[-1][0].transform:
                 result = Statistics.of_moments(result, width, route="full")
             go_on(name, steps, result)
@@ -227,14 +234,18 @@ class _Ask(NamedTuple):
         states = [statistics.measured.moments for *_, statistics in chain]
         centres = tuple((state.origin, state.means) for state in states)
         constants = (centres, tuple(part for _, part, _ in chain), dynamic)
-        state = states[-1]
-        if chain[-1][0].transform:
-            start: Any = moments.init(
-                padded, num_classes=len(state.counts), dtype=state.means.dtype
+        rows = _rows_of(block, padded)
+        like = jax.eval_shape(partial(_apply, step), constants, *rows)
+        if not chain[-1][0].transform:
+            start: Any = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+        elif like.shape != rows[0].shape:
+            raise InputError(
+                "a pass that makes other features has to keep their number where samples are "
+                "streamed: give an array"
             )
         else:
-            like = jax.eval_shape(partial(_apply, step), constants, *_rows_of(block, padded))
-            start = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+            count, dtype = len(states[-1].counts), states[-1].means.dtype
+            start = moments.init(padded, num_classes=count, dtype=dtype)
         return step, constants, start
 
 
@@ -272,14 +283,24 @@ def _pass_over(
     name: str,
     number: int,
 ) -> list[Any]:
-    """One pass that feeds every step that ``start`` lists once the first block is there."""
-    carries: tuple[Any, ...] = ()
+    """One pass that feeds every step that ``start`` lists once the first block is there.
+
+    Returns:
+        What each comes to, or the `Exception` that it raised.
+    """
+    carries: tuple[Any, ...] | None = None
     constants: tuple[Any, ...] = ()
     steps: tuple[_Step, ...] = ()
+    failed: dict[int, Exception] = {}
     before: tuple[Array, Block] | None = None
     for block in blocks:
-        if not steps:
-            begun = [one.begin(block, blocks.padded) for one in start()]
+        if carries is None:
+            begun = []
+            for index, one in enumerate(start()):
+                try:
+                    begun.append(one.begin(block, blocks.padded))
+                except Exception as error:  # of one metric
+                    failed[index] = error
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
             # copied, because the steps write over them
@@ -290,7 +311,9 @@ def _pass_over(
         before = (bad, block)
         report(block.start + block.rows, blocks.rows, f"{name}: pass {number}")
     _check_finite(before)
-    return list(carries)
+    rest = iter(carries or ())
+    count = len(carries or ()) + len(failed)
+    return [failed[index] if index in failed else next(rest) for index in range(count)]
 
 
 def _check_finite(done: tuple[Array, Block] | None) -> None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jaxte.errors import InputError
 from jaxte.statistics.linalg import (
     gram,
     matmul,
@@ -78,6 +79,8 @@ class Measured(NamedTuple):
     unit: Array
     width: Array
 
+
+_NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
 SHARED = ("measured", "scatter", "ridge")
@@ -144,8 +147,13 @@ class Statistics:
     @cached_property
     def rows(self) -> Rows:
         """Features and weights, promoted and masked; in memory only."""
-        assert self.sample is not None
-        return as_rows(self.sample.features, self.sample.weights, self.sample.num_features)
+        sample = self._sample()
+        return as_rows(sample.features, sample.weights, sample.num_features)
+
+    def _sample(self) -> Sample:
+        if self.sample is None:
+            raise InputError(_NO_ROWS)
+        return self.sample
 
     @property
     def in_memory(self) -> bool:
@@ -163,8 +171,7 @@ class Statistics:
     @property
     def labels(self) -> Array:
         """Class numbers [n] of the rows."""
-        assert self.sample is not None
-        return jnp.asarray(self.sample.targets).astype(jnp.int32)
+        return jnp.asarray(self._sample().targets).astype(jnp.int32)
 
     @cached_property
     def _unit(self) -> Array:
@@ -187,8 +194,7 @@ class Statistics:
         if self.num_classes is not None:
             y = jax.nn.one_hot(self.labels, self.num_classes, dtype=self.rows.weights.dtype)
         else:
-            assert self.sample is not None
-            y = target_columns(self.sample.targets, self.rows)
+            y = target_columns(self._sample().targets, self.rows)
         return only_present(y, self.present)
 
     # --- moments ----------------------------------------------------------------------------------
@@ -199,9 +205,8 @@ class Statistics:
         rows, unit = self.rows, self._unit
         if rows.features.dtype == jnp.float32:
             rows = rows._replace(features=rows.features / unit)
-        assert self.sample is not None
         state, residuals = measure(
-            rows, self.sample.targets, self.num_classes, all_reduce=self.all_reduce
+            rows, self._sample().targets, self.num_classes, all_reduce=self.all_reduce
         )
         # their own program would make the squares, though few metrics read them
         state = state._replace(squares=jnp.zeros((), unit.dtype))
@@ -225,7 +230,8 @@ class Statistics:
     @property
     def residuals(self) -> Array:
         """Rows minus the mean of their class [n, d], in units of ``unit``; in memory only."""
-        assert self.measured.residuals is not None
+        if self.measured.residuals is None:
+            raise InputError(_NO_ROWS)
         return self.measured.residuals
 
     @property
@@ -324,7 +330,6 @@ class Statistics:
 
     def transformed(self, features: Array) -> Statistics:
         """Of the same rows with other features [n, d], in units of ``unit`` and about 0."""
-        assert self.sample is not None
         rows = self.rows._replace(features=features)
         state, residuals = measure(
             rows, self.labels, self.num_classes, all_reduce=self.all_reduce, centred=True
@@ -340,5 +345,4 @@ class Statistics:
 
     def batch(self) -> Batch:
         """All rows at hand."""
-        assert self.sample is not None
-        return Batch(self.residuals, self.labels, self.rows.weights, self.sample.logits)
+        return Batch(self.residuals, self.labels, self.rows.weights, self._sample().logits)

@@ -12,7 +12,7 @@ import pytest
 
 import jaxte
 from jaxte import InputError
-from jaxte.metrics import REGISTRY, Metric, get_metric, register, registry
+from jaxte.metrics import REGISTRY, Metric, Pass, get_metric, register, registry
 from jaxte.runtime import programs
 
 RNG = np.random.default_rng(0)
@@ -112,6 +112,100 @@ def test_one_that_fails_does_not_stop_the_others() -> None:
     assert ranking.status("m4", "hscore") == "ok"
 
 
+def test_what_a_function_gets_is_as_it_was_handed_in() -> None:
+    """No padding, no cast labels, and nothing kept from an earlier call."""
+
+    class Scaled:
+        by = 1.0
+
+        def __call__(self, features: Any, labels: Any, **anything: Any) -> Any:
+            assert not anything
+            return self.by * features.mean()
+
+    scaled = Scaled()
+    pool = {"narrow": POOL["m4"], "wide": POOL["m7"]}
+    for by in (1.0, 100.0):
+        scaled.by = by
+        ranking = jaxte.rank(pool, Y, metrics=[scaled, "hscore"])
+        for name, x in pool.items():
+            assert ranking.score(name, "Scaled") == pytest.approx(by * x.mean())
+
+
+def test_weights_reach_a_function_or_a_note_says_that_they_do_not() -> None:
+    weights = np.r_[0.0, np.ones(59)]
+    x = POOL["m4"].copy()
+    x[0] = np.nan
+
+    def weighted(features: Any, labels: Any, *, weights: Any) -> Any:
+        return (weights[:, None] * features).sum()
+
+    ranking = jaxte.rank({"m": x}, Y, metrics=[weighted, largest], weights=weights)
+    assert ranking.score("m", "weighted") == pytest.approx(x[1:].sum())
+    assert any("largest: it takes no weights" in note for note in ranking.notes)
+    assert not any(note.startswith("weighted") for note in ranking.notes)
+
+
+@pytest.mark.parametrize("returned", [1j, None, "1", [1.0, 2.0], (1.0, None)])
+def test_what_is_no_number_is_a_reason_for_that_metric_alone(returned: Any) -> None:
+    def wrong(features: Any, labels: Any) -> Any:
+        return returned
+
+    for pool in (POOL, {"m4": POOL["m4"]}):
+        ranking = jaxte.rank(pool, Y, metrics=[wrong, "hscore"])
+        assert "not one number" in ranking.status("m4", "wrong") or "Error" in ranking.status(
+            "m4", "wrong"
+        )
+        assert ranking.status("m4", "hscore") == "ok"
+
+
+def test_records_that_do_not_keep_to_the_contract_stop_no_other() -> None:
+    def function(features: Any, labels: Any, *, num_classes: Any = None) -> Any:
+        return jnp.zeros(())
+
+    def record(name: str, score: Any, **facts: Any) -> Metric:
+        return Metric(name=name, function=function, score=score, **facts)
+
+    metrics = [
+        record("bare", lambda s, _: s.counts.sum()),
+        record("unnamed", lambda s, _: {"value": s.counts.sum()}),
+        record("vector", lambda s, _: {"score": s.counts}),
+        record("raises", lambda s, _: 1 / 0),
+        record("undeclared", lambda s, _: {"score": s.scatter.sum()}),
+        "hscore",
+    ]
+    batches = {"s": [POOL["m4"][:30], POOL["m4"][30:]], "m": POOL["m4"]}
+    ranking = jaxte.rank(batches, Y, metrics=metrics)
+    for name in batches:
+        assert ranking.status(name, "hscore") == "ok"
+        for metric in ("bare", "unnamed", "vector", "raises"):
+            assert ranking.status(name, metric) != "ok"
+    assert "name what it reads in `needs`" in ranking.status("m", "undeclared")
+    with pytest.raises(InputError, match="needs"):
+        record("misspelt", lambda s, _: {}, needs={"scater"})
+    with pytest.raises(InputError, match="without blanks"):
+        record("a,b", lambda s, _: {})
+
+
+def test_passes_of_a_user_agree_in_memory_and_streamed() -> None:
+    def function(features: Any, labels: Any, *, num_classes: Any = None) -> Any:
+        return jnp.zeros(())
+
+    double = Pass(lambda s, c: (), lambda _, batch: 2 * batch.residuals, transform=True)
+    squares = Pass(
+        lambda s, c: (), lambda _, batch: batch.weights @ jnp.sum(batch.residuals**2, axis=1)
+    )
+    metric = Metric(
+        name="four_times", function=function, score=lambda s, c: {"score": c[1].result},
+        passes=(double, squares),
+    )  # fmt: skip
+    x = POOL["m4"]
+    means = np.array([x[c == Y].mean(axis=0) for c in range(3)])
+    expected = 4 * ((x - means[Y]) ** 2).sum()
+    ranking = jaxte.rank({"memory": x, "stream": [x[:30], x[30:]]}, Y, metrics=metric)
+    for name in ranking.models:
+        assert ranking.score(name, "four_times") == pytest.approx(expected, rel=1e-6)
+
+
 # --- outputs of the models' own heads -------------------------------------------------------------
 
 
@@ -135,7 +229,10 @@ def test_models_may_bring_logits_or_probabilities() -> None:
     assert ranking.status("wider", "confidence") == "ok"
     assert "reads the outputs of the model's own head" in ranking.status("none", "confidence")
     assert ranking.status("none", "hscore") == "ok"
-    assert ranking.score("none", "hscore") == ranking.score("both", "hscore")
+    bad = {"bad": {"features": POOL["m4"], "logits": Z[:9]}, "good": pool["both"]}
+    ranking = jaxte.rank(bad, Y, metrics=[confidence, "hscore"])
+    assert "logits have shape" in ranking.status("bad", "confidence")
+    assert ranking.status("bad", "hscore") == "ok"
 
 
 @pytest.mark.parametrize(

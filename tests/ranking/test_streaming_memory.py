@@ -23,7 +23,7 @@ import jaxte
 
 path, form = sys.argv[1:]
 mapped = np.load(path, mmap_mode="r")
-given = {"path": path, "mapped": mapped, "shards": Path(path).parent}[form]
+given = {"mapped": mapped, "shards": Path(path).parent}[form]
 labels = np.arange(len(mapped), dtype=np.int32) % 3
 ranking = jaxte.rank({"m": given}, labels, memory_limit=32 << 20)
 assert all(ranking.status("m", metric) == "ok" for metric in ranking.metrics), ranking
@@ -41,7 +41,7 @@ def peak(path: Path, form: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("form", ["path", "mapped", "shards"])
+@pytest.mark.parametrize("form", ["mapped", "shards"])
 def test_peak_memory_is_flat_in_the_number_of_samples(form: str, tmp_path: Path) -> None:
     """160 MiB more features: `python -m benchmarks memory` has 1 and 8 GiB.
 

@@ -127,7 +127,7 @@ def main(how: str, rounds: int) -> None:
                 break
             time.sleep(0.01)
         assert not at_work()
-        assert how == "worker" or all(one.call is not None for one in programs._made.values())
+        assert how == "worker" or all(one.shapes is not None for one in programs._made.values())
         assert not threads._users
         assert scores() == expected
     faulthandler.cancel_dump_traceback_later()
