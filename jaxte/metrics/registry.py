@@ -69,7 +69,7 @@ def is_same(one: Metric, other: Metric) -> bool:
     )
 
 
-def get_metric(metric: str | Metric | MetricFunction) -> Metric:
+def get_metric(name: str | Metric | MetricFunction) -> Metric:
     """The metric of that name, or what a function or a `Metric` is by itself.
 
     Raises:
@@ -82,15 +82,15 @@ def get_metric(metric: str | Metric | MetricFunction) -> Metric:
         >>> jaxte.metrics.get_metric(jaxte.metrics.logme).name
         'logme'
     """
-    if isinstance(metric, Metric):
-        return metric
-    if callable(metric):
-        own = [one for one in _METRICS.values() if one.function is metric]
-        return own[0] if own else from_function(metric)
-    if not isinstance(metric, str) or (metric not in _METRICS and metric not in _others()):
+    if isinstance(name, Metric):
+        return name
+    if callable(name):
+        own = [one for one in _METRICS.values() if one.function is name]
+        return own[0] if own else from_function(name)
+    if not isinstance(name, str) or (name not in _METRICS and name not in _others()):
         names = ", ".join(dict.fromkeys((*_METRICS, *_others())))
-        raise InputError(f"unknown metric {short(metric)}: choose from {names}")
-    return _METRICS[metric] if metric in _METRICS else _load(metric)
+        raise InputError(f"unknown metric {short(name)}: choose from {names}")
+    return _METRICS[name] if name in _METRICS else _load(name)
 
 
 @cache
