@@ -150,14 +150,12 @@ def measure(
     *,
     all_reduce: Callable[[Array], Array] = lambda part: part,
     centred: bool = False,
-    quick: bool = False,
 ) -> tuple[Moments, Array]:
     """Moments of rows in memory, without a scatter, and rows minus the mean of their class [n, d].
 
     ``all_reduce`` adds up over the devices that share the rows; the moments are then those of all.
-    ``quick``: rows that are alike may differ by rounding.
     """
-    batch = deviate(row, labels, num_classes, all_reduce=all_reduce, centred=centred, quick=quick)
+    batch = deviate(row, labels, num_classes, all_reduce=all_reduce, centred=centred)
     means = jnp.where((batch.counts > 0)[:, None], batch.references + batch.gap, 0)
     state = Moments(
         batch.origin,
@@ -198,7 +196,6 @@ def deviate(
     all_reduce: Callable[[Array], Array] = lambda part: part,
     near: Moments | None = None,
     centred: bool = False,
-    quick: bool = False,
 ) -> Deviations:
     """Measure rows, where known from the class means ``near`` them."""
     w, n = row.weights, all_reduce(row.total)
@@ -225,14 +222,10 @@ def deviate(
         outside = jnp.sum((w > 0) & ((y < 0) | (y >= num_classes))).astype(w.dtype)
         valid &= all_reduce(outside) == 0
         counts = add_up(jnp.ones((len(y), 1), w.dtype))[:, 0]
-    if quick:  # a pass over the rows less
-        rows = jnp.broadcast_to(origin, (num_classes or 1, len(origin)))
-        x = x - origin[None]
-    else:
-        rows = class_references(x, y, w, num_classes or 1, all_reduce)
-        if near is not None:
-            rows = jnp.where((near.counts > 0)[:, None], near.means + origin[None], rows)
-        x = x - jnp.take(rows, y, axis=0, mode="clip")
+    rows = class_references(x, y, w, num_classes or 1, all_reduce)
+    if near is not None:
+        rows = jnp.where((near.counts > 0)[:, None], near.means + origin[None], rows)
+    x = x - jnp.take(rows, y, axis=0, mode="clip")
     gap = add_up(x) / divisors(counts)[:, None]
     x = x - jnp.take(gap, y, axis=0, mode="clip")
     references = rows - origin[None]

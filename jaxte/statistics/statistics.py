@@ -332,12 +332,7 @@ class Statistics:
         """Of the same rows with other features [n, d], in units of ``unit`` and about 0."""
         rows = self.rows._replace(features=features)
         state, residuals = measure(
-            rows,
-            self.labels,
-            self.num_classes,
-            all_reduce=self.all_reduce,
-            centred=True,
-            quick=self.route == "quick",
+            rows, self.labels, self.num_classes, all_reduce=self.all_reduce, centred=True
         )
         return Statistics(
             self.sample,
