@@ -112,11 +112,15 @@ class ScoringPlan:
             if isinstance(makes, str):
                 _add(values, makes, shapes)
 
+    def needed(self, metric: Metric) -> frozenset[str]:
+        """What a metric reads, with its options."""
+        return metric.needed(self.options.get(metric.name, {}))
+
     def reasons(self, *, has_logits: bool, problem: str = "") -> dict[str, str]:
         """Metric -> what it needs and a model lacks; ``problem``: that of its logits."""
         reasons = {}
         for metric in self.metrics:
-            needed = metric.needed(self.options.get(metric.name, {}))
+            needed = self.needed(metric)
             if needed & set(SOURCE_OUTPUTS) and not has_logits:
                 reasons[metric.name] = problem or (
                     f"{metric.name} reads the outputs of the model's own head: give a mapping of "
@@ -146,7 +150,7 @@ class ScoringPlan:
             yield self._step(PERTURBED, ("sample",), values, form, "full", ())
         unable = self.reasons(has_logits=values["sample"].logits is not None)
         metrics = [m for m in metrics if m.call is None and m.name not in unable]
-        needed = {m: m.needed(self.options.get(m.name, {})) for m in metrics}
+        needed = {m: self.needed(m) for m in metrics}
         by_columns, normal = self._routes(values["sample"])
         shared = {name for names in needed.values() for name in names}
         if "ridge" in shared:

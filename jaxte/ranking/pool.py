@@ -18,9 +18,9 @@ from jaxte.metrics import Metric
 from jaxte.perturb.transform import moved_features
 from jaxte.ranking.blocks import width_of
 from jaxte.ranking.inputs import Candidate
-from jaxte.ranking.plan import Form, ScoringPlan, Values
+from jaxte.ranking.plan import Form, ScoringPlan
+from jaxte.ranking.stacking import stacked, transferred, values_of, values_on_mesh
 from jaxte.runtime.devices import is_placed, platform_of
-from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import in_context
 from jaxte.runtime.threads import Threads, cores, one_blas_thread
 from jaxte.statistics import Sample
@@ -40,8 +40,6 @@ _COPIES = 6
 _COMPILATION = 1e11
 # What the passes over an entry of the features cost, in multiplications of a matrix product.
 _PASSES = 1e4
-# Entries of features in a bucket up to which a CPU gains more by compiling in haste than it loses.
-_LITTLE = 1e8
 # How many buckets are compiled ahead of the one that runs, and how many of them at once: more
 # than there are cores would only keep the first call waiting.
 _AHEAD = 16
@@ -140,7 +138,7 @@ def _score_side_by_side(
     workers = min(cores(), len(jobs))
     under_way: dict[int, int] = {}  # jobs left when it was begun -> bytes
     started = 0
-    alone_there = len(jobs) == 1  # all cores are its own, and nothing is to be made ahead
+    alone_there = len(jobs) == 1  # all cores are its own
     with (
         nullcontext() if alone_there else one_blas_thread(),
         Threads(min(_COMPILING, cores())) as compiling,
@@ -176,9 +174,9 @@ def _score_stacked(
     copies = 1 if plan.layout is None else plan.layout.models
     for start in range(0, len(bucket.members), size):
         members = bucket.members[start : start + size]
-        stacked = [*members, *[members[-1]] * (size - len(members))]
+        filled = [*members, *[members[-1]] * (size - len(members))]
         try:
-            results: Sequence[Outputs] | None = _run(plan, stacked, bucket, platform)
+            results: Sequence[Outputs] | None = _run(plan, filled, bucket, platform)
         except Exception:
             if jax.process_count() > 1:
                 raise  # the others take the same steps, and would wait for this one
@@ -203,9 +201,7 @@ def _score_stacked(
 
 def _is_open(outputs: Any) -> bool:
     """Whether a metric has no answer yet, or one that it is unsure of."""
-    if outputs is None or isinstance(outputs, Exception):
-        return True
-    return bool(outputs.get("unsure"))
+    return outputs is None or isinstance(outputs, Exception) or _is_unsure(outputs)
 
 
 def _bytes(bucket: Bucket) -> int:
@@ -230,8 +226,8 @@ def _start(threads: Threads, plan: ScoringPlan, bucket: Bucket, size: int, platf
         if any(is_placed(m.features) for m in members):
             return
         shape = (bucket.rows, bucket.width) if size == 1 else (size, bucket.rows, bucket.width)
-        features = jax.ShapeDtypeStruct(shape, _transferred(bucket))
-        values, form = _values(bucket, members, features, platform)
+        features = jax.ShapeDtypeStruct(shape, transferred(bucket))
+        values, form = values_of(bucket, members, features, platform)
         plan.compile_ahead(values, form, lambda job: threads.submit(None, in_context(job)))
 
     threads.submit(None, in_context(make))  # what it raises, the run will
@@ -246,11 +242,11 @@ def _run(
 ) -> list[Outputs]:
     """Outputs of members of one shape; of one alone none is unsure."""
     if plan.layout is not None:
-        values, form = _on_mesh(plan.layout, members, bucket, platform)
+        values, form = values_on_mesh(plan.layout, members, bucket, platform)
     else:
-        features = _stacked(members, bucket)
+        features = stacked(members, bucket)
         features = features[0] if len(members) == 1 else features
-        values, form = _values(bucket, members, features, platform)
+        values, form = values_of(bucket, members, features, platform)
     alone = len(set(map(id, members))) == 1
     route = plan.route(form)
     outputs = _split(plan.run(values, form, route, metrics or plan.metrics), form, len(members))
@@ -308,119 +304,12 @@ def _split(outputs: Mapping[str, Any], form: Form, count: int) -> list[Outputs]:
             if isinstance(values, Exception):
                 raise values
             arrays = {key: np.asarray(value) for key, value in values.items()}
-            numbers = [
+            numbers: list[Any] = [
                 {k: float(v[index] if form.stacked else v) for k, v in arrays.items()}
                 for index in range(count)
             ]
         except Exception as error:
-            numbers = [error] * count  # type: ignore[list-item]
+            numbers = [error] * count
         for one, values_of_one in zip(own, numbers, strict=True):
             one[name] = values_of_one
     return own
-
-
-def _values(
-    bucket: Bucket, members: Sequence[Candidate], features: Any, platform: str
-) -> tuple[Values, Form]:
-    """What the programs for members of one shape read, and their form."""
-    first, several = members[0], len(members) > 1
-    one_target = all(m.targets is first.targets for m in members)
-    one_weight = all(m.weights is first.weights for m in members)
-    targets = first.targets if one_target else np.stack([m.targets for m in members])
-    weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
-    logits = None
-    if bucket.outputs:
-        logits = first.logits if not several else np.stack([np.asarray(m.logits) for m in members])
-    widths = _widths(members) if several else _widths(members)[0]
-    volume = bucket.rows * bucket.width * len(bucket.members)
-    form = Form(several, one_target, one_weight, volume < _LITTLE, platform)
-    sample = Sample(features, np.asarray(targets), weights, widths, logits)
-    return {"sample": sample}, form
-
-
-def _widths(members: Sequence[Candidate]) -> np.ndarray:
-    return np.array([np.shape(m.features)[1] for m in members])
-
-
-def _on_mesh(
-    layout: Layout, members: Sequence[Candidate], bucket: Bucket, platform: str
-) -> tuple[Values, Form]:
-    """As `_values`: samples and models spread over the devices, missing rows of weight 0."""
-
-    def long(array: Any, dtype: Any = None) -> np.ndarray:
-        array = np.asarray(array, dtype)
-        return np.pad(array, [(0, bucket.rows - len(array))] + [(0, 0)] * (array.ndim - 1))
-
-    dtype = jnp.zeros(()).dtype
-    weights = [
-        long(np.ones(len(m.features)) if m.weights is None else m.weights, dtype) for m in members
-    ]
-    first = long(members[0].targets)
-    # what is one object in one process may be several in another, and all must compile alike
-    alone = jax.process_count() == 1
-    one_target = alone and all(m.targets is members[0].targets for m in members)
-    targets = first if one_target else np.stack([long(m.targets) for m in members])
-    logits = None
-    if bucket.outputs:
-        outputs = np.stack([long(m.logits, dtype) for m in members])
-        logits = layout.place(outputs, MODELS, SAMPLES)
-    sample = Sample(
-        _spread(layout, members, bucket, dtype),
-        layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
-        layout.place(np.stack(weights), MODELS, SAMPLES),
-        layout.place(_widths(members), MODELS),
-        logits,
-    )
-    return {"sample": sample}, Form(True, one_target, one_weight=False, platform=platform)
-
-
-def _spread(
-    layout: Layout, members: Sequence[Candidate], bucket: Bucket, dtype: np.dtype[Any]
-) -> jax.Array:
-    """Features as `_stacked`, spread over the mesh; what lies on devices goes from one to another.
-
-    Of several processes each gives its own rows.
-    """
-    if jax.process_count() > 1 or not any(is_placed(m.features) for m in members):
-        features = np.zeros((len(members), bucket.rows, bucket.width), dtype)
-        for row, member in zip(features, members, strict=True):
-            n, d = np.shape(member.features)
-            row[:n, :d] = np.asarray(member.features)
-        return layout.place(features, MODELS, SAMPLES)
-    spread = []
-    for member in members:
-        n, d = np.shape(member.features)
-        x = jnp.asarray(member.features).astype(dtype)
-        x = jnp.pad(x, ((0, bucket.rows - n), (0, bucket.width - d)))
-        spread.append(jax.device_put(x, layout.sharding(SAMPLES)))
-    return jax.device_put(jnp.stack(spread), layout.sharding(MODELS, SAMPLES))
-
-
-def _stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
-    """Features of different widths as one array [m, n, width], zeros to the right.
-
-    Arrays that already lie on an accelerator are put together there.
-    """
-    dtype, width = _transferred(bucket), bucket.width
-    if any(is_placed(m.features) for m in members):
-        arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
-        return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
-    if len(members) == 1 and members[0].features.shape[1] == width:
-        return np.asarray(members[0].features, dtype)[None]
-    out = np.empty((len(members), np.shape(members[0].features)[0], width), dtype)
-    for row, member in zip(out, members, strict=True):
-        d = np.shape(member.features)[1]
-        row[:, :d] = np.asarray(member.features)
-        row[:, d:] = 0
-    return out
-
-
-def _transferred(bucket: Bucket) -> np.dtype[Any]:
-    """The type in which features travel: their own if they share a short one, else the working one.
-
-    The device widens them, from half the bytes; all of a bucket travel alike, to compile once.
-    """
-    types = {np.dtype(m.features.dtype) for m in bucket.members}
-    dtype = types.pop()
-    short = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4
-    return dtype if short and not types else jnp.zeros(()).dtype

@@ -134,7 +134,7 @@ def score(
             reasons[metric.name] = (
                 f"targets are floats, which means regression, but {metric.name} needs classes"
             )
-        elif "all_rows" in metric.needed(plan.options.get(metric.name, {})):
+        elif "all_rows" in plan.needed(metric):
             reasons[metric.name] = (
                 f"{metric.name} needs all samples at once, and these are streamed: give an array, "
                 "if need be with a larger memory_limit"
@@ -172,7 +172,7 @@ def _finish(
 
     for metric in metrics:
         options = options_of[metric.name]
-        needs = metric.needed(options)
+        needs = plan.needed(metric)
         for route in ("full",) if metric.passes else ("quick", "full"):
             statistics = Statistics.of_moments(state, width, route=route)
             if "ridge" in needs:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-__all__ = ["device_of", "has_fast_float64", "is_placed", "platform_of"]
+__all__ = ["default_device", "device_of", "has_fast_float64", "is_placed", "platform_of"]
 
 # GPUs whose float64 runs at half the speed of float32 or faster; others are 16 to 64 times slower.
 # A name is a word of its own: an RTX A1000 is no A100, an RTX A3000 no A30.
@@ -25,10 +25,15 @@ def device_of(*arrays: Any, mesh: jax.sharding.Mesh | None = None) -> Any:
     for array in arrays:
         if is_placed(array):
             return min(array.sharding.device_set, key=lambda one: one.id)
-    default = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
+    default = default_device()
     if default is None or isinstance(default, str):  # the name of a platform
         return jax.local_devices(backend=default)[0]
     return default
+
+
+def default_device() -> Any:
+    """What `jax.default_device` is set to: a `jax.Device`, the name of a platform, or None."""
+    return getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
 
 
 def platform_of(*arrays: Any, mesh: jax.sharding.Mesh | None = None) -> str:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte.runtime.devices import platform_of
+from jaxte.runtime.devices import default_device, platform_of
 
 __all__ = ["CPU_COMPILE", "FAST_COMPILE", "Program", "forget", "in_context", "when_forgetting"]
 
@@ -86,8 +86,7 @@ def _is_known(option: str, value: Any) -> bool:
 
 def _context() -> tuple[bool, Any]:
     """Whether this thread computes in float64, and on which device if not on the first."""
-    device = getattr(jax.config, "jax_default_device")  # noqa: B009 - it has no type
-    return jnp.result_type(float) == jnp.float64, device
+    return jnp.result_type(float) == jnp.float64, default_device()
 
 
 def in_context(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -117,12 +117,6 @@ def class_sums(values: Array, labels: Array, num_classes: int) -> Array:
     return jax.lax.platform_dependent(values, labels, cpu=one_by_one, default=as_product)
 
 
-def class_means(features: Array, weights: Array, group: Classes) -> Array:
-    """Weighted mean of each class [C, d]; 0 where a class does not occur."""
-    sums = class_sums(weights[:, None] * features, group.labels, len(group.counts))
-    return sums / jnp.where(group.present, group.counts, 1)[:, None]
-
-
 def of_row(per_class: Array, group: Classes) -> Array:
     """Spread a per-class array [C, ...] to the rows [n, ...] by label."""
     return jnp.take(per_class, group.labels, axis=0, mode="clip")

@@ -1,7 +1,7 @@
 """One list of properties, which every metric of the registry has, in both precisions.
 
-No metric is named: what differs between them is read from their records, so that a new one is
-tested by being registered. All problems of one kind are padded to one shape (rows of weight 0 full
+No metric is named: what differs is read from the records, and a new one is tested once it is there.
+All problems of one kind are padded to one shape (rows of weight 0 full
 of garbage, zero columns, classes that do not occur), and the properties of one metric follow each
 other: it compiles once for each kind and precision, whatever is asked of it.
 """

@@ -1,0 +1,131 @@
+"""Rows of models of one shape as programs read them: padded, stacked, spread over a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxte.ranking.inputs import Candidate
+from jaxte.ranking.plan import Form, Values
+from jaxte.runtime.devices import is_placed
+from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
+from jaxte.statistics import Sample
+
+if TYPE_CHECKING:
+    from jaxte.ranking.pool import Bucket
+
+__all__ = ["stacked", "transferred", "values_of", "values_on_mesh"]
+
+# Entries of features in a bucket up to which a CPU gains more by compiling in haste than it loses.
+_LITTLE = 1e8
+
+
+def values_of(
+    bucket: Bucket, members: Sequence[Candidate], features: Any, platform: str
+) -> tuple[Values, Form]:
+    """What the programs for members of one shape read, and their form."""
+    first, several = members[0], len(members) > 1
+    one_target = all(m.targets is first.targets for m in members)
+    one_weight = all(m.weights is first.weights for m in members)
+    targets = first.targets if one_target else np.stack([m.targets for m in members])
+    weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
+    logits = None
+    if bucket.outputs:
+        logits = first.logits if not several else np.stack([np.asarray(m.logits) for m in members])
+    widths = _widths(members) if several else _widths(members)[0]
+    volume = bucket.rows * bucket.width * len(bucket.members)
+    form = Form(several, one_target, one_weight, volume < _LITTLE, platform)
+    sample = Sample(features, np.asarray(targets), weights, widths, logits)
+    return {"sample": sample}, form
+
+
+def _widths(members: Sequence[Candidate]) -> np.ndarray:
+    return np.array([np.shape(m.features)[1] for m in members])
+
+
+def values_on_mesh(
+    layout: Layout, members: Sequence[Candidate], bucket: Bucket, platform: str
+) -> tuple[Values, Form]:
+    """As `values_of`: samples and models spread over the devices, missing rows of weight 0."""
+
+    def long(array: Any, dtype: Any = None) -> np.ndarray:
+        array = np.asarray(array, dtype)
+        return np.pad(array, [(0, bucket.rows - len(array))] + [(0, 0)] * (array.ndim - 1))
+
+    dtype = jnp.zeros(()).dtype
+    weights = [
+        long(np.ones(len(m.features)) if m.weights is None else m.weights, dtype) for m in members
+    ]
+    first = long(members[0].targets)
+    # what is one object in one process may be several in another, and all must compile alike
+    alone = jax.process_count() == 1
+    one_target = alone and all(m.targets is members[0].targets for m in members)
+    targets = first if one_target else np.stack([long(m.targets) for m in members])
+    logits = None
+    if bucket.outputs:
+        outputs = np.stack([long(m.logits, dtype) for m in members])
+        logits = layout.place(outputs, MODELS, SAMPLES)
+    sample = Sample(
+        _spread(layout, members, bucket, dtype),
+        layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
+        layout.place(np.stack(weights), MODELS, SAMPLES),
+        layout.place(_widths(members), MODELS),
+        logits,
+    )
+    return {"sample": sample}, Form(True, one_target, one_weight=False, platform=platform)
+
+
+def _spread(
+    layout: Layout, members: Sequence[Candidate], bucket: Bucket, dtype: np.dtype[Any]
+) -> jax.Array:
+    """Features as `stacked`, spread over the mesh; what lies on devices goes from one to another.
+
+    Of several processes each gives its own rows.
+    """
+    if jax.process_count() > 1 or not any(is_placed(m.features) for m in members):
+        features = np.zeros((len(members), bucket.rows, bucket.width), dtype)
+        for row, member in zip(features, members, strict=True):
+            n, d = np.shape(member.features)
+            row[:n, :d] = np.asarray(member.features)
+        return layout.place(features, MODELS, SAMPLES)
+    spread = []
+    for member in members:
+        n, d = np.shape(member.features)
+        x = jnp.asarray(member.features).astype(dtype)
+        x = jnp.pad(x, ((0, bucket.rows - n), (0, bucket.width - d)))
+        spread.append(jax.device_put(x, layout.sharding(SAMPLES)))
+    return jax.device_put(jnp.stack(spread), layout.sharding(MODELS, SAMPLES))
+
+
+def stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
+    """Features of different widths as one array [m, n, width], zeros to the right.
+
+    Arrays that already lie on an accelerator are put together there.
+    """
+    dtype, width = transferred(bucket), bucket.width
+    if any(is_placed(m.features) for m in members):
+        arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
+        return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
+    if len(members) == 1 and members[0].features.shape[1] == width:
+        return np.asarray(members[0].features, dtype)[None]
+    out = np.empty((len(members), np.shape(members[0].features)[0], width), dtype)
+    for row, member in zip(out, members, strict=True):
+        d = np.shape(member.features)[1]
+        row[:, :d] = np.asarray(member.features)
+        row[:, d:] = 0
+    return out
+
+
+def transferred(bucket: Bucket) -> np.dtype[Any]:
+    """The type in which features travel: their own if they share a short one, else the working one.
+
+    The device widens them, from half the bytes; all of a bucket travel alike, to compile once.
+    """
+    types = {np.dtype(m.features.dtype) for m in bucket.members}
+    dtype = types.pop()
+    short = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize <= 4
+    return dtype if short and not types else jnp.zeros(()).dtype
