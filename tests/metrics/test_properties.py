@@ -1,9 +1,8 @@
 """One list of properties, which every metric of the registry has, in both precisions.
 
-No metric is named: what differs is read from the records, and a new one is tested once it is there.
-All problems of one kind are padded to one shape (rows of weight 0 full
-of garbage, zero columns, classes that do not occur), and the properties of one metric follow each
-other: it compiles once for each kind and precision, whatever is asked of it.
+No metric is named: what differs is read from the records. All problems of one kind are padded to
+one shape (rows of weight 0 full of garbage, zero columns, absent classes), and the properties of a
+metric follow each other, so that it compiles once for each kind and precision.
 """
 
 from collections.abc import Callable
