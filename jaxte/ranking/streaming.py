@@ -178,7 +178,10 @@ def _finish(
             if "ridge" in needs:
                 if route not in ridges:
                     ridges[route] = _ridge(statistics)
-                statistics = statistics.only(ridge=ridges[route])
+                ridge = ridges[route]
+                statistics = Statistics.of_moments(state, width, route=route, ridge=ridge)
+                if needs == {"ridge"}:  # of one size for most widths
+                    statistics = statistics.only(ridge=ridge)
             go_on(metric.name, metric.steps(statistics, options, jitted), None)
             if not outputs.get(metric.name, {}).get("unsure"):
                 break
@@ -335,9 +338,12 @@ def _apply(step: _Step, constants: Any, features: Array, labels: Array, weights:
     """What the last pass of a chain makes of rows, which those before it transform."""
     centres, prepared, dynamic = constants
     options = {**dict(step.options), **dynamic}
+    own_class = labels
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        own_class, labels = jnp.zeros(len(labels), jnp.int32), labels.reshape(len(labels), -1)
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
         # one after the other: far from 0 their sum would be rounded
-        residuals = features - origin[None] - jnp.take(means, labels, axis=0, mode="clip")
+        residuals = features - origin[None] - jnp.take(means, own_class, axis=0, mode="clip")
         features = one.apply(own, Batch(residuals, labels, weights), **options)
     return features
 

@@ -53,7 +53,7 @@ class Batch(NamedTuple):
 
     Attributes:
         residuals: [b, d] features minus the mean of their class.
-        labels: [b] class numbers.
+        labels: [b] class numbers, or [b, k] the targets of a regression.
         weights: [b].
         logits: [b, z], or None.
     """
@@ -113,15 +113,16 @@ class Statistics:
         self.__dict__.update(shared)  # where the cached properties look first
 
     @classmethod
-    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Statistics:
-        """Of samples that have gone by."""
+    def of_moments(
+        cls, state: Moments, width: ArrayLike, *, route: str = "sure", **shared: Any
+    ) -> Statistics:
+        """Of samples that have gone by; ``shared``: of `SHARED`, what is known besides."""
         dtype = state.means.dtype
         num_classes = None if state.targets is not None else state.counts.shape[0]
         width = jnp.asarray(width).astype(dtype)
         measured = Measured(state, None, jnp.ones((), dtype), width)
-        return cls(
-            None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
-        )
+        shared = {"measured": measured, "scatter": state.scatter, **shared}
+        return cls(None, num_classes=num_classes, route=route, **shared)
 
     def only(self, **shared: Any) -> Statistics:
         """The same model, of which only these statistics are known."""
@@ -345,4 +346,5 @@ class Statistics:
 
     def batch(self) -> Batch:
         """All rows at hand."""
-        return Batch(self.residuals, self.labels, self.rows.weights, self._sample().logits)
+        labels = self.labels if self.num_classes is not None else self.columns
+        return Batch(self.residuals, labels, self.rows.weights, self._sample().logits)
