@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxte import data, evaluate, extraction, metrics, moments, perturb, store, zoo
     from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
+    from jaxte.intake import join_layers
     from jaxte.ranking import Ranking
     from jaxte.ranking.rank import rank
     from jaxte.store import FeatureStore
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "extract",
     "extraction",
+    "join_layers",
     "metrics",
     "moments",
     "perturb",
@@ -43,6 +45,7 @@ _HOMES = {
     "Ranking": "jaxte.ranking",
     "rank": "jaxte.ranking.rank",
     "extract": "jaxte.extraction",
+    "join_layers": "jaxte.intake",
     "stream": "jaxte.extraction",
 }
 

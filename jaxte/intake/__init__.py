@@ -15,6 +15,7 @@ from jaxte.intake.classes import (
     number_classes,
 )
 from jaxte.intake.labels import Labels, as_labels, clean_labels
+from jaxte.intake.layers import join_layers
 
 __all__ = [
     "ClassNumbers",
@@ -27,6 +28,7 @@ __all__ = [
     "class_names",
     "clean_labels",
     "is_array",
+    "join_layers",
     "listed",
     "number_classes",
 ]

@@ -107,6 +107,8 @@ class Metric:
         at_ceiling: what to do where scores tie at the upper end of ``range``.
         pads: whether features may have trailing columns of zeros beyond ``num_features``.
         takes_weights: whether weights decide anything.
+        joins_layers: whether it reads all layers of a model that brings several, joined, and not
+            its features alone.
         call: (sample, num_classes, options) -> score, where it is no function of statistics.
     """
 
@@ -129,6 +131,7 @@ class Metric:
     at_ceiling: str = ""
     pads: bool = True
     takes_weights: bool = True
+    joins_layers: bool = False
     call: Callable[..., float] | None = None
 
     def __post_init__(self) -> None:

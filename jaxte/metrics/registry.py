@@ -17,7 +17,7 @@ __all__ = ["DEFAULT_METRICS", "REGISTRY", "get_metric", "register"]
 
 GROUP = "jaxte.metrics"  # of entry points: each names a metric, or a function of the signature
 _METRICS: dict[str, Metric] = {}
-DEFAULT_METRICS = ("logme", "sfda", "face")
+DEFAULT_METRICS = ("ridge_probe", "logme", "sfda", "face")
 REGISTRY: Mapping[str, Metric] = MappingProxyType(_METRICS)
 
 

@@ -368,5 +368,6 @@ RIDGE_PROBE = register(
         passes=(Pass(_fit, _judge),),
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
+        joins_layers=True,
     )
 )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte.errors import InputError, said
-from jaxte.intake import Labels, as_features, as_labels, checks, sources
+from jaxte.intake import Labels, as_features, as_labels, checks, join_layers, sources
 from jaxte.intake.sources import Source
 from jaxte.runtime.devices import platform_of
 from jaxte.statistics import Moments
@@ -28,19 +28,23 @@ __all__ = ["Candidate", "Resolved", "Stream", "expand_stores", "resolve", "shoul
 # In float64 a CPU takes the normal equations of long arrays anyway; in slices they stay in the
 # cache, and from about here on the passes that SFDA repeats cost less than that saves.
 _MANY = 2**15
-_PARTS = ("features", "labels", "logits", "probabilities")  # of a model that is a mapping
+_PARTS = ("features", "layers", "labels", "logits", "probabilities")  # of a model that is a mapping
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model in memory: features [n, d], targets, weights, and logits of its own head."""
+    """One model in memory: features [n, d], targets, weights, and logits of its own head.
+
+    ``joined``: all its layers, where it brings several. ``problem``: that of the logits.
+    """
 
     name: str
     features: Any
     targets: Any
     weights: Any | None
     logits: Any | None = None
-    problem: str = ""  # of the logits
+    problem: str = ""
+    joined: Any | None = None
 
 
 class Stream(NamedTuple):
@@ -126,6 +130,9 @@ def resolve(
         try:
             if isinstance(value, InputError):
                 raise value  # of a store that cannot be read
+            layers = None
+            if isinstance(value, Mapping):
+                value, layers = _with_layers(value)
             array, own, logits = _opened(value, memory_limit, whole, outputs)
             labels = shared
             if isinstance(value, Mapping) and own is not None and targets is not None:
@@ -139,6 +146,11 @@ def resolve(
                 raise InputError("targets name no entry for this model")
             else:
                 array, _ = checks.check_features(array, weights)
+                joined = None if layers is None else join_layers(layers, weights)
+                if joined is not None and len(joined) != len(array):
+                    raise InputError(
+                        f"its layers have {len(joined)} rows, its features {len(array)}"
+                    )
                 checks.check_labels(labels, len(array), weights, whole=several)
                 problem = ""
                 if logits is not None:
@@ -147,7 +159,7 @@ def resolve(
                     except InputError as error:
                         logits, problem = None, str(error)
                 resolved.candidates.append(
-                    Candidate(name, array, labels.values, weights, logits, problem)
+                    Candidate(name, array, labels.values, weights, logits, problem, joined)
                 )
         except Exception as error:  # one bad model never stops the others
             resolved.problems[name] = said(error)
@@ -193,6 +205,17 @@ def _opened(value: Any, memory_limit: int, whole: str, outputs: bool) -> tuple[A
             "np.concatenate(batches) or np.load(path), if need be with a larger memory_limit"
         )
     return model, labels, logits
+
+
+def _with_layers(model: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
+    """A model without its layers, of which the last are its features unless it has others."""
+    layers = model.get("layers")
+    if layers is None:
+        return model, None
+    if not isinstance(layers, Mapping) or not layers:
+        raise InputError("layers must be a mapping of names to features [n, d]")
+    rest = {"features": list(layers.values())[-1], **model}
+    return {key: part for key, part in rest.items() if key != "layers"}, layers
 
 
 def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, Any]:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,12 +23,20 @@ from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
-from jaxte.ranking.inputs import Resolved, expand_stores, none_left, of_another_task, resolve
+from jaxte.ranking.inputs import (
+    Candidate,
+    Resolved,
+    expand_stores,
+    none_left,
+    of_another_task,
+    resolve,
+)
 from jaxte.ranking.notes import notes_on, verdict
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.result import Ranking, are_tied
+from jaxte.ranking.verdict import HISTORY, past_places
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
 
@@ -50,6 +59,7 @@ def rank(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     memory_limit: int = _GIGABYTE,
     mesh: jax.sharding.Mesh | None = None,
+    history: Any = None,
 ) -> Ranking:
     r"""Score a pool of models by several metrics, compiled once per bucket of widths and metric.
 
@@ -66,7 +76,10 @@ def rank(
             (for metrics that read them once), or the `jaxte.moments.Moments` of the samples. Or a
             `jaxte.store.FeatureStore`, or its path: one of several layers is ranked as
             "model@layer" each. Or a mapping of "features" and, for metrics that read them,
-            "logits" or "probabilities" [n, z] of the model's own head, which stores may hold too.
+            "logits" or "probabilities" [n, z] of the model's own head, which stores may hold too,
+            and "layers": layer -> features [n, d], of which "features" are by default the last.
+            The ridge probe joins them (`jaxte.join_layers`), which tells most; others read
+            "features" alone.
         targets: classes [n], as integers of any size, booleans or texts; or float targets [n] or
             [n, k] for regression, or rows [n, k] of 0 and 1 for several labels at once (metrics
             that know regression only); or model name -> targets where rows differ between models;
@@ -89,6 +102,10 @@ def rank(
         mesh: devices that share the work, with an axis "samples", over which the rows of every
             model are cut, an axis "models", or both. Where it spans several processes
             (`jax.distributed`), each gives its own rows and all get the same `Ranking`.
+        history: accuracies that models of these names reached on other data sets: a table with
+            columns ``model, dataset, accuracy`` in any form that `jaxte.evaluate.evaluate` takes
+            (leave the data at hand out of it). It becomes a column "history", the mean place from
+            0 to 1, and half of the recommended order.
 
     Returns:
         `Ranking`.
@@ -124,6 +141,7 @@ def rank(
     )
     models, targets = expand_stores(features, targets)
     names = tuple(map(str, models))
+    past = None if history is None else past_places(history, names)
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     device = device_of(*models.values(), mesh=mesh)
     with (
@@ -155,7 +173,7 @@ def rank(
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
-    return _ranking(names, asked.metrics, outcomes, meta, weighted=weights is not None)
+    return _ranking(names, asked.metrics, outcomes, meta, past, weighted=weights is not None)
 
 
 def _resolved(
@@ -194,17 +212,34 @@ def _score_in_memory(
     report: Progress,
     outcomes: Outcomes,
 ) -> None:
-    candidates = resolved.candidates
-    for one in candidates:
+    for one in resolved.candidates:
         reasons = plan.reasons(has_logits=one.logits is not None, problem=one.problem)
         outcomes.reasons |= {(one.name, metric): why for metric, why in reasons.items()}
-    if candidates:
-        report(0, len(candidates), "compiling")
-    # closed here: an error's traceback would keep it, and what it has under way, alive
-    with closing(pool.score(plan, candidates, rows, memory_limit=memory_limit)) as results:
-        for done, (bucket, name, outputs) in enumerate(results, 1):
-            outcomes.add(name, outputs)
-            report(done, len(candidates), f"width {bucket.width}")
+    runs = _runs(resolved.candidates, plan)
+    total, done = sum(len(candidates) for _, candidates in runs), 0
+    if total:
+        report(0, total, "compiling")
+    for own, candidates in runs:
+        # closed here: an error's traceback would keep it, and what it has under way, alive
+        with closing(pool.score(own, candidates, rows, memory_limit=memory_limit)) as results:
+            for bucket, name, outputs in results:
+                outcomes.add(name, outputs)
+                done += 1
+                report(done, total, f"width {bucket.width}")
+
+
+def _runs(
+    candidates: Sequence[Candidate], plan: ScoringPlan
+) -> list[tuple[ScoringPlan, list[Candidate]]]:
+    """The plan; or where models bring several layers, those metrics apart that join them."""
+    if all(one.joined is None for one in candidates):
+        return [(plan, list(candidates))]
+    split = [[m for m in plan.metrics if m.joins_layers is joins] for joins in (False, True)]
+    joined = [
+        one if one.joined is None else replace(one, features=one.joined) for one in candidates
+    ]
+    runs = zip(split, (list(candidates), joined), strict=True)
+    return [(replace(plan, metrics=tuple(own)), models) for own, models in runs if own]
 
 
 def _ranking(
@@ -212,6 +247,7 @@ def _ranking(
     metrics: Sequence[Metric],
     outcomes: Outcomes,
     meta: Mapping[str, Any],
+    past: Mapping[str, float] | None,
     *,
     weighted: bool,
 ) -> Ranking:
@@ -236,9 +272,15 @@ def _ranking(
             notes.append(f"{metric.name}: it takes no weights, so that all rows count the same.")
         number = None if classes is None else len(classes)
         notes += notes_on(metric, outputs, combined, number, precision)
+    columns = [metric.name for metric in metrics]
+    if past is not None:
+        columns.append(HISTORY)
+        for name in names:
+            scores[name, HISTORY] = past.get(name, math.nan)
+            statuses[name, HISTORY] = "ok" if name in past else "the history does not name it"
     return Ranking(
         models=names,
-        metrics=tuple(metric.name for metric in metrics),
+        metrics=tuple(columns),
         notes=tuple(notes),
         meta=meta,
         _scores=scores,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxte.errors import InputError
+from jaxte.ranking.verdict import HISTORY, PROBE, recommended
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +64,13 @@ class Ranking:
     _statuses: Mapping[tuple[str, str], str] = field(default_factory=dict)
     _terms: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
 
-    def order(self, metric: str) -> list[str]:
-        """Names of the models, best first; models without a score are left out."""
+    def order(self, metric: str | None = None) -> list[str]:
+        """Names of the models, best first; models without a score are left out.
+
+        Without a metric in the recommended order: by the ridge probe, and if there is a history by
+        the mean of its place and of that in the past. Raises `InputError` where the ranking has
+        several metrics, but not the ridge probe.
+        """
         return [name for group in self._groups(metric) for name in group]
 
     def score(self, model: str, metric: str) -> float:
@@ -85,10 +91,11 @@ class Ranking:
         self._key(model, metric)
         return self._places(metric).get(model)
 
-    def best(self, metric: str) -> str:
-        """Name of the model with the highest score."""
+    def best(self, metric: str | None = None) -> str:
+        """Name of the model with the highest score, or the first in the recommended order."""
         order = self.order(metric)
         if not order:
+            metric = metric or self._decisive()
             raise InputError(f"no model has a {metric} score: see status(model, {metric!r})")
         return order[0]
 
@@ -208,10 +215,25 @@ class Ranking:
         terms = [repr(sorted(self.terms(*pair).items())) for pair in pairs]
         return self.models, self.metrics, scores, terms
 
-    def _groups(self, metric: str) -> list[list[str]]:
+    def _groups(self, metric: str | None) -> list[list[str]]:
         """The models that have a score, in groups of ties, best first."""
-        scored = {m: self.score(m, metric) for m in self.models if self.status(m, metric) == "ok"}
-        return tie_groups(scored, str(self.meta.get("precision", "float64")))
+        scores = self._finished(metric or self._decisive())
+        if metric is None and HISTORY in self.metrics:
+            scores = recommended(scores, self._finished(HISTORY))
+        return tie_groups(scores, str(self.meta.get("precision", "float64")))
+
+    def _finished(self, metric: str) -> dict[str, float]:
+        """The scores that there are."""
+        return {m: self.score(m, metric) for m in self.models if self.status(m, metric) == "ok"}
+
+    def _decisive(self) -> str:
+        """The metric that decides where none is named."""
+        own = [metric for metric in self.metrics if metric != HISTORY]
+        if PROBE in own or len(own) == 1:
+            return PROBE if PROBE in own else own[0]
+        raise InputError(
+            f"name a metric ({', '.join(self.metrics)}), or have {PROBE} among them: it decides"
+        )
 
     def _places(self, metric: str) -> dict[str, int]:
         """The place of every model that has a score."""
