@@ -21,6 +21,7 @@ from jaxte.evaluate.measures import (
     weighted_pearson,
     weighted_tau,
 )
+from jaxte.evaluate.pools import STATIC
 from jaxte.evaluate.published import PUBLISHED, Accuracies, published
 from jaxte.evaluate.reading import read_accuracies, read_scores
 from jaxte.evaluate.result import Evaluation
@@ -28,6 +29,7 @@ from jaxte.evaluate.result import Evaluation
 __all__ = [
     "MEASURES",
     "PUBLISHED",
+    "STATIC",
     "Accuracies",
     "Evaluation",
     "Measure",

@@ -87,6 +87,7 @@ def evaluate(
         tuple(_records(pools, counts, draws, random)),
         pools.scores,
         pools.accuracies,
+        pools.spreads,
     )
 
 

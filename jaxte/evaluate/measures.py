@@ -239,7 +239,7 @@ def recall_at_k(
     check_whole("k", k)
 
     def formula(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-        better = _count(xp, g[:, None] > g, keep)
+        better = _count(xp, _column(g) > _row(g), keep, g.dtype)
         chosen = keep & (_position(xp, s, g, keep) == 0)
         return xp.where(_highest(xp, better, chosen) < k, 1.0, 0.0)
 
@@ -349,21 +349,29 @@ def _measured(
 
 def _traced(formula: _Formula, s: Any, g: Any, keep: Any) -> Array:
     """The formula with the excluded models out of the way; NaN if a value or all models are."""
-    s, g = (v.astype(jnp.promote_types(v.dtype, float)) for v in (s, g))
-    s, g = (jnp.where(keep, v, 0) for v in (s, g))
+    dtype = jnp.promote_types(*(jnp.promote_types(v.dtype, float) for v in (s, g)))
+    s, g = (jnp.where(keep, v.astype(dtype), 0) for v in (s, g))
     invalid = (jnp.isnan(s) | jnp.isnan(g)).any() | ~keep.any()
     return jnp.where(invalid, jnp.nan, formula(jnp, s, g, keep))
 
 
 def _signs(xp: Any, v: Any, keep: Any) -> Any:
     """[m, m] sign of v_i - v_j, infinities included; 0 for pairs that do not count."""
-    signs = (v[:, None] > v).astype(v.dtype) - (v[:, None] < v).astype(v.dtype)
-    return xp.where(keep[:, None] & keep, signs, 0)
+    signs = (_column(v) > _row(v)).astype(v.dtype) - (_column(v) < _row(v)).astype(v.dtype)
+    return xp.where(_column(keep) & _row(keep), signs, 0)
 
 
-def _count(xp: Any, relation: Any, keep: Any) -> Any:
-    """[m] for each model how many others i stand in a relation [i, j] to it."""
-    return xp.where(keep[:, None], relation, False).sum(axis=0)
+def _column(v: Any) -> Any:
+    return v[:, None]
+
+
+def _row(v: Any) -> Any:
+    return v[None, :]
+
+
+def _count(xp: Any, relation: Any, keep: Any, dtype: Any) -> Any:
+    """[m] for each model j how many others i stand in a relation [i, j] to it."""
+    return xp.where(_column(keep), relation, False).sum(axis=0).astype(dtype)
 
 
 def _kendall_tau(xp: Any, s: Any, g: Any, keep: Any, weights: Any = 1.0) -> Any:
@@ -376,13 +384,15 @@ def _weighted_tau(xp: Any, s: Any, g: Any, keep: Any) -> Any:
     index = xp.arange(len(s))
 
     def ranked_by(a: Any, b: Any) -> Any:
-        a, b = a[:, None] - a, b[:, None] - b
-        after = index[:, None] < index  # equal models have equal signs: any order of them will do
+        a, b = _column(a) - _row(a), _column(b) - _row(b)
+        after = _column(index) < _row(
+            index
+        )  # equal models have equal signs: any order of them will do
         ahead = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & after)))
-        weight = 1 / (_count(xp, ahead, keep) + 1)
-        return _kendall_tau(xp, s, g, keep, weight[:, None] + weight)
+        weight = 1 / (_count(xp, ahead, keep, s.dtype) + 1)
+        return _kendall_tau(xp, s, g, keep, _column(weight) + _row(weight))
 
-    places = [_count(xp, v[:, None] < v, keep) for v in (s, g)]  # of infinities too
+    places = [_count(xp, _column(v) < _row(v), keep, v.dtype) for v in (s, g)]  # of infinities too
     return (ranked_by(*places) + ranked_by(*reversed(places))) / 2
 
 
@@ -401,7 +411,8 @@ def _correlation(xp: Any, x: Any, y: Any, weights: Any) -> Any:
 
 def _mean_rank(xp: Any, v: Any, keep: Any) -> Any:
     """[m] 1 for the lowest; ties share the mean of their ranks, which is 0 where excluded."""
-    below, equal = _count(xp, v[:, None] < v, keep), _count(xp, v[:, None] == v, keep)
+    below = _count(xp, _column(v) < _row(v), keep, v.dtype)
+    equal = _count(xp, _column(v) == _row(v), keep, v.dtype)
     return xp.where(keep, below + (equal + 1) / 2, 0)
 
 
@@ -420,7 +431,7 @@ def _weighted_pearson(xp: Any, s: Any, g: Any, keep: Any) -> Any:
 
 def _gap_fidelity(xp: Any, s: Any, g: Any, keep: Any) -> Any:
     pairs = (_signs(xp, g, keep) > 0).astype(s.dtype)
-    return _correlation(xp, s[:, None] - s, g[:, None] - g, pairs)
+    return _correlation(xp, _column(s) - _row(s), _column(g) - _row(g), pairs)
 
 
 def _highest(xp: Any, v: Any, among: Any) -> Any:
@@ -429,8 +440,9 @@ def _highest(xp: Any, v: Any, among: Any) -> Any:
 
 def _position(xp: Any, s: Any, g: Any, keep: Any) -> Any:
     """[m] 0 for the highest score; of equal scores the less accurate stands first."""
-    ahead = (s[:, None] > s) | ((s[:, None] == s) & (g[:, None] < g))
-    return _count(xp, ahead, keep)
+    tied = _column(s) == _row(s)
+    ahead = (_column(s) > _row(s)) | (tied & (_column(g) < _row(g)))
+    return _count(xp, ahead, keep, s.dtype)
 
 
 def _regret(xp: Any, s: Any, g: Any, keep: Any) -> Any:

@@ -21,6 +21,7 @@ STATIC = "static ranking"
 class Pools(NamedTuple):
     """Scores and accuracies as arrays over metrics, data sets and models, NaN where there is none.
 
+    `accuracies` are means over seeds and `spreads` their standard deviations, 0 of a single seed.
     `seeds` holds for each data set the accuracies [models, seeds], None where one is known alone.
     """
 
@@ -29,6 +30,7 @@ class Pools(NamedTuple):
     models: tuple[str, ...]
     scores: np.ndarray
     accuracies: np.ndarray
+    spreads: np.ndarray
     seeds: tuple[np.ndarray | None, ...]
     notes: tuple[str, ...]
 
@@ -66,12 +68,14 @@ def paired(scores: Sequence[Entry], truth: Sequence[Entry], dataset: str | None)
         if e.dataset in datasets:
             place = metrics.index(str(e.metric)), datasets.index(e.dataset), models.index(e.model)
             table[place] = e.value
-    means = np.full(table.shape[1:], math.nan)
+    means, spreads = np.full((2, *table.shape[1:]), math.nan)
     for d, name in enumerate(datasets):
         static = static_ranking(accuracies, name)
         for m, model in enumerate(models):
             if model in accuracies[name] and np.isfinite(table[:-1, d, m]).any():
-                means[d, m] = np.mean(accuracies[name][model])
+                values = accuracies[name][model]
+                means[d, m] = np.mean(values)
+                spreads[d, m] = np.std(values, ddof=1) if len(values) > 1 else 0.0
                 table[-1, d, m] = static.get(model, math.nan)
     notes = _notes(scores, accuracies, datasets, models)
     if len(accuracies) < 2:
@@ -84,7 +88,10 @@ def paired(scores: Sequence[Entry], truth: Sequence[Entry], dataset: str | None)
         _seeds(accuracies[name], models, row) for name, row in zip(datasets, means, strict=True)
     )
     notes += _few(metrics, datasets, np.isfinite(table) & np.isfinite(means))
-    return Pools(tuple(metrics), tuple(datasets), tuple(models), table, means, seeds, tuple(notes))
+    return Pools(
+        tuple(metrics), tuple(datasets), tuple(models),
+        table, means, spreads, seeds, tuple(notes),
+    )  # fmt: skip
 
 
 def _named(

@@ -48,6 +48,7 @@ class Evaluation:
     _records: tuple[Mapping[str, Any], ...]
     _scores: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0)))
     _accuracies: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    _spreads: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def record(self, metric: str, measure: str, dataset: str = MEAN) -> dict[str, Any]:
         """One record of `to_records`.
@@ -122,7 +123,13 @@ class Evaluation:
         """The means of all metrics, and the weighted tau of each on each data set."""
         one = len(self._evaluated()) == 1
         tables = [self._means()] if one else [self._means(), self._by_dataset()]
-        return [*tables[:-1], tables[-1]._replace(notes=self.notes)]
+        over = "models (by the jackknife)" if one else "data sets (by the bootstrap)"
+        notes = [
+            f"95 %: interval over {over}; without a model: the range when each is left out in "
+            "turn; chance: what one random order in twenty reaches; p: share of random orders that "
+            "reach as much; regret: accuracy that the first choice costs"
+        ]
+        return [*tables[:-1], tables[-1]._replace(notes=(*notes, *self.notes))]
 
     def accuracies(self, dataset: str) -> dict[str, float]:
         """The mean accuracy of every model on a data set, as far as both tables have it."""
@@ -147,7 +154,12 @@ class Evaluation:
             }
             for dataset in self._evaluated()
         }
-        return plots.plot_agreement(scores, {d: self.accuracies(d) for d in scores}, path)
+        measured = {}
+        for dataset in scores:
+            spread = _present(self.models, self._spreads[self.datasets.index(dataset)])
+            means = self.accuracies(dataset)
+            measured[dataset] = {model: (mean, spread[model]) for model, mean in means.items()}
+        return plots.plot_agreement(scores, measured, path)
 
     def __repr__(self) -> str:
         return "\n".join(report.to_text(table, width=100) for table in self.tables())
@@ -161,14 +173,17 @@ class Evaluation:
         return [name for name in self.datasets if name in known]
 
     def _means(self) -> Table:
-        sets = self._evaluated()
+        sets, several = self._evaluated(), len(self.order()) > 1
         rows = []
         best = {m: self.value(self.order(m)[0], m) for m in ("weighted_tau", *_SHOWN)}
         for metric in self.order():
             # of a single data set the interval is over models
             tau = self.record(metric, "weighted_tau", MEAN if len(sets) > 1 else sets[0])
             values = {name: self.value(metric, name) for name in best}
-            cells = {n: report.Cell(_number(v), best=v == best[n]) for n, v in values.items()}
+            cells = {
+                name: report.Cell(_number(value), best=several and value == best[name])
+                for name, value in values.items()
+            }
             texts = [_range(tau["low"], tau["high"])]
             texts += [_range(tau["without_one_low"], tau["without_one_high"])]
             texts += [_number(tau["chance"]), _number(tau["p_value"])]
@@ -177,8 +192,8 @@ class Evaluation:
                 texts.append(_range(*(tau.get(f"minus_static_{e}", math.nan) for e in _ENDS)))
             row = [report.Cell(metric), cells.pop("weighted_tau"), *map(report.Cell, texts)]
             rows.append((*row, *cells.values()))
-        columns = ["metric", "weighted tau", "95 %", "less one model", "chance", "p"]
-        columns += ["− static", "95 %"] if STATIC in self.metrics else []
+        columns = ["metric", "weighted tau", "95 %", "without a model", "chance", "p"]
+        columns += ["− static", "its 95 %"] if STATIC in self.metrics else []
         ceilings = {r["measure"]: r["ceiling"] for r in self._records if r["dataset"] == MEAN}
         footer: tuple[str, ...] = ()
         if math.isfinite(ceilings["weighted_tau"]):
@@ -200,7 +215,7 @@ class Evaluation:
             values = [records.get((m, dataset), {}).get("value", math.nan) for m in metrics]
             best = max((v for v in values if math.isfinite(v)), default=math.nan)
             row = [report.Cell(dataset)]
-            row += [report.Cell(_number(v), best=v == best) for v in values]
+            row += [report.Cell(_number(v), best=v == best and len(metrics) > 1) for v in values]
             if known:
                 ceilings = [r["ceiling"] for (_, at), r in records.items() if at == dataset]
                 row.append(report.Cell(_number(ceilings[0])))
