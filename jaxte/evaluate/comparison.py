@@ -175,6 +175,8 @@ def _jackknife(name: str, value: float, without: np.ndarray) -> dict[str, float]
         return {}
     m = len(without)
     width = 1.96 * np.sqrt((m - 1) / m * ((without - without.mean()) ** 2).sum())
+    if width < 1e-12:  # a perfect order, whichever model goes: nothing to estimate from
+        return {}
     return {"low": float(max(value - width, -1)), "high": float(min(value + width, 1))}
 
 

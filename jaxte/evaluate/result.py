@@ -188,8 +188,9 @@ class Evaluation:
             texts += [_range(tau["without_one_low"], tau["without_one_high"])]
             texts += [_number(tau["chance"]), _number(tau["p_value"])]
             if STATIC in self.metrics:
-                texts.append(_number(tau.get("minus_static", math.nan)))
-                texts.append(_range(*(tau.get(f"minus_static_{e}", math.nan) for e in _ENDS)))
+                mean = self.record(metric, "weighted_tau")
+                texts.append(_number(mean.get("minus_static", math.nan)))
+                texts.append(_range(*(mean.get(f"minus_static_{e}", math.nan) for e in _ENDS)))
             row = [report.Cell(metric), cells.pop("weighted_tau"), *map(report.Cell, texts)]
             rows.append((*row, *cells.values()))
         columns = ["metric", "weighted tau", "95 %", "without a model", "chance", "p"]

@@ -1,6 +1,7 @@
 """Published accuracies reproduce the published figures."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_what_is_suspect_is_said_and_the_unknown_is_listed() -> None:
 
 
 def test_static_ranking_and_ceiling_by_hand() -> None:
-    accuracies = {
+    accuracies: dict[str, dict[str, Any]] = {
         "one": {"a": 3, "b": 2, "c": 1},
         "two": {"a": 2, "b": 2, "c": 1},
         "odd": {"a": [1, 1], "b": [2, 2], "c": [3, 3]},
