@@ -1,4 +1,4 @@
-"""The command line: `jaxte demo`, `run`, `extract`, `rank DIR`, `metrics`, `zoo`.
+"""The command line: `jaxte demo`, `run`, `extract`, `rank DIR`, `evaluate`, `metrics`, `zoo`.
 
 Each command imports what it needs when it runs, so that `jaxte --help` loads neither JAX nor rich.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxte import __version__
-from jaxte.cli import _cache, demo, extract, metrics, rank, run, zoo
+from jaxte.cli import _cache, demo, evaluate, extract, metrics, rank, run, zoo
 from jaxte.cli._errors import warn
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ app.command("demo", short_help="Rank the models that ship with jaxte; compare wi
 app.command("run", short_help="Extract what is missing, rank the models, write a report.")(run.run)
 app.command("extract", short_help="Store the features of a model on a data set.")(extract.extract)
 app.command("rank", short_help="Rank the models whose features lie in a directory.")(rank.rank)
+app.command("evaluate", short_help="Compare scores with the accuracies that fine-tuning reached.")(
+    evaluate.evaluate
+)
 app.command("metrics", short_help="List the metrics and what each measures.")(metrics.metrics)
 app.add_typer(zoo.app, name="zoo")
 

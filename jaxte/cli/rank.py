@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from jaxte import _progress
 from jaxte.cli import _cache, _output, processes
 from jaxte.cli import _options as options
+from jaxte.cli._accuracies import Truth, csv_of, draw, json_of
 from jaxte.cli._errors import one_line_errors, warn
 from jaxte.cli._output import Format
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from jaxte.evaluate import Evaluation
     from jaxte.ranking import Ranking
 
 
@@ -37,6 +40,12 @@ def rank(
     perturb: Annotated[
         str | None,
         typer.Option(help="Perturb the features first: spread, attract, spread_attract or pca."),
+    ] = None,
+    accuracies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="What the models reached, as `jaxte evaluate` reads it; compare."
+        ),
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
@@ -65,14 +74,14 @@ def rank(
     labels.npy there or in DIR; or *.npz with features and labels); or files of other tools, see
     jaxte.store.read_features. What is too large for the memory is read in batches. Pickled arrays
     are refused.
+    With --accuracies the scores are compared with what fine-tuning reached; where DIR has
+    directories that are named as the data sets of that file, over all of these.
     A model that cannot be read or scored is listed with the reason and does not stop the others;
     the exit code is 2 if none is left.
     """
     with one_line_errors():
-        import jaxte
         from jaxte.metrics import DEFAULT_METRICS
         from jaxte.ranking.options import checked
-        from jaxte.store import read_features
 
         form = _output.checked_format(form, out, plot)
         names = DEFAULT_METRICS if metrics is None else options.names(metrics)
@@ -84,50 +93,142 @@ def rank(
             "normalize": normalize,
         }
         checked(names, **how)
+        how["metrics"] = names
+        truth = None if accuracies is None else Truth.read(accuracies)
         group = processes.checked(devices, number, coordinator, process_id, perturb)
         if group.starts_all:
             command: dict[str, Any] = {"metrics": metrics, "format": form, "out": out, "plot": plot}
             command |= {"set": settings, "dataset": dataset, "precision": precision}
-            command |= {"normalize": normalize, "devices": devices}
+            command |= {"normalize": normalize, "devices": devices, "accuracies": accuracies}
             processes.run_all(group, directory, command)
             return
         _cache.turn_on()
         with processes.joined(group):
-            files = processes.share(read_features(directory, dataset=dataset), group)
-            start = time.perf_counter()
-            with processes.quiet(group), _progress.bar("scoring", unit="") as progress:
-                ranking = jaxte.rank(
-                    files.features, files.labels, metrics=names, progress=progress,
-                    mesh=processes.mesh(group), **how,
-                )  # fmt: skip
-            seconds = time.perf_counter() - start
+            places = truth.directories(directory) if truth and dataset is None else []
+            if truth and places:
+                done = _rank_each(places, group, how)
+                if group.is_primary:
+                    _show_all(done, truth, form, out, plot)
+                return
+            own = truth.dataset(directory, dataset) if truth else None
+            one = _rank(directory, dataset, group, how)
             if group.is_primary:
-                _show(ranking, files.problems, form, out, seconds)
-                if plot is not None:
-                    ranking.plot(plot)
-                    warn(f"wrote {plot}")
+                scored = any(one.ranking.order(metric) for metric in names)
+                evaluation = truth.compare(one.ranking, own) if truth and scored else None
+                _show(one, form, out, evaluation)
+                _draw(one.ranking, evaluation, plot)
             else:
-                processes.warn_of_failures(ranking, group)
-            if not any(ranking.order(metric) for metric in names):
-                raise jaxte.InputError(
-                    f"{directory}: no model could be scored, the reasons are above"
-                )
+                processes.warn_of_failures(one.ranking, group)
+            _check_scored(one.ranking, directory)
 
 
-def _show(
-    ranking: Ranking, problems: dict[str, str], form: Format, out: Path | None, seconds: float
+class _Ranked(NamedTuple):
+    """The ranking of a directory, the files that cannot be read, and how long it took."""
+
+    ranking: Ranking
+    problems: dict[str, str]
+    seconds: float
+
+
+def _rank(
+    directory: str | Path, dataset: str | None, group: processes.Processes, how: dict[str, Any]
+) -> _Ranked:
+    import jaxte
+    from jaxte.store import read_features
+
+    files = processes.share(read_features(directory, dataset=dataset), group)
+    start = time.perf_counter()
+    with processes.quiet(group), _progress.bar("scoring", unit="") as progress:
+        ranking = jaxte.rank(
+            files.features, files.labels, progress=progress, mesh=processes.mesh(group), **how
+        )
+    return _Ranked(ranking, files.problems, time.perf_counter() - start)
+
+
+def _check_scored(ranking: Ranking, directory: str | Path) -> None:
+    from jaxte.errors import InputError
+
+    if not any(ranking.order(metric) for metric in ranking.metrics):
+        raise InputError(f"{directory}: no model could be scored, the reasons are above")
+
+
+def _rank_each(
+    places: Sequence[Path], group: processes.Processes, how: dict[str, Any]
+) -> dict[str, _Ranked]:
+    """The directories, each a data set; one that cannot be ranked is named and left out."""
+    from jaxte.errors import InputError
+
+    done = {}
+    for place in places:
+        try:
+            done[place.name] = _rank(place, None, group, how)
+        except InputError as error:
+            warn(f"{place.name}: {error}")
+    if not done:
+        raise InputError("no data set could be ranked, the reasons are above")
+    return done
+
+
+def _show_all(
+    done: dict[str, _Ranked], truth: Truth, form: Format, out: Path | None, plot: Path | None
 ) -> None:
+    """The evaluation over several data sets; as CSV and JSON with all the scores."""
     from jaxte import report
 
-    table = report.table(ranking, problems=problems)
+    evaluation = truth.compare({name: one.ranking for name, one in done.items()}, None)
     if form in (Format.TABLE, Format.HTML):
-        took = f"{len(ranking.models)} models scored in {seconds:.1f} s."
-        _output.write_page([table, took], out, form)
+        seconds = sum(one.seconds for one in done.values())
+        took = f"{len(done)} data sets ranked in {seconds:.1f} s."
+        _output.write_page([*evaluation.tables(), took], out, form)
     elif form is Format.MARKDOWN:
-        _output.write(report.to_markdown(table), out)
+        _output.write(evaluation.to_markdown(), out)
     else:
         as_text = report.to_csv if form is Format.CSV else report.to_json
-        _output.write(as_text(ranking, problems=problems), out)
+        texts = {n: as_text(one.ranking, problems=one.problems) for n, one in done.items()}
+        _output.write(_with_accuracies(texts, evaluation, form), out)
+    for name, one in done.items():
+        for failure in report.table(one.ranking, problems=one.problems).failures:
+            warn(f"{name}: {failure}")
+    draw(evaluation, plot)
+
+
+def _with_accuracies(texts: dict[str, str], evaluation: Evaluation, form: Format) -> str:
+    from jaxte import report
+
+    if form is Format.JSON:
+        return json_of(texts, evaluation)
+    records = [r for name, text in texts.items() for r in csv_of(text, evaluation, name)]
+    return report.csv_text(records)
+
+
+def _draw(ranking: Ranking, evaluation: Evaluation | None, plot: Path | None) -> None:
+    """The ranking; with accuracies, the scores against them beside it."""
+    if plot is None:
+        return
+    ranking.plot(plot)
+    if evaluation is not None:
+        beside = plot.with_stem(f"{plot.stem}-scores")
+        evaluation.plot_scores(beside)
+        warn(f"wrote {beside}")
+    warn(f"wrote {plot}")
+
+
+def _show(one: _Ranked, form: Format, out: Path | None, evaluation: Evaluation | None) -> None:
+    from jaxte import report
+
+    table = report.table(one.ranking, problems=one.problems)
+    tables = [table, *(evaluation.tables() if evaluation else [])]
+    if form in (Format.TABLE, Format.HTML):
+        took = f"{len(one.ranking.models)} models scored in {one.seconds:.1f} s."
+        _output.write_page([*tables, took], out, form)
+    elif form is Format.MARKDOWN:
+        _output.write("\n".join(map(report.to_markdown, tables)), out)
+    else:
+        as_text = report.to_csv if form is Format.CSV else report.to_json
+        text = as_text(one.ranking, problems=one.problems)
+        if evaluation:
+            text = _with_accuracies({evaluation.datasets[0]: text}, evaluation, form)
+        _output.write(text, out)
     if out is not None or form is not Format.TABLE or not sys.stdout.isatty():
         for failure in table.failures:  # a terminal has just shown them under the table
             warn(failure)

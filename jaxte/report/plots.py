@@ -6,11 +6,10 @@ import io
 import math
 import string
 import textwrap
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-
-from jaxte import evaluate
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,15 +20,16 @@ except ImportError as error:
     raise ImportError('plots need Matplotlib: pip install "jaxte[plot]"') from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from os import PathLike
+    from typing import Any
 
     from matplotlib.axes import Axes
 
+    from jaxte.evaluate import Evaluation
     from jaxte.ranking import Ranking
-    from jaxte.zoo import Accuracy
 
-__all__ = ["Chart", "plot_agreement", "plot_ranking"]
+__all__ = ["Chart", "plot_agreement", "plot_measures", "plot_ranking"]
 
 # Where a letter may stand beside its point.
 _OFFSETS = ((6.0, 5.0), (6.0, -5.0), (-6.0, 5.0), (-6.0, -5.0), (8.0, 0.0), (-8.0, 0.0))
@@ -148,8 +148,8 @@ def _marker(score: float, drawn_at: float, usual: str) -> tuple[str, str]:
 
 
 def plot_agreement(
-    rankings: Mapping[str, Ranking],
-    accuracies: Mapping[str, Mapping[str, Accuracy]],
+    rankings: Mapping[str, Ranking | Mapping[str, Mapping[str, float]]],
+    accuracies: Mapping[str, Mapping[str, Any]],
     path: str | PathLike[str] | None = None,
 ) -> Chart:
     """Draw scores against measured fine-tuned accuracy: a row per target, a panel per metric.
@@ -158,61 +158,90 @@ def plot_agreement(
     deviation of its accuracy over seeds. The title of a panel gives the weighted Kendall tau.
 
     Args:
-        rankings: target -> what `jaxte.rank` returned for it.
-        accuracies: target -> model -> its `jaxte.zoo.Accuracy`.
+        rankings: target -> what `jaxte.rank` returned for it, or {metric: {model: score}}.
+        accuracies: target -> model -> its accuracy, as a number, as (mean, standard deviation), or
+            as `jaxte.zoo.accuracies` gives it.
         path: where to save it too; the ending chooses the format (png, svg, pdf).
 
     Returns:
         The figure; a notebook shows it.
 
     Example:
-        >>> import jaxte
-        >>> names = ("mlp-mnist", "resnet-random")
-        >>> features = jaxte.zoo.extract_all(["digits"], names)["digits"]
-        >>> labels = jaxte.zoo.load_target("digits").train_labels
-        >>> ranking = jaxte.rank(features, labels, metrics="face")
-        >>> figure = plot_agreement({"digits": ranking}, {"digits": jaxte.zoo.accuracies("digits")})
+        >>> scores = {"pets": {"logme": {"resnet": 0.4, "vit": 0.9}}}
+        >>> figure = plot_agreement(scores, {"pets": {"resnet": 0.81, "vit": (0.88, 0.01)}})
         >>> figure.axes[0].get_xlabel()
-        'face score'
+        'logme score'
     """
-    models = list(dict.fromkeys(m for ranking in rankings.values() for m in ranking.models))
-    letters = dict(zip(models, string.ascii_letters, strict=False))
-    metrics = list(dict.fromkeys(m for ranking in rankings.values() for m in ranking.metrics))
-    chart = Chart(3.0 * len(metrics) + 2.6, 0.3 + 2.9 * len(rankings))
-    grid = chart.subplots(len(rankings), len(metrics), squeeze=False)
-    for line, (target, ranking) in zip(grid, rankings.items(), strict=True):
-        measured = accuracies[target]
+    pools = {target: _scores(ranking) for target, ranking in rankings.items()}
+    models = _union(scores for pool in pools.values() for scores in pool.values())
+    names = [*string.ascii_letters, *(f"{a}{b}" for a in "abc" for b in string.ascii_letters)]
+    letters = dict(zip(models, names, strict=False))
+    metrics = _union(pools.values())
+    longest = max(map(len, models), default=0)
+    columns = math.ceil(len(models) / (13 * len(pools)))  # of the key
+    chart = Chart(
+        3.0 * len(metrics) + columns * (0.8 + 0.075 * longest), 0.3 + 2.9 * max(len(pools), 1)
+    )
+    grid = chart.subplots(len(pools), len(metrics), squeeze=False)
+    for line, (target, pool) in zip(grid, pools.items(), strict=True):
+        measured = {model: _mean_and_sd(one) for model, one in accuracies[target].items()}
         for panel, metric in zip(line, metrics, strict=True):
-            _agreement_panel(panel, ranking, metric, measured, letters)
+            _agreement_panel(panel, pool.get(metric, {}), metric, measured, letters)
         line[0].set_ylabel(f"{target}: fine-tuned accuracy")
     for panel, metric in zip(grid[-1], metrics, strict=True):
         panel.set_xlabel(f"{metric} score")
     key = [f"{letters.get(model, '?')}  {model}" for model in models]
     invisible = [chart.add_artist(Line2D([], [], linestyle="none")) for _ in key]
     chart.legend(
-        invisible, key, loc="outside right center",
+        invisible, key, loc="outside right center", ncols=columns, columnspacing=0.8,
         handlelength=0, handletextpad=0, frameon=False, fontsize=9,
     )  # fmt: skip
     return chart.saved(path)
 
 
+def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _scores(ranking: Ranking | Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Metric -> model -> score; models that a ranking could not score keep their letter."""
+    if isinstance(ranking, Mapping):
+        return {metric: dict(scores) for metric, scores in ranking.items()}
+    return {
+        metric: {model: ranking.score(model, metric) for model in ranking.models}
+        for metric in ranking.metrics
+    }
+
+
+def _mean_and_sd(accuracy: Any) -> tuple[float, float]:
+    if hasattr(accuracy, "finetune_mean"):
+        return accuracy.finetune_mean, accuracy.finetune_std
+    mean, sd = accuracy if np.ndim(accuracy) else (accuracy, 0.0)
+    return float(mean), float(sd)
+
+
 def _agreement_panel(
     panel: Axes,
-    ranking: Ranking,
+    scored: Mapping[str, float],
     metric: str,
-    measured: Mapping[str, Accuracy],
+    measured: Mapping[str, tuple[float, float]],
     letters: Mapping[str, str],
 ) -> None:
-    models = [m for m in ranking.order(metric) if m in measured]
-    scores = np.array([ranking.score(model, metric) for model in models])
-    means = np.array([measured[model].finetune_mean for model in models])
-    spread = np.array([measured[model].finetune_std for model in models])
-    tau = evaluate.weighted_tau(scores, means)
-    panel.set_title(f"{metric}: weighted tau {round(tau, 2) + 0.0:.2f}", fontsize=10)
+    models = [m for m, score in scored.items() if m in measured and not math.isnan(score)]
+    scores = np.array([scored[model] for model in models])
+    means, spread = np.array([measured[model] for model in models]).reshape(-1, 2).T
+    tau = math.nan
+    if len(models) > 1:
+        from scipy.stats import weightedtau  # half a second, and some pictures have none
+
+        tau = round(float(weightedtau(scores, means).statistic), 2) + 0.0
+    panel.set_title(f"{metric}: weighted tau {tau:.2f}", fontsize=10)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8)
     drawn = _fit_axis(panel, scores)
-    panel.errorbar(drawn, means, yerr=spread, fmt="none", ecolor=_GREY, capsize=2)
+    if spread.any():
+        panel.errorbar(drawn, means, yerr=spread, fmt="none", ecolor=_GREY, capsize=2)
+    panel.plot(drawn, means, linestyle="none")  # the limits, from which the letters' places follow
     panel.margins(y=0.12)
     spots = _free_spots(panel, drawn, means)
     for model, score, x, y, spot in zip(models, scores, drawn, means, spots, strict=True):
@@ -224,6 +253,72 @@ def _agreement_panel(
             letters.get(model, "?") + value, (float(x), float(y)), spot, textcoords="offset points",
             fontsize=9, ha="left" if spot[0] > 0 else "right", va="center",
         )  # fmt: skip
+
+
+def plot_measures(evaluation: Evaluation, path: str | PathLike[str] | None = None) -> Chart:
+    """Draw how well metrics agree with accuracies: a row per metric, weighted tau and regret.
+
+    The point is the mean over data sets (or the value on the only one) and the bar its 95 %
+    interval; the grey cross is what one random order in twenty reaches, the dashed line the noise
+    ceiling of the seeds. The static ranking is an orange diamond.
+
+    Args:
+        evaluation: what `jaxte.evaluate.evaluate` returned.
+        path: where to save it too; the ending chooses the format (png, svg, pdf).
+
+    Returns:
+        The figure; a notebook shows it.
+
+    Example:
+        >>> from jaxte.evaluate import evaluate
+        >>> accuracies = {"a": 0.9, "b": 0.8, "c": 0.7}
+        >>> figure = plot_measures(evaluate({"a": 3.0, "b": 1.0, "c": 2.0}, accuracies, draws=20))
+        >>> [panel.get_xlabel() for panel in figure.axes]
+        ['weighted tau', 'regret (in the unit of the accuracies)']
+    """
+    metrics = evaluation.order()
+    chart = Chart(7.4 + 0.085 * max(map(len, metrics)), 1.2 + 0.34 * len(metrics))
+    panels = chart.subplots(1, 2, sharey=True)
+    records = evaluation.to_records()
+    sets = [name for name in evaluation.datasets if any(r["dataset"] == name for r in records)]
+    title = f"mean over {len(sets)} data sets" if len(sets) > 1 else sets[0]
+    chart.suptitle(f"{title}, {len(evaluation.models)} models", fontsize=10)
+    measures = (("weighted_tau", "weighted tau"), ("top1_regret", "regret"))
+    for panel, (measure, heading) in zip(panels, measures, strict=True):
+        unit = " (in the unit of the accuracies)" if heading == "regret" else ""
+        panel.set_xlabel(f"{heading}{unit}", fontsize=9)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(axis="y", length=0)
+        panel.tick_params(axis="x", labelsize=8)
+        panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        panel.axvline(0, color="#c0c0c0", linewidth=0.8)
+        for row, metric in enumerate(metrics):
+            one = evaluation.record(metric, measure, "mean" if len(sets) > 1 else sets[0])
+            _measure_row(panel, row, one, metric == "static ranking")
+        if math.isfinite(one["ceiling"]):
+            panel.axvline(one["ceiling"], color=_GREY, linestyle="--", linewidth=1)
+    panels[0].set_yticks(range(len(metrics)), metrics)
+    panels[0].set_ylim(len(metrics) - 0.4, -0.6)
+    _measure_key(chart, math.isfinite(one["ceiling"]))
+    return chart.saved(path)
+
+
+def _measure_row(panel: Axes, row: int, one: Mapping[str, Any], static: bool) -> None:
+    colour = _VERMILION if static else _BLUE
+    if math.isfinite(one["low"]):
+        panel.plot([one["low"], one["high"]], [row, row], color=colour, linewidth=2, alpha=0.5)
+    panel.plot(one["chance"], row, "x", color=_GREY, markersize=6)
+    panel.plot(one["value"], row, "D" if static else "o", color=colour, markersize=7)
+
+
+def _measure_key(chart: Chart, ceiling: bool) -> None:
+    entries = [
+        Line2D([], [], color=_BLUE, marker="o", linewidth=2, label="value and 95 % interval"),
+        Line2D([], [], color=_GREY, marker="x", linestyle="none", label="one random order in 20"),
+    ]
+    if ceiling:
+        entries.append(Line2D([], [], color=_GREY, linestyle="--", label="noise ceiling"))
+    chart.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
 def _free_spots(panel: Axes, x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:

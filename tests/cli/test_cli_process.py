@@ -36,7 +36,7 @@ def test_help_and_version_load_neither_jax_nor_rich() -> None:
 def test_version_and_help_text() -> None:
     assert process("--version").stdout == f"jaxte {jaxte.__version__}\n"
     text = process("--help").stdout
-    for command in ("demo", "rank", "metrics", "zoo"):
+    for command in ("demo", "rank", "evaluate", "metrics", "zoo"):
         assert f"\n  {command} " in text
     assert process().stdout == text or process().stderr == text
 

@@ -27,5 +27,5 @@ def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ran.append(language)
     assert ran.count("python") >= 3
     assert ran.count("bash") >= 1
-    written = {"features", "ranking.csv", "ranking.png", "report", "stores"}
+    written = {"features", "ranking.csv", "ranking.png", "report", "scores.csv", "stores"}
     assert {path.name for path in tmp_path.iterdir()} == written

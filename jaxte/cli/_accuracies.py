@@ -1,0 +1,94 @@
+"""Rankings beside what fine-tuning reached, for `jaxte rank --accuracies` and `jaxte evaluate`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxte.cli._errors import warn
+from jaxte.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jaxte.evaluate import Evaluation
+    from jaxte.ranking import Ranking
+
+__all__ = ["Truth", "accuracies_of", "csv_of", "draw", "json_of"]
+
+_PUBLISHED = "published:"
+
+
+def accuracies_of(text: str) -> Any:
+    """The path of a file or directory, or published accuracies."""
+    if not text.startswith(_PUBLISHED):
+        return Path(text)
+    from jaxte.evaluate import published
+
+    pool, _, regime = text.removeprefix(_PUBLISHED).partition("/")
+    return published(pool, regime or "full")
+
+
+class Truth(NamedTuple):
+    """Accuracies of one or more data sets, as an option names them."""
+
+    source: Any
+    datasets: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str) -> Truth:
+        """Read them once, so that a bad file is refused before any work."""
+        from jaxte.evaluate import read_accuracies
+
+        source = accuracies_of(text)
+        names = dict.fromkeys(one.dataset for one in read_accuracies(source))
+        return cls(source, tuple(name for name in names if name is not None))
+
+    def directories(self, directory: str) -> list[Path]:
+        """The directories in this one that are named as data sets."""
+        return [Path(directory, name) for name in self.datasets if Path(directory, name).is_dir()]
+
+    def dataset(self, directory: str, chosen: str | None) -> str | None:
+        """Of which data set the features in a directory are."""
+        own = chosen or Path(directory).resolve().name
+        if chosen is None and own not in self.datasets and len(self.datasets) > 1:
+            raise InputError(
+                f"{directory} is named as none of the data sets with accuracies "
+                f"({', '.join(self.datasets)}): rename it"
+            )
+        return own if own in self.datasets else chosen
+
+    def compare(self, rankings: Ranking | Mapping[str, Ranking], dataset: str | None) -> Evaluation:
+        """The evaluation of one ranking, or of one for each data set."""
+        from jaxte.evaluate import evaluate
+
+        return evaluate(rankings, self.source, dataset=dataset)
+
+
+def csv_of(text: str, evaluation: Evaluation, dataset: str) -> list[dict[str, Any]]:
+    """The records of a ranking's CSV, with the data set before and the accuracy behind."""
+    measured = evaluation.accuracies(dataset)
+    return [
+        {"dataset": dataset, **record, "accuracy": measured.get(record["model"])}
+        for record in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def json_of(texts: Mapping[str, str], evaluation: Evaluation) -> str:
+    """The rankings' JSON by data set, and the evaluation."""
+    from jaxte import report
+
+    rankings = {name: json.loads(text) for name, text in texts.items()}
+    return report.json_text({"rankings": rankings, "evaluation": evaluation.content()})
+
+
+def draw(evaluation: Evaluation, plot: Path | None) -> None:
+    """The measures, and beside them the scores against the accuracies."""
+    if plot is not None:
+        beside = plot.with_stem(f"{plot.stem}-scores")
+        evaluation.plot(plot)
+        evaluation.plot_scores(beside)
+        warn(f"wrote {plot} and {beside}")

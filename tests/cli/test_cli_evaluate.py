@@ -1,0 +1,110 @@
+"""`jaxte evaluate`, and `jaxte rank --accuracies`."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import Run
+
+ACCURACIES = {"good": 0.9, "worse": 0.8, "noise": 0.5}
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(ACCURACIES))
+    return path
+
+
+def test_published_accuracies_and_every_form(run: Run, tmp_path: Path) -> None:
+    lines = ["model,dataset,metric,score"]
+    lines += [
+        f"{model},{dataset},width,{score}"
+        for dataset in ("dtd", "pets", "cars")
+        for model, score in (("resnet34", 1), ("resnet50", 3), ("resnet152", 2), ("vit", 4))
+    ]
+    scores = tmp_path / "scores.csv"
+    scores.write_text("\n".join(lines))
+    arguments = ("evaluate", scores, "published:sfda_cnn", "--draws", 20)
+    starts = {"r.txt": "metric ", "r.csv": "metric,", "r.json": "{", "r.md": "| metric"}
+    for name, start in (starts | {"r.html": "<!doctype html>"}).items():
+        result = run(*map(str, arguments), "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert result.stdout == ""
+        assert (tmp_path / name).read_text("utf-8").startswith(start)
+    result = run(*map(str, arguments), "--plot", tmp_path / "p.png")
+    assert "no accuracy of vit" in result.stdout
+    assert "static ranking" in result.stdout
+    for name in ("p.png", "p-scores.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_ranking_beside_accuracies(run: Run, stored: Path, truth: Path, tmp_path: Path) -> None:
+    arguments = ("rank", stored, "--metrics", "logme", "--accuracies", truth)
+    result = run(*arguments, "--plot", tmp_path / "p.png")
+    assert result.exit_code == 0, result.output
+    assert "weighted tau" in result.stdout
+    assert (tmp_path / "p-scores.png").exists()
+    records = list(csv.DictReader(io.StringIO(run(*arguments, "--format", "csv").stdout)))
+    measured = {r["model"]: float(r["accuracy"]) for r in records if r["accuracy"]}
+    assert measured == ACCURACIES
+    content = json.loads(run(*arguments, "--format", "json").stdout)
+    assert content["rankings"]["data"]["metrics"] == ["logme"]
+    assert content["evaluation"]["metrics"] == ["logme"]
+    assert "| metric |" in run(*arguments, "--format", "markdown").stdout
+    # what it wrote is a table of scores and of accuracies
+    result = run(*arguments, "--out", tmp_path / "r.csv")
+    result = run("evaluate", tmp_path / "r.csv", tmp_path / "r.csv")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
+    random, labels = np.random.default_rng(0), np.arange(30) % 3
+    for dataset in ("pets", "food", "empty"):
+        (tmp_path / "all" / dataset).mkdir(parents=True)
+    for dataset in ("pets", "food"):
+        for i, model in enumerate(ACCURACIES):
+            features = random.normal(size=(30, 4)) + (3 - i) * np.eye(3, 4)[labels]
+            np.savez(tmp_path / "all" / dataset / f"{model}.npz", features=features, labels=labels)
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps(dict.fromkeys(("pets", "food", "empty"), ACCURACIES)))
+    arguments = ("rank", tmp_path / "all", "--metrics", "logme", "--accuracies", truth)
+    result = run(*arguments, "--plot", tmp_path / "p.svg")
+    assert result.exit_code == 0, result.output
+    assert "2 data sets ranked" in result.stdout
+    assert "empty: " in result.stderr
+    records = list(csv.DictReader(io.StringIO(run(*arguments, "--format", "csv").stdout)))
+    assert {(r["dataset"], r["model"]) for r in records} == {
+        (dataset, model) for dataset in ("pets", "food") for model in ACCURACIES
+    }
+    content = json.loads(run(*arguments, "--format", "json").stdout)
+    assert set(content["rankings"]) == {"pets", "food"}
+    assert run(*arguments, "--format", "markdown").stdout.startswith("| metric |")
+    one = run("rank", tmp_path / "all" / "pets", "--metrics", "logme", "--accuracies", truth)
+    assert "1.000" in one.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("evaluate", "nowhere.csv", "{truth}"), "nowhere.csv does not exist"),
+        (("evaluate", "{truth}", "published:cnn"), "sfda_cnn/full"),
+        (("evaluate", "{truth}", "{truth}", "--draws", "0"), "--draws 0"),
+        (("evaluate", "{truth}", "{truth}", "--plot", "p.doc"), "p.doc"),
+        (("evaluate", "{stored}", "{truth}"), "holds no .csv or .json"),
+        (("rank", "{stored}", "--accuracies", "nowhere.csv"), "nowhere.csv does not exist"),
+        (("rank", "{stored}", "--accuracies", "published:itm"), "named as none of the data sets"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(
+    run: Run, stored: Path, truth: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = run(*(text.format(stored=stored, truth=truth) for text in arguments))
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert said in result.stderr
