@@ -18,13 +18,13 @@ _HALVES = 100  # of many seeds so many splits are drawn
 
 
 def static_ranking(
-    accuracies: Mapping[str, Mapping[str, ArrayLike]], dataset: str
+    accuracies: Mapping[str, Mapping[str, ArrayLike]], dataset: str | None = None
 ) -> dict[str, float]:
     """Mean place of each model on the other data sets: a ranking that never sees the target.
 
     Args:
         accuracies: data set -> model -> accuracy, or the accuracies of several seeds.
-        dataset: the one that is left out.
+        dataset: the one that is left out, if any.
 
     Returns:
         Model -> 1 if it is the best on every other data set, 0 if the last; ties share the mean

@@ -19,7 +19,7 @@ from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
 from jaxte.metrics import DEFAULT_METRICS, Metric, MetricFunction
-from jaxte.metrics.metric import SOURCE_OUTPUTS
+from jaxte.metrics.metric import SOURCE_OUTPUTS, shortlist
 from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
@@ -173,7 +173,9 @@ def rank(
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
-    return _ranking(names, asked.metrics, outcomes, meta, past, weighted=weights is not None)
+    weighted = weights is not None
+    layered = [one.name for one in resolved.candidates if one.joined is not None]
+    return _ranking(names, asked.metrics, outcomes, meta, past, layered, weighted=weighted)
 
 
 def _resolved(
@@ -248,6 +250,7 @@ def _ranking(
     outcomes: Outcomes,
     meta: Mapping[str, Any],
     past: Mapping[str, float] | None,
+    layered: Sequence[str],
     *,
     weighted: bool,
 ) -> Ranking:
@@ -268,6 +271,11 @@ def _ranking(
             statuses[key] = reason or verdict(metric, outputs.get(name, {}), scores[key])
             if statuses[key] == "ok" and metric.terms:
                 terms[key] = {term: outputs[name][term] for term in metric.terms}
+        if layered and metric.joins_layers:
+            whose, rest = "each model", ""
+            if len(layered) < len(names):
+                whose, rest = shortlist(layered), "; of the others, which is less, features alone"
+            notes.append(f"{metric.name} reads all layers of {whose}{rest}.")
         if weighted and not metric.takes_weights:
             notes.append(f"{metric.name}: it takes no weights, so that all rows count the same.")
         number = None if classes is None else len(classes)

@@ -32,7 +32,7 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
         if np.isfinite(entry.value):
             models_of = table.setdefault(entry.dataset or "", {})
             models_of.setdefault(entry.model, []).append(entry.value)
-    places = static_ranking({name: _equal(rows) for name, rows in table.items()}, None)
+    places = static_ranking({name: _equal(rows) for name, rows in table.items()})
     own = {name: places.get(name, places.get(name.split("@")[0])) for name in models}
     known = {name: place for name, place in own.items() if place is not None}
     if not known:
