@@ -19,6 +19,7 @@ from benchmarks import (
     metrics,
     pool,
     problems,
+    proof,
     store,
 )
 from benchmarks.settings import METRICS, Settings, say
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "report":
             store.render(Path(given.folder))
             return 0
+        if given.command == "proof":
+            return proof.run(given)
         settings = Settings(
             patience=given.patience,
             seed=given.seed,
@@ -212,6 +215,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--folder", metavar="DIR", help="where these files are made (temporary)")
         sub.add_argument("--largest", type=float, default=2.0, help="GiB of an array (2)")
+    sub = commands.add_parser("proof", help="which score picks the model that fine-tunes best")
+    proof.add_arguments(sub)
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")
     sub.add_argument("folder", metavar="DIR")
     return parser
