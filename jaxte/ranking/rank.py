@@ -105,7 +105,7 @@ def rank(
         history: accuracies that models of these names reached on other data sets: a table with
             columns ``model, dataset, accuracy`` in any form that `jaxte.evaluate.evaluate` takes
             (leave the data at hand out of it). It becomes a column "history", the mean place from
-            0 to 1, and half of the recommended order.
+            0 to 1, and a third of what makes the recommended order (`Ranking.order()`).
 
     Returns:
         `Ranking`.

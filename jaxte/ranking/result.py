@@ -67,9 +67,8 @@ class Ranking:
     def order(self, metric: str | None = None) -> list[str]:
         """Names of the models, best first; models without a score are left out.
 
-        Without a metric in the recommended order: by the ridge probe, and if there is a history by
-        the mean of its place and of that in the past. Raises `InputError` where the ranking has
-        several metrics, but not the ridge probe.
+        Without a metric in the recommended order: by the ridge probe, to which a history, if there
+        is one, is added. Raises `InputError` where there are several metrics, but no ridge probe.
         """
         return [name for group in self._groups(metric) for name in group]
 
