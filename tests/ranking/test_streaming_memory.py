@@ -50,7 +50,7 @@ def test_peak_memory_is_flat_in_the_number_of_samples(form: str, tmp_path: Path)
     """
     x = np.random.default_rng(0).normal(size=(1 << 12, WIDTH)).astype(np.float32)
     paths = [tmp_path / size / "features.npy" for size in ("small", "large")]
-    for path, megabytes in zip(paths, (32, 192), strict=True):
+    for path, megabytes in zip(paths, (64, 224), strict=True):
         path.parent.mkdir()
         np.save(path, np.tile(x, (megabytes * MEGABYTE // x.nbytes, 1)))
     small, large = peaks(form, *paths)
