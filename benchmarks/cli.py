@@ -34,9 +34,9 @@ _QUICK: dict[str, Any] = {
     "d": [12, 80],
     "classes": [3],
     "dtypes": ["float64"],
-    "models": [3],
+    "models": [2],
     "pool_n": 60,
-    "widths": (12, 20, 80),
+    "widths": (12, 80),
     "points": {"n": (60, 120)},
     "base": {"n": 60, "d": 8, "classes": 3, "models": 1},
     "images": 64,
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clones=clones.parse(given.clone),
             rivals=given.rivals,
             threads=given.threads,
-            memory_cases=0 if given.no_memory else (3 if given.quick else None),
+            memory_cases=0 if given.no_memory else (1 if given.quick else None),
         )
         return _measure(given, settings)
     except (clones.MissingError, child.FailedError, store.UnusableError) as error:

@@ -2,10 +2,14 @@
 
 Most of what the tests take is compilation, and most of that is optimisation of code that runs
 once: so they leave it out. ``JAXTE_TESTS_OPTIMISED=1`` has it as JAX has it by itself.
+Processes that tests start share what they compile, in a directory that goes with the run.
 """
 
+import gc
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +27,28 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
 from jaxte.runtime.programs import forget
+
+# The first process of a run makes the directory, its workers inherit it. None of them uses it
+# itself: they compile little twice, and tests count what they compile.
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+_own_cache = "" if CACHE in os.environ else tempfile.mkdtemp(prefix="jaxte-tests-")
+if _own_cache:
+    os.environ[CACHE] = _own_cache
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", None)
+
+
+def pytest_unconfigure() -> None:
+    """Whoever made the directory removes it."""
+    if _own_cache:
+        shutil.rmtree(_own_cache, ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays to the end: going through it again and again finds no garbage."""
+    gc.collect()
+    gc.freeze()
+
 
 # Rooms where Flax models, torch or tables broadcast as they please.
 LENIENT = {"benchmarks", "cli", "data", "extraction", "intake", "report", "store", "zoo"}

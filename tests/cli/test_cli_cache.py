@@ -17,6 +17,13 @@ def entries(folder: Path) -> set[str]:
     return {file.name for file in folder.rglob("*-cache")}
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of JAX's own would go before that of the command line."""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)
+
+
 @pytest.fixture
 def features(tmp_path: Path) -> Path:
     folder = tmp_path / "features"

@@ -154,8 +154,8 @@ def waited_for(condition: Callable[[], bool], seconds: float) -> bool:
     ("number", "delay"),
     [
         (signal.SIGTERM, 0.0),
-        pytest.param(signal.SIGKILL, 6.0, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 6.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, 3.0, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, 3.0, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", value),
 )

@@ -5,6 +5,7 @@ python -m extraction.killed_worker DATA_DIR OUT [PAUSE]
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxte import data
@@ -22,10 +23,15 @@ def say(done: int, total: int | None, name: str) -> None:
     time.sleep(PAUSE)
 
 
-if __name__ == "__main__":
-    digits = data.load("tfds:scanned_digits/train[:600]", data_dir=sys.argv[1])
+def extract_all(data_dir: str, out: Path, progress: Callable[[int, int | None, str], None]) -> None:
+    """Small batches and small files, so that there is always something to interrupt."""
+    digits = data.load("tfds:scanned_digits/train[:600]", data_dir=data_dir)
     for name in LAYERS:
-        out = Path(sys.argv[2], name)
-        # small batches and small files, so that there is always something to interrupt
-        extraction(make(name), digits, out=out, batch_size=8, shard_rows=100, progress=say)
+        extraction(
+            make(name), digits, out=out / name, batch_size=8, shard_rows=100, progress=progress
+        )
+
+
+if __name__ == "__main__":
+    extract_all(sys.argv[1], Path(sys.argv[2]), say)
     say(0, None, "complete")

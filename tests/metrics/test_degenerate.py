@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,12 +85,23 @@ def test_edges(case: Case, edge: Edge, precision: str) -> None:
 
 @pytest.mark.parametrize("edge", THIN.values(), ids=THIN.keys())
 @pytest.mark.parametrize(
-    "case",
-    [c if c.label in DEFAULTS else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
-    ids=lambda c: c.label,
+    ("case", "dtype"),
+    [
+        pytest.param(
+            case,
+            dtype,
+            id=f"{dtype}-{case.label}",
+            marks=() if case.label in DEFAULTS else pytest.mark.slow,
+        )
+        for case in CASES
+        for dtype in ("float32", "float64")
+        if dtype == "float32" or case.default
+    ],
 )
-def test_thin_shapes(edge: Edge, case: Case, precision: str) -> None:
-    value = float(case.function(edge.features.astype(precision), edge.labels))
+def test_thin_shapes(edge: Edge, case: Case, dtype: str) -> None:
+    """Options that are no default in float32 alone, which has less room."""
+    with jax.enable_x64(dtype == "float64"):
+        value = float(case.function(edge.features.astype(dtype), edge.labels))
     accept(value, edge, case)
 
 

@@ -14,48 +14,47 @@ import jaxte
 from jaxte.statistics import moments
 
 WIDTH, MEGABYTE = 256, 1 << 20
-# Prints the peak of all resident memory of the process, pages of mapped files included.
+# Prints the peak of all resident memory of the process after each file, pages of mapped files
+# included.
 SCRIPT = """
 import sys
 from pathlib import Path
 import numpy as np
 import jaxte
 
-path, form = sys.argv[1:]
-mapped = np.load(path, mmap_mode="r")
-given = {"mapped": mapped, "shards": Path(path).parent}[form]
-labels = np.arange(len(mapped), dtype=np.int32) % 3
-ranking = jaxte.rank({"m": given}, labels, memory_limit=32 << 20)
-assert all(ranking.status("m", metric) == "ok" for metric in ranking.metrics), ranking
-status = Path("/proc/self/status").read_text().splitlines()
-print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+form, *paths = sys.argv[1:]
+for path in paths:
+    mapped = np.load(path, mmap_mode="r")
+    features = {"mapped": mapped, "shards": Path(path).parent}[form]
+    labels = np.arange(len(mapped), dtype=np.int32) % 3
+    ranking = jaxte.rank({"m": features}, labels, memory_limit=32 << 20)
+    assert all(ranking.status("m", metric) == "ok" for metric in ranking.metrics), ranking
+    status = Path("/proc/self/status").read_text().splitlines()
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 
 
-def peak(path: Path, form: str) -> int:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(path), form], capture_output=True, text=True, check=True
-    )
-    return int(done.stdout) * 1024
+def peaks(form: str, *paths: Path) -> list[int]:
+    command = [sys.executable, "-c", SCRIPT, form, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [int(line) * 1024 for line in done.stdout.split()]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 @pytest.mark.parametrize("form", ["mapped", "shards"])
 def test_peak_memory_is_flat_in_the_number_of_samples(form: str, tmp_path: Path) -> None:
-    """160 MiB more features: `python -m benchmarks memory` has 1 and 8 GiB.
+    """160 MiB more features, the smaller file first: `python -m benchmarks memory` has 1 and 8 GiB.
 
     The peak itself varies by some 70 MiB from run to run, as the allocator and threads have it.
     """
     x = np.random.default_rng(0).normal(size=(1 << 12, WIDTH)).astype(np.float32)
-    peaks = []
-    for megabytes in (64, 224):
-        path = tmp_path / str(megabytes) / "features.npy"
+    paths = [tmp_path / size / "features.npy" for size in ("small", "large")]
+    for path, megabytes in zip(paths, (64, 224), strict=True):
         path.parent.mkdir()
         np.save(path, np.tile(x, (megabytes * MEGABYTE // x.nbytes, 1)))
-        peaks.append(peak(path, form))
-        path.unlink()
-    assert peaks[1] - peaks[0] < 112 * MEGABYTE, peaks
+    small, large = peaks(form, *paths)
+    assert large - small < 112 * MEGABYTE, (small, large)
 
 
 def test_batch_sizes_and_models_of_one_width_share_what_is_compiled() -> None:

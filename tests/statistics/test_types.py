@@ -31,14 +31,14 @@ rng = np.random.default_rng(0)
 x, y = rng.normal(size=(60, 5)), np.arange(60) % 3
 pool = {"array": x, "stream": [x[:30], x[30:]], "wide": rng.normal(size=(60, 70))}
 names = list(jaxte.metrics.REGISTRY)
-for ranking in (
-    jaxte.rank(pool, y, metrics=names),
-    jaxte.rank({"array": x}, y, metrics=names, perturb="spread_attract", precision="float32"),
-):
-    for name in ranking.models:
-        assert [ranking.status(name, metric) for metric in names] == ["ok"] * len(names)
-for metric in jaxte.metrics.REGISTRY.values():
-    jax.grad(lambda x, m=metric: m.function(x, y, num_classes=3))(x.astype(np.float32))
+ranking = jaxte.rank(pool, y, metrics=names)
+for name in ranking.models:
+    assert [ranking.status(name, metric) for metric in names] == ["ok"] * len(names)
+moved = jaxte.rank({"array": x}, y, metrics="face", perturb="spread_attract", precision="float32")
+assert moved.status("array", "face") == "ok"
+for metric in jaxte.metrics.REGISTRY.values():  # types are checked while it is traced
+    slope = jax.grad(lambda x, m=metric: m.function(x, y, num_classes=3))
+    jax.make_jaxpr(slope)(x.astype(np.float32))
 """
 
 
@@ -74,26 +74,33 @@ def test_shapes_of_statistics(shape: tuple[int, int], regression: bool, precisio
     n = shape[0]
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape))
     y = x[:, :2] if regression else jnp.arange(n) % 3
-    own = Statistics(Sample(x, y), num_classes=None if regression else 3)
-    check_shapes(
-        own.residuals,
-        own.columns,
-        own.moments.means,
-        own.counts,
-        own.squares if not regression else own.moments.means,
-        own.within_class_ss if not regression else own.counts,
-        own.scatter,
-        own.within_diagonal,
-        own.present,
-        own.valid,
-        own.width,
-    )
-    assert own.ridge.present.shape == own.present.shape
+
+    def check(x: Array, y: Array) -> None:
+        own = Statistics(Sample(x, y), num_classes=None if regression else 3)
+        check_shapes(
+            own.residuals,
+            own.columns,
+            own.moments.means,
+            own.counts,
+            own.squares if not regression else own.moments.means,
+            own.within_class_ss if not regression else own.counts,
+            own.scatter,
+            own.within_diagonal,
+            own.present,
+            own.valid,
+            own.width,
+        )
+        assert own.ridge.present.shape == own.present.shape
+
+    jax.eval_shape(check, x, y)  # shapes are known without a value
 
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_outputs_are_scalars(name: str) -> None:
     x, y = jnp.asarray(np.random.default_rng(0).normal(size=(30, 4))), jnp.arange(30) % 3
     metric = REGISTRY[name]
-    outputs = metric.evaluate(Statistics(Sample(x, y), num_classes=3), metric.all_options({}))
-    assert {jax.numpy.shape(value) for value in outputs.values()} == {()}
+
+    def outputs(x: Array, y: Array) -> dict[str, Array]:
+        return metric.evaluate(Statistics(Sample(x, y), num_classes=3), metric.all_options({}))
+
+    assert {value.shape for value in jax.eval_shape(outputs, x, y).values()} == {()}
