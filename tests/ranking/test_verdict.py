@@ -1,0 +1,56 @@
+"""The recommended order, with and without a history."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jaxte
+from jaxte import InputError
+
+Y = np.arange(120) % 4
+METRICS: dict[str, Any] = {"metrics": ["logme", "ridge_probe"]}
+
+
+def pool() -> dict[str, np.ndarray]:
+    """Features ever further from the classes: a, b, c, d."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4, 10))
+    sizes = {"a": 1.1, "b": 0.95, "c": 0.5, "d": 0.0}
+    return {name: rng.normal(size=(120, 10)) + size * means[Y] for name, size in sizes.items()}
+
+
+def test_without_history_the_probe_decides() -> None:
+    ranking = jaxte.rank(pool(), Y, **METRICS)
+    assert ranking.order() == ranking.order("ridge_probe") == list("abcd")
+    assert ranking.best() == "a"
+    assert jaxte.rank(pool(), Y, metrics="sfda").order() == list("abcd")
+    with pytest.raises(InputError, match="ridge_probe"):
+        jaxte.rank(pool(), Y, metrics=["logme", "face"]).order()
+
+
+def test_a_history_joins_in() -> None:
+    """It turns what is close, not what is far apart; a model without one is an average one."""
+    history = [
+        {"model": m, "dataset": d, "accuracy": a}
+        for d in ("t1", "t2")
+        for m, a in (("a", 0.5), ("b", 0.9), ("d", 0.8))
+    ]
+    ranking = jaxte.rank(pool(), Y, history=history, **METRICS)
+    assert ranking.metrics == ("logme", "ridge_probe", "history")
+    assert [ranking.score(m, "history") for m in "abd"] == [0, 1, 0.5]
+    assert "does not name" in ranking.status("c", "history")
+    assert ranking.order() == list("bacd")
+    assert ranking.order("ridge_probe") == list("abcd")
+
+
+def test_a_history_survives_the_way_to_a_file_and_back(tmp_path: Any) -> None:
+    history = {"t1": {"a": 0.1, "b": 0.9, "c": 0.3, "d": 0.2}}
+    ranking = jaxte.rank(pool(), Y, history=history, **METRICS)
+    ranking.to_json(tmp_path / "ranking.json")
+    assert jaxte.Ranking.from_json(tmp_path / "ranking.json").order() == ranking.order()
+
+
+def test_a_history_of_other_models_is_an_error() -> None:
+    with pytest.raises(InputError, match="none of these models"):
+        jaxte.rank(pool(), Y, history={"t1": {"x": 0.5, "y": 0.6}}, **METRICS)
