@@ -10,6 +10,7 @@ pools of several sizes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from jax import Array
 from jax import numpy as jnp
 
 from jaxte.errors import InputError
+from jaxte.evaluate import formulas
 from jaxte.intake.checks import check_whole, is_traced
 
 __all__ = [
@@ -73,7 +75,7 @@ def weighted_tau(
         >>> jaxte.evaluate.weighted_tau([0.1, 0.2, 0.3], [70.0, 80.0, 90.0])
         1.0
     """
-    return _measured(_weighted_tau, scores, accuracies, where, scipy="weightedtau")
+    return _measured(formulas.weighted_tau, scores, accuracies, where, scipy="weightedtau")
 
 
 def kendall_tau(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | None = None) -> Any:
@@ -99,7 +101,7 @@ def kendall_tau(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | 
         >>> jax.vmap(jaxte.evaluate.kendall_tau)(pool, pool[:, ::-1]).round().tolist()
         [-1.0, -1.0]
     """
-    return _measured(_kendall_tau, scores, accuracies, where, scipy="kendalltau")
+    return _measured(formulas.kendall_tau, scores, accuracies, where, scipy="kendalltau")
 
 
 def pearson(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | None = None) -> Any:
@@ -119,7 +121,7 @@ def pearson(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | None
         >>> round(jaxte.evaluate.pearson([1, 2, 3], [1, 2, 4]), 3)
         0.982
     """
-    return _measured(_pearson, scores, accuracies, where)
+    return _measured(formulas.pearson, scores, accuracies, where)
 
 
 def spearman(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | None = None) -> Any:
@@ -135,7 +137,7 @@ def spearman(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | Non
         >>> round(jaxte.evaluate.spearman([1, 2, 300], [0.1, 0.3, 0.2]), 3)
         0.5
     """
-    return _measured(_spearman, scores, accuracies, where)
+    return _measured(formulas.spearman, scores, accuracies, where)
 
 
 def weighted_pearson(
@@ -160,7 +162,7 @@ def weighted_pearson(
         >>> round(jaxte.evaluate.weighted_pearson([1, 2, 3], [0.5, 0.6, 0.8]), 3)
         0.983
     """
-    return _measured(_weighted_pearson, scores, accuracies, where)
+    return _measured(formulas.weighted_pearson, scores, accuracies, where)
 
 
 def gap_fidelity(
@@ -190,7 +192,7 @@ def gap_fidelity(
         >>> round(jaxte.evaluate.gap_fidelity([0.0, 0.8, 0.9], [50, 51, 59]), 3)  # only the order
         -0.289
     """
-    return _measured(_gap_fidelity, scores, accuracies, where)
+    return _measured(formulas.gap_fidelity, scores, accuracies, where)
 
 
 def rel_at_k(
@@ -211,12 +213,7 @@ def rel_at_k(
     """
     check_whole("k", k)
 
-    def formula(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-        best = _highest(xp, g, keep)
-        chosen = keep & (_position(xp, s, g, keep) < k)
-        return xp.where(best > 0, _highest(xp, g, chosen) / best, xp.nan)
-
-    return _measured(formula, scores, accuracies, where)
+    return _measured(partial(formulas.rel_at_k, k=k), scores, accuracies, where)
 
 
 def recall_at_k(
@@ -238,12 +235,7 @@ def recall_at_k(
     """
     check_whole("k", k)
 
-    def formula(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-        better = _count(xp, _column(g) > _row(g), keep, g.dtype)
-        chosen = keep & (_position(xp, s, g, keep) == 0)
-        return xp.where(_highest(xp, better, chosen) < k, 1.0, 0.0)
-
-    return _measured(formula, scores, accuracies, where)
+    return _measured(partial(formulas.recall_at_k, k=k), scores, accuracies, where)
 
 
 def best_in_top_k(
@@ -265,12 +257,7 @@ def best_in_top_k(
     """
     check_whole("k", k)
 
-    def formula(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-        best = keep & (g == _highest(xp, g, keep))
-        first = -_highest(xp, -_position(xp, s, g, keep), best)
-        return xp.where(first < k, 1.0, 0.0)
-
-    return _measured(formula, scores, accuracies, where)
+    return _measured(partial(formulas.best_in_top_k, k=k), scores, accuracies, where)
 
 
 def top1_regret(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | None = None) -> Any:
@@ -287,7 +274,7 @@ def top1_regret(scores: ArrayLike, accuracies: ArrayLike, *, where: ArrayLike | 
         >>> jaxte.evaluate.top1_regret([1, 3, 2], [100, 80, 90])
         20.0
     """
-    return _measured(_regret, scores, accuracies, where)
+    return _measured(formulas.top1_regret, scores, accuracies, where)
 
 
 class Measure(NamedTuple):
@@ -353,98 +340,3 @@ def _traced(formula: _Formula, s: Any, g: Any, keep: Any) -> Array:
     s, g = (jnp.where(keep, v.astype(dtype), 0) for v in (s, g))
     invalid = (jnp.isnan(s) | jnp.isnan(g)).any() | ~keep.any()
     return jnp.where(invalid, jnp.nan, formula(jnp, s, g, keep))
-
-
-def _signs(xp: Any, v: Any, keep: Any) -> Any:
-    """[m, m] sign of v_i - v_j, infinities included; 0 for pairs that do not count."""
-    signs = (_column(v) > _row(v)).astype(v.dtype) - (_column(v) < _row(v)).astype(v.dtype)
-    return xp.where(_column(keep) & _row(keep), signs, 0)
-
-
-def _column(v: Any) -> Any:
-    return v[:, None]
-
-
-def _row(v: Any) -> Any:
-    return v[None, :]
-
-
-def _count(xp: Any, relation: Any, keep: Any, dtype: Any) -> Any:
-    """[m] for each model j how many others i stand in a relation [i, j] to it."""
-    return xp.where(_column(keep), relation, False).sum(axis=0).astype(dtype)
-
-
-def _kendall_tau(xp: Any, s: Any, g: Any, keep: Any, weights: Any = 1.0) -> Any:
-    first, second = _signs(xp, s, keep), _signs(xp, g, keep)
-    norms = (weights * first**2).sum(), (weights * second**2).sum()
-    return (weights * first * second).sum() / xp.sqrt(norms[0] * norms[1])
-
-
-def _weighted_tau(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    index = xp.arange(len(s))
-
-    def ranked_by(a: Any, b: Any) -> Any:
-        a, b = _column(a) - _row(a), _column(b) - _row(b)
-        after = _column(index) < _row(
-            index
-        )  # equal models have equal signs: any order of them will do
-        ahead = (a > 0) | ((a == 0) & ((b > 0) | ((b == 0) & after)))
-        weight = 1 / (_count(xp, ahead, keep, s.dtype) + 1)
-        return _kendall_tau(xp, s, g, keep, _column(weight) + _row(weight))
-
-    places = [_count(xp, _column(v) < _row(v), keep, v.dtype) for v in (s, g)]  # of infinities too
-    return (ranked_by(*places) + ranked_by(*reversed(places))) / 2
-
-
-def _correlation(xp: Any, x: Any, y: Any, weights: Any) -> Any:
-    """Weighted Pearson correlation; NaN where one side does not vary over positive weights."""
-
-    def centred(v: Any) -> Any:
-        low, high = -_highest(xp, -v, weights > 0), _highest(xp, v, weights > 0)
-        v = xp.where(weights > 0, (v - low) / (high - low), 0)
-        return xp.where(weights > 0, v - (weights * v).sum() / weights.sum(), 0)
-
-    x, y = centred(x), centred(y)
-    norms = xp.sqrt((weights * x**2).sum()), xp.sqrt((weights * y**2).sum())
-    return xp.clip((weights * x * y).sum() / (norms[0] * norms[1]), -1, 1)
-
-
-def _mean_rank(xp: Any, v: Any, keep: Any) -> Any:
-    """[m] 1 for the lowest; ties share the mean of their ranks, which is 0 where excluded."""
-    below = _count(xp, _column(v) < _row(v), keep, v.dtype)
-    equal = _count(xp, _column(v) == _row(v), keep, v.dtype)
-    return xp.where(keep, below + (equal + 1) / 2, 0)
-
-
-def _pearson(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    return _correlation(xp, s, g, keep.astype(s.dtype))
-
-
-def _spearman(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    ranks = [_mean_rank(xp, v, keep) for v in (s, g)]
-    return _correlation(xp, ranks[0], ranks[1], keep.astype(s.dtype))
-
-
-def _weighted_pearson(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    return _correlation(xp, s, g, _mean_rank(xp, s, keep))
-
-
-def _gap_fidelity(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    pairs = (_signs(xp, g, keep) > 0).astype(s.dtype)
-    return _correlation(xp, _column(s) - _row(s), _column(g) - _row(g), pairs)
-
-
-def _highest(xp: Any, v: Any, among: Any) -> Any:
-    return xp.max(xp.where(among, v, -xp.inf), initial=-xp.inf)
-
-
-def _position(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    """[m] 0 for the highest score; of equal scores the less accurate stands first."""
-    tied = _column(s) == _row(s)
-    ahead = (_column(s) > _row(s)) | (tied & (_column(g) < _row(g)))
-    return _count(xp, ahead, keep, s.dtype)
-
-
-def _regret(xp: Any, s: Any, g: Any, keep: Any) -> Any:
-    chosen = keep & (_position(xp, s, g, keep) == 0)
-    return _highest(xp, g, keep) - _highest(xp, g, chosen)
