@@ -28,7 +28,8 @@ def rank(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated names, logme,sfda,face by default; `jaxte metrics` lists them."
+            help="Comma-separated names, by default ridge_probe,logme,sfda,face; "
+            "`jaxte metrics` lists them."
         ),
     ] = None,
     form: options.Form = None,
@@ -220,7 +221,8 @@ def _show(one: _Ranked, form: Format, out: Path | None, evaluation: Evaluation |
     tables = [table, *(evaluation.tables() if evaluation else [])]
     if form in (Format.TABLE, Format.HTML):
         took = f"{len(one.ranking.models)} models scored in {one.seconds:.1f} s."
-        _output.write_page([*tables, took], out, form)
+        verdict = one.ranking.verdict()
+        _output.write_page([*tables, *([verdict] if verdict else []), took], out, form)
     elif form is Format.MARKDOWN:
         _output.write("\n".join(map(report.to_markdown, tables)), out)
     else:

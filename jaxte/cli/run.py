@@ -35,7 +35,9 @@ def run(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="Comma-separated; by default of logme,sfda,face those for the task."),
+        typer.Option(
+            help="Comma-separated; by default of ridge_probe,logme,sfda,face those for the task."
+        ),
     ] = None,
     features: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where stores are kept (OUT/features).")

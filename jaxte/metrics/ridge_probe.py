@@ -95,7 +95,7 @@ def _check(*, measure: str) -> None:
 def _log_penalty(statistics: Statistics) -> Array:
     """Log of the penalty of largest evidence over the scatter's trace; without a derivative."""
     best = partial(_best, statistics.present, statistics.total)
-    if statistics.route != "sure":
+    if statistics.route != "sure" and statistics.sample is not None:
         return lax.stop_gradient(best(statistics.ridge.form))
     rows = None
     if statistics.in_memory:

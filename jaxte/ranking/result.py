@@ -98,6 +98,20 @@ class Ranking:
             raise InputError(f"no model has a {metric} score: see status(model, {metric!r})")
         return order[0]
 
+    def verdict(self) -> str:
+        """The recommendation in one sentence, where one metric decides; else ""."""
+        try:
+            groups, decisive = self._groups(None), self._decisive()
+        except InputError:
+            return ""
+        if not groups:
+            return ""
+        first, rest = groups[0], [name for group in groups[1:] for name in group]
+        how = decisive + (" and history" if HISTORY in self.metrics else "")
+        also = f"; next in line: {', '.join(rest[:2])}" if rest else ""
+        tied = " (they tie)" if len(first) > 1 else ""
+        return f"Fine-tune {' or '.join(first[:4])}{tied}, by {how}{also}."
+
     def to_records(self) -> list[dict[str, Any]]:
         """One dict per model and metric: model, metric, score, rank, status, and raw terms.
 

@@ -175,13 +175,10 @@ def _finish(
         needs = plan.needed(metric)
         for route in ("full",) if metric.passes else ("quick", "full"):
             statistics = Statistics.of_moments(state, width, route=route)
-            if "ridge" in needs:
+            if needs == {"ridge"} and not metric.passes:  # of one size for most widths
                 if route not in ridges:
                     ridges[route] = _ridge(statistics)
-                ridge = ridges[route]
-                statistics = Statistics.of_moments(state, width, route=route, ridge=ridge)
-                if needs == {"ridge"}:  # of one size for most widths
-                    statistics = statistics.only(ridge=ridge)
+                statistics = statistics.only(ridge=ridges[route])
             go_on(metric.name, metric.steps(statistics, options, jitted), None)
             if not outputs.get(metric.name, {}).get("unsure"):
                 break

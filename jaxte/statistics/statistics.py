@@ -113,16 +113,15 @@ class Statistics:
         self.__dict__.update(shared)  # where the cached properties look first
 
     @classmethod
-    def of_moments(
-        cls, state: Moments, width: ArrayLike, *, route: str = "sure", **shared: Any
-    ) -> Statistics:
-        """Of samples that have gone by; ``shared``: of `SHARED`, what is known besides."""
+    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Statistics:
+        """Of samples that have gone by."""
         dtype = state.means.dtype
         num_classes = None if state.targets is not None else state.counts.shape[0]
         width = jnp.asarray(width).astype(dtype)
         measured = Measured(state, None, jnp.ones((), dtype), width)
-        shared = {"measured": measured, "scatter": state.scatter, **shared}
-        return cls(None, num_classes=num_classes, route=route, **shared)
+        return cls(
+            None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
+        )
 
     def only(self, **shared: Any) -> Statistics:
         """The same model, of which only these statistics are known."""

@@ -55,7 +55,8 @@ def test_rank_joins_the_layers_of_a_model_for_the_probe_alone() -> None:
         "b": late + early[:, :5],
     }
     ranking = jaxte.rank(models, y, metrics=["ridge_probe", "logme"])
-    joined, alone = join_layers([early, late]), {"metrics": ["ridge_probe", "logme"]}
+    joined = join_layers([early, late])
+    alone: dict[str, Any] = {"metrics": ["ridge_probe", "logme"]}
     expected = jaxte.rank({"joined": joined, "late": late, "b": models["b"]}, y, **alone)
     for metric, name in (("ridge_probe", "joined"), ("logme", "late")):
         assert ranking.score("a", metric) == pytest.approx(expected.score(name, metric), rel=1e-6)

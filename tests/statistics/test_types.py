@@ -101,6 +101,7 @@ def test_outputs_are_scalars(name: str) -> None:
     metric = REGISTRY[name]
 
     def outputs(x: Array, y: Array) -> dict[str, Array]:
-        return metric.evaluate(Statistics(Sample(x, y), num_classes=3), metric.all_options({}))
+        statistics = Statistics(Sample(x, y), num_classes=3)
+        return dict(metric.evaluate(statistics, metric.all_options({})))
 
     assert {value.shape for value in jax.eval_shape(outputs, x, y).values()} == {()}
