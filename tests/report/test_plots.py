@@ -20,7 +20,7 @@ def ranked() -> jaxte.Ranking:
         for name, shift in (("strong", 4), ("middle", 2), ("weak", 0.5), ("holed", 1))
     }
     features["holed"][0, 0] = np.inf
-    return jaxte.rank(features, LABELS)
+    return jaxte.rank(features, LABELS, metrics=("logme", "sfda", "face"))
 
 
 def accuracy(mean: float) -> Accuracy:

@@ -26,7 +26,7 @@ def ranking() -> jaxte.Ranking:
         for name, width, shift in zip(NAMES, (5, 5, 60, 5), (0, 3, 1, 1), strict=True)
     }
     features["holed"][3, 1] = math.nan
-    return jaxte.rank(features, LABELS)
+    return jaxte.rank(features, LABELS, metrics=("logme", "sfda", "face"))
 
 
 def test_text_fits_the_width_and_marks_the_best(ranking: jaxte.Ranking) -> None:
