@@ -16,7 +16,7 @@ from jaxte.extraction._texts import texts_of
 from jaxte.extraction.preprocess import Processed
 
 __all__ = ["LAST_STATE", "STATE", "TextsOrImages", "load_preprocessor", "load_pretrained"]
-__all__ += ["output_of", "source", "state"]
+__all__ += ["all_states", "output_of", "source", "state"]
 
 LAST_STATE = "last_hidden_state"
 STATE = re.compile(r"hidden/(-?\d+)")
@@ -100,10 +100,22 @@ def output_of(output: Any) -> Any:
 
 def state(outputs: Iterable[Any], index: int) -> Any:
     """A hidden state of the first output that has any."""
-    states = next((o["hidden_states"] for o in outputs if "hidden_states" in o), ())
+    states = _states(outputs)
     if not -len(states) <= index < len(states):
         raise InputError(f"there is no layer 'hidden/{index}': the model has {len(states)} states")
     return states[index]
+
+
+def all_states(outputs: Iterable[Any]) -> list[tuple[str, Any]]:
+    """All hidden states by name, and the last one as it leaves the model."""
+    outputs = list(outputs)
+    last = next((one[LAST_STATE] for one in outputs if one.get(LAST_STATE) is not None), None)
+    named = [(f"hidden/{index}", one) for index, one in enumerate(_states(outputs))]
+    return named if last is None else [*named, (LAST_STATE, last)]
+
+
+def _states(outputs: Iterable[Any]) -> Sequence[Any]:
+    return next((o["hidden_states"] for o in outputs if "hidden_states" in o), ())
 
 
 def load_pretrained(loader: str, where: str, **options: Any) -> Any:

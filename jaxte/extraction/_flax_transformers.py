@@ -16,12 +16,13 @@ from jaxte.extraction._arrays import STARTS
 from jaxte.extraction._checkpoints import (
     LAST_STATE,
     STATE,
+    all_states,
     load_preprocessor,
     output_of,
     source,
     state,
 )
-from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, unknown_layer
+from jaxte.extraction._layers import Apply, Call, Every, ForwardPass, Network, unknown_layer
 from jaxte.extraction._linen import is_dense
 from jaxte.extraction._model import Model, Request, qualified_name
 from jaxte.extraction._outputs import PENULTIMATE
@@ -38,7 +39,7 @@ class _Module(Network):
     architecture: str
     channels_first: ClassVar[bool] = True
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
         """As `Network` says; outputs and hidden states have names, too."""
         calls: dict[str, Call] = {}
         outputs: dict[str, Any] = {}
@@ -49,7 +50,7 @@ class _Module(Network):
             path = "/".join(context.module.path)
             if context.method_name == "__call__":
                 outputs[path] = output
-                if path in watched or (dense and path and is_dense(context.module)):
+                if path in watched or (every == "dense" and path and is_dense(context.module)):
                     first = args[0] if args else next(iter(kwargs.values()), None)
                     calls[path] = Call(first, output)
             return output
@@ -58,12 +59,15 @@ class _Module(Network):
             inputs = {self.model.main_input_name: inputs}
         parameters = inspect.signature(type(self.model).__call__).parameters
         arguments = {n: x for n, x in inputs.items() if n != STARTS and n in parameters}
-        options = {"output_hidden_states": any(map(STATE.fullmatch, paths)), "return_dict": True}
+        states = every == "all" or any(map(STATE.fullmatch, paths))
+        options = {"output_hidden_states": states, "return_dict": True}
         with nn.intercept_methods(intercept):
             output = self.model(**arguments, params=params, train=False, **options)
         base = outputs.get(self.model.base_model_prefix, output)
         named = [one for one in (output, base) if isinstance(one, Mapping)]
-        for path in () if dense else paths:
+        if every == "all":
+            calls |= {name: Call(None, x) for name, x in all_states(named)}
+        for path in () if every else paths:
             if (match := STATE.fullmatch(path)) is not None:
                 calls[path] = Call(None, state(named, int(match[1])))
             elif path not in calls:

@@ -13,6 +13,7 @@ from jaxte.errors import InputError
 from jaxte.extraction._arrays import at_least_float32, cast, inference_flags, positions
 from jaxte.extraction._model import Model, Request, qualified_name
 from jaxte.extraction._outputs import (
+    ALL,
     LOGITS,
     OUTPUT,
     channels_last,
@@ -33,6 +34,11 @@ _JITTED = type(jax.jit(lambda: None))
 def from_function(function: Callable[..., Any], request: Request, traced: bool | None) -> Model:
     """A model of a function of the inputs, or of (variables, inputs) if there are variables."""
     layers = request.layers or (FEATURES,)
+    if layers == (ALL,):
+        raise InputError(
+            f"{qualified_name(function)} is a function, whose layers have no names: give the "
+            "module itself, or let it return a dict of layers and name its keys (layers=[...])"
+        )
     kind = _Apply if request.variables is None else _PureApply
     options = (request.pool, request.level, request.compute_dtype, request.layout)
     apply, source = kind(function, layers, *options), qualified_name(function)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 
 from jaxte.errors import InputError
+from jaxte.extraction._all_layers import distinct
 from jaxte.extraction._arrays import at_least_float32, cast, positions
 from jaxte.extraction._model import Request
 from jaxte.extraction._outputs import (
@@ -19,14 +21,20 @@ from jaxte.extraction._outputs import (
     channels_last,
     head_output,
     layers_of,
+    places,
     split_layer,
 )
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["Apply", "Call", "ForwardPass", "Network", "of_type", "unknown_layer"]
+__all__ = ["Apply", "Call", "Every", "ForwardPass", "Network", "of_type", "unknown_layer"]
+
+Every: TypeAlias = Literal["dense", "all"] | None
 
 # What may lie between the last dense layer and the output without making it another array.
 _SHAPING = {"reshape", "squeeze", "convert_element_type", "copy", "copy_p", "sharding_constraint"}
+# Equations that are a program of their own, whose results are theirs.
+_WITHIN = {"checkpoint", "remat", "remat2", "jit", "pjit", "closed_call"}
+_ROWS = 61  # of the batch by which layers are told: a prime, which other axes will hardly have
 
 
 class Call(NamedTuple):
@@ -48,14 +56,14 @@ class Network:
 
     channels_first: ClassVar[bool] = False  # whether it takes images [b, c, h, w]
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
         """One forward pass in inference mode.
 
         Args:
             params: of the model.
             inputs: of a batch.
             paths: of modules to be watched.
-            dense: whether to watch all dense layers instead.
+            every: "dense" watches all dense layers instead, "all" whatever may be a layer.
         """
         raise NotImplementedError
 
@@ -83,12 +91,18 @@ class Apply:
         where = positions(inputs, self.network.channels_first)
         return features(arrays, self.layers, self.pool, self.level, where)
 
+    def all_named(self, params: Any, inputs: Any) -> Apply:
+        """The same with all layers by name, as inputs of these shapes show them."""
+        leaves, structure = _abstract((params, inputs))
+        within = None if self.level == "example" else self.layout == "NCHW"
+        return replace(self, layers=_all_layers(self.network, structure, leaves, within))
+
     def _select(self, params: Any, inputs: Any) -> dict[str, Any]:
         """The layers of one forward pass, and "logits" if the model has a head."""
         layers, head = self.layers, _head_for(self.network, params, inputs)
         paths = {split_layer(name)[0] for name in layers} - set(NAMED)
         watched = sorted(paths | ({head} if head else set()))
-        output, calls = self.network.watch(params, inputs, watched, False)
+        output, calls = self.network.watch(params, inputs, watched, None)
         outputs = {path: calls[path].output for path in paths}
         arrays = layers_of(layers, output, None if head is None else calls[head], outputs)
         arrays = {name: at_least_float32(x) for name, x in arrays.items()}
@@ -111,38 +125,124 @@ def unknown_layer(layer: str, paths: Iterable[str]) -> InputError:
 
 def _head_for(network: Network, params: Any, inputs: Any) -> str | None:
     """The path of the head for inputs of these shapes, determined once."""
-    leaves, structure = jax.tree.flatten((params, inputs))
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in map(_array, leaves))
-    return _head(network, structure, shapes)
+    leaves, structure = _abstract((params, inputs))
+    return _head(network, structure, leaves)
 
 
-def _array(leaf: Any) -> Any:
-    return leaf if hasattr(leaf, "dtype") else jax.numpy.asarray(leaf)
+def _abstract(tree: Any) -> tuple[tuple[Any, ...], Any]:
+    """Shapes and types of the leaves, and the structure."""
+    leaves, structure = jax.tree.flatten(tree)
+    arrays = (leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf) for leaf in leaves)
+    return tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays), structure
+
+
+class _Program(NamedTuple):
+    """A forward pass as JAX traced it: the variables of its outputs."""
+
+    jaxpr: Any
+    names: list[str]  # of the modules that were watched
+    calls: list[Any]  # what they gave
+    output: Any  # of the model; None where that is several arrays
+    penultimate: Any
+
+
+def _traced(network: Network, structure: Any, shapes: Any, every: Every, head: Any) -> _Program:
+    """Trace a forward pass; of calls only those that give one array are kept."""
+    names: list[str] = []
+
+    def run(leaves: Any) -> Any:
+        params, inputs = jax.tree.unflatten(structure, leaves)
+        output, calls = network.watch(params, inputs, () if head is None else (head,), every)
+        arrays = {name: one.output for name, one in calls.items() if hasattr(one.output, "shape")}
+        names[:] = arrays
+        output = head_output(output)
+        penultimate = output if head is None else calls[head].input
+        return list(arrays.values()), output, penultimate
+
+    jaxpr, tree = jax.make_jaxpr(run, return_shape=True)(shapes)
+    variables = iter(jaxpr.jaxpr.outvars)
+    calls, output, penultimate = jax.tree.map(lambda _: next(variables), tree)
+    return _Program(jaxpr.jaxpr, names, calls, output, penultimate)
 
 
 @functools.lru_cache(maxsize=64)
 def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | None:
     """The last dense layer whose output is the output of the model, seen in its program."""
-    names: list[str] = []
-
-    def run(leaves: Any) -> Any:
-        params, inputs = jax.tree.unflatten(structure, leaves)
-        output, calls = network.watch(params, inputs, (), True)
-        names[:] = calls
-        return head_output(output), [call.output for call in calls.values()]
-
-    program: Any = jax.make_jaxpr(run)(shapes).jaxpr
-    if len(program.outvars) == len(names):  # the output is several arrays
+    program = _traced(network, structure, shapes, "dense", None)
+    if program.output is None:
         return None
-    output, *dense = program.outvars
-    made_by = {var: one for one in program.eqns for var in one.outvars}
-    same = [output]
+    made_by = {var: one for one in program.jaxpr.eqns for var in one.outvars}
+    same = [program.output]
     while same[-1] in made_by and made_by[same[-1]].primitive.name in _SHAPING:
         same.append(made_by[same[-1]].invars[0])
-    for name, var in reversed(list(zip(names, dense, strict=True))):
+    for name, var in reversed(list(zip(program.names, program.calls, strict=True))):
         if any(var is one for one in same):
             return name
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _all_layers(
+    network: Network, structure: Any, shapes: tuple[Any, ...], channels_first: bool | None
+) -> tuple[str, ...]:
+    """The layers before the head, in the order of the forward pass.
+
+    ``channels_first`` is None unless only those with the places of the last one are wanted.
+    """
+    params, inputs = jax.tree.unflatten(structure, shapes)
+    inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((_ROWS, *x.shape[1:]), x.dtype), inputs)
+    shapes, structure = _abstract((params, inputs))
+    head = _head(network, structure, shapes)
+    program = _traced(network, structure, shapes, "all", head)
+    last, origin_of = program.penultimate, _Origins(program.jaxpr)
+    end = None if head is None else origin_of(program.output)
+    layers = []
+    for name, var in zip(program.names, program.calls, strict=True):
+        shape, origin = var.aval.shape, origin_of(var)
+        kept = origin != () and (end is None or origin < end) and shape[:1] == (_ROWS,)
+        kept = kept and jnp.issubdtype(var.aval.dtype, jnp.floating)
+        if kept and last is not None and channels_first is not None:
+            same = (places(one, channels_first) for one in (shape, last.aval.shape))
+            kept = len(set(same)) == 1
+        if kept:
+            layers.append((origin, name))
+    identity = None if last is None else origin_of(last)
+    return distinct([(name, origin) for origin, name in sorted(layers)], identity)
+
+
+class _Origins:
+    """Where in a program arrays are made."""
+
+    def __init__(self, jaxpr: Any) -> None:
+        self._made = {
+            id(var): (number, index, one)
+            for number, one in enumerate(jaxpr.eqns)
+            for index, var in enumerate(one.outvars)
+        }
+        self._within: dict[int, _Origins] = {}
+
+    def __call__(self, var: Any) -> tuple[int, ...]:
+        """The place, equal for the same array and ordered by time; () of an input."""
+        if id(var) not in self._made:
+            return ()
+        number, index, one = self._made[id(var)]
+        name, inner = one.primitive.name, one.params.get("jaxpr")
+        if name in _SHAPING and _sizes(one.invars[0]) == _sizes(var):
+            return self(one.invars[0])
+        if name not in _WITHIN or inner is None:
+            return (number, index)
+        inner = getattr(inner, "jaxpr", inner)
+        result = inner.outvars[index]
+        for given, x in zip(one.invars, inner.invars, strict=True):
+            if x is result:
+                return self(given)
+        if number not in self._within:
+            self._within[number] = _Origins(inner)
+        return (number, *self._within[number](result))
+
+
+def _sizes(var: Any) -> tuple[int, ...]:
+    return tuple(size for size in var.aval.shape if size != 1)
 
 
 def of_type(classes: tuple[type, ...], convolution: type) -> Callable[[Any], bool]:

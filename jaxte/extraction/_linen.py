@@ -10,9 +10,18 @@ from flax import errors
 from flax import linen as nn
 
 from jaxte.errors import InputError
+from jaxte.extraction._all_layers import is_feature
 from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown_layer
+from jaxte.extraction._layers import (
+    Apply,
+    Call,
+    Every,
+    ForwardPass,
+    Network,
+    of_type,
+    unknown_layer,
+)
 from jaxte.extraction._model import Model, Request, Static, qualified_name, structure_digest
 from jaxte.extraction._outputs import PENULTIMATE
 
@@ -29,10 +38,11 @@ class _Module(Network):
 
     module: Static
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
         """As `Network` says."""
         module: nn.Module = self.module.value
         met: dict[str, None] = {}
+        kinds = {"dense": is_dense, "all": is_feature}
 
         def intercept(forward: Any, args: Any, kwargs: Any, context: Any) -> Any:
             output = forward(*args, **kwargs)
@@ -41,7 +51,7 @@ class _Module(Network):
                 return output
             path = "/".join(one.path)
             met[path] = None
-            if path in paths or (dense and is_dense(one)):
+            if path in paths or (every is not None and kinds[every](one)):
                 first = args[0] if args else next(iter(kwargs.values()), None)
                 call: dict[str, Any] = {"output": (output,)}
                 if hasattr(first, "shape"):
@@ -59,18 +69,18 @@ class _Module(Network):
         except (errors.ModifyScopeVariableError, errors.InvalidRngError) as error:
             raise training(str(error).partition(" (http")[0]) from error
         calls = {}
-        for path in met if dense else paths:
+        for path in met if every else paths:
             call: Any = state.get(_CALLS, {})
             for part in path.split("/"):
                 call = call.get(part, {})
             if isinstance(call.get("output"), tuple):
                 calls[path] = Call(call.get("input"), call["output"][0])
-            elif path in met and not dense:
+            elif path in met and not every:
                 raise InputError(
                     f"layer {path!r} runs inside a transformation that keeps its output to itself "
                     "(nn.scan, nn.vmap): name the module around it"
                 )
-            elif not dense:
+            elif not every:
                 raise unknown_layer(path, met)
         return ForwardPass(output, calls)
 

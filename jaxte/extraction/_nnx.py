@@ -14,9 +14,18 @@ import numpy as np
 from flax import nnx
 
 from jaxte.errors import InputError
+from jaxte.extraction._all_layers import is_feature
 from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
-from jaxte.extraction._layers import Apply, Call, ForwardPass, Network, of_type, unknown_layer
+from jaxte.extraction._layers import (
+    Apply,
+    Call,
+    Every,
+    ForwardPass,
+    Network,
+    of_type,
+    unknown_layer,
+)
 from jaxte.extraction._model import Model, Request, Static, qualified_name
 from jaxte.extraction._outputs import NAMED, PENULTIMATE, split_layer
 from jaxte.extraction.preprocess import zoo_images
@@ -34,11 +43,12 @@ class _Module(Network):
 
     graph: Static
 
-    def watch(self, params: Any, inputs: Any, paths: Sequence[str], dense: bool) -> ForwardPass:
+    def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
         """As `Network` says."""
         module = nnx.merge(self.graph.value, params)  # a module of this call alone
-        if dense:
-            nodes = {path: node for path, node in _modules(module) if path and _is_dense(node)}
+        if every is not None:
+            wanted = _is_dense if every == "dense" else _is_layer
+            nodes = {path: node for path, node in _modules(module) if path and wanted(node)}
         else:
             nodes = {path: _at(module, path) for path in paths}
         for node in {id(node): node for node in nodes.values()}.values():
@@ -62,10 +72,21 @@ class _ZooApply:
     body: Apply
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, Any]:
-        from jaxte.zoo.network import normalise
+        return self.body(params["weights"], _normalised(params, inputs))
 
-        images = normalise(inputs, params["mean"], params["std"])
-        return self.body(params["weights"], images)
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return self.body.layers
+
+    def all_named(self, params: Any, inputs: Any) -> _ZooApply:
+        images = jax.eval_shape(_normalised, params, inputs)
+        return _ZooApply(self.body.all_named(params["weights"], images))
+
+
+def _normalised(params: Any, inputs: Any) -> jax.Array:
+    from jaxte.zoo.network import normalise
+
+    return normalise(inputs, params["mean"], params["std"])
 
 
 def from_nnx(module: nnx.Module, request: Request) -> Model:
@@ -99,6 +120,10 @@ def from_zoo(model: Any, request: Request) -> Model:
 _MARK = "jaxte_recorded"
 
 _is_dense: Callable[[Any], bool] = of_type((nnx.Linear, nnx.LinearGeneral), nnx.Conv)
+
+
+def _is_layer(module: Any) -> bool:
+    return callable(module) and is_feature(module)
 
 
 def _modules(module: nnx.Module) -> Iterator[tuple[str, Any]]:

@@ -13,12 +13,21 @@ import numpy as np
 from jaxte._optional import is_a
 from jaxte.errors import InputError
 
-__all__ = ["LAYOUTS", "LOGITS", "NAMED", "OUTPUT", "PENULTIMATE", "channels_last", "layers_of"]
+__all__ = [
+    "ALL",
+    "LAYOUTS",
+    "LOGITS",
+    "NAMED",
+    "OUTPUT",
+    "PENULTIMATE",
+    "channels_last",
+    "layers_of",
+]
 __all__ += ["head_output", "is_channels_first", "named_parts", "only", "output_error", "pick"]
-__all__ += ["split_layer"]
+__all__ += ["places", "split_layer"]
 
-PENULTIMATE, LOGITS, OUTPUT = "penultimate", "logits", "output"
-NAMED = (PENULTIMATE, LOGITS, OUTPUT)  # layers that are no paths
+PENULTIMATE, LOGITS, OUTPUT, ALL = "penultimate", "logits", "output", "all"
+NAMED = (PENULTIMATE, LOGITS, OUTPUT, ALL)  # layers that are no paths
 LAYOUTS = ("NHWC", "NCHW")
 
 _LAYER = re.compile(r"(.*?)((?:\[[^\[\]]+\])*)")
@@ -139,6 +148,13 @@ def channels_last(x: Any, layout: str | None, name: str) -> Any:
         return x
     axes = (0, *range(2, x.ndim), 1)
     return x.permute(axes) if hasattr(x, "permute") else x.transpose(axes)
+
+
+def places(shape: Sequence[int], channels_first: bool) -> tuple[int, ...]:
+    """The shape of a layer without its channels."""
+    if channels_first and len(shape) > 3:
+        return (shape[0], *shape[2:])
+    return tuple(shape[:-1])
 
 
 def is_channels_first(x: Any) -> bool:

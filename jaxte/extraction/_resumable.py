@@ -6,11 +6,15 @@ Examples that cannot be read are left out on request; here is which, and how it 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from jaxte._progress import Progress
 from jaxte.errors import InputError
+from jaxte.extraction._all_layers import all_named
 from jaxte.extraction._batches import Batch, Prepare, checked, digest, read
+from jaxte.extraction._model import Model
+from jaxte.extraction._outputs import ALL
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset
@@ -34,17 +38,20 @@ class ResumableBatches:
         size: examples of a batch of a data set.
         workers: threads that read a data set ahead.
         skip: whether examples of a data set that cannot be read are left out.
+        weighted: whether an iterable may give weights, too.
 
     Attributes:
         skipped: those behind the last batch.
     """
 
     def __init__(
-        self, batches: Any, prepare: Prepare | None, size: int, workers: int, skip: bool = False
-    ) -> None:
+        self, batches: Any, prepare: Prepare | None, size: int, workers: int, skip: bool = False,
+        weighted: bool = False,
+    ) -> None:  # fmt: skip
         self.dataset = as_dataset(batches)
         if skip:
             _check_skip(self.dataset)
+        self._weighted = weighted
         self._skip, self.skipped = skip, dict[int, str]()
         self._batches, self._prepare = batches, prepare
         self._size, self._workers = size, workers
@@ -69,9 +76,9 @@ class ResumableBatches:
         with ``whole`` all of a data set.
         """
         if self.dataset is None:
-            self._iterator = read(self._batches, self._prepare)
+            iterator = self._read()
             for index, one in enumerate(stored[:1] if least else stored):
-                yield _same(next(self._iterator, None), one, f"batch {index}", "")
+                yield _same(next(iterator, None), one, f"batch {index}", "")
             return
         nonempty = [i for i, one in enumerate(stored) if len(one.skipped) < one.examples]
         ends = {nonempty[0], nonempty[0 if least else -1]}
@@ -88,13 +95,40 @@ class ResumableBatches:
         if self.dataset is not None:
             start = sum(one.examples for one in stored)
             return self._of_dataset(self._size, start, len(stored), self._workers)
-        return self._iterator or read(self._batches, self._prepare)
+        return self._read()
+
+    def all_named(self, model: Model) -> Model:
+        """`all_named` by one example, or by the first batch of an iterable, which is kept."""
+        if model.layers != (ALL,):
+            return model
+        one = self._of_dataset(1, 0, 0, 0) if self.dataset is not None else self._read()
+        batch = next(self._annotated(one), None)
+        if batch is None:
+            raise self.no_batches()
+        if self.dataset is None:
+            self._iterator = chain((batch,), self._read())
+        return all_named(model, batch.inputs)
+
+    def _read(self) -> Iterator[Batch]:
+        if self._iterator is None:
+            self._iterator = read(self._batches, self._prepare, weighted=self._weighted)
+        return self._iterator
 
     def annotated(self, stored: Sequence[StoredBatch]) -> Iterator[Batch]:
         """As `remaining`; an error says where it failed, and what to do."""
+        return self._annotated(self.remaining(stored))
+
+    def no_batches(self) -> InputError:
+        """The error where there is nothing to extract."""
+        if self.skipped:
+            row, why = next(iter(self.skipped.items()))
+            return InputError(f"no example can be read: row {row} ({why})")
+        return InputError("there are no batches: was the iterator used up before?")
+
+    def _annotated(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         after = "the first batch"
         try:
-            for batch in self.remaining(stored):
+            for batch in batches:
                 after = f"the batch after batch {batch.number}"
                 yield batch
         except Exception as error:

@@ -11,7 +11,8 @@ from jaxte.extraction import _torch
 from jaxte.extraction._checkpoints import STATE
 from jaxte.extraction._model import Model, Request
 from jaxte.extraction._outputs import PENULTIMATE
-from jaxte.extraction._torch import Call, Runner, model_of, watched
+from jaxte.extraction._torch import Call, Runner, model_of
+from jaxte.extraction._torch_layers import layer_names, watched_all
 from jaxte.extraction.preprocess import FILTERS, Images, channels_first
 
 __all__ = ["from_torch", "load"]
@@ -28,7 +29,7 @@ class _Runner(Runner):
     def collect(self, inputs: Any) -> dict[str, Any]:
         blocks = {n: int(m[1]) for n in self.layers if (m := STATE.fullmatch(n)) is not None}
         maps, logits = {}, None
-        with watched(self.paths) as calls:
+        with self.watched(inputs, {}) as calls:
             if blocks:
                 indices = sorted({self._index(index) for index in blocks.values()})
                 last, states = self.module.forward_intermediates(
@@ -46,6 +47,12 @@ class _Runner(Runner):
         if not hasattr(logits, "shape"):
             return self.select(last, None, outputs | {PENULTIMATE: before})
         return self.select(last, Call(before, logits, logits), outputs)
+
+    def layer_names(self, inputs: Any) -> tuple[str, ...]:
+        with watched_all(self.module) as seen:
+            maps = self.module.forward_features(inputs)
+            before = self.module.forward_head(maps, pre_logits=True)
+        return layer_names(seen, before, None, self.places)
 
     def layout(self, name: str) -> str | None:
         return "NCHW" if STATE.fullmatch(name) else super().layout(name)

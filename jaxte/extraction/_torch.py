@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxte._optional import require
 from jaxte.errors import InputError
+from jaxte.extraction._all_layers import with_rows
 from jaxte.extraction._arrays import call_model, positions, to_numpy
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import of_type, unknown_layer
@@ -23,8 +24,10 @@ from jaxte.extraction._outputs import (
     channels_last,
     head_output,
     layers_of,
+    places,
     split_layer,
 )
+from jaxte.extraction._torch_layers import ROWS, layer_names, watched_all
 from jaxte.extraction.pooling import Positions, features
 from jaxte.extraction.preprocess import channels_first
 
@@ -66,17 +69,20 @@ class Runner:
         with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
             inputs = self._on_device(self.trimmed(inputs), device)
             with _unchanged(self.module) if self._unchecked else nullcontext():
-                arrays = {name: _wide(x) for name, x in self.collect(inputs).items()}
+                arrays = self.collect(inputs)
             self._unchecked = False
-            where = positions(inputs, channels_first=True)
-            if callable(self.request.pool):
-                arrays = {name: to_numpy(x) for name, x in arrays.items()}
-                mask, first = (
-                    None if x is None else to_numpy(x) for x in (where.mask, where.first)
-                )
-                where = Positions(mask, first, where.size)
-            out = features(arrays, self.layers, self.request.pool, self.request.level, where)
+            out = self._features(arrays, self.layers, positions(inputs, channels_first=True))
             return {name: to_numpy(x) for name, x in out.items()}
+
+    def all_named(self, params: Any, inputs: Any) -> Runner:
+        """The same with all layers by name, as a few rows of the inputs show them."""
+        torch = _torch()
+        with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
+            inputs = self._on_device(self.trimmed(with_rows(inputs, ROWS)), device)
+            # tensors made in inference mode do not tell when they were written over
+            with torch.inference_mode(False), torch.no_grad(), _unchanged(self.module):
+                layers = self.layer_names(_copied(inputs))
+        return type(self)(self.module, layers, self.request)
 
     # --- what kinds of models differ in ----------------------------------------------------------
 
@@ -95,7 +101,7 @@ class Runner:
     def collect(self, inputs: Any) -> dict[str, Any]:
         """The layers that are wanted, and "logits" if the model has a head; channels last."""
         head = self.head(inputs)
-        with watched(self.paths | ({} if head is None else {PENULTIMATE: head})) as calls:
+        with self.watched(inputs, {} if head is None else {PENULTIMATE: head}) as calls:
             output = self.forward(inputs)
         head_output = None if head is None else calls.pop(PENULTIMATE)
         return self.select(output, head_output, {name: one.output for name, one in calls.items()})
@@ -114,7 +120,47 @@ class Runner:
         """Of a layer, if it is not that of the framework; some models of timm have another."""
         return self.request.layout or ("NHWC" if self._format == "NHWC" else None)
 
+    def layer_names(self, inputs: Any) -> tuple[str, ...]:
+        """All layers, of inputs outside of inference mode."""
+        head = self.head(inputs)
+        with watched_all(self.module) as seen:
+            output = self.forward(inputs)
+        names = (name for name, one in self.module.named_modules() if one is head)
+        end = next(names, "").replace(".", "/") or None
+        return layer_names(seen, head_output(output), end, self.places)
+
+    def places(self, x: Any) -> Any:
+        """What layers of other levels than "example" have to share with the last one."""
+        if self.request.level == "example":
+            return None
+        return places(x.shape, self.layout("") != "NHWC")
+
     # --- all -------------------------------------------------------------------------------------
+
+    def watched(self, inputs: Any, more: Mapping[str, Any]) -> Any:
+        """`watched` of the layers and more modules; outputs that may become vectors do at once."""
+        where = positions(inputs, channels_first=True)
+
+        def vectors(name: str, output: Any) -> Any:
+            if name not in self.paths or self.request.level != "example":
+                return None
+            if not hasattr(output, "clone"):
+                return None
+            arrays = {name: channels_last(output, self.layout(name), name)}
+            x = self._features(arrays, (name,), where)[name]
+            return x.clone() if hasattr(x, "clone") else np.array(x)
+
+        return watched({**self.paths, **more}, vectors)
+
+    def _features(
+        self, arrays: Mapping[str, Any], layers: Sequence[str], where: Positions
+    ) -> dict[str, Any]:
+        arrays = {name: _wide(x) for name, x in arrays.items()}
+        if callable(self.request.pool):
+            arrays = {name: to_numpy(x) for name, x in arrays.items()}
+            mask, first = (None if x is None else to_numpy(x) for x in (where.mask, where.first))
+            where = Positions(mask, first, where.size)
+        return features(arrays, layers, self.request.pool, self.request.level, where)
 
     def head(self, inputs: Any) -> Any:
         """The last dense layer whose output is the output of the model, determined once."""
@@ -184,15 +230,26 @@ class Call(NamedTuple):
 
 
 @contextmanager
-def watched(modules: Mapping[str, Any]) -> Iterator[dict[str, Call]]:
-    """What goes through modules, by name, in the order of their last calls."""
+def watched(
+    modules: Mapping[str, Any], vectors: Callable[[str, Any], Any] = lambda name, output: None
+) -> Iterator[dict[str, Call]]:
+    """What goes through modules, by name, in the order of their last calls.
+
+    Args:
+        modules: by name.
+        vectors: of an output by name, which then is all that is kept of a call; None keeps it all.
+    """
     seen: dict[str, Call] = {}
 
     def watch(name: str) -> Callable[..., None]:
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
             seen.pop(name, None)
             first = args[0] if args else next(iter(kwargs.values()), None)
-            seen[name] = Call(first, _copied(output), output)
+            pooled = vectors(name, output)
+            if pooled is None:
+                seen[name] = Call(first, _copied(output), output)
+            else:
+                seen[name] = Call(None, pooled, None)
 
         return hook
 
@@ -260,7 +317,7 @@ def _dense() -> Callable[[Any], bool]:
 
 
 def _wide(x: Any) -> Any:
-    return x if x.dtype == _torch().float64 else x.float()
+    return x.float() if hasattr(x, "float") and x.dtype != _torch().float64 else x
 
 
 def _first(inputs: Any) -> Any:

@@ -12,11 +12,13 @@ import numpy as np
 
 from jaxte._optional import require
 from jaxte.errors import InputError
+from jaxte.extraction._all_layers import distinct
 from jaxte.extraction._arrays import MASK, STARTS
 from jaxte.extraction._checkpoints import (
     LAST_STATE,
     STATE,
     TextsOrImages,
+    all_states,
     load_preprocessor,
     load_pretrained,
     output_of,
@@ -24,8 +26,9 @@ from jaxte.extraction._checkpoints import (
     state,
 )
 from jaxte.extraction._model import Model, Request
-from jaxte.extraction._outputs import LOGITS, NAMED, PENULTIMATE, split_layer
+from jaxte.extraction._outputs import ALL, LOGITS, NAMED, PENULTIMATE, split_layer
 from jaxte.extraction._torch import Runner, model_of, watched
+from jaxte.extraction._torch_layers import identity
 from jaxte.extraction.preprocess import channels_first
 
 __all__ = ["from_transformers", "load"]
@@ -45,7 +48,7 @@ class _Runner(Runner):
         super().__init__(module, layers, request)
         self._towers = towers(module)
         self._options = {"return_dict": True}
-        if any(map(STATE.fullmatch, layers)):
+        if tuple(layers) == (ALL,) or any(map(STATE.fullmatch, layers)):
             self._options["output_hidden_states"] = True
 
     def is_named(self, layer: str) -> bool:
@@ -90,14 +93,27 @@ class _Runner(Runner):
         decodes = any(name.startswith("decoder_") for name in inputs)
         return self.module if decodes else encoder(self.module) or self.module
 
-    def collect(self, inputs: Any) -> dict[str, Any]:
+    def layer_names(self, inputs: Any) -> tuple[str, ...]:
         head, part = self.head(inputs), self._part(self._named(inputs))
-        watch = dict(self.paths)
-        if head is not None:
-            watch[PENULTIMATE] = head
+        watch = {} if head is None else {PENULTIMATE: head}
         if part.base_model is not part:
             watch[_BASE] = part.base_model
         with watched(watch) as calls:
+            output = self.forward(inputs)
+        outputs = [calls[_BASE].original if _BASE in calls else output, output]
+        states = all_states(outputs)
+        if not states[1:]:
+            return super().layer_names(inputs)
+        last = output_of(outputs[0]) if head is None else calls[PENULTIMATE].input
+        arrays = [(name, identity(x)) for name, x in states if self.places(x) == self.places(last)]
+        return distinct(arrays, identity(last))
+
+    def collect(self, inputs: Any) -> dict[str, Any]:
+        head, part = self.head(inputs), self._part(self._named(inputs))
+        more = {} if head is None else {PENULTIMATE: head}
+        if part.base_model is not part:
+            more[_BASE] = part.base_model
+        with self.watched(inputs, more) as calls:
             output = self.forward(inputs)
         base = calls.pop(_BASE).output if _BASE in calls else output
         named = {k: x for out in (output, base) for k, x in out.items() if hasattr(x, "shape")}

@@ -100,7 +100,7 @@ def extract(
             integer classes [b], floats [b] or [b, k] (regression, or 0 and 1 of several labels at
             once), classes of words [b, W], or label maps [b, h, w].
         out: directory of the store; in memory without it.
-        layers: path of a layer, or several: "blocks/11", "penultimate", "logits".
+        layers: path of a layer, or several: "blocks/11", "penultimate", "logits"; or "all".
         pool: how a layer of many positions becomes one vector, as in `as_model`.
         name: of the model, in the store and in rankings.
         variables: of a linen module.
@@ -178,6 +178,7 @@ def extraction(
     layout = None if mesh is None else _layout(mesh)
     choose("on_error", on_error, ("raise", "skip"))
     reader = ResumableBatches(batches, model.prepare, batch_size, workers, on_error == "skip")
+    model = reader.all_named(model)
     forward = Forward(model, dtype=dtype, logits=logits, layout=layout, size=reader.size)
     targets = Targets(model.level, reader.dataset, num_classes, pixels)
     described: dict[str, Any] = {
@@ -274,7 +275,7 @@ def _first(reader: ResumableBatches, forward: Forward, targets: Targets) -> _Fir
     batches = reader.annotated(())
     batch = next(batches, None)
     if batch is None:
-        raise _no_batches(reader)
+        raise reader.no_batches()
     rows = forward(batch, targets, 0)()
     return _First(rows, batch._replace(inputs=None), digest(batch), batches)
 
@@ -325,11 +326,4 @@ def _work(
             error.add_note(f"{stored} examples are stored: extract again to go on after them")
         raise
     if not stored:
-        raise _no_batches(reader)
-
-
-def _no_batches(reader: ResumableBatches) -> InputError:
-    if reader.skipped:
-        row, why = next(iter(reader.skipped.items()))
-        return InputError(f"no example can be read: row {row} ({why})")
-    return InputError("there are no batches: was the iterator used up before?")
+        raise reader.no_batches()

@@ -18,7 +18,7 @@ from jaxte.errors import InputError
 from jaxte.extraction._evaluation import reordered
 from jaxte.extraction._functions import from_function
 from jaxte.extraction._model import Model, Prepare, Request, describe_preprocessing, fingerprint
-from jaxte.extraction._outputs import LAYOUTS
+from jaxte.extraction._outputs import ALL, LAYOUTS
 from jaxte.extraction._texts import is_tokenizer, texts_of
 from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
@@ -58,6 +58,11 @@ def as_model(
     * "hidden/i": state i of a transformers model, from 0 (embeddings), or block i of a timm model;
       -1 is the last; i alone means the same.
     * "last_hidden_state" (the default for texts), "pooler_output": of a transformers model.
+    * "all", alone: every module whose output is an array of floats with a row of each example, in
+      the order of the forward pass, "penultimate" last; of a transformers model its hidden states.
+      Of modules that give the same array the outermost counts; heads, attention weights and, at
+      other levels than "example", what has other places than the last layer are left out. The
+      first batch shows which they are: until then the layers of the model are ("all",).
 
     Where a model or a module returns several arrays, "[...]" picks one: "output[0]",
     "blocks/3[1][logits]". Of models with an encoder and a decoder the encoder is run, of those of
@@ -237,6 +242,8 @@ def _names(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
     names = (layers,) if isinstance(layers, str | int) else tuple(layers)
     if not names:
         raise InputError("layers are empty: name at least one, or leave them out")
+    if ALL in names and len(names) > 1:
+        raise InputError(f"layers are {list(names)}: 'all' stands alone, or name the layers")
     return tuple(f"hidden/{one}" if isinstance(one, int) else one for one in names)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import jax
 
 from jaxte.extraction._batches import checked
+from jaxte.extraction._resumable import ResumableBatches
 from jaxte.extraction.models import Model, fingerprint, settled
 from jaxte.extraction.targets import Pixels
 from jaxte.store.columns import in_memory
@@ -61,6 +62,7 @@ def plan(
     Raises:
         InputError: for an example that the model cannot take, or a damaged store.
     """
+    model = ResumableBatches(dataset, model.prepare, 1, 0).all_named(model)
     expected = Manifest.new(
         describe_model(model),
         describe_data(dataset, num_classes),

@@ -15,12 +15,12 @@ from jax.typing import ArrayLike
 
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
-from jaxte.extraction._batches import Batch, Prepare, pad_rows, read
+from jaxte.extraction._batches import Batch, Prepare, pad_rows
 from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare_steps
 from jaxte.extraction._forward import VALID, Forward, layers_at, model_named_in_errors
 from jaxte.extraction._functions import call_function
-from jaxte.extraction._outputs import OUTPUT, only, output_error
+from jaxte.extraction._outputs import ALL, OUTPUT, only, output_error
 from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, readable
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.targets import Pixels, Targets, level_of
@@ -142,7 +142,7 @@ def stream(
         options["level"] = level_of(apply_fn, as_dataset(batches), level)
         variables = params if variables is None else variables
         model = as_model(apply_fn, pool=pool, variables=variables, prepare=prepare, **options)
-    if len(model.layers) > 1:
+    if len(model.layers) > 1 or model.layers == (ALL,):
         raise InputError(f"{model.name} has several layers ({', '.join(model.layers)}): choose one")
     states = streamed(
         model, batches, function=function, form=form, num_classes=num_classes,
@@ -177,8 +177,6 @@ def streamed(
     """
     dataset = as_dataset(batches)
     notes = [] if notes is None else notes
-    if function is None:
-        function = model.apply if model.traced else _identity
     if choose("on_error", on_error, ("raise", "skip")) == "skip":
         dataset, damaged = readable(dataset, workers, progress)
         batches = dataset
@@ -191,11 +189,10 @@ def streamed(
         num_classes = np.size(class_counts)
     targets = Targets(model.level, dataset, num_classes, pixels or Pixels())
     x64 = jnp.result_type(float) == jnp.float64  # of the caller, and so of the model
-    reader = ResumableBatches(batches, model.prepare, batch_size, workers)
-    if dataset is None:
-        source = read(batches, model.prepare, weighted=True)
-    else:
-        source = reader.remaining(())
+    reader = ResumableBatches(batches, model.prepare, batch_size, workers, weighted=True)
+    model, source = reader.all_named(model), reader.remaining(())
+    if function is None:
+        function = model.apply if model.traced else _identity
     make = functools.partial(_compiled_step, form, model.layers)
     step = cached(function, ("stream", form, model.layers), make)
     states: dict[str, Moments] = {}
