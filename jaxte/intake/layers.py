@@ -23,7 +23,8 @@ def join_layers(
         \qquad s_l^2 = \frac1n \lVert X_l - \bar X_l \rVert_F^2
 
     Fine-tuning can use what the earlier layers of a model know, of which its last layer may keep
-    nothing; so a score of all layers predicts it better. A layer that does not vary is left out.
+    nothing; so a score of all layers predicts it better. A layer that does not vary is left out,
+    and one that is but a multiple of another, as maps and their mean are once they are pooled.
 
     Args:
         layers: the layers of one model, each [n, d_l], by name or in order.
@@ -58,7 +59,9 @@ def join_layers(
             raise InputError(f"layer {name} has {len(x)} rows, the first layer has {rows}")
         if w is not None and w.shape != (rows,):
             raise InputError(f"weights have shape {w.shape}, the layers have {rows} rows")
-        joined.append(_standardised(x, w, name))
+        own = _standardised(x, w, name)
+        if not any(own.shape == one.shape and np.allclose(own, one, 1e-4, 1e-6) for one in joined):
+            joined.append(own)
     return np.concatenate(joined, axis=1, dtype=np.result_type(np.float32, *joined))
 
 

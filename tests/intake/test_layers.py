@@ -18,6 +18,7 @@ def test_each_layer_weighs_the_same_whatever_its_scale_and_width() -> None:
     for part in (joined[:, :3], joined[:, 3:]):
         assert (part**2).sum() / 50 == pytest.approx(1)
     np.testing.assert_allclose(join_layers([first, second]), joined)
+    np.testing.assert_allclose(join_layers([first, second, 2 * first + 1]), joined)
 
 
 def test_weights_and_layers_that_do_not_vary() -> None:
