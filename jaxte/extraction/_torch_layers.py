@@ -92,7 +92,7 @@ def layer_names(
         if name == end:
             break
         x, new = one.output, one.after is not None and one.after != one.before
-        if new and x.ndim and len(x) == ROWS and x.is_floating_point():
-            if last is None or places(x) == places(last):
-                layers.append((name, one.after))
+        fits = x.ndim and len(x) == ROWS and x.is_floating_point()
+        if new and fits and (last is None or places(x) == places(last)):
+            layers.append((name, one.after))
     return distinct(layers, final)
