@@ -49,7 +49,7 @@ def choose_metrics(names: Sequence[str] | None, dataset: Dataset) -> tuple[str, 
 
 
 def rank_models(outcomes: Sequence[Outcome], metrics: Sequence[str], **options: Any) -> Ranking:
-    """The models that could be extracted, layer by layer."""
+    """The models that could be extracted, by their layers."""
     features = {name: one for outcome in outcomes for name, one in outcome.features.items()}
     with _progress.bar("scoring", unit="") as progress:
         return jaxte.rank(features, metrics=metrics, progress=progress, **options)

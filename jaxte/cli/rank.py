@@ -51,6 +51,10 @@ def rank(
     precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
+    layers: Annotated[
+        str,
+        typer.Option(help="Of a store with several: each by itself, or joined into one model."),
+    ] = "each",
     devices: Annotated[
         int | None, typer.Option(help="Share the samples between so many devices (or CPU cores).")
     ] = None,
@@ -81,6 +85,7 @@ def rank(
     the exit code is 2 if none is left.
     """
     with one_line_errors():
+        from jaxte.intake.checks import choose
         from jaxte.metrics import DEFAULT_METRICS
         from jaxte.ranking.options import checked
 
@@ -94,13 +99,15 @@ def rank(
             "normalize": normalize,
         }
         checked(names, **how)
-        how["metrics"] = names
+        choose("layers", layers, ("each", "joined"))
+        how |= {"metrics": names, "layers": layers}
         truth = None if accuracies is None else Truth.read(accuracies)
         group = processes.checked(devices, number, coordinator, process_id, perturb)
         if group.starts_all:
             command: dict[str, Any] = {"metrics": metrics, "format": form, "out": out, "plot": plot}
             command |= {"set": settings, "dataset": dataset, "precision": precision}
             command |= {"normalize": normalize, "devices": devices, "accuracies": accuracies}
+            command |= {"layers": layers}
             processes.run_all(group, directory, command)
             return
         _cache.turn_on()

@@ -135,8 +135,9 @@ def run(
             extracted = [one.name for one in outcomes]
             every = [*outcomes, *_ranking.stored_models(root, folder, dataset, extracted)]
             ranking = _ranking.rank_models(
-                every, names, precision=precision, normalize=normalize, options=of_metrics
-            )
+                every, names, precision=precision, normalize=normalize, options=of_metrics,
+                layers="joined" if layers == "all" else "each",
+            )  # fmt: skip
             _ranking.write_report(ranking, every, before, dataset.name)
             good = sum(_is_scored(one, ranking) for one in usable)
             raise typer.Exit(_exit_code(good, len(outcomes)))

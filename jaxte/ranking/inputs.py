@@ -146,7 +146,7 @@ def resolve(
                 raise InputError("targets name no entry for this model")
             else:
                 array, _ = checks.check_features(array, weights)
-                joined = None if layers is None else join_layers(layers, weights)
+                joined = None if layers is None else join_layers(_in_memory(layers), weights)
                 if joined is not None and len(joined) != len(array):
                     raise InputError(
                         f"its layers have {len(joined)} rows, its features {len(array)}"
@@ -218,6 +218,10 @@ def _with_layers(model: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[s
     return {key: part for key, part in rest.items() if key != "layers"}, layers
 
 
+def _in_memory(layers: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: one.load() if isinstance(one, Source) else one for k, one in layers.items()}
+
+
 def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     """Features, labels and logits of a model that is a mapping of them."""
     unknown = [str(key) for key in model if key not in _PARTS]
@@ -237,11 +241,14 @@ def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 # --- stores ---------------------------------------------------------------------------------------
 
 
-def expand_stores(features: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
+def expand_stores(
+    features: Mapping[str, Any], targets: Any, *, joined: bool = False
+) -> tuple[dict[str, Any], Any]:
     """Stores, their paths and files of other tools become the sources of their layers.
 
-    One of several layers is ranked as "model@layer" each; ``targets`` may name models or layers.
-    What cannot be read becomes an `InputError` in its place.
+    One of several layers is ranked as "model@layer" each, or if they are to be ``joined`` as one
+    model, as are other models of such names; ``targets`` may name models or layers. What cannot
+    be read becomes an `InputError` in its place.
 
     Raises:
         InputError: if two have the same name then.
@@ -263,10 +270,28 @@ def expand_stores(features: Mapping[str, Any], targets: Any) -> tuple[dict[str, 
             models[key] = source
             if own is not None and name in own:
                 own.setdefault(key, own[name])
+    if joined:
+        models, own = _join(models, own)
     return models, targets if own is None else own
 
 
-def _layers(name: str, value: Any) -> Mapping[str, Source] | None:
+def _join(
+    models: Mapping[str, Any], targets: dict[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Layers "model@layer" as one model that brings them; its targets are those of any."""
+    joined: dict[str, Any] = {}
+    for key, value in models.items():
+        name, at, layer = str(key).partition("@")
+        if not at or isinstance(value, Exception | Mapping):
+            joined[key] = value
+            continue
+        joined.setdefault(name, {"layers": {}})["layers"][layer] = value
+        if targets is not None and key in targets:
+            targets.setdefault(name, targets[key])
+    return joined, targets
+
+
+def _layers(name: str, value: Any) -> Mapping[str, Any] | None:
     """The layers of a store; None for anything else."""
     if isinstance(value, FeatureStore):
         return value.sources(name)

@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
+from jaxte.intake.checks import choose
 from jaxte.metrics import DEFAULT_METRICS, Metric, MetricFunction
 from jaxte.metrics.metric import SOURCE_OUTPUTS, shortlist
 from jaxte.perturb import Perturbation
@@ -60,6 +61,7 @@ def rank(
     memory_limit: int = _GIGABYTE,
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
+    layers: str = "each",
 ) -> Ranking:
     r"""Score a pool of models by several metrics, compiled once per bucket of widths and metric.
 
@@ -74,12 +76,11 @@ def rank(
             path of an .npy file or of a directory of shards, batches [b, d] or (features,
             labels) as a list, an iterable or a function that returns an iterator, an iterator
             (for metrics that read them once), or the `jaxte.moments.Moments` of the samples. Or a
-            `jaxte.store.FeatureStore`, or its path: one of several layers is ranked as
-            "model@layer" each. Or a mapping of "features" and, for metrics that read them,
-            "logits" or "probabilities" [n, z] of the model's own head, which stores may hold too,
-            and "layers": layer -> features [n, d], of which "features" are by default the last.
-            The ridge probe joins them (`jaxte.join_layers`), which tells most; others read
-            "features" alone.
+            `jaxte.store.FeatureStore`, or its path (see ``layers``). Or a mapping of "features"
+            and, for metrics that read them, "logits" or "probabilities" [n, z] of the model's own
+            head, which stores may hold too, and "layers": layer -> features [n, d], of which
+            "features" are by default the last. The ridge probe joins them (`jaxte.join_layers`),
+            which tells most; other metrics read "features" alone.
         targets: classes [n], as integers of any size, booleans or texts; or float targets [n] or
             [n, k] for regression, or rows [n, k] of 0 and 1 for several labels at once (metrics
             that know regression only); or model name -> targets where rows differ between models;
@@ -106,6 +107,9 @@ def rank(
             columns ``model, dataset, accuracy`` in any form that `jaxte.evaluate.evaluate` takes
             (leave the data at hand out of it). It becomes a column "history", the mean place from
             0 to 1, and a third of what makes the recommended order (`Ranking.order()`).
+        layers: what becomes of a store of several layers: "each" is ranked by itself, as
+            "model@layer", or they are "joined", as if the model brought "layers"; and so are
+            other models of such names.
 
     Returns:
         `Ranking`.
@@ -139,7 +143,8 @@ def rank(
         memory_limit=memory_limit,
         mesh=mesh,
     )
-    models, targets = expand_stores(features, targets)
+    choose("layers", layers, ("each", "joined"))
+    models, targets = expand_stores(features, targets, joined=layers == "joined")
     names = tuple(map(str, models))
     past = None if history is None else past_places(history, names)
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's

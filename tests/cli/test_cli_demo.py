@@ -91,9 +91,9 @@ def test_demo_prints_the_answer_and_if_asked_a_table_per_target(run: Run) -> Non
     blocks = result.stdout.split("\n\n")
     answers = [line.split() for line in blocks[0].splitlines()[2:]]
     for row in answers[: len(zoo.targets())]:
-        measured = {m: a.finetune_mean for m, a in zoo.accuracies(row[0]).items()}
-        assert float(row[2]) == pytest.approx(measured[row[1]], abs=6e-4)
-        assert float(row[3]) == pytest.approx(max(measured.values()), abs=6e-4)
+        means_of = {m: a.finetune_mean for m, a in zoo.accuracies(row[0]).items()}
+        assert float(row[2]) == pytest.approx(means_of[row[1]], abs=6e-4)
+        assert float(row[3]) == pytest.approx(max(means_of.values()), abs=6e-4)
         assert float(row[4]) == pytest.approx(100 * (float(row[3]) - float(row[2])), abs=0.11)
     for target in zoo.targets():
         assert any(block.startswith(f"{target}: ") for block in blocks)

@@ -63,5 +63,7 @@ def test_rank_joins_the_layers_of_a_model_for_the_probe_alone() -> None:
         assert ranking.score("a", metric) == pytest.approx(expected.score(name, metric), rel=1e-6)
         assert ranking.score("b", metric) == pytest.approx(expected.score("b", metric), rel=1e-6)
     assert any("all layers of a;" in note for note in ranking.notes)
+    named = {"a@early": early, "a@late": late, "b": models["b"]}
+    assert jaxte.rank(named, y, layers="joined", **alone) == ranking
     bad = jaxte.rank({**models, "c": {"layers": {"early": early[:5]}, "features": late}}, y)
     assert "its layers have 5 rows" in bad.status("c", "ridge_probe")
