@@ -130,7 +130,38 @@ def tables(path: Path, stage: str, least: int) -> tuple[Table, dict[str, dict[st
         for metric in (JOINED, "logme"):
             finite = {m: s for m, s in of_dataset[metric].items() if math.isfinite(s)}
             of_dataset[f"{metric} + history"] = recommended(finite, past)
-    return scores, {dataset: truth[dataset] for dataset in scores}
+    accuracies = {dataset: truth[dataset] for dataset in scores}
+    _add_choice(scores, accuracies)
+    return scores, accuracies
+
+
+def _add_choice(scores: Table, accuracies: Mapping[str, Mapping[str, Any]]) -> None:
+    """Of each target the scores, without history, that ranked the other targets best.
+
+    What the choice of a rule is worth where it was not made.
+    """
+    from jaxte.evaluate import weighted_tau
+
+    candidates = (*PUBLISHED, LAST, JOINED)
+    taus: dict[str, dict[str, float]] = {metric: {} for metric in candidates}
+    for dataset, of_dataset in scores.items():
+        for metric in candidates:
+            values = of_dataset.get(metric, {})
+            models = [m for m in values if math.isfinite(values[m])]
+            if len(models) > 2:
+                reached = [float(np.mean(accuracies[dataset][m])) for m in models]
+                taus[metric][dataset] = weighted_tau([values[m] for m in models], reached)
+    chosen = {}
+    for dataset in scores:
+        means = {
+            metric: float(np.mean([tau for name, tau in of.items() if name != dataset]))
+            for metric, of in taus.items()
+            if dataset in of and len(of) > 1
+        }
+        if means:
+            chosen[dataset] = max(means, key=means.__getitem__)
+    for dataset, metric in chosen.items():
+        scores[dataset]["chosen on the other targets"] = scores[dataset][metric]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

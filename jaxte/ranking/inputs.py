@@ -135,7 +135,8 @@ def resolve(
                 value, layers = _with_layers(value)
             array, own, logits = _opened(value, memory_limit, whole, outputs)
             labels = shared
-            if isinstance(value, Mapping) and own is not None and targets is not None:
+            stated = isinstance(value, Mapping) and value.get("labels") is not None
+            if stated and targets is not None:
                 raise InputError("labels come with the model and in targets, too: give them once")
             if labels is None and ((targets is not None and key in targets) or own is not None):
                 labels = clean(targets[key] if targets is not None and key in targets else own)

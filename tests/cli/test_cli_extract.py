@@ -145,7 +145,7 @@ def test_without_a_store_there_are_scores(run: Run, tmp_path: Path) -> None:
     ranking = jaxte.rank({"m": zoo.load("mlp-mnist").features(x)}, y)
     line = next(one for one in result.stdout.splitlines() if "*" in one).split()
     assert line[0] == "mlp-mnist"
-    for metric, text in (("logme", line[1]), ("face", line[4])):
+    for metric, text in (("logme", line[2]), ("face", line[5])):
         assert float(text.strip("*")) == pytest.approx(ranking.score("m", metric), abs=2e-4)
     assert "mlp-mnist (sfda): sfda looks at the samples more than once" in result.stdout
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxte
+from jaxte.metrics import DEFAULT_METRICS
 
 from .conftest import Run
 
@@ -20,7 +21,7 @@ def test_table_names_the_best_and_the_failed(run: Run, stored: Path) -> None:
     result = run("rank", stored)
     assert result.exit_code == 0, result.output
     rows = {line.split()[0]: line.split() for line in result.stdout.splitlines() if line}
-    assert rows["model"] == ["model", "logme", "#", "sfda", "#", "face", "#"]
+    assert rows["model"] == ["model", "ridge_probe", "#", "logme", "#", "sfda", "#", "face", "#"]
     assert rows["good"][1].startswith("*")
     assert rows["good"][2] == "1"
     assert "short: short.npy is truncated" in result.stdout
@@ -58,13 +59,13 @@ def test_json_is_strict_and_markdown_is_a_table(run: Run, stored: Path) -> None:
 
     content = json.loads(run("rank", stored, "--format", "json").stdout, parse_constant=refuse)
     assert set(content["models"]) == SCORED | {"holed", "short"}
-    assert content["metrics"] == ["logme", "sfda", "face"]
+    assert content["metrics"] == list(DEFAULT_METRICS)
     by_key = {(r["model"], r["metric"]): r for r in content["records"]}
-    assert len(by_key) == len(content["records"]) == 15
+    assert len(by_key) == len(content["records"]) == 20
     assert by_key["short", "sfda"]["score"] is None
     assert by_key["good", "face"]["variance_collapse"] < 0
     lines = run("rank", stored, "--format", "markdown").stdout.splitlines()
-    assert lines[0] == "| model | logme | # | sfda | # | face | # |"
+    assert lines[0] == "| model | ridge_probe | # | logme | # | sfda | # | face | # |"
     assert lines[2].startswith("| good | **")
 
 
@@ -76,7 +77,7 @@ def test_out_takes_its_form_from_the_ending(run: Run, stored: Path, tmp_path: Pa
         assert result.stdout == ""
         assert (tmp_path / name).read_text("utf-8").startswith(start)
     result = run("rank", stored, "--out", tmp_path / "s.csv", "--format", "json")
-    assert json.loads((tmp_path / "s.csv").read_text("utf-8"))["metrics"][0] == "logme"
+    assert json.loads((tmp_path / "s.csv").read_text("utf-8"))["metrics"][0] == "ridge_probe"
 
 
 @pytest.mark.parametrize("command", [("metrics",), ("zoo", "list")], ids=" ".join)

@@ -177,10 +177,13 @@ def test_regression_and_several_labels_are_scored_by_what_can(
     base = ("run", "--model", "python:flat_model:flat", "--data", source, "--out", table / "r")
     result = run(*base)
     assert result.exit_code == 0, result.stderr
-    assert json.loads((table / "r" / "ranking.json").read_text())["metrics"] == ["logme"]
+    assert json.loads((table / "r" / "ranking.json").read_text())["metrics"] == [
+        "ridge_probe",
+        "logme",
+    ]
     result = run(*base, "--metrics", "logme,sfda")
     assert result.exit_code == 2
-    assert "data set, but sfda cannot score that: choose of logme" in result.stderr
+    assert "data set, but sfda cannot score that: choose of ridge_probe, logme" in result.stderr
     result = run(*base, "--no-store")
     assert result.exit_code == 0, result.stderr
 
