@@ -34,7 +34,8 @@ Data = Annotated[
 Layers = Annotated[
     str | None,
     typer.Option(
-        help="Comma-separated paths of layers, as blocks/11,penultimate; by default the model's."
+        help="Comma-separated paths of layers, as blocks/11,penultimate, or all; by default the "
+        "model's."
     ),
 ]
 Pool = Annotated[str | None, typer.Option(help="mean, max, cls, last or flatten; mean by default.")]

@@ -52,13 +52,10 @@ def distinct(arrays: Iterable[tuple[str, Hashable]], penultimate: Hashable) -> t
     """
     names: dict[Hashable, str] = {}
     for name, identity in arrays:
-        if identity != penultimate:
-            names[identity] = min(names.get(identity, name), name, key=_depth)
+        known = names.get(identity, f"{name}/")
+        if identity != penultimate and known.startswith(f"{name}/"):
+            names[identity] = name
     return (*names.values(), *(() if penultimate is None else (PENULTIMATE,)))
-
-
-def _depth(name: str) -> int:
-    return name.count("/")
 
 
 def is_feature(module: Any) -> bool:

@@ -22,6 +22,7 @@ from jaxte.extraction._outputs import (
     head_output,
     layers_of,
     places,
+    sole,
     split_layer,
 )
 from jaxte.extraction.pooling import Pool, features
@@ -153,7 +154,8 @@ def _traced(network: Network, structure: Any, shapes: Any, every: Every, head: A
     def run(leaves: Any) -> Any:
         params, inputs = jax.tree.unflatten(structure, leaves)
         output, calls = network.watch(params, inputs, () if head is None else (head,), every)
-        arrays = {name: one.output for name, one in calls.items() if hasattr(one.output, "shape")}
+        outputs = {name: sole(one.output) for name, one in calls.items()}
+        arrays = {name: x for name, x in outputs.items() if x is not None}
         names[:] = arrays
         output = head_output(output)
         penultimate = output if head is None else calls[head].input

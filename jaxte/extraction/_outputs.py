@@ -24,7 +24,7 @@ __all__ = [
     "layers_of",
 ]
 __all__ += ["head_output", "is_channels_first", "named_parts", "only", "output_error", "pick"]
-__all__ += ["places", "split_layer"]
+__all__ += ["places", "sole", "split_layer"]
 
 PENULTIMATE, LOGITS, OUTPUT, ALL = "penultimate", "logits", "output", "all"
 NAMED = (PENULTIMATE, LOGITS, OUTPUT, ALL)  # layers that are no paths
@@ -97,10 +97,16 @@ def output_error(output: Any, part: str, layer: str, where: str) -> InputError:
     )
 
 
+def sole(output: Any) -> Any:
+    """The array of an output that has only one; else None."""
+    arrays = dict(_arrays(output, ""))
+    return next(iter(arrays.values())) if len(arrays) == 1 else None
+
+
 def head_output(output: Any) -> Any:
     """The array that the head of a model would give: its only one, or "logits"; else None."""
-    arrays = dict(_arrays(output, ""))
-    return next(iter(arrays.values())) if len(arrays) == 1 else arrays.get(f"[{LOGITS}]")
+    array = sole(output)
+    return dict(_arrays(output, "")).get(f"[{LOGITS}]") if array is None else array
 
 
 def layers_of(

@@ -25,6 +25,7 @@ from jaxte.extraction._outputs import (
     head_output,
     layers_of,
     places,
+    sole,
     split_layer,
 )
 from jaxte.extraction._torch_layers import ROWS, layer_names, watched_all
@@ -141,10 +142,11 @@ class Runner:
         """`watched` of the layers and more modules; outputs that may become vectors do at once."""
         where = positions(inputs, channels_first=True)
 
+        parted = {base for base, part in map(split_layer, self.layers) if part}
+
         def vectors(name: str, output: Any) -> Any:
-            if name not in self.paths or self.request.level != "example":
-                return None
-            if not hasattr(output, "clone"):
+            output = sole(output) if name in self.paths and name not in parted else None
+            if output is None or self.request.level != "example":
                 return None
             arrays = {name: channels_last(output, self.layout(name), name)}
             x = self._features(arrays, (name,), where)[name]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jaxte._optional import is_a
 from jaxte.extraction._all_layers import distinct, is_feature
+from jaxte.extraction._outputs import sole
 
 __all__ = ["ROWS", "Seen", "identity", "layer_names", "watched_all"]
 
@@ -55,7 +56,7 @@ def watched_all(module: Any) -> Iterator[dict[str, Seen]]:
     def after(name: str) -> Callable[..., None]:
         def hook(module: Any, args: Any, output: Any) -> None:
             seen.pop(name, None)
-            before, first = inputs[name]
+            (before, first), output = inputs[name], sole(output)
             seen[name] = Seen(before, identity(output), first, output)
 
         return hook
@@ -91,8 +92,9 @@ def layer_names(
     for name, one in seen.items():
         if name == end:
             break
-        x, new = one.output, one.after is not None and one.after != one.before
-        fits = x.ndim and len(x) == ROWS and x.is_floating_point()
-        if new and fits and (last is None or places(x) == places(last)):
+        x = one.output
+        if one.after in (None, one.before) or not x.is_floating_point() or x.shape[:1] != (ROWS,):
+            continue
+        if last is None or places(x) == places(last):
             layers.append((name, one.after))
     return distinct(layers, final)

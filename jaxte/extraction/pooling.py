@@ -87,7 +87,9 @@ def _pooled(x: Any, name: str, pool: Pool, mask: Any) -> Any:
         raise InputError(f"layer {name} has shape (), not [b, d]: it is one number for all")
     if x.ndim < 3:
         return x if x.ndim == 2 else x.reshape(len(x), 1)
-    if mask is not None and (x.ndim != 3 or x.shape[1] != mask.shape[1]):
+    if mask is not None and x.shape[1] == mask.shape[1]:
+        x = x.reshape(*x.shape[:2], -1)  # heads of attention belong to the channels
+    else:
         mask = None  # these are not the positions of the tokens
     if callable(pool):
         vectors = pool(x, mask) if mask is not None and _takes_two(pool) else pool(x)
