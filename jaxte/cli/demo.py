@@ -108,21 +108,21 @@ def _layers_of_all(
     targets: Sequence[Target], progress: Callable[[int, int | None, str], None]
 ) -> dict[str, dict[str, Any]]:
     """Target -> model -> the features of all its layers, from one forward pass."""
-    import jaxte
-    from jaxte import zoo
+    from jaxte import data, zoo
+    from jaxte.extraction import extract_many
 
-    names = zoo.names()
-    models: dict[str, dict[str, Any]] = {target.name: {} for target in targets}
-    for done, name in enumerate(names):
-        progress(done, len(names), name)
-        model = zoo.load(name)
-        for target in targets:
-            images, labels = target.train_images, target.train_labels
-            store = jaxte.extract(model, [(images, labels)], layers="all", logits=False)
-            layers = {layer: store[layer].features() for layer in store.layers}
-            models[target.name][name] = {"layers": layers}
-    progress(len(names), len(names), "")
-    return models
+    stores = extract_many(
+        [zoo.load(name) for name in zoo.names()],
+        {target.name: data.load(f"zoo:{target.name}/train") for target in targets},
+        layers="all", logits=False, batch_size=250, progress=progress,
+    )  # fmt: skip
+    return {
+        target: {
+            name: {"layers": {layer: store[layer].features() for layer in store.layers}}
+            for name, store in models.items()
+        }
+        for target, models in stores.items()
+    }
 
 
 def _show(
@@ -183,8 +183,8 @@ def _answers(results: Sequence[_Result]) -> Table:
             {
                 "target": result.target.name,
                 "fine-tune": chosen,
-                "reaches": round(reached[chosen].finetune_mean, 3),
-                "best": round(best, 3),
+                "reaches": f"{reached[chosen].finetune_mean:.3f}",
+                "best": f"{best:.3f}",
                 **losses,
             }
         )
