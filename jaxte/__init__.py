@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxte import data, evaluate, extraction, metrics, moments, perturb, store, zoo
     from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
+    from jaxte.race.race import race
     from jaxte.ranking import Ranking
     from jaxte.ranking.rank import rank
     from jaxte.store import FeatureStore
@@ -31,6 +32,7 @@ __all__ = [
     "metrics",
     "moments",
     "perturb",
+    "race",
     "rank",
     "store",
     "stream",
