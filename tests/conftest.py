@@ -25,7 +25,7 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
 from jaxte.runtime.programs import forget
 
 # Rooms where Flax models, torch or tables broadcast as they please.
-LENIENT = {"benchmarks", "cli", "data", "extraction", "intake", "report", "store", "zoo"}
+LENIENT = {"benchmarks", "cli", "data", "extraction", "intake", "race", "report", "store", "zoo"}
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Memo:
         describe: (model, rung) -> what the scores depend on, in terms of JSON.
         directory: of the journal; None keeps it in memory.
         header: what all trials have in common; a journal with another one is refused.
+        variant: of the trials, which one journal may hold several of.
     """
 
     def __init__(
@@ -37,13 +39,14 @@ class Memo:
         describe: Callable[[str, int], Any],
         directory: Path | None,
         header: Mapping[str, Any],
+        variant: int = 0,
     ) -> None:
-        self._trial, self._describe = trial, describe
+        self._trial, self._describe, self._variant = trial, describe, variant
         self._path = None if directory is None else directory / JOURNAL
         self._known: dict[str, dict[str, Any]] = {}
         self.replayed = 0
         if self._path is not None:
-            self._open(self._path, dict(header))
+            self._open(self._path, json.loads(json.dumps(header)))
 
     def _open(self, path: Path, header: dict[str, Any]) -> None:
         if path.parent.exists() and not path.parent.is_dir():
@@ -63,8 +66,11 @@ class Memo:
 
     def __call__(self, model: str, rung: int, seed: int) -> np.ndarray:
         """Scores of a trial, made now or before."""
-        on = self._describe(model, rung)
-        key = key_of(model, rung, seed)
+        try:
+            on = self._describe(model, rung)
+        except Exception as error:  # a model that cannot be read, nor be tried
+            raise TrialError(_one_line(error)) from error
+        key = key_of(model, rung, seed, self._variant)
         entry = self._known.get(key)
         if entry is not None and entry["on"] != on:
             raise InputError(
@@ -77,7 +83,7 @@ class Memo:
                 scores = np.asarray(self._trial(model, rung, seed), np.float64)
                 entry["shape"], entry["scores"] = scores.shape, scores.ravel().tolist()
             except Exception as error:  # whatever a model raises, the others go on
-                entry["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                entry["failed"] = _one_line(error)
             self._known[key] = entry
             if self._path is not None:
                 append_line(self._path, entry)
@@ -86,3 +92,8 @@ class Memo:
         if "failed" in entry:
             raise TrialError(entry["failed"])
         return np.array(entry["scores"], np.float64).reshape(entry["shape"])
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

@@ -34,7 +34,7 @@ def prior_of(models: Sequence[str], prior: Mapping[str, Any] | None, history: An
         [-0.61, 0.0, 0.61]
     """
     means, precisions = np.zeros(len(models)), np.ones(len(models))  # standard normal
-    if prior is not None and any(isinstance(one, Sequence) for one in prior.values()):
+    if prior is not None and any(isinstance(one, tuple | list) for one in prior.values()):
         if history is not None:
             raise InputError(
                 "prior has means and deviations already, which hold what history says: give one"

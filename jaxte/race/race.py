@@ -232,9 +232,9 @@ class _Trained(_Contest):
         )
         self.trainer, self.names, self.rungs = trainer, tuple(models), trainer.rungs
         self.examples = trainer.examples
-        self.costs = np.array([self._cost(costs, n, trainer.cost(n)) for n in self.names])
+        self.costs = np.array([self._cost(costs, n, c) for n, c in trainer.costs().items()])
         header = {**trainer.card, "seed": seed}
-        self.memo = Memo(trainer, trainer.describe, directory, header)
+        self.memo = Memo(trainer, trainer.describe, directory, header, trainer.examples)
 
 
 def _result(track: Track, course: Course, meta: dict[str, Any], contest: _Contest) -> Race:

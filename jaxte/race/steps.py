@@ -75,7 +75,7 @@ def _trained(model: Model) -> list[bool]:
         inside = not part or getattr(path[0], "key", None) == part
         if _is_variable(leaf):
             inside, leaf = inside and isinstance(leaf, nnx.Param), leaf.get_value()
-        dtype = getattr(leaf, "dtype", np.asarray(leaf).dtype)
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         result.append(inside and bool(jnp.issubdtype(dtype, jnp.floating)))
     return result
 

@@ -70,7 +70,7 @@ class Trainer:
         self._directory = directory
         self._loaded: tuple[str, Model, Any] | None = None
         self._heads: dict[str, Heads] = {}
-        self._costs: dict[Any, float] = {}
+        self._counted: dict[Any, float] = {}
         self._digests: dict[str, str] = {}
         dataset: Dataset = data_room.load(data)
         if dataset.task not in ("classification", "regression"):
@@ -78,6 +78,8 @@ class Trainer:
                 f"{dataset.name} is a {dataset.task} task: a race needs classes or numbers"
             )
         self._images = recipe.images(len(dataset))
+        labels = digest_arrays({"labels": np.asarray(dataset.labels())})
+        self.card = {"data": labels, "recipe": recipe._asdict()}
         judged = math.floor(budget * self._images / _FORWARD * (1 + 1e-9))
         if judged < len(dataset):
             judged = min(len(dataset), max(judged, _FEWEST, 4 * (dataset.num_classes or 1)))
@@ -103,10 +105,6 @@ class Trainer:
             classes = self._data.num_classes or int(labels.max()) + 1
             self._targets = np.eye(classes, dtype=np.float32)[labels]
         self._fold = self._cut(self.recipe.folds)
-        self.card = {
-            "data": digest_arrays({"labels": labels}),
-            "recipe": self.recipe._asdict() | {"examples": self.examples},
-        }
 
     def _cut(self, folds: int) -> np.ndarray:
         """Fold of each example, class by class where there are classes."""
@@ -153,16 +151,26 @@ class Trainer:
             self._loaded = (name, model, inputs)
         return self._loaded[1:]
 
-    def cost(self, name: str) -> float:
-        """Operations of a forward pass, to which the cost of training is in proportion."""
-        model, inputs = self.load(name)
+    def costs(self) -> dict[str, float]:
+        """Operations of a forward pass of each model, in proportion to which training costs.
+
+        A model that cannot be read, whose trials will say why, costs as much as the others.
+        """
+        counted = {name: self._operations(name) for name in self._models}
+        known = [count for count in counted.values() if count]
+        usual = float(np.mean(known)) if known else 1.0
+        return {name: count or usual for name, count in counted.items()}
+
+    def _operations(self, name: str) -> float:
+        """Operations of a forward pass; 0 where they cannot be counted."""
         try:
+            model, inputs = self.load(name)
             kind = (model.apply, model.layers)
-            if kind not in self._costs:
-                self._costs[kind] = flops(model, inputs)
-            return self._costs[kind]
-        except TypeError:  # a function that has no hash
-            return flops(model, inputs)
+            if kind not in self._counted:
+                self._counted[kind] = flops(model, inputs)
+            return self._counted[kind]
+        except Exception:  # whatever a model raises
+            return 0.0
 
     def describe(self, name: str, rung: int) -> str:
         """Digest of the model and its inputs."""
