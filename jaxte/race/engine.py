@@ -15,6 +15,9 @@ from jaxte.race.posterior import Knowledge, Observation, Prior, observed, value_
 __all__ = ["Course", "Event", "Rung", "Track", "compete"]
 
 
+_FROZEN = 5.0  # doublings from frozen features to the full fine-tuning: one epoch or so counts as 1
+
+
 class Rung(NamedTuple):
     """One step of a race, the same for all models.
 
@@ -32,7 +35,7 @@ class Rung(NamedTuple):
     @property
     def doublings(self) -> float:
         """How often the training must double to be the full one."""
-        return max(0.0, -math.log2(self.budget)) if self.budget else 0.0
+        return max(0.0, -math.log2(self.budget)) if self.budget else _FROZEN
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class _Race:
     def _observation(self, model: int, rung: int, scores: np.ndarray | None) -> Observation:
         one, rows = self.track.rungs[rung], self._rows(rung)
         scores = np.zeros(len(rows)) if scores is None else scores
-        return Observation(model, rung, one.doublings, one.budget == 0, rows, scores)
+        return Observation(model, rung, one.doublings, rows, scores)
 
     def _rows(self, rung: int) -> np.ndarray:
         rows = self.track.rungs[rung].rows

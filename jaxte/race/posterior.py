@@ -1,14 +1,15 @@
 r"""What is known of every model's final score: a normal model of all trials so far.
 
 .. math::
-    y_{mr} = z_m - g_r - d_{mr} + e_{mr}
+    y_{mr} = z_m - g_r - a_m h_r - w_{mr} + e_{mr}
 
 The mean score y of model m on rung r is its final score z, less what all models still gain after
-that rung (g, unknown), less how far this model's gain will differ (the drift d, a random walk whose
-steps are independent of z, so that early rungs say less), plus the error of the examples that were
-judged. Errors are paired: their covariance is that of the scores of the same examples, over models
-and rungs, so that what is hard for every model cancels. The sizes of the spread of z and of the
-drift's steps are averaged over a grid, each weighed by how likely it makes the trials.
+that rung (g, unknown), less what this model gains more or less than the others: a, how trainable it
+is, for each of the h doublings of the training that are still to come, and a random walk w over
+them; plus the error of the examples that were judged. So who gains most from the first epochs is
+expected to go on, and z is extrapolated. Errors are paired: their covariance is that of the scores
+of the same examples, over models and rungs, so that what is hard for every model cancels. The
+deviations of z, a and w are averaged over a grid, each weighed by how likely it makes the trials.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import numpy as np
 
 __all__ = ["Knowledge", "Observation", "Prior", "observed", "value_of"]
 
-# In units of the spread of the first rung's means:
-_LEVEL = 10.0  # standard deviation of the common level of z, as good as unknown
-_GAIN = 3.0  # and of the common gain of a rung
-_SPREADS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4)  # of z
-_FROZEN = (0.3, 0.6, 1.2)  # step of the drift from frozen features to all parameters, in units of z
-_STEP = (0.1, 0.2, 0.4)  # its step for every doubling of the training, likewise
+# Standard deviations in units of the spread of the first rung's means, or of all there are:
+_LEVEL = 10.0  # the common level of z, as good as unknown
+_GAIN = 3.0  # the common gain of a rung
+_SPREADS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4)  # z
+_TRENDS = (0.05, 0.3, 0.6, 1.0)  # what trainability makes of the first rung
+_WALKS = (0.1, 0.2, 0.4)  # what the random walk makes of the first rung
 _SAME = 0.8  # correlation of an example's errors on a rung and on the next, to look ahead by
 _DRAWS = 4000
 
@@ -51,7 +52,6 @@ class Observation(NamedTuple):
         model: its number.
         rung: its number, from 0; each has a common gain.
         doublings: of the training that are still to come after it, of the full one.
-        frozen: whether only the head was trained.
         rows: numbers of the examples that were judged.
         scores: of each of them.
     """
@@ -59,7 +59,6 @@ class Observation(NamedTuple):
     model: int
     rung: int
     doublings: float
-    frozen: bool
     rows: np.ndarray
     scores: np.ndarray
 
@@ -71,7 +70,7 @@ class Knowledge(NamedTuple):
         mean: [m], of the final scores, up to a level that all share.
         cov: [m, m].
         p_best: [m] chance of each to be the best of all, which sum to 1.
-        likely: the sizes of spread and drift that fit best.
+        likely: the deviations of the grid that fit best.
     """
 
     mean: np.ndarray
@@ -89,11 +88,11 @@ def _errors(trials: Sequence[Observation], examples: int) -> tuple[np.ndarray, n
 
 
 class _Sizes(NamedTuple):
-    """Standard deviations: of z, of the drift's two kinds of steps, of what is common to all."""
+    """Standard deviations: of z, of a trend and a walk per doubling, and the unit of all."""
 
     spread: float
-    frozen: float
-    step: float
+    trend: float
+    walk: float
     unit: float
 
     def own(self, prior: Prior) -> np.ndarray:
@@ -107,8 +106,9 @@ class _Sizes(NamedTuple):
     def of_trials(self, trials: Sequence[Observation], prior: Prior) -> np.ndarray:
         """Covariance [N, N] of the means of trials, errors left out."""
         model, rung = _numbers(trials)
-        left = np.array([t.doublings * self.step**2 + t.frozen * self.frozen**2 for t in trials])
-        own = self.own(prior)[model] ** 2 + np.minimum.outer(left, left)
+        left = np.array([trial.doublings for trial in trials])
+        own = self.own(prior)[model] ** 2 + np.outer(left, left) * self.trend**2
+        own = own + np.minimum.outer(left, left) * self.walk**2
         gain = (_GAIN * self.unit) ** 2 * (rung[:, None] == rung)
         return (_LEVEL * self.unit) ** 2 + own * (model[:, None] == model) + gain
 
@@ -131,13 +131,13 @@ def _numbers(trials: Sequence[Observation]) -> tuple[np.ndarray, np.ndarray]:
 def _grid(means: np.ndarray, trials: Sequence[Observation]) -> list[_Sizes]:
     """Sizes to average over."""
     unit = max(float(np.std(means[_numbers(trials)[1] == 0])), 1e-6 + 1e-3 * abs(means).max())
-    frozen = _FROZEN if any(trial.frozen for trial in trials) else (0.0,)
-    steps = _STEP if any(trial.doublings for trial in trials) else (0.0,)
+    most = max(trial.doublings for trial in trials)
+    trends, walks = (_TRENDS, _WALKS) if most else ((0.0,), (0.0,))
     return [
-        _Sizes(s * unit, f * s * unit, t * s * unit, unit)
+        _Sizes(s * unit, t * unit / max(most, 1.0), w * unit / max(most, 1.0) ** 0.5, unit)
         for s in _SPREADS
-        for f in frozen
-        for t in steps
+        for t in trends
+        for w in walks
     ]
 
 
@@ -162,7 +162,7 @@ def observed(
         >>> rng = np.random.default_rng(0)
         >>> hard, rows = rng.normal(size=200), np.arange(200)
         >>> scores = [0.1 * m + hard + rng.normal(0, 0.1, 200) for m in range(3)]
-        >>> trials = [Observation(m, 0, 0.0, False, rows, s) for m, s in enumerate(scores)]
+        >>> trials = [Observation(m, 0, 0.0, rows, s) for m, s in enumerate(scores)]
         >>> flat = Prior(np.zeros(3), np.ones(3), True)
         >>> observed(trials, flat, 200).p_best.round(2).tolist()
         [0.0, 0.0, 1.0]

@@ -11,8 +11,10 @@ from jaxte.race.memo import JOURNAL
 
 from .conftest import Run
 
-RACE = ("race", "--data", "zoo:digits/train?subset=80", "--model", "mlp-mnist")
-RACE += ("--model", "zoo:plain-cnn-mnist", "--budget", "0.008")  # frozen features alone
+RACE = (
+    *("race", "--data", "zoo:digits/train?subset=80", "--model", "mlp-mnist"),
+    *("--model", "zoo:plain-cnn-mnist", "--budget", "0.008"),  # frozen features alone
+)
 
 
 def test_table_sentence_plot_and_resume(run: Run, tmp_path: Path) -> None:
