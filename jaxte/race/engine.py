@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxte.race.memo import TrialError
-from jaxte.race.posterior import Knowledge, Observation, Prior, observed, value_of
+from jaxte.race.posterior import Knowledge, Observation, Prior, observed
 
 __all__ = ["Course", "Event", "Rung", "Track", "compete"]
 
@@ -97,7 +97,8 @@ class Course:
         events: one for each model, in the order in which they were left behind.
         failures: model -> what went wrong.
         spent: share of the cost of fine-tuning all models.
-        history: after every trial, (spent, p_best of every model).
+        taken: (name, rung, spent by then) of every trial in order.
+        history: after every trial beyond the first rung, (spent, p_best of every model).
     """
 
     trials: list[Observation] = field(default_factory=list)
@@ -105,6 +106,7 @@ class Course:
     events: list[Event] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
     spent: float = 0.0
+    taken: list[tuple[str, int, float]] = field(default_factory=list)
     history: list[tuple[float, np.ndarray]] = field(default_factory=list)
 
 
@@ -114,12 +116,12 @@ Trial = Callable[[str, int, int], np.ndarray]  # (model, rung, seed) -> scores o
 def compete(
     track: Track, trial: Trial, report: Callable[[float, str], Any] = lambda spent, label: None
 ) -> Course:
-    """Run a race: every model takes the first rung, then whoever's next trial promises most.
+    """Run a race: every model takes the first rung, then always the one most likely to be the best.
 
-    After the first rung the next trial is the one by which the choice is expected to gain most per
-    cost (`value_of`), among the models whose chance to be the best is not below (1 - confidence) /
-    (2 m). A trial that fails (`TrialError`) or returns what is not finite fails its model, and
-    costs what it costs.
+    The next trial is of the model whose chance to be the best is highest, of those that the budget
+    still pays for; one whose chance falls below (1 - confidence) / (2 m) is left behind. So the
+    leader is tried until it falls behind another, or has proved itself. A trial that fails
+    (`TrialError`) or returns what is not finite fails its model, and costs what it costs.
 
     Args:
         track: what it is run on.
@@ -170,31 +172,15 @@ class _Race:
                 for model in self._still():
                     self._leave(model, "decided" if decided else "budget")
                 return
-            self._run(able[self._choose(able)])
+            self._run(max(able, key=lambda model: chances[model]))
 
     def _still(self) -> list[int]:
         """Models that have not stopped."""
         return list(map(int, np.flatnonzero(self.running)))
 
-    def _choose(self, able: Sequence[int]) -> int:
-        known = self.course.known
-        assert known is not None
-        candidates = [self._observation(m, int(self.reached[m]) + 1, None) for m in able]
-        track = self.track
-        values = value_of(
-            candidates, self.course.trials, track.prior, self.examples, known, self._alive()
-        )
-        costs = [track.share(m, int(self.reached[m]) + 1) for m in able]
-        return int(np.argmax(values / np.array(costs)))
-
     def _affordable(self, model: int) -> bool:
         cost = self.track.share(model, int(self.reached[model]) + 1)
         return self.course.spent + cost <= self.track.budget * (1 + 1e-9)
-
-    def _observation(self, model: int, rung: int, scores: np.ndarray | None) -> Observation:
-        one, rows = self.track.rungs[rung], self._rows(rung)
-        scores = np.zeros(len(rows)) if scores is None else scores
-        return Observation(model, rung, one.doublings, rows, scores)
 
     def _rows(self, rung: int) -> np.ndarray:
         rows = self.track.rungs[rung].rows
@@ -217,7 +203,9 @@ class _Race:
             self._leave(model, why)
             return
         self.reached[model] = rung
-        course.trials.append(self._observation(model, rung, scores))
+        course.taken.append((name, rung, course.spent))
+        doublings = track.rungs[rung].doublings
+        course.trials.append(Observation(model, rung, doublings, self._rows(rung), scores))
 
     def _learn(self) -> None:
         """The posterior of all models; the chance of those that failed is 0."""

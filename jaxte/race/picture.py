@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from jaxte.report.plots import Chart
@@ -19,11 +20,13 @@ _BEST, _AMONG, _REST = "#D55E00", "#0072B2", "#B0B0B0"
 
 
 def plot_race(race: Race, path: str | PathLike[str] | None = None) -> Chart:
-    """Draw the chance of each model to be the best over what was spent, and where each stopped.
+    """Draw what was tried when, who was left behind when, and what is known in the end.
 
-    Left the chances after every trial; right the expected final score behind the best, with two
-    standard deviations, and how far each model was trained. The best is orange, what cannot be
-    told apart from it blue.
+    Left a row per model: a point for every trial where it was paid for, hollow for frozen features,
+    on a line whose width is the model's chance to be the best; a cross where it was left behind,
+    with its chance then. Right the expected final score less the best's, with two standard
+    deviations, and how far the model was trained. The best is orange, what cannot be told apart
+    from it blue.
 
     Args:
         race: what `jaxte.race` returned.
@@ -31,12 +34,17 @@ def plot_race(race: Race, path: str | PathLike[str] | None = None) -> Chart:
     """
     order = race.order()
     order += [name for name in race.models if name not in order]
-    chart = Chart(5.2 + 4.2 + 0.07 * max(map(len, order)), 1.4 + 0.3 * len(order))
-    left, right = chart.subplots(1, 2, width_ratios=(1.0, 1.1))
+    chart = Chart(9.4 + 0.07 * max(map(len, order)), 1.4 + 0.3 * len(order))
+    left, right = chart.subplots(1, 2, sharey=True, width_ratios=(1.2, 1.0))
     for panel in (left, right):
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
-    _chances(left, race, order)
+        panel.tick_params(axis="y", length=0)
+        panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        panel.set_axisbelow(True)
+    left.set_yticks(range(len(order)), order)
+    left.set_ylim(len(order) - 0.4, -0.6)
+    _course(left, race, order)
     _behind(right, race, order)
     return chart.saved(path)
 
@@ -47,20 +55,29 @@ def _colour(race: Race, name: str) -> str:
     return _AMONG if name in race.apart() else _REST
 
 
-def _chances(panel: Axes, race: Race, order: list[str]) -> None:
-    spent = [100 * share for share, _ in race.course]
-    for name in reversed(order):
-        chances = [100 * of[name] for _, of in race.course]
-        colour = _colour(race, name)
-        panel.step(spent, chances, where="post", color=colour, lw=1.0 if colour == _REST else 2.0)
-        panel.plot(spent[-1], chances[-1], "o", color=colour, markersize=4)
-    for stop in race.stops:
-        if stop.reason == "behind":
-            panel.plot(100 * stop.spent, 100 * stop.p_best, "x", color="#606060", markersize=5)
-    panel.set_ylim(-3, 103)
+def _course(panel: Axes, race: Race, order: list[str]) -> None:
+    for row, name in enumerate(order):
+        colour, stop = _colour(race, name), race.stop(name)
+        end = stop.spent if stop.reason in ("behind", "failed") else race.cost
+        steps = [(at, of[name]) for at, of in race.course if at <= end * (1 + 1e-9)]
+        for (at, chance), (until, _) in pairwise([*steps, (end, 0.0)]):
+            width = 0.6 + 9 * chance
+            panel.plot([100 * at, 100 * until], [row, row], color=colour, lw=width, alpha=0.6,
+                       solid_capstyle="butt")  # fmt: skip
+        for model, trained, at in race.trials:
+            if model == name:
+                face = colour if trained else "white"
+                panel.plot(100 * at, row, "o", color=colour, markerfacecolor=face, markersize=5)
+        if stop.reason in ("behind", "failed"):
+            panel.plot(100 * stop.spent, row, "x", color="#404040", markersize=7)
+        chance = stop.p_best if stop.reason == "behind" else race.p_best[name]
+        panel.annotate(
+            "failed" if stop.reason == "failed" else f"{chance:.1%}", (100 * end, row), (7, 0),
+            textcoords="offset points", fontsize=8, va="center", color="#404040",
+        )  # fmt: skip
+    panel.margins(x=0.12)
     panel.set_xlabel("spent, % of fine-tuning all", fontsize=9)
-    panel.set_ylabel("chance to be the best, %", fontsize=9)
-    panel.set_title("× left behind", fontsize=9, loc="right", color="#606060")
+    panel.set_title("trials (○ frozen features), × left behind, chance", fontsize=9, loc="left")
 
 
 def _behind(panel: Axes, race: Race, order: list[str]) -> None:
@@ -83,7 +100,5 @@ def _behind(panel: Axes, race: Race, order: list[str]) -> None:
             transform=panel.get_yaxis_transform(),
         )  # fmt: skip
     panel.axvline(0, color="#d0d0d0", lw=0.8, zorder=0)
-    panel.set_yticks(range(len(order)), order)
-    panel.set_ylim(len(order) - 0.4, -0.6)
     panel.set_xlabel("expected final score, less the best's (± 2 sd)", fontsize=9)
     panel.set_title("trained", fontsize=9, loc="right", color="#606060")

@@ -15,11 +15,11 @@ deviations of z, a and w are averaged over a grid, each weighed by how likely it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Knowledge", "Observation", "Prior", "observed", "value_of"]
+__all__ = ["Knowledge", "Observation", "Prior", "observed"]
 
 # Standard deviations in units of the spread of the first rung's means, or of all there are:
 _LEVEL = 10.0  # the common level of z, as good as unknown
@@ -27,7 +27,6 @@ _GAIN = 3.0  # the common gain of a rung
 _SPREADS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4)  # z
 _TRENDS = (0.05, 0.3, 0.6, 1.0)  # what trainability makes of the first rung
 _WALKS = (0.1, 0.2, 0.4)  # what the random walk makes of the first rung
-_SAME = 0.8  # correlation of an example's errors on a rung and on the next, to look ahead by
 _DRAWS = 4000
 
 
@@ -70,13 +69,11 @@ class Knowledge(NamedTuple):
         mean: [m], of the final scores, up to a level that all share.
         cov: [m, m].
         p_best: [m] chance of each to be the best of all, which sum to 1.
-        likely: the deviations of the grid that fit best.
     """
 
     mean: np.ndarray
     cov: np.ndarray
     p_best: np.ndarray
-    likely: Any
 
 
 def _errors(trials: Sequence[Observation], examples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -194,46 +191,4 @@ def observed(
     means = np.array([fit[1] for fit in fits])
     apart = means - weights @ means
     cov = np.einsum("g,gij->ij", weights, [fit[2] for fit in fits]) + (apart.T * weights) @ apart
-    return Knowledge(weights @ means, cov, best, grid[int(weights.argmax())])
-
-
-def value_of(
-    candidates: Sequence[Observation], trials: Sequence[Observation], prior: Prior, examples: int,
-    known: Knowledge, alive: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """How much better the choice is expected to be after one more trial of each candidate.
-
-    The knowledge gradient: the mean of the largest posterior mean after the trial, less the
-    largest now. A candidate's own scores are not read; its errors are taken to be like those of
-    the same model's last trial.
-
-    References:
-        Frazier, Powell, Dayanik, "The knowledge-gradient policy for correlated normal beliefs",
-        INFORMS Journal on Computing 2009.
-    """
-    deviations, _ = _errors(trials, examples)
-    last = {trial.model: i for i, trial in enumerate(trials)}
-    ahead, own = [], []
-    for candidate in candidates:
-        before = trials[last[candidate.model]]
-        scores = np.zeros(examples)
-        scores[before.rows] = before.scores - before.scores.mean()
-        spread = float(before.scores.var())
-        line = np.zeros(examples)
-        line[candidate.rows] = _SAME * scores[candidate.rows] / len(candidate.rows)
-        ahead.append(line)
-        seen = np.isin(candidate.rows, before.rows).mean()
-        own.append((1 - seen * _SAME**2) * spread / len(candidate.rows))
-    everything, n = [*trials, *candidates], len(trials)
-    lines = np.vstack([deviations, *ahead])
-    total = known.likely.of_trials(everything, prior) + lines @ lines.T
-    total += np.diag(np.concatenate([np.zeros(n), own]) + 1e-9 * max(np.diag(total).max(), 1e-6))
-    cross = known.likely.with_z(everything, prior)
-    lower = np.linalg.cholesky(total[:n, :n])
-    seen_half = np.linalg.solve(lower, total[:n, n:])
-    z_half = np.linalg.solve(lower, cross[:, :n].T)
-    variance = np.diag(total)[n:] - (seen_half**2).sum(0)
-    moved = (cross[:, n:] - z_half.T @ seen_half) / np.sqrt(np.maximum(variance, 1e-12))
-    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
-    reached = (known.mean[:, None, None] + moved[..., None] * nodes)[alive].max(0)
-    return np.asarray(reached @ (weights / weights.sum()) - known.mean[alive].max())
+    return Knowledge(weights @ means, cov, best)

@@ -50,8 +50,9 @@ def race(
 
     Every model begins with a head fitted to its frozen features, which costs one forward pass, and
     is judged on examples that the head has not seen (cross-fitting). What is left of the budget
-    goes, one run at a time, to the model whose fine-tuning for a few epochs is expected to improve
-    the choice most per cost. Models are compared on the same examples.
+    goes, one run at a time, to fine-tuning the model that is most likely to be the best by what is
+    known then. Models are compared on the same examples, and what they gain in the first epochs is
+    extrapolated.
 
     Args:
         models: name -> model: Flax nnx modules, (linen module, variables) pairs, zoo models,
@@ -273,6 +274,7 @@ def _result(track: Track, course: Course, meta: dict[str, Any], contest: _Contes
         stops=stops,
         status=status,
         notes=tuple(_notes(track, course, meta)),
+        trials=tuple((name, track.rungs[rung].budget, at) for name, rung, at in course.taken),
         course=tuple(
             (spent, dict(zip(names, map(float, chances), strict=True)))
             for spent, chances in course.history

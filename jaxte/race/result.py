@@ -67,7 +67,8 @@ class Race:
         stops: where each model stopped and why, in that order.
         status: "ok", or what went wrong with a model.
         notes: what a reader should know.
-        course: after every trial the share spent, and the chance of every model.
+        trials: (model, share of its full fine-tuning, share spent by then) of all, in order.
+        course: (share spent, chance of every model), after the first rung and each later trial.
         meta: how it was run: seed, rungs, seconds, trials.
     """
 
@@ -81,6 +82,7 @@ class Race:
     stops: tuple[Stop, ...]
     status: Mapping[str, str]
     notes: tuple[str, ...]
+    trials: tuple[tuple[str, float, float], ...]
     course: tuple[tuple[float, Mapping[str, float]], ...]
     meta: Mapping[str, Any]
     _start: Callable[[str], Start] | None = field(default=None)

@@ -278,8 +278,8 @@ class Trainer:
 def scores_of(outputs: np.ndarray, targets: np.ndarray, regression: bool) -> np.ndarray:
     """Score of every example, whose mean is near the accuracy, or the coefficient R2.
 
-    Of classes the mean of two numbers: whether the largest output is the right one, and the
-    probability of the right one at the temperature that fits these outputs, which is less noisy.
+    Of classes the probability of the right one, at the temperature that fits these outputs: in the
+    units of accuracy, and less noisy.
     """
     outputs = np.asarray(outputs, np.float64)
     if regression:
@@ -289,8 +289,8 @@ def scores_of(outputs: np.ndarray, targets: np.ndarray, regression: bool) -> np.
         return np.full(len(outputs), np.nan)
     right = targets.argmax(1)
     tried = [_log_softmax(outputs / t)[np.arange(len(right)), right] for t in _TEMPERATURES]
-    likely = np.exp(max(tried, key=np.mean))
-    return ((outputs.argmax(1) == right) + likely) / 2
+    likely: np.ndarray = np.exp(max(tried, key=np.mean))
+    return likely
 
 
 _TEMPERATURES: Sequence[float] = tuple(np.geomspace(0.3, 10, 25))

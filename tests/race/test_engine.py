@@ -73,7 +73,7 @@ def test_race_ends_when_the_leader_is_sure() -> None:
     pool.own = dict.fromkeys(pool.names, np.zeros(300))
     race = run(pool, budget=1.0)
     assert race.best == "m0"
-    assert race.cost < 0.2
+    assert race.cost < 0.5
     assert race.stop("m0").reason == "decided"
 
 
@@ -162,7 +162,7 @@ def test_picture_and_page_show_every_model(tmp_path: Path) -> None:
     race = run(Pool(5, 11))
     figure = race.plot(tmp_path / "race.png")
     assert (tmp_path / "race.png").stat().st_size > 5000
-    labels = [text.get_text() for text in figure.axes[1].get_yticklabels()]
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert labels == race.order()
     assert all(name in race._repr_html_() for name in race.models)
 

@@ -15,7 +15,7 @@ from jaxte.extraction import as_model
 from jaxte.race import Recipe
 from jaxte.race.memo import JOURNAL
 from jaxte.race.steps import split
-from jaxte.race.trainer import scores_of
+from jaxte.race.trainer import Trainer, scores_of
 
 linen = pytest.importorskip("flax.linen")
 nnx = pytest.importorskip("flax.nnx")
@@ -74,7 +74,7 @@ def test_kinds_of_models_race(regression: bool, tmp_path: Path) -> None:
     )
     assert set(race.status.values()) == {"ok"}
     assert race.order()[-1] == "blind"
-    assert race.p_best["blind"] < 0.02
+    assert race.p_best["blind"] < 0.05
     assert 0.2 < race.cost <= 0.9
     best = race.start(race.best)
     assert best.share > 0
@@ -126,12 +126,14 @@ def test_only_parameters_are_trained() -> None:
 def test_two_rates_pay_for_both() -> None:
     models = {"nnx": Network(0), "other": Network(2)}
     both = SHORT._replace(rates=(1e-3, 1e-2))
-    races = [
-        jaxte.race(models, data(), budget=0.6, recipe=recipe, confidence=0.9999)
+    prices = [
+        [rung.price for rung in Trainer(models, data(), recipe, budget=1.0).rungs]
         for recipe in (SHORT, both)
     ]
-    assert races[1].cost <= 0.6
-    assert races[1].meta["trials"] < races[0].meta["trials"]
+    assert prices[1] == [prices[0][0], *(2 * price for price in prices[0][1:])]
+    race = jaxte.race(models, data(), budget=0.6, recipe=both, confidence=0.9999)
+    assert race.meta["trials"] > 2
+    assert race.cost <= 0.6
 
 
 def test_a_small_budget_judges_fewer_examples() -> None:
@@ -149,7 +151,7 @@ def test_zoo_race_on_its_own_names(tmp_path: Path) -> None:
     assert race.models == ("mlp-mnist", "plain-cnn-mnist")
     assert race.cost <= 0.06
     assert race.meta["trials"] > 2
-    assert race.to_records()[0]["score"] > 0.5
+    assert race.to_records()[0]["score"] > 0.3
     with pytest.raises(InputError, match="not the model that its trials"):
         jaxte.race(
             {"mlp-mnist": zoo.load("plain-cnn-mnist"), "plain-cnn-mnist": zoo.load("mlp-mnist")},
