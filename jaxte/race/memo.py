@@ -45,12 +45,18 @@ class Memo:
         self._path = None if directory is None else directory / JOURNAL
         self._known: dict[str, dict[str, Any]] = {}
         self.replayed = 0
+        self._lock: Any = None
         if self._path is not None:
-            self._open(self._path, json.loads(json.dumps(header)))
+            try:
+                self._open(self._path, json.loads(json.dumps(header)))
+            except BaseException:
+                self.close()
+                raise
 
     def _open(self, path: Path, header: dict[str, Any]) -> None:
         if path.parent.exists() and not path.parent.is_dir():
             raise InputError(f"{path.parent} is a file: name a directory")
+        self._take(path.parent)
         entries = read_lines(path)
         before = entries.pop(_HEADER, None)
         if before is None:
@@ -63,6 +69,25 @@ class Memo:
                 "begun with, or name another directory"
             )
         self._known = entries
+
+    def _take(self, directory: Path) -> None:
+        """Keep other processes out; the lock ends with this one."""
+        from filelock import FileLock, Timeout
+
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(directory / ".lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"another race runs in {directory}: wait for it, or name another directory"
+            ) from None
+        self._lock = lock
+
+    def close(self) -> None:
+        """Let other processes in."""
+        if self._lock is not None:
+            self._lock.release()
 
     def __call__(self, model: str, rung: int, seed: int) -> np.ndarray:
         """Scores of a trial, made now or before."""

@@ -116,18 +116,21 @@ def race(
         if recipe is not None:
             raise InputError("recipe is of fine-tuning by jaxte: leave it out, as trial= is given")
         contest = _Own(_named(models, True), trial, costs, rungs, seed, directory)
-    believed = prior_of(contest.names, prior, history)
-    track = Track(
-        contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
-        float(confidence), seed,
-    )  # fmt: skip
-    with reporter(progress, "race", unit="‰ of the budget") as report:
+    try:
+        believed = prior_of(contest.names, prior, history)
+        track = Track(
+            contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
+            float(confidence), seed,
+        )  # fmt: skip
+        with reporter(progress, "race", unit="‰ of the budget") as report:
 
-        def tell(spent: float, label: str) -> None:
-            report(round(1000 * spent / budget), 1000, label)
+            def tell(spent: float, label: str) -> None:
+                report(round(1000 * spent / budget), 1000, label)
 
-        course = compete(track, contest.memo, tell)
-        report(1000, 1000, "race")
+            course = compete(track, contest.memo, tell)
+            report(1000, 1000, "race")
+    finally:
+        contest.memo.close()
     if course.known is None or not any(name not in course.failures for name in contest.names):
         reasons = "; ".join(f"{name}: {why}" for name, why in course.failures.items())
         raise InputError(f"no model finished a trial: {reasons or 'the budget is too small'}")

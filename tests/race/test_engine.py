@@ -74,7 +74,8 @@ def test_race_ends_when_the_leader_is_sure() -> None:
     race = run(pool, budget=1.0)
     assert race.best == "m0"
     assert race.cost < 0.5
-    assert race.stop("m0").reason == "decided"
+    assert race.stop("m0").reason == "finished"
+    assert race.stop("m1").reason == "decided"
 
 
 def test_models_that_fail_or_diverge_stop_nobody() -> None:

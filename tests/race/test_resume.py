@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 import jaxte
 from jaxte.errors import InputError
@@ -97,6 +98,8 @@ def test_another_race_is_refused(tmp_path: Path) -> None:
         run(pool, tmp_path)
     (tmp_path / JOURNAL).write_text("nonsense\n")
     with pytest.raises(InputError, match="line 1, is no JSON"):
+        run(pool, tmp_path)
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another race runs in"):
         run(pool, tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file: name a directory"):
