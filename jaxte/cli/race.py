@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaxte import _progress
 from jaxte.cli import _cache, _output
 from jaxte.cli import _options as options
 from jaxte.cli._errors import one_line_errors, warn
@@ -77,11 +76,10 @@ def race(
         names = list(models or zoo.names())
         pool = {name: name if ":" in name else f"zoo:{name}" for name in names}
         _cache.turn_on()
-        with _progress.bar("race", unit="‰ of the budget") as progress:
-            result = jaxte.race(
-                pool, data or f"zoo:{target}/train", budget=budget, confidence=confidence,
-                history=history, seed=seed, resume=resume, progress=progress,
-            )  # fmt: skip
+        result = jaxte.race(
+            pool, data or f"zoo:{target}/train", budget=budget, confidence=confidence,
+            history=history, seed=seed, resume=resume, progress=True,
+        )  # fmt: skip
         if plot is not None:
             result.plot(plot)
             warn(f"wrote {plot}")

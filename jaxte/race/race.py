@@ -125,7 +125,8 @@ def race(
         with reporter(progress, "race", unit="‰ of the budget") as report:
 
             def tell(spent: float, label: str) -> None:
-                report(round(1000 * spent / budget), 1000, label)
+                # a bar takes another label for another piece of work, and begins its clock anew
+                report(round(1000 * spent / budget), 1000, label if callable(progress) else "race")
 
             course = compete(track, contest.memo, tell)
             report(1000, 1000, "race")

@@ -98,12 +98,13 @@ class Race:
         return sorted(alive, key=lambda name: -self.mean[name])
 
     def apart(self) -> list[str]:
-        """The fewest models among which the best is with the race's confidence, likeliest first."""
-        chosen: list[str] = []
+        """`best`, and the likeliest others until the best is among them with the confidence."""
+        chosen = [self.best]
         for name in sorted(self.models, key=lambda name: -self.p_best[name]):
             if sum(self.p_best[one] for one in chosen) >= self.confidence:
                 break
-            chosen.append(name)
+            if name != self.best:
+                chosen.append(name)
         return chosen
 
     def start(self, model: str) -> Start:
@@ -136,7 +137,7 @@ class Race:
         """What to do now, the chance that it is right, and what it cost."""
         among = self.apart()
         chance = sum(self.p_best[name] for name in among)
-        others = [name for name in among if name != self.best]
+        others = among[1:]
         if not others:
             advice = f"Fine-tune {self.best}: the chance that it is the best is {chance:.0%}."
         else:

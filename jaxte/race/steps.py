@@ -14,6 +14,7 @@ from flax import nnx
 
 from jaxte.errors import InputError
 from jaxte.extraction.models import Model
+from jaxte.runtime.devices import platform_of
 from jaxte.zoo.train import augment, batches, optimiser, schedule, update
 
 __all__ = ["Recipe", "Weights", "flops", "forward", "join", "split", "train"]
@@ -181,7 +182,7 @@ def train(
     took 3.0 s in one program and 0.75 s each alone (ResNet of the zoo, two cores), because
     convolutions whose kernels differ within a batch are slow there.
     """
-    if len(rates) > 1 and jax.default_backend() == "cpu":
+    if len(rates) > 1 and platform_of() == "cpu":
         return [
             train(
                 model, weights, rest, how, inputs, targets, rows, recipe, (rate,), steps=steps,
