@@ -72,10 +72,12 @@ def test_race_ends_when_the_leader_is_sure() -> None:
     pool.final = {"m0": 0.9, "m1": 0.5, "m2": 0.4, "m3": 0.3}
     pool.own = dict.fromkeys(pool.names, np.zeros(300))
     race = run(pool, budget=1.0)
-    assert race.best == "m0"
+    assert race.p_best["m0"] >= race.confidence
     assert race.cost < 0.5
-    assert race.stop("m0").reason == "finished"
-    assert race.stop("m1").reason == "decided"
+    soon = run(pool, budget=1.0, confidence=0.3)
+    assert soon.stop("m0").reason == "decided"
+    assert soon.cost == pytest.approx(1 / 16)
+    assert soon.apart() == ["m0"]
 
 
 def test_models_that_fail_or_diverge_stop_nobody() -> None:
