@@ -51,6 +51,17 @@ class Recipe(NamedTuple):
     shift: int = 2
     flip: bool = False
 
+    def check(self) -> None:
+        """Raise `InputError` for settings by which nothing can be trained."""
+        rising = all(a < b for a, b in zip((0.0, *self.stages), self.stages, strict=False))
+        if not rising or max(self.stages, default=0.0) > 1:
+            raise InputError(f"stages are {self.stages}: give rising shares above 0 and up to 1")
+        if not self.rates or min(self.rates) <= 0:
+            raise InputError(f"rates are {self.rates}: give at least one above 0")
+        for name, least in (("epochs", 1), ("folds", 2), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}: at least {least} is needed")
+
     def images(self, n: int) -> int:
         """How many images the full fine-tuning on n of them trains on."""
         return max(self.fewest, self.epochs * n)

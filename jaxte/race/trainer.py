@@ -66,6 +66,7 @@ class Trainer:
         seed: int = 0,
         directory: Path | None = None,
     ) -> None:
+        recipe.check()
         self._models, self.recipe, self._seed = models, recipe, seed
         self._directory = directory
         self._loaded: tuple[str, Model, Any] | None = None

@@ -186,6 +186,22 @@ def test_data_that_says_nothing_is_refused(given: Any, message: str) -> None:
         jaxte.race({"a": Network(0), "b": Network(1)}, given, recipe=SHORT)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stages": (0.5, 0.2)}, "stages are"),
+        ({"stages": (0.5, 2.0)}, "stages are"),
+        ({"rates": ()}, "rates are"),
+        ({"rates": (0.0,)}, "rates are"),
+        ({"folds": 1}, "folds is 1: at least 2"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_recipes_by_which_nothing_is_trained_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        jaxte.race(["zoo:mlp-mnist", "zoo:vgg-cifar"], data(), recipe=Recipe(**settings))
+
+
 def test_scores_lie_between_zero_and_one_and_rise_with_what_is_right() -> None:
     targets = np.eye(4)[np.arange(40) % 4]
     noise = np.random.default_rng(0).normal(size=(40, 4))
