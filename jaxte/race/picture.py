@@ -99,6 +99,7 @@ def _behind(panel: Axes, race: Race, order: list[str]) -> None:
             1.01, row, text, fontsize=8, va="center", color=colour,
             transform=panel.get_yaxis_transform(),
         )  # fmt: skip
+    panel.locator_params(axis="x", nbins=5)
     panel.axvline(0, color="#d0d0d0", lw=0.8, zorder=0)
     panel.set_xlabel("expected final score, less the best's (± 2 sd)", fontsize=9)
     panel.set_title("trained", fontsize=9, loc="right", color="#606060")

@@ -14,7 +14,7 @@ from jaxte import data as data_room
 from jaxte.data import Dataset
 from jaxte.errors import InputError
 from jaxte.extraction.models import Model, as_model, fingerprint, resolve, settled
-from jaxte.intake.lines import digest_arrays
+from jaxte.intake.lines import digest_arrays, key_of
 from jaxte.race.engine import Rung
 from jaxte.race.heads import Heads, fit_heads
 from jaxte.race.steps import Recipe, Weights, flops, forward, join, split, train
@@ -242,7 +242,7 @@ class Trainer:
 
     def _file(self, name: str, rung: int) -> Path:
         assert self._directory is not None
-        return self._directory / "weights" / f"{list(self._models).index(name)}-{rung}.npz"
+        return self._directory / "weights" / f"{key_of(name, self.examples)}-{rung}.npz"
 
     def _save(self, name: str, rung: int, weights: Weights) -> None:
         path = self._file(name, rung)
