@@ -5,15 +5,18 @@ The room is the function: calling `jaxte.race` is calling `jaxte.race.race.race`
 From the bottom: `heads` fits linear heads of all folds; `steps` fine-tunes any traced model;
 `trainer` makes the trials of a race of them, `memo` keeps the trials of any race; `posterior` says
 what is known after some of them, `prior` what before; `engine` decides who goes on; `result` and
-`picture` show it. What the constants were chosen by (all on digits, drawings, fashion and
-drawings-24, by races replayed from stored outputs; no other target was looked at): the score of an
-example, of accuracy, log loss, probability and calibrated probability; two folds of 20 and 40 % of
-the training before four folds, or before 10 %; steps of 8 images at a rate of 1e-3, since fewer
-steps of a larger batch or rate leave models below their frozen features; five doublings from frozen
-features to the end; the grids of `posterior`; and the next run for the model most likely to be the
-best, before the knowledge gradient, raw or per cost, and successive halving, which at 5, 10 and
-20 % of the cost lost 0.49, 0.25 and 0.19 points of accuracy against 0.58, 0.73 and 0.30, 0.67, 0.76
-and 0.33, and 0.53, 0.46 and 0.47.
+`picture` show it.
+
+What the constants were chosen by, on digits, drawings, fashion and drawings-24, by races replayed
+from stored outputs: the score of an example, of accuracy, log loss, probability and calibrated
+probability; 20 and 40 % of the training before 10 %; steps of 8 images at a rate of 1e-3, since
+fewer steps of a larger batch or rate leave models below their frozen features; five doublings from
+frozen features to the end; the grids of `posterior`; and the next run for the model most likely to
+be the best. At 5, 10 and 20 % of the cost that lost 0.49, 0.25 and 0.19 points of accuracy, against
+0.58, 0.73 and 0.30 of the knowledge gradient, 0.67, 0.76 and 0.33 of that per cost, and 0.53, 0.46
+and 0.47 of successive halving. Two folds did as well as four there, at less cost, but on mnist-100,
+of 100 images, a ResNet trained on half of them reaches 0.73 where one trained on three quarters
+reaches 0.89: so there are four.
 """
 
 from __future__ import annotations

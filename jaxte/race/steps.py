@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
     epochs: int = 20
     fewest: int = 4800
     stages: tuple[float, ...] = (0.2, 0.4, 1.0)
-    folds: int = 2
+    folds: int = 4
     batch: int = 8
     rates: tuple[float, ...] = (1e-3,)
     warmup: float = 0.1
