@@ -116,12 +116,13 @@ Trial = Callable[[str, int, int], np.ndarray]  # (model, rung, seed) -> scores o
 def compete(
     track: Track, trial: Trial, report: Callable[[float, str], Any] = lambda spent, label: None
 ) -> Course:
-    """Run a race: every model takes the first rung, then always the one most likely to be the best.
+    """Run a race: every model takes the first rung, then always one of the two likeliest.
 
-    The next trial is of the model whose chance to be the best is highest, of those that the budget
-    still pays for; one whose chance falls below (1 - confidence) / (2 m) is left behind. So the
-    leader is tried until it falls behind another, or has proved itself. A trial that fails
-    (`TrialError`) or returns what is not finite fails its model, and costs what it costs.
+    Of the two models that are most likely to be the best, and whose next trial the budget pays for,
+    the one that is on the lower rung goes on (the likelier of equals): a trial tells something only
+    beside another's on the same rung. A model whose chance falls below (1 - confidence) / (2 m) is
+    left behind. A trial that fails (`TrialError`) or returns what is not finite fails its model,
+    and costs what it costs.
 
     Args:
         track: what it is run on.
@@ -172,7 +173,8 @@ class _Race:
                 for model in self._still():
                     self._leave(model, "decided" if decided else "budget")
                 return
-            self._run(max(able, key=lambda model: chances[model]))
+            pair = sorted(able, key=lambda model: -chances[model])[:2]
+            self._run(min(pair, key=lambda model: self.reached[model]))
 
     def _still(self) -> list[int]:
         """Models that have not stopped."""

@@ -50,9 +50,9 @@ def race(
 
     Every model begins with a head fitted to its frozen features, which costs one forward pass, and
     is judged on examples that the head has not seen (cross-fitting). What is left of the budget
-    goes, one run at a time, to fine-tuning the model that is most likely to be the best by what is
-    known then. Models are compared on the same examples, and what they gain in the first epochs is
-    extrapolated.
+    goes, one run at a time, to fine-tuning one of the two models that are most likely to be the
+    best by what is known then. Models are compared on the same examples, and what they gain in the
+    first epochs is extrapolated.
 
     Args:
         models: name -> model: Flax nnx modules, (linen module, variables) pairs, zoo models,
