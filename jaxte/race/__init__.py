@@ -15,9 +15,9 @@ frozen features to the end; the grids of `posterior`; and the next run for the l
 models most likely to be the best. At 5, 10 and 20 % of the cost that lost 0.25, 0.20 and 0.20
 points of accuracy there, about as the likeliest alone (0.28, 0.23, 0.20; but run alone, on
 natural-longtail, it proved nothing), and less than successive halving and the knowledge gradient
-(about 0.5, 0.5 to 0.7 and 0.3 to 0.5). Two folds did as well as four there, at less cost, but on mnist-100,
-of 100 images, a ResNet trained on half of them reaches 0.73 where one trained on three quarters
-reaches 0.89: so there are four.
+(about 0.5, 0.5 to 0.7 and 0.3 to 0.5). Two folds did as well as four there, at less cost, but on
+mnist-100, of 100 images, a ResNet trained on half of them reaches 0.73 where one trained on three
+quarters reaches 0.89: so there are four.
 """
 
 from __future__ import annotations
