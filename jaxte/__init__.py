@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
     from jaxte.intake import join_layers
+    from jaxte.race.race import race
     from jaxte.ranking import Ranking
     from jaxte.ranking.rank import rank
     from jaxte.store import FeatureStore
@@ -33,6 +34,7 @@ __all__ = [
     "metrics",
     "moments",
     "perturb",
+    "race",
     "rank",
     "store",
     "stream",

@@ -51,7 +51,7 @@ def pytest_collection_finish() -> None:
 
 
 # Rooms where Flax models, torch or tables broadcast as they please.
-LENIENT = {"benchmarks", "cli", "data", "extraction", "intake", "report", "store", "zoo"}
+LENIENT = {"benchmarks", "cli", "data", "extraction", "intake", "race", "report", "store", "zoo"}
 
 
 @pytest.fixture(autouse=True)

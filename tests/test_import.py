@@ -34,6 +34,7 @@ def imported(statement: str, heavy: list[str]) -> list[str]:
         "import jaxte; jaxte.__version__; jaxte.InputError",
         "import jaxte; jaxte.rank; jaxte.Ranking; jaxte.metrics.logme; jaxte.perturb.spread",
         "import jaxte; jaxte.evaluate.weighted_tau; jaxte.stream; jaxte.moments.init",
+        "import jaxte; jaxte.race, jaxte.race.Race, jaxte.race.Stop",
         "import jaxte; jaxte.extract; jaxte.data.load; jaxte.FeatureStore, jaxte.extraction.Model",
     ],
 )

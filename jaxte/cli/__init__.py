@@ -1,4 +1,4 @@
-"""The command line: `jaxte demo`, `run`, `extract`, `rank DIR`, `evaluate`, `metrics`, `zoo`.
+"""The command line: `jaxte demo`, `race`, `run`, `extract`, `rank`, `evaluate`, `metrics`, `zoo`.
 
 Each command imports what it needs when it runs, so that `jaxte --help` loads neither JAX nor rich.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxte import __version__
-from jaxte.cli import _cache, demo, evaluate, extract, metrics, rank, run, zoo
+from jaxte.cli import _cache, demo, evaluate, extract, metrics, race, rank, run, zoo
 from jaxte.cli._errors import warn
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ app = typer.Typer(
 )
 app.command("demo", short_help="Rank the models that ship with jaxte; compare with fine-tuning.")(
     demo.demo
+)
+app.command("race", short_help="Fine-tune models a little; say which to fine-tune in full.")(
+    race.race
 )
 app.command("run", short_help="Extract what is missing, rank the models, write a report.")(run.run)
 app.command("extract", short_help="Store the features of a model on a data set.")(extract.extract)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxte import InputError, zoo
+from jaxte.intake.lines import append_line, read_lines
 from jaxte.zoo import benchmark
 from jaxte.zoo.artefacts import digest, read_json
 from jaxte.zoo.benchmark import build as building
@@ -29,7 +30,6 @@ from jaxte.zoo.benchmark.measure import (
     rate_at,
     split_folds,
 )
-from jaxte.zoo.benchmark.records import append_line, read_lines
 from jaxte.zoo.catalog import PACKAGE
 from jaxte.zoo.models import FAMILIES
 from jaxte.zoo.sources import Part

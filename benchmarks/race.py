@@ -1,0 +1,153 @@
+"""Races on the zoo's targets against what full fine-tuning reached: ``python -m benchmarks.race``.
+
+``run`` goes through targets, seeds, priors and budgets, one line of a file for each race; stopped,
+also by a kill, it goes on with the next. Trials are kept beside it, so that a larger budget goes
+on from a smaller one. ``show`` prints what it has come to. Without ``--pool`` the targets are the
+three that ship; with it, those that `jaxte zoo build --pool benchmark` has cut into that directory,
+on all models that were measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxte
+from jaxte import zoo
+from jaxte.evaluate import noise_ceiling, weighted_tau
+from jaxte.intake.lines import append_line, key_of, read_lines
+from jaxte.zoo import benchmark
+
+BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
+PRIORS = ("none", "history")  # history: what the models reached on the other targets
+Truth = dict[str, np.ndarray]  # model -> accuracy of each seed
+
+
+def truths(pool: Path | None, results: Path | None) -> dict[str, Truth]:
+    """Measured accuracies by target."""
+    if pool is None:
+        return {
+            name: {m: np.array(a.finetune) for m, a in zoo.accuracies(name).items()}
+            for name in zoo.targets()
+        }
+    return benchmark.by_target(benchmark.results(results))
+
+
+def load(target: str, names: Sequence[str], pool: Path | None) -> tuple[dict[str, Any], Any]:
+    """Models and data of a target."""
+    roots = benchmark.models(root=pool)
+    models = {name: zoo.load(name, root=roots[name]) for name in names if name in roots}
+    if pool is None:
+        return models, f"zoo:{target}/train"
+    from jaxte.zoo.benchmark.build import load_cut
+
+    part = load_cut(target, pool).train
+    images = part.images if part.images.ndim == 4 else part.images[..., None]
+    return models, (images, part.labels)
+
+
+def history(table: Mapping[str, Truth], target: str) -> list[dict[str, Any]] | None:
+    """Mean accuracies on the other targets."""
+    records = [
+        {"model": model, "dataset": other, "accuracy": float(values.mean())}
+        for other, truth in table.items()
+        if other != target
+        for model, values in truth.items()
+    ]
+    return records or None
+
+
+def judged(result: Any, truth: Truth) -> dict[str, Any]:
+    """A race beside what fine-tuning reached."""
+    order = [name for name in result.order() if name in truth]
+    means = np.array([truth[name].mean() for name in order])
+    expected = np.array([result.mean[name] for name in order])
+    top = means >= np.median(means)
+    seeds = np.stack([truth[name] for name in order])[top]
+    return {
+        "regret": 100 * float(means.max() - means[0]),
+        "tau": weighted_tau(expected, means),
+        "tau_top": weighted_tau(expected[top], means[top]),
+        "ceiling_top": noise_ceiling(seeds),
+        "best": result.best,
+        "promised": result.p_best[result.best],
+        "won": bool(means[0] == means.max()),
+        "apart": len(result.apart()),
+        "covered": order[int(means.argmax())] in result.apart(),
+        "spent": result.cost,
+    }
+
+
+def run(given: argparse.Namespace) -> None:
+    """Make the races that are missing, small budgets first."""
+    file = given.out / "races.jsonl"
+    table = truths(given.pool, given.results)
+    for seed in given.seeds:
+        for target in given.targets or [name for name, truth in table.items() if len(truth) > 7]:
+            truth = table[target]
+            for prior in given.priors:
+                past = history(table, target) if prior == "history" else None
+                if prior == "history" and past is None:
+                    continue
+                for budget in sorted(given.budgets):
+                    key = key_of(target, sorted(truth), seed, prior, budget, past)
+                    if key in read_lines(file):
+                        continue
+                    begun = time.perf_counter()
+                    models, data = load(target, sorted(truth), given.pool)
+                    result = jaxte.race(
+                        models, data, budget=budget, history=past, seed=seed, confidence=0.95,
+                        resume=given.out / "trials" / f"{target}-{seed}", progress=True,
+                    )  # fmt: skip
+                    line = {"target": target, "seed": seed, "prior": prior, "budget": budget}
+                    line |= {"models": len(models), **judged(result, truth)}
+                    line["seconds"] = round(time.perf_counter() - begun, 1)
+                    append_line(file, {"key": key, **line})
+                    say(f"{target} seed {seed} {prior} {budget}: regret {line['regret']:.2f}")
+
+
+def show(given: argparse.Namespace) -> None:
+    """Means over targets (first over their seeds), with the standard error over targets."""
+    lines = list(read_lines(given.out / "races.jsonl").values())
+    columns = ("regret", "tau", "tau_top", "ceiling_top", "won", "promised", "covered", "spent")
+    say("prior    budget  races  " + "".join(f"{column:>16}" for column in columns))
+    for prior, budget in sorted({(line["prior"], line["budget"]) for line in lines}):
+        chosen = [one for one in lines if (one["prior"], one["budget"]) == (prior, budget)]
+        by_target: dict[str, list[list[float]]] = {}
+        for line in chosen:
+            values = [float(line[column]) for column in columns]
+            by_target.setdefault(line["target"], []).append(values)
+        means = np.array([np.mean(values, axis=0) for values in by_target.values()])
+        error = means.std(0, ddof=1) / len(means) ** 0.5 if len(means) > 1 else means[0] * np.nan
+        cells = (f"{m:.3f} ± {e:.3f}" for m, e in zip(means.mean(0), error, strict=True))
+        row = "".join(f"{cell:>16}" for cell in cells)
+        say(f"{prior:8} {budget:6}  {len(chosen):5}  {row}")
+
+
+def say(line: str) -> None:
+    """Print at once."""
+    print(line, flush=True)  # noqa: T201
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run or show."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__)
+    parser.add_argument("command", choices=("run", "show"))
+    parser.add_argument("--out", type=Path, default=Path("races"), help="directory of results")
+    parser.add_argument("--pool", type=Path, help="directory of the benchmark pool")
+    parser.add_argument("--results", type=Path, help="its accuracies.jsonl; by default as shipped")
+    parser.add_argument("--targets", nargs="+", help="by default all that were measured")
+    parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
+    parser.add_argument("--priors", nargs="+", choices=PRIORS, default=PRIORS)
+    given = parser.parse_args(arguments)
+    (run if given.command == "run" else show)(given)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""`jaxte race`: a few real fine-tuning steps of the zoo's models on a target, or on one's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jaxte.cli import _cache, _output
+from jaxte.cli import _options as options
+from jaxte.cli._errors import one_line_errors, warn
+from jaxte.cli._output import Format
+
+if TYPE_CHECKING:
+    from jaxte.race import Race
+
+
+def race(
+    target: Annotated[
+        str | None, typer.Option("--target", help="A target set of the zoo, as digits.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SPEC", help="Instead: a data set, as folder:DIR."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="Of the zoo, or zoo:NAME, python:MODULE:ATTRIBUTE; "
+            "repeatable, by default all of the zoo.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="Share of the cost of fine-tuning all models once.")
+    ] = 0.05,
+    confidence: Annotated[
+        float, typer.Option(help="Chance of the leader at which the race is over.")
+    ] = 0.9,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="CSV of model, dataset, accuracy: what models reached elsewhere."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of folds, shuffles and draws.")] = 0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep finished trials here, and go on with those kept."),
+    ] = None,
+    form: options.Form = None,
+    out: options.Out = None,
+    plot: options.Plot = None,
+) -> None:
+    """Fine-tune models a little, where it decides, and say which to fine-tune in full.
+
+    Every model is judged by a head on its frozen features, cross-fitted; the rest of the budget
+    goes to short runs of full fine-tuning of those that may be the best. A budget of 0.05 costs a
+    twentieth of fine-tuning all of them once.
+    """
+    # small factorisations: BLAS threads would only wait for each other; read at first import
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    with one_line_errors():
+        import jaxte
+        from jaxte import zoo
+        from jaxte.errors import InputError
+
+        form = _output.checked_format(form, out, plot)
+        if (target is None) == (data is None):
+            raise InputError("say what to race on: --target NAME of the zoo, or --data SPEC")
+        if target is not None and target not in zoo.targets():
+            raise InputError(
+                f"no zoo target named {target!r}: there are {', '.join(zoo.targets())}"
+            )
+        names = list(models or zoo.names())
+        pool = {name: name if ":" in name else f"zoo:{name}" for name in names}
+        _cache.turn_on()
+        result = jaxte.race(
+            pool, data or f"zoo:{target}/train", budget=budget, confidence=confidence,
+            history=history, seed=seed, resume=resume, progress=True,
+        )  # fmt: skip
+        if plot is not None:
+            result.plot(plot)
+            warn(f"wrote {plot}")
+        _show(result, form, out)
+
+
+def _show(result: Race, form: Format, out: Path | None) -> None:
+    from jaxte import report
+
+    if form is Format.CSV:
+        _output.write(report.csv_text(result.to_records()), out)
+    elif form is Format.JSON:
+        _output.write(result.to_json(), out)
+    elif form is Format.MARKDOWN:
+        _output.write(f"{report.to_markdown(result.table())}\n{result.sentence()}", out)
+    else:
+        seconds = f"{result.meta['trials']} trials, {result.meta['seconds']:.0f} s."
+        _output.write_page([result.table(), f"{result.sentence()} {seconds}"], out, form)

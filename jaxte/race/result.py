@@ -1,0 +1,262 @@
+"""`Race`: how a race ended, in every form it is shown in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxte.errors import InputError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from jaxte.race.trainer import Start
+    from jaxte.report import Table
+    from jaxte.report.plots import Chart
+
+__all__ = ["Race", "Stop"]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a model stopped, and why.
+
+    Attributes:
+        model: its name.
+        reason: "behind" (its chance fell below the floor), "budget" (what was left went to others,
+            or was too little), "decided" (the leader was sure enough), "finished" (there was no
+            further rung), "failed".
+        trained: share of its full fine-tuning, 0 for frozen features; None if it was not tried.
+        spent: share of the cost of fine-tuning all that the race had spent by then.
+        p_best: the chance that it was the best, then.
+        score: of its last trial, mean over the examples judged; NaN without one.
+    """
+
+    model: str
+    reason: str
+    trained: float | None
+    spent: float
+    p_best: float
+    score: float
+
+
+_REASONS = {
+    "behind": "behind",
+    "budget": "budget spent",
+    "decided": "leader was sure",
+    "finished": "all rungs done",
+    "failed": "failed",
+}
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Race:
+    """How a race ended.
+
+    Attributes:
+        models: names, as they were given.
+        p_best: chance of each model to be the best after full fine-tuning; they sum to 1.
+        mean: final score of each model as far as it is known, less that of `best`.
+        sd: standard deviation of that difference.
+        cost: what was spent, as a share of the cost of fine-tuning all models once.
+        budget: what might have been spent.
+        confidence: of `apart`, and at which the race was over.
+        stops: where each model stopped and why, in that order.
+        status: "ok", or what went wrong with a model.
+        notes: what a reader should know.
+        trials: (model, share of its full fine-tuning, share spent by then) of all, in order.
+        course: (share spent, chance of every model), after the first rung and each later trial.
+        meta: how it was run: seed, rungs, seconds, trials.
+    """
+
+    models: tuple[str, ...]
+    p_best: Mapping[str, float]
+    mean: Mapping[str, float]
+    sd: Mapping[str, float]
+    cost: float
+    budget: float
+    confidence: float
+    stops: tuple[Stop, ...]
+    status: Mapping[str, str]
+    notes: tuple[str, ...]
+    trials: tuple[tuple[str, float, float], ...]
+    course: tuple[tuple[float, Mapping[str, float]], ...]
+    meta: Mapping[str, Any]
+    _start: Callable[[str], Start] | None = field(default=None)
+
+    @property
+    def best(self) -> str:
+        """The model whose expected final score is highest."""
+        return self.order()[0]
+
+    def order(self) -> list[str]:
+        """Names, highest expected final score first; models that failed are left out."""
+        alive = [name for name in self.models if self.status[name] == "ok"]
+        return sorted(alive, key=lambda name: -self.mean[name])
+
+    def apart(self) -> list[str]:
+        """`best`, and the likeliest others until the best is among them with the confidence."""
+        chosen = [self.best]
+        for name in sorted(self.models, key=lambda name: -self.p_best[name]):
+            if sum(self.p_best[one] for one in chosen) >= self.confidence:
+                break
+            if name != self.best:
+                chosen.append(name)
+        return chosen
+
+    def start(self, model: str) -> Start:
+        """Weights of the furthest rung of a model, from which its full fine-tuning may begin.
+
+        The mean of those that the folds ended with, each begun from the pre-trained ones and the
+        head of its fold; of a model that stopped at frozen features these, and a head fitted to
+        all examples.
+
+        Raises:
+            InputError: if there is no such model, or the race was run by trial=.
+        """
+        self.stop(model)
+        if self._start is None:
+            raise InputError("the trials of this race were your own: it holds no weights")
+        return self._start(model)
+
+    def stop(self, model: str) -> Stop:
+        """Where a model stopped.
+
+        Raises:
+            InputError: if there is no such model.
+        """
+        for stop in self.stops:
+            if stop.model == model:
+                return stop
+        raise InputError(f"no model {model!r} in this race: it has {', '.join(self.models)}")
+
+    def sentence(self) -> str:
+        """What to do now, the chance that it is right, and what it cost."""
+        among = self.apart()
+        chance = sum(self.p_best[name] for name in among)
+        others = among[1:]
+        if not others:
+            advice = f"Fine-tune {self.best}: the chance that it is the best is {chance:.0%}."
+        else:
+            listed = ", ".join(others)
+            own = self.p_best[self.best]
+            one_of = "or one of " if len(others) > 1 else "or "
+            advice = (
+                f"Fine-tune {self.best} (the best with a chance of {own:.0%}), {one_of}{listed}: "
+                f"the best is among them with a chance of {chance:.0%}."
+            )
+        return (
+            f"{advice} The race cost {_percent(self.cost)} of fine-tuning all {len(self.models)} "
+            "models."
+        )
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One dict per model, best first: chance, difference to the best, how far it went, why."""
+        order = self.order()
+        order += [name for name in self.models if name not in order]
+        records = []
+        for place, name in enumerate(order, 1):
+            stop, ok = self.stop(name), self.status[name] == "ok"
+            records.append(
+                {
+                    "model": name,
+                    "rank": place if ok else None,
+                    "p_best": self.p_best[name],
+                    "behind": -self.mean[name] if ok else None,
+                    "behind_sd": self.sd[name] if ok else None,
+                    "score": stop.score if math.isfinite(stop.score) else None,
+                    "trained": stop.trained,
+                    "stopped": stop.reason,
+                    "stopped_at_cost": stop.spent,
+                    "stopped_p_best": stop.p_best if math.isfinite(stop.p_best) else None,
+                    "status": self.status[name],
+                }
+            )
+        return records
+
+    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+        """The result as JSON text, written to a file too where there is a path."""
+        from jaxte import report
+
+        text = report.json_text(
+            {
+                "best": self.best,
+                "apart": self.apart(),
+                "cost": self.cost,
+                "budget": self.budget,
+                "confidence": self.confidence,
+                "sentence": self.sentence(),
+                "notes": self.notes,
+                "meta": self.meta,
+                "records": self.to_records(),
+            }
+        )
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def table(self) -> Table:
+        """The table that the race is shown as."""
+        from jaxte.report import Cell, Table
+
+        columns = ("model", "trained", "score", "behind the best", "chance", "stopped", "at cost")
+        rows = []
+        for record in self.to_records():
+            ok, best = record["status"] == "ok", record["rank"] == 1
+            behind = "–"
+            if ok:
+                behind = f"{record['behind']:.3f} ± {record['behind_sd']:.3f}" if not best else ""
+            cells = (
+                record["model"],
+                _trained(record["trained"]),
+                "–" if record["score"] is None else f"{record['score']:.3f}",
+                behind,
+                _percent(record["p_best"]),
+                _REASONS[record["stopped"]],
+                _percent(record["stopped_at_cost"]),
+            )
+            rows.append(
+                tuple(
+                    Cell(text, best=best and i == 4, faint=not ok) for i, text in enumerate(cells)
+                )
+            )
+        failures = [f"{name}: {why}" for name, why in self.status.items() if why != "ok"]
+        return Table(
+            columns=columns,
+            align="<>>>><>",
+            blocks=tuple((i,) for i in range(len(columns))),
+            rows=tuple(rows),
+            failures=tuple(failures),
+            notes=self.notes,
+        )
+
+    def plot(self, path: str | PathLike[str] | None = None) -> Chart:
+        """Draw how far each model went and how its chance changed; save it if a path is given."""
+        from jaxte.race.picture import plot_race
+
+        return plot_race(self, path)
+
+    def __repr__(self) -> str:
+        from jaxte import report
+
+        return f"{report.to_text(self.table(), width=100)}\n{self.sentence()}"
+
+    def _repr_html_(self) -> str:
+        from jaxte import report
+
+        return f"{report.to_html(self.table())}<p>{self.sentence()}</p>"
+
+
+def _trained(share: float | None) -> str:
+    if share is None:
+        return "–"
+    return "frozen" if share == 0 else _percent(share)
+
+
+def _percent(share: float) -> str:
+    """Two digits where it is small."""
+    percent = 100 * share
+    return f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
