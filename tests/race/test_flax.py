@@ -74,7 +74,7 @@ def test_kinds_of_models_race(regression: bool, tmp_path: Path) -> None:
     )
     assert set(race.status.values()) == {"ok"}
     assert race.order()[-1] == "blind"
-    assert race.p_best["blind"] == min(race.p_best.values()) < 0.1
+    assert race.p_best["blind"] < 0.1
     assert 0.2 < race.cost <= 0.9
     best = race.start(race.best)
     assert best.share > 0
