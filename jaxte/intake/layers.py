@@ -34,7 +34,8 @@ def join_layers(
         Array [n, d_1 + ... + d_L], float32 unless a layer is float64.
 
     Raises:
-        InputError: for a layer that is no matrix of finite numbers, or of another number of rows.
+        InputError: for a layer that is no matrix of finite numbers, or of another number of rows;
+            where none varies.
 
     References: Evci et al., "Head2Toe", ICML 2022, arXiv 2201.03529, which selects among them.
 
@@ -62,6 +63,8 @@ def join_layers(
         own = _standardised(x, w, name)
         if not any(own.shape == one.shape and np.allclose(own, one, 1e-4, 1e-6) for one in joined):
             joined.append(own)
+    if not any(one.shape[1] for one in joined):
+        raise InputError("no layer varies over the samples")
     return np.concatenate(joined, axis=1, dtype=np.result_type(np.float32, *joined))
 
 

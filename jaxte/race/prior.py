@@ -12,18 +12,26 @@ from jaxte.errors import InputError
 from jaxte.evaluate import read_accuracies
 from jaxte.race.posterior import Prior
 
-__all__ = ["prior_of"]
+__all__ = ["LAYERS_TRUST", "TRUST", "prior_of"]
 
-# Correlation at which a score is believed to follow the accuracy after fine-tuning.
-_TRUST = 0.5
+# Correlation at which a score is believed to follow the accuracy after fine-tuning: any, and the
+# ridge probe on all layers, which on the targets that it was chosen on reached 0.5 to 0.95.
+TRUST, LAYERS_TRUST = 0.5, 0.75
 
 
-def prior_of(models: Sequence[str], prior: Mapping[str, Any] | None, history: Any) -> Prior:
+def prior_of(
+    models: Sequence[str],
+    prior: Mapping[str, Any] | None,
+    history: Any,
+    *,
+    trust: float = TRUST,
+) -> Prior:
     """The prior of `jaxte.race` for these models.
 
     Args:
         models: names.
         prior: model -> (mean, sd) in units of the scores; or model -> score, larger is better.
+        trust: correlation at which scores are believed to follow the outcome.
         history: table of `model, dataset, accuracy`, in any form that `jaxte.evaluate` takes.
 
     Example:
@@ -38,7 +46,7 @@ def prior_of(models: Sequence[str], prior: Mapping[str, Any] | None, history: An
             )
         return _absolute(models, prior)
     scores = {} if prior is None else _finite(prior)
-    for source in (_scores(models, scores), _history(models, history)):
+    for source in (_scores(models, scores, trust), _history(models, history)):
         if source is not None:
             mean, sd = source
             gained = 1 / sd**2 - 1
@@ -70,7 +78,7 @@ def _finite(prior: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _scores(
-    models: Sequence[str], scores: Mapping[str, float]
+    models: Sequence[str], scores: Mapping[str, float], trust: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Standardised scores, shrunk to what they are believed to tell."""
     known = [scores[name] for name in models if name in scores]
@@ -79,8 +87,8 @@ def _scores(
     mean, sd = np.zeros(len(models)), np.ones(len(models))
     for i, name in enumerate(models):
         if name in scores:
-            mean[i] = _TRUST * (scores[name] - np.mean(known)) / np.std(known)
-            sd[i] = math.sqrt(1 - _TRUST**2)
+            mean[i] = trust * (scores[name] - np.mean(known)) / np.std(known)
+            sd[i] = math.sqrt(1 - trust**2)
     return mean, sd
 
 

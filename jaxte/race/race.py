@@ -16,9 +16,10 @@ import numpy as np
 
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
+from jaxte.intake.checks import choose
 from jaxte.race.engine import Course, Rung, Track, compete
 from jaxte.race.memo import Memo
-from jaxte.race.prior import prior_of
+from jaxte.race.prior import LAYERS_TRUST, TRUST, prior_of
 from jaxte.race.result import Race, Stop
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["race"]
 
+LAYERS = "layers"
 RUNGS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
@@ -39,7 +41,7 @@ def race(
     trial: Callable[[str, float, int], Any] | None = None,
     costs: Mapping[str, float] | None = None,
     rungs: Sequence[float] = RUNGS,
-    prior: Mapping[str, Any] | None = None,
+    prior: Mapping[str, Any] | str | None = LAYERS,
     history: Any = None,
     recipe: Recipe | None = None,
     seed: int = 0,
@@ -71,8 +73,10 @@ def race(
             program, and all alike with ``trial``.
         rungs: shares of the full fine-tuning that ``trial`` is asked for, rising; each is paid in
             full.
-        prior: model -> score of a metric, larger is better, which is believed to follow the
-            outcome with a correlation of 0.5; or model -> (mean, sd) of the expected final score.
+        prior: "layers", the ridge probe on all layers of the models, where jaxte trains them (it
+            costs one forward pass more); or model -> score of another metric, larger is better,
+            which is believed to follow the outcome with a correlation of 0.5; or model -> (mean,
+            sd) of the expected final score; or None.
         history: what models reached on other data sets: records, a data frame or a CSV file of
             `model, dataset, accuracy`.
         recipe: `jaxte.race.Recipe` of the fine-tuning.
@@ -107,17 +111,23 @@ def race(
         ('neighbours', True, 1.0)
     """
     begun = time.perf_counter()
-    _check(budget, confidence, trial, data)
+    _check(budget, confidence, trial, data, prior)
     directory = None if resume is None else Path(resume)
     contest: _Contest
     if trial is None:
-        contest = _Trained(_named(models, False), data, recipe, costs, budget, seed, directory)
+        passes = 2 if prior == LAYERS else 1
+        contest = _Trained(
+            _named(models, False), data, recipe, costs, budget, seed, directory, passes
+        )
     else:
         if recipe is not None:
             raise InputError("recipe is of fine-tuning by jaxte: leave it out, as trial= is given")
         contest = _Own(_named(models, True), trial, costs, rungs, seed, directory)
     try:
-        believed = prior_of(contest.names, prior, history)
+        trust = TRUST
+        if isinstance(prior, str):
+            prior, trust = contest.layer_scores(), LAYERS_TRUST
+        believed = prior_of(contest.names, prior, history, trust=trust)
         track = Track(
             contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
             float(confidence), seed,
@@ -145,7 +155,9 @@ def race(
     return _result(track, course, meta, contest)
 
 
-def _check(budget: float, confidence: float, trial: Any, data: Any) -> None:
+def _check(budget: float, confidence: float, trial: Any, data: Any, prior: Any) -> None:
+    if isinstance(prior, str):
+        choose("prior", prior, (LAYERS,))
     for name, value, most in (("budget", budget, math.inf), ("confidence", confidence, 1.0)):
         if not isinstance(value, int | float) or not 0 < value < most:
             raise InputError(f"{name} is {value}: give a share above 0, as 0.05 or 0.9")
@@ -188,6 +200,10 @@ class _Contest:
     memo: Memo
     trainer: Trainer | None = None
 
+    def layer_scores(self) -> dict[str, float]:
+        """What all layers say of the models, where there are any to be had."""
+        return {}
+
     def _cost(self, costs: Mapping[str, float] | None, name: str, default: float) -> float:
         value = default if costs is None else costs.get(name)
         if value is None or not math.isfinite(value) or value <= 0:
@@ -221,6 +237,7 @@ class _Trained(_Contest):
     def __init__(
         self, models: Mapping[str, Any], data: Any, recipe: Recipe | None,
         costs: Mapping[str, float] | None, budget: float, seed: int, directory: Path | None,
+        passes: int,
     ) -> None:  # fmt: skip
         from jaxte.zoo.catalog import require
 
@@ -233,13 +250,22 @@ class _Trained(_Contest):
             weights = Path(tempfile.mkdtemp(prefix="jaxte-race-"))
             weakref.finalize(self, shutil.rmtree, weights, ignore_errors=True)
         trainer = Trainer(
-            models, data, recipe or Recipe(), budget=budget, seed=seed, directory=weights
-        )
+            models, data, recipe or Recipe(), budget=budget, seed=seed, directory=weights,
+            passes=passes,
+        )  # fmt: skip
+        self._models = models
         self.trainer, self.names, self.rungs = trainer, tuple(models), trainer.rungs
         self.examples = trainer.examples
         self.costs = np.array([self._cost(costs, n, c) for n, c in trainer.costs().items()])
         header = {**trainer.card, "seed": seed}
         self.memo = Memo(trainer, trainer.describe, directory, header, trainer.examples)
+
+    def layer_scores(self) -> dict[str, float]:
+        """As of `_Contest`."""
+        from jaxte.race.layers import layer_scores
+
+        assert self.trainer is not None
+        return layer_scores(self._models, self.trainer.dataset)
 
 
 def _result(track: Track, course: Course, meta: dict[str, Any], contest: _Contest) -> Race:

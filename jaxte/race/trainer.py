@@ -54,6 +54,7 @@ class Trainer:
             examples, fewer are judged.
         seed: of the folds, and of the examples if not all are judged.
         directory: for the weights of the furthest runs; None keeps none.
+        passes: forward passes that the first rung costs, further ones being made elsewhere.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Trainer:
         budget: float,
         seed: int = 0,
         directory: Path | None = None,
+        passes: int = 1,
     ) -> None:
         recipe.check()
         self._models, self.recipe, self._seed = models, recipe, seed
@@ -81,29 +83,30 @@ class Trainer:
         self._images = recipe.images(len(dataset))
         labels = digest_arrays({"labels": np.asarray(dataset.labels())})
         self.card = {"data": labels, "recipe": recipe._asdict()}
-        judged = math.floor(budget * self._images / _FORWARD * (1 + 1e-9))
+        self._first = passes * _FORWARD
+        judged = math.floor(budget * self._images / self._first * (1 + 1e-9))
         if judged < len(dataset):
             judged = min(len(dataset), max(judged, _FEWEST, 4 * (dataset.num_classes or 1)))
             dataset = dataset if judged == len(dataset) else dataset.subset(judged, seed=seed)
-        self._data, self.examples = dataset, len(dataset)
+        self.dataset, self.examples = dataset, len(dataset)
         if self.examples < 2 * max(recipe.folds, 2):
             raise InputError(f"{dataset.name} has {self.examples} examples: a race needs more")
         self._read_labels()
         self.rungs = self._make_rungs()
 
     def _read_labels(self) -> None:
-        labels = np.asarray(self._data.labels())
-        self.regression = self._data.task == "regression"
+        labels = np.asarray(self.dataset.labels())
+        self.regression = self.dataset.task == "regression"
         if self.regression:
             numbers = labels.astype(np.float64).reshape(len(labels), -1)
             spread = numbers.std(0)
             if (spread == 0).any():
                 raise InputError(
-                    f"{self._data.name} has a target that is the same in every example"
+                    f"{self.dataset.name} has a target that is the same in every example"
                 )
             self._targets = ((numbers - numbers.mean(0)) / spread).astype(np.float32)
         else:
-            classes = self._data.num_classes or int(labels.max()) + 1
+            classes = self.dataset.num_classes or int(labels.max()) + 1
             self._targets = np.eye(classes, dtype=np.float32)[labels]
         self._fold = self._cut(self.recipe.folds)
 
@@ -119,7 +122,7 @@ class Trainer:
     def _make_rungs(self) -> tuple[Rung, ...]:
         """Frozen features, and then the folds of every stage, one after the other."""
         n, recipe = self.examples, self.recipe
-        rungs = [Rung(0.0, _FORWARD * n / self._images, np.arange(n))]
+        rungs = [Rung(0.0, self._first * n / self._images, np.arange(n))]
         self._runs: list[tuple[float, int]] = [(0.0, -1)]
         for stage in recipe.stages:
             for fold in range(int(self._fold.max()) + 1):
@@ -142,7 +145,7 @@ class Trainer:
                 model = as_model(given[0], variables=given[1], name=name)
             else:
                 model = as_model(given, name=name)
-            prepared = self._data.batches(self.examples, prepare=model.prepare)
+            prepared = self.dataset.batches(self.examples, prepare=model.prepare)
             inputs, _ = next(iter(prepared))
             model = settled(model, jax.tree.map(lambda x: x[:2], inputs))
             if not model.traced:

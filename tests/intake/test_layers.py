@@ -36,6 +36,7 @@ def test_weights_and_layers_that_do_not_vary() -> None:
     ("layers", "message"),
     [
         ({}, "no layers"),
+        ({"a": np.ones((3, 2))}, "no layer varies"),
         ({"a": np.ones(3)}, "layer a has shape"),
         ({"a": np.eye(3), "b": np.eye(4)}, "layer b has 4 rows"),
         ({"a": np.eye(3), "b": np.diag([1, np.nan, 1.0])}, "layer b contains NaN .* row 1"),

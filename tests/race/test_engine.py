@@ -188,8 +188,8 @@ def test_bar_gets_to_the_end() -> None:
         ({"data": ([0], [0])}, "one of them"),
         ({"prior": {"m0": (0.5, 0.1)}}, r"no \(mean, sd\) of m1"),
         ({"prior": {"m0": "high"}}, "prior must be"),
-        ({"history": "no-such.csv"}, "cannot be read"),
-        ({"history": [{"model": "m0"}]}, "record 1: it needs model, dataset, accuracy"),
+        ({"history": "no-such.csv"}, "no-such.csv does not exist"),
+        ({"history": [{"model": "m0"}]}, "no column accuracy"),
         ({"budget": 0.001}, "budget is too small"),
     ],
 )

@@ -138,9 +138,11 @@ def test_two_rates_pay_for_both() -> None:
 
 def test_a_small_budget_judges_fewer_examples() -> None:
     models = {"nnx": Network(0), "other": Network(2)}
-    race = jaxte.race(models, data(), budget=0.05, recipe=SHORT)
-    assert race.meta["examples"] == 54  # 0.05 of 360 images, at a third each
-    assert race.cost <= 0.05
+    # 0.05 of 360 images, at a third each, or two where all layers are asked, too
+    for prior, judged in ((None, 54), ("layers", 40)):
+        race = jaxte.race(models, data(), budget=0.05, recipe=SHORT, prior=prior)
+        assert race.meta["examples"] == judged  # never fewer than 40
+        assert race.cost <= 0.05
 
 
 def test_zoo_race_on_its_own_names(tmp_path: Path) -> None:
