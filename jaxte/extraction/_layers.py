@@ -138,47 +138,51 @@ def _abstract(tree: Any) -> tuple[tuple[Any, ...], Any]:
 
 
 class _Program(NamedTuple):
-    """A forward pass as JAX traced it: the variables of its outputs."""
+    """A forward pass as JAX traced it, of which the arrays are variables.
+
+    Attributes:
+        jaxpr: the program.
+        calls: of the modules that were watched and gave one array, by path.
+        output: of the model; None where that is several arrays.
+    """
 
     jaxpr: Any
-    names: list[str]  # of the modules that were watched
-    calls: list[Any]  # what they gave
-    output: Any  # of the model; None where that is several arrays
-    penultimate: Any
+    calls: dict[str, Call]
+    output: Any
 
 
-def _traced(network: Network, structure: Any, shapes: Any, every: Every, head: Any) -> _Program:
-    """Trace a forward pass; of calls only those that give one array are kept."""
+def _traced(
+    network: Network, structure: Any, shapes: Any, every: Every, paths: Sequence[str] = ()
+) -> _Program:
+    """Trace a forward pass, with what `Network.watch` takes."""
     names: list[str] = []
 
     def run(leaves: Any) -> Any:
         params, inputs = jax.tree.unflatten(structure, leaves)
-        output, calls = network.watch(params, inputs, () if head is None else (head,), every)
-        outputs = {name: sole(one.output) for name, one in calls.items()}
-        arrays = {name: x for name, x in outputs.items() if x is not None}
-        names[:] = arrays
-        output = head_output(output)
-        penultimate = output if head is None else calls[head].input
-        return list(arrays.values()), output, penultimate
+        output, calls = network.watch(params, inputs, paths, every)
+        single = {name: Call(one.input, sole(one.output)) for name, one in calls.items()}
+        single = {name: one for name, one in single.items() if one.output is not None}
+        names[:] = single
+        return list(single.values()), head_output(output)
 
     jaxpr, tree = jax.make_jaxpr(run, return_shape=True)(shapes)
     variables = iter(jaxpr.jaxpr.outvars)
-    calls, output, penultimate = jax.tree.map(lambda _: next(variables), tree)
-    return _Program(jaxpr.jaxpr, names, calls, output, penultimate)
+    calls, output = jax.tree.map(lambda _: next(variables), tree)
+    return _Program(jaxpr.jaxpr, dict(zip(names, calls, strict=True)), output)
 
 
 @functools.lru_cache(maxsize=64)
 def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | None:
     """The last dense layer whose output is the output of the model, seen in its program."""
-    program = _traced(network, structure, shapes, "dense", None)
+    program = _traced(network, structure, shapes, "dense")
     if program.output is None:
         return None
     made_by = {var: one for one in program.jaxpr.eqns for var in one.outvars}
     same = [program.output]
     while same[-1] in made_by and made_by[same[-1]].primitive.name in _SHAPING:
         same.append(made_by[same[-1]].invars[0])
-    for name, var in reversed(list(zip(program.names, program.calls, strict=True))):
-        if any(var is one for one in same):
+    for name, call in reversed(program.calls.items()):
+        if any(call.output is one for one in same):
             return name
     return None
 
@@ -195,19 +199,23 @@ def _all_layers(
     inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((_ROWS, *x.shape[1:]), x.dtype), inputs)
     shapes, structure = _abstract((params, inputs))
     head = _head(network, structure, shapes)
-    program = _traced(network, structure, shapes, "all", head)
-    last, origin_of = program.penultimate, _Origins(program.jaxpr)
+    program = _traced(network, structure, shapes, "all", () if head is None else (head,))
+    origin_of = _Origins(program.jaxpr)
+    last = program.output if head is None else program.calls[head].input
     end = None if head is None else origin_of(program.output)
     layers = []
-    for name, var in zip(program.names, program.calls, strict=True):
-        shape, origin = var.aval.shape, origin_of(var)
-        kept = origin != () and (end is None or origin < end) and shape[:1] == (_ROWS,)
-        kept = kept and jnp.issubdtype(var.aval.dtype, jnp.floating)
-        if kept and last is not None and channels_first is not None:
-            same = (places(one, channels_first) for one in (shape, last.aval.shape))
-            kept = len(set(same)) == 1
-        if kept:
-            layers.append((origin, name))
+    for name, (before, x) in program.calls.items():
+        origin = origin_of(x)
+        new = origin != () and (before is None or origin != origin_of(before))
+        if not new or not (end is None or origin < end):
+            continue
+        if x.aval.shape[:1] != (_ROWS,) or not jnp.issubdtype(x.aval.dtype, jnp.floating):
+            continue
+        if channels_first is not None and last is not None:
+            one, other = (places(array.aval.shape, channels_first) for array in (x, last))
+            if one != other:
+                continue
+        layers.append((origin, name))
     identity = None if last is None else origin_of(last)
     return distinct([(name, origin) for origin, name in sorted(layers)], identity)
 

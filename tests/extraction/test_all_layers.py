@@ -15,6 +15,7 @@ import jaxte
 from jaxte import InputError, zoo
 from jaxte.extraction import Model, as_model, extract_many
 from jaxte.extraction.loop import extraction
+from jaxte.extraction.streaming import streamed
 from jaxte.store import FeatureStore
 
 from .flax_models import Net as Plain
@@ -98,7 +99,7 @@ def test_layers_of_linen() -> None:
     wide = as_model(net, variables=variables, layers="all", level="dense")
     masks = np.broadcast_to(Y[:8, None, None], (8, 6, 6))
     # vectors have no places: of a last layer without any, none remain but itself
-    with pytest.raises(InputError, match=r"penultimate has shape \(8, 4\)"):
+    with pytest.raises(InputError, match=r"penultimate has shape \(8, 5\)"):
         jaxte.extract(wide, [(images, masks)], num_classes=2)
 
 
@@ -227,6 +228,18 @@ def test_a_store_has_the_names_and_goes_on(tmp_path: Path, data: Any) -> None:
 
 def _wide() -> list[Any]:
     return [(R.normal(size=(8, 64)).astype(np.float32), Y[:8])]
+
+
+def test_moments_of_all_layers_of_weighted_batches() -> None:
+    model, weights = as_model(Net(), layers="all"), np.linspace(0, 1, 20)
+    batches = ((X[i : i + 8], Y[i : i + 8], weights[i : i + 8]) for i in (0, 8, 16))
+    states = streamed(model, batches, num_classes=2)
+    store = jaxte.extract(Net(), BATCHES, layers="all")
+    assert tuple(states) == store.layers
+    x = np.asarray(store["blocks/0"])[Y == 1]
+    mean = np.average(x, axis=0, weights=weights[Y == 1])
+    state = states["blocks/0"]
+    np.testing.assert_allclose(state.means[1] + state.origin, mean, rtol=1e-4, atol=1e-5)
 
 
 # --- what cannot be ------------------------------------------------------------------------------
