@@ -171,6 +171,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", choices=STAGES, default=STAGES[0], help="which accuracies")
     parser.add_argument("--least", type=int, default=10, help="models a target has to have (10)")
     parser.add_argument("--plot", metavar="FILE", help="draw it, too")
+    parser.add_argument("--curve", metavar="FILE", help="draw regret against compute")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -186,4 +187,9 @@ def run(options: argparse.Namespace) -> int:
     print(result)  # noqa: T201
     if options.plot:
         result.plot(options.plot)
+    if options.curve:
+        from benchmarks import proof_curve
+
+        made = proof_curve.points(scores, accuracies)
+        proof_curve.draw(made, options.curve, len(accuracies))
     return 0
