@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,23 +90,39 @@ def draw(made: Mapping[str, Point], path: str, count: int) -> None:
     """Save the picture; what costs nothing stands at the left edge."""
     from jaxte.report.plots import Chart
 
-    chart = Chart(9.0, 4.8)
+    chart = Chart(9.0, 5.4)
     axes = chart.subplots()
-    paid = [point.cost for point in made.values() if point.cost > 0]
-    edge = min(paid) / 4
-    for name, point in sorted(made.items(), key=lambda pair: pair[1].regret):
-        race = name.startswith("race")
-        best = name.startswith("ridge_probe, all")
-        colour = "#D55E00" if best else "#009E73" if race else "#0072B2"
-        x = point.cost or edge
-        axes.errorbar(x, point.regret, point.error, fmt="o", color=colour, elinewidth=0.8)
-        axes.annotate(
-            name, (x, point.regret), (6, 0), textcoords="offset points", fontsize=7, va="center"
-        )
+    edge = min(point.cost for point in made.values() if point.cost > 0) / 6
     axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=1)
+    axes.set_yscale("symlog", linthresh=1, linscale=1.5)
+    axes.set_xlim(edge / 1.5, 8)
+    axes.set_ylim(-0.1, 1.6 * max(point.regret for point in made.values()))
     axes.set_xlabel("share of what fine-tuning all models costs (left edge: nothing)")
     axes.set_ylabel("points of accuracy lost")
     axes.set_title(f"mean over {count} targets, standard error", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
+    columns: dict[float, list[str]] = {}
+    for name, point in made.items():
+        x = point.cost or edge
+        columns.setdefault(x, []).append(name)
+        error = [[min(point.error, point.regret)], [point.error]]
+        colour = _colour(name)
+        axes.errorbar(x, point.regret, error, fmt="o", color=colour, elinewidth=0.8, markersize=5)
+    chart.draw_without_rendering()
+    for x, names in columns.items():
+        low = -math.inf  # labels of one column stand above each other
+        for name in sorted(names, key=lambda name: made[name].regret):
+            y = axes.transData.transform((x, made[name].regret))[1]
+            low = max(y, low + 11)
+            axes.annotate(
+                name, (x, made[name].regret), (8, (low - y) * 72 / chart.dpi), fontsize=7,
+                textcoords="offset points", va="center", color=_colour(name),
+                arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.5},
+            )  # fmt: skip
     chart.saved(path)
+
+
+def _colour(name: str) -> str:
+    if name.startswith("ridge_probe, all"):
+        return "#D55E00"
+    return "#00785a" if name.startswith("race") else "#0072B2"

@@ -53,6 +53,27 @@ def test_csv_is_the_ranking_and_nothing_else(run: Run, stored: Path) -> None:
             assert record["status"] != "ok"
 
 
+def test_layers_are_ranked_each_or_joined(run: Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(30) % 3
+    for name in ("net", "other"):
+        batch = random.normal(size=(30, 6)).astype("float32")
+        jaxte.extract(
+            lambda x: {"early": x[:, :4], "late": x[:, 2:]}, [(batch, y)], layers=["early", "late"],
+            out=tmp_path / name, name=name,
+        )  # fmt: skip
+    each, joined = (
+        json.loads(run("rank", tmp_path, "--format", "json", *options).stdout)
+        for options in ((), ("--layers", "joined"))
+    )
+    assert set(each["models"]) == {f"{m}@{x}" for m in ("net", "other") for x in ("early", "late")}
+    assert set(joined["models"]) == {"net", "other"}
+    assert any("all layers of each model" in note for note in joined["notes"])
+    shown = run("rank", tmp_path, "--layers", "joined").stdout
+    assert "Fine-tune " in shown
+    assert run("rank", tmp_path, "--layers", "both").exit_code == 2
+
+
 def test_json_is_strict_and_markdown_is_a_table(run: Run, stored: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")

@@ -24,9 +24,12 @@ def test_without_history_the_probe_decides() -> None:
     ranking = jaxte.rank(pool(), Y, **METRICS)
     assert ranking.order() == ranking.order("ridge_probe") == list("abcd")
     assert ranking.best() == "a"
+    assert ranking.verdict() == "Fine-tune a, by ridge_probe; next in line: b, c."
     assert jaxte.rank(pool(), Y, metrics="sfda").order() == list("abcd")
+    undecided = jaxte.rank(pool(), Y, metrics=["logme", "face"])
+    assert undecided.verdict() == ""
     with pytest.raises(InputError, match="ridge_probe"):
-        jaxte.rank(pool(), Y, metrics=["logme", "face"]).order()
+        undecided.order()
 
 
 def test_a_history_joins_in() -> None:
