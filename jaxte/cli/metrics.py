@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from jaxte.cli import _options as options
 from jaxte.cli import _output
-from jaxte.cli._errors import one_line_errors
+from jaxte.cli._errors import one_line_errors, warn
 from jaxte.cli._output import Format
 
 
 def metrics(form: options.Form = None, out: options.Out = None) -> None:
-    """List the metrics: their papers, tasks, ranges, invariances, cost and variants."""
+    """List the metrics, those of other packages too, with papers, tasks, ranges and variants."""
     with one_line_errors():
         form = _output.checked_format(form, out)
         from jaxte import report
-        from jaxte.metrics import REGISTRY
+        from jaxte.metrics import Metric, installed
 
+        metrics = installed()
+        for error in metrics.values():
+            if not isinstance(error, Metric):
+                warn(str(error))
         records = [
             {
                 "name": metric.name,
@@ -28,7 +32,8 @@ def metrics(form: options.Form = None, out: options.Out = None) -> None:
                 "paper": metric.paper,
                 "cost": metric.cost,
             }
-            for metric in REGISTRY.values()
+            for metric in metrics.values()
+            if isinstance(metric, Metric)
         ]
         if form is Format.CSV:
             _output.write(report.csv_text(records), out)

@@ -13,7 +13,7 @@ from jaxte.intake.checks import short
 from jaxte.metrics.custom import from_function
 from jaxte.metrics.metric import Metric, MetricFunction
 
-__all__ = ["DEFAULT_METRICS", "REGISTRY", "get_metric", "register"]
+__all__ = ["DEFAULT_METRICS", "REGISTRY", "get_metric", "installed", "register"]
 
 GROUP = "jaxte.metrics"  # of entry points: each names a metric, or a function of the signature
 _METRICS: dict[str, Metric] = {}
@@ -91,6 +91,24 @@ def get_metric(name: str | Metric | MetricFunction) -> Metric:
         names = ", ".join(dict.fromkeys((*_METRICS, *_others())))
         raise InputError(f"unknown metric {short(name)}: choose from {names}")
     return _METRICS[name] if name in _METRICS else _load(name)
+
+
+def installed() -> dict[str, Metric | InputError]:
+    """All metrics by name, those of other packages too, or why one of them cannot be loaded.
+
+    Example:
+        >>> import jaxte
+        >>> jaxte.metrics.installed()["logme"].tasks
+        ('classification', 'regression')
+    """
+    metrics: dict[str, Metric | InputError] = dict(_METRICS)
+    for name in _others():
+        if name not in metrics:
+            try:
+                metrics[name] = _load(name)
+            except InputError as error:
+                metrics[name] = error
+    return metrics
 
 
 @cache

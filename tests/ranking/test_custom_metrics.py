@@ -12,7 +12,7 @@ import pytest
 
 import jaxte
 from jaxte import InputError
-from jaxte.metrics import REGISTRY, Metric, Pass, get_metric, register, registry
+from jaxte.metrics import REGISTRY, Metric, Pass, get_metric, installed, register, registry
 from jaxte.runtime import programs
 
 RNG = np.random.default_rng(0)
@@ -89,6 +89,9 @@ def test_entry_points_of_other_packages_are_names(monkeypatch: pytest.MonkeyPatc
             get_metric("broken")
         with pytest.raises(InputError, match=r"choose from .*peak, broken"):
             get_metric("other")
+        every = installed()
+        assert every["peak"] is get_metric("peak")
+        assert isinstance(every["broken"], InputError)
     finally:
         registry._others.cache_clear()
 
