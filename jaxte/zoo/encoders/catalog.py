@@ -61,5 +61,5 @@ def load(name: str, *, root: str | Path = OUT, size: int | None = None) -> Encod
     encoder = build(spec)
     graphdef, params = nnx.split(encoder)
     loaded: Encoder = nnx.merge(graphdef, fill(params, read_tensors(path), "", path))
-    loaded.size = spec.size if size is None else size
+    loaded.size, loaded.name = spec.size if size is None else size, name
     return loaded

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def convert(name: str, path: str | Path, *, out: str | Path = OUT) -> Path:
         ImportError: if torch is missing, and the file is of torch.
     """
     spec = spec_of(name)
-    files = _files(spec, Path(path))
+    files = files_of(spec, Path(path))
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -55,9 +56,11 @@ def convert(name: str, path: str | Path, *, out: str | Path = OUT) -> Path:
             f"{files[0]} is not the file of {spec.package} {spec.version}: its SHA-256 is "
             f"{digest.hexdigest()}, not {spec.sha256}; unpack the package again"
         )
-    read = _keras_layers if spec.registry == "npm" else _torch_layers
     encoder = build(spec)
-    fill_in(encoder, read(files, spec.epsilon))
+    if spec.files[0].endswith(".json"):
+        fill_in(encoder, keras_layers(read_keras(files), spec.epsilon))
+    else:
+        fill_in(encoder, torch_layers(read_torch(files), spec.epsilon))
     _, params = nnx.split(encoder)
     target = Path(out) / "weights" / f"{name}.safetensors"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,13 +69,13 @@ def convert(name: str, path: str | Path, *, out: str | Path = OUT) -> Path:
     return target
 
 
-def fill_in(encoder: Encoder, found: Iterator[Layer]) -> None:
+def fill_in(encoder: Encoder, read: Iterable[Layer]) -> None:
     """Set kernels and biases, which come in the order of the forward pass.
 
     Raises:
         InputError: if number or shapes differ from those of the encoder.
     """
-    wanted, given = list(layers(encoder)), list(found)
+    wanted, given = list(layers(encoder)), list(read)
     shapes = [tuple(layer.kernel.shape) for layer in wanted]
     if shapes != [kernel.shape for kernel, _ in given]:
         raise InputError(
@@ -85,7 +88,12 @@ def fill_in(encoder: Encoder, found: Iterator[Layer]) -> None:
         layer.bias.set_value(jax.numpy.asarray(bias, np.float32))
 
 
-def _files(spec: Spec, path: Path) -> list[Path]:
+def files_of(spec: Spec, path: Path) -> list[Path]:
+    """Find the files of an encoder in a folder, or beside the first of them.
+
+    Raises:
+        InputError: if one is missing.
+    """
     first = path
     if path.is_dir():
         first = next(iter(sorted(path.rglob(spec.files[0]))), path / spec.files[0])
@@ -144,44 +152,51 @@ def _torch_tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, np.ndarr
         yield from _torch_tensors(child, f"{prefix}{name}.")
 
 
-def _torch_layers(files: list[Path], epsilon: float) -> Iterator[Layer]:
-    """The layers of a file of torch, whose tensors come in the order of the forward pass."""
+def read_torch(files: Sequence[Path]) -> Tensors:
+    """The tensors of a file of torch, a state dict or a pickled module, by name and in order.
+
+    No class that a pickle names is made.
+    """
     torch = require("torch", f"reading {files[0].name}", "timm")
     named = []
     if zipfile.is_zipfile(files[0]):  # older files hold tensors alone
         named = torch.serialization.get_unsafe_globals_in_checkpoint(files[0])
     with torch.serialization.safe_globals([(_Inert, name) for name in named]):
-        content = torch.load(files[0], weights_only=True, map_location="cpu")
+        return dict(_torch_tensors(torch.load(files[0], weights_only=True, map_location="cpu")))
+
+
+def torch_layers(tensors: Tensors, epsilon: float) -> Iterator[Layer]:
+    """The layers of a model of torch, whose tensors come in the order of the forward pass."""
     modules: dict[str, dict[str, np.ndarray]] = {}
-    for name, tensor in _torch_tensors(content):
+    for name, tensor in tensors.items():
         module, _, kind = name.rpartition(".")
         modules.setdefault(module, {})[kind] = tensor
     layer: Layer | None = None
-    for tensors in modules.values():
-        weight, bias = tensors["weight"], tensors.get("bias")
-        if layer is not None and "running_mean" in tensors:
-            assert bias is not None
-            norm = (weight, bias, tensors["running_mean"], tensors["running_var"])
+    for parts in modules.values():
+        weight, bias = parts["weight"], parts.get("bias", np.zeros(len(parts["weight"])))
+        if layer is not None and "running_mean" in parts:
+            norm = (weight, bias, parts["running_mean"], parts["running_var"])
             layer = _fold(layer, norm, epsilon)
             continue
         if layer is not None:
             yield layer
-        kernel = weight.transpose((2, 3, 1, 0) if weight.ndim == 4 else (1, 0))
-        layer = kernel, np.zeros(len(weight)) if bias is None else bias
+        layer = weight.transpose((2, 3, 1, 0) if weight.ndim == 4 else (1, 0)), bias
     if layer is not None:
         yield layer
 
 
-def _keras_layers(files: list[Path], epsilon: float) -> Iterator[Layer]:
-    """The layers of a ResNet of Keras, which TensorFlow.js keeps as raw float32 numbers."""
+def read_keras(files: Sequence[Path]) -> Tensors:
+    """The tensors of a model of Keras, which TensorFlow.js keeps as raw float32 numbers."""
     manifest = json.loads(files[0].read_text(encoding="utf-8"))["weightsManifest"]
     numbers = np.frombuffer(b"".join(file.read_bytes() for file in files[1:]), "<f4")
-    tensors: dict[str, np.ndarray] = {}
-    start = 0
-    for entry in (one for group in manifest for one in group["weights"]):
-        end = start + int(np.prod(entry["shape"]))
-        tensors[entry["name"]] = numbers[start:end].reshape(entry["shape"])
-        start = end
+    entries = [entry for group in manifest for entry in group["weights"]]
+    ends = np.cumsum([math.prod(entry["shape"]) for entry in entries])
+    parts = np.split(numbers, ends[:-1])
+    return {e["name"]: part.reshape(e["shape"]) for e, part in zip(entries, parts, strict=True)}
+
+
+def keras_layers(tensors: Tensors, epsilon: float) -> Iterator[Layer]:
+    """The layers of a ResNet of Keras, whose first version names them by stage and block."""
     blocks = sorted({name[:5] for name in tensors if name.startswith("res")})
     branches = [f"{block}_branch{part}" for block in blocks for part in ("2a", "2b", "2c", "1")]
     for name in ("conv1", *branches, "fc1000"):

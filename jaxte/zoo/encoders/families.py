@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxte.zoo.encoders.modules import Block, Conv, MaxPool
@@ -99,4 +99,4 @@ def vgg(stages: Sequence[tuple[int, int]], *, hidden: int) -> Body:
     return blocks, [inputs, hidden]
 
 
-FAMILIES = {"inverted": inverted, "residual": residual, "vgg": vgg}
+FAMILIES: dict[str, Callable[..., Body]] = {"inverted": inverted, "residual": residual, "vgg": vgg}

@@ -6,6 +6,7 @@ Every batch normalisation is folded into the kernel and bias of the layer before
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -50,9 +51,7 @@ class Conv(nnx.Module):
             y = depthwise(x, kernel[:, :, 0], self.stride, padding)
         else:
             layout = ("NHWC", "HWIO", "NHWC")
-            y = jax.lax.conv_general_dilated(
-                x, kernel, strides, padding, dimension_numbers=layout
-            )
+            y = jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=layout)
         return _ACTIVATIONS[self.act](y + self.bias[...])
 
 
@@ -110,17 +109,19 @@ class Encoder(nnx.Module):
         mean: of each channel, in pixel values of 0 to 255.
         std: likewise.
         flip: channels as blue, green, red.
+        name: in stores and rankings.
     """
 
     def __init__(
         self, blocks: Sequence[Any], hidden: Sequence[int], classes: int, *, size: int,
-        mean: tuple[float, ...], std: tuple[float, ...], flip: bool = False,
+        mean: tuple[float, ...], std: tuple[float, ...], flip: bool = False, name: str = "encoder",
     ):  # fmt: skip
         self.blocks = nnx.List(blocks)
         self.pool = Mean()
-        self.hidden = nnx.List(_linear(*sizes) for sizes in zip(hidden, hidden[1:], strict=False))
+        self.hidden = nnx.List(_linear(*sizes) for sizes in pairwise(hidden))
         self.head = _linear(hidden[-1], classes) if classes else None
         self.size, self.mean, self.std, self.flip = size, tuple(mean), tuple(std), flip
+        self.name = name
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits [n, classes], or features [n, d].
