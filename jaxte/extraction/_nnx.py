@@ -28,9 +28,9 @@ from jaxte.extraction._layers import (
 )
 from jaxte.extraction._model import Model, Request, Static, qualified_name
 from jaxte.extraction._outputs import NAMED, PENULTIMATE, split_layer
-from jaxte.extraction.preprocess import zoo_images
+from jaxte.extraction.preprocess import Images, zoo_images
 
-__all__ = ["from_nnx", "from_zoo"]
+__all__ = ["from_encoder", "from_nnx", "from_zoo"]
 
 
 class _Recorded(nnx.Variable[Any]):
@@ -102,6 +102,14 @@ def from_nnx(module: nnx.Module, request: Request) -> Model:
     apply = Apply.of(_Module(Static(graph)), layers, request)
     name, source, architecture = type(module).__name__, qualified_name(module), _architecture(copy)
     return request.model(apply, params, name, "nnx", source, layers, architecture=architecture)
+
+
+def from_encoder(module: Any, request: Request) -> Model:
+    """An encoder of the zoo, which normalises by itself; images of any size come to its own."""
+    if request.prepare is None:
+        images = Images(size=module.size, interpolation="bilinear", scale=1.0)
+        request = request._replace(prepare=images)
+    return from_nnx(module, request._replace(name=request.name or module.name))
 
 
 def from_zoo(model: Any, request: Request) -> Model:

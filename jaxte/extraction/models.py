@@ -259,6 +259,7 @@ def _preparing(prepare: Any, model: Any, max_length: int | None, level: str) -> 
 # The class of a model, by the module that has it -> the function here that makes a `Model` of it.
 _CONVERTERS = {
     ("jaxte.zoo.catalog", "ZooModel"): ("_nnx", "from_zoo"),
+    ("jaxte.zoo.encoders.modules", "Encoder"): ("_nnx", "from_encoder"),
     ("flax.nnx", "Module"): ("_nnx", "from_nnx"),
     ("flax.linen", "Module"): ("_linen", "from_linen"),
     ("transformers.modeling_utils", "PreTrainedModel"): ("_transformers", "from_transformers"),

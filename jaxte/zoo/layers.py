@@ -60,14 +60,21 @@ class ConvNorm(nnx.Module):
         return nnx.relu(x) if self.act else x
 
 
-def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve maps by a kernel [3, 3, c], each channel by itself.
+def depthwise(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    padding: Sequence[tuple[int, int]] = ((1, 1), (1, 1)),
+) -> jax.Array:
+    """Convolve maps by a kernel [k, k, c], each channel by itself.
 
-    Nine shifted multiply-adds: XLA fuses them, and grouped convolutions are slow on CPUs.
+    Shifted multiply-adds: XLA fuses them, and grouped convolutions are slow on CPUs.
     """
-    _, h, w, _ = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    total = sum(padded[:, i : i + h, j : j + w] * kernel[i, j] for i in range(3) for j in range(3))
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    size = kernel.shape[0]
+    h, w = (side - size + 1 for side in x.shape[1:3])
+    offsets = [(i, j) for i in range(size) for j in range(size)]
+    total = sum(x[:, i : i + h : stride, j : j + w : stride] * kernel[i, j] for i, j in offsets)
     return jnp.asarray(total)
 
 

