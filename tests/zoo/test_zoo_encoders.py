@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import jaxte
 from jaxte import InputError
 from jaxte.cli import app
+from jaxte.extraction.models import resolve
 from jaxte.zoo import encoders
 from jaxte.zoo.encoders import conversion
 from jaxte.zoo.encoders.catalog import build
@@ -165,6 +166,7 @@ def test_a_package_is_converted_and_loaded(
     loaded = encoders.load(name, root=out)
     images = pictures(encoder.size)
     np.testing.assert_array_equal(loaded(images), encoder(images))
+    assert resolve(f"encoder:{out}/{name}").name == name
     assert encoders.load(name, root=out, size=40)(images).shape == (2, 5)
 
 
