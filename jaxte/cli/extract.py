@@ -17,7 +17,9 @@ def extract(
     model: Annotated[
         str,
         typer.Option(
-            metavar="SPEC", help="zoo:NAME, hf:PATH_OR_NAME, timm:NAME or python:MODULE:ATTRIBUTE."
+            metavar="SPEC",
+            help="zoo:NAME, encoder:DIR/NAME, hf:PATH_OR_NAME, timm:NAME or "
+            "python:MODULE:ATTRIBUTE.",
         ),
     ],
     out: Annotated[

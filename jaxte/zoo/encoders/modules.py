@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.zoo.layers import depthwise
@@ -123,7 +124,7 @@ class Encoder(nnx.Module):
         self.size, self.mean, self.std, self.flip = size, tuple(mean), tuple(std), flip
         self.name = name
 
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: ArrayLike) -> jax.Array:
         """Logits [n, classes], or features [n, d].
 
         Args:
@@ -140,13 +141,14 @@ class Encoder(nnx.Module):
             x = nnx.relu(layer(x))
         return x if self.head is None else self.head(x)
 
-    def prepared(self, images: jax.Array) -> jax.Array:
+    def prepared(self, images: ArrayLike) -> jax.Array:
         """Images resized to a square, of three channels, and normalised."""
         x = jnp.asarray(images)
+        shape = x.shape
         x = x[..., None] if x.ndim == 3 else x
         if x.ndim != 4 or x.shape[-1] not in (1, 3):
             raise InputError(
-                f"images have shape {images.shape}: give [n, height, width] or [n, height, width, "
+                f"images have shape {shape}: give [n, height, width] or [n, height, width, "
                 "channels] with 1 or 3 channels"
             )
         x = x.astype(jnp.float32)
