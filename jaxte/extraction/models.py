@@ -61,8 +61,9 @@ def as_model(
     * "last_hidden_state" (the default for texts), "pooler_output": of a transformers model.
     * "all", alone: every module whose output is an array of floats with a row of each example, in
       the order of the forward pass, "penultimate" last; of a transformers model its hidden states.
-      Of modules that give the same array the outermost counts; heads, attention weights and, at
-      other levels than "example", what has other places than the last layer are left out. The
+      Of modules that give the same array the outermost counts, of several calls the last. Left
+      out are heads, weights of attention, instance normalisation (whose means are rounding
+      errors) and, at other levels than "example", what has other places than the last layer. The
       first batch shows which they are: until then the layers of the model are ("all",).
 
     Where a model or a module returns several arrays, "[...]" picks one: "output[0]",

@@ -233,7 +233,7 @@ def streamed(
     notes += forward.notes
     if not states:
         raise InputError("there are no batches: was the iterator used up before?")
-    return states
+    return {layer: states[layer] for layer in model.layers}  # jit has sorted them
 
 
 def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:

@@ -120,6 +120,18 @@ def test_maps_are_not_kept_once_they_are_pooled() -> None:
     assert alive[-5:] == [0] * 5
 
 
+def test_vectors_that_are_written_over_are_what_they_were() -> None:
+    torch.manual_seed(0)
+    first = nn.Linear(192, 4)
+    net = nn.Sequential(nn.Flatten(), first, nn.ReLU(inplace=True), nn.Linear(4, 2))
+    store = jaxte.extract(net, [(X, Y)], layers="all")
+    assert store.layers == ("0", "1", "penultimate")
+    with torch.no_grad():
+        expected = first(torch.from_numpy(X).flatten(1)).numpy()
+    np.testing.assert_allclose(store["1"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(store["penultimate"], np.maximum(store["1"], 0))
+
+
 class Attends(Module):
     """Weights of attention by modules, an attention that returns two, and a dropout of weights."""
 
