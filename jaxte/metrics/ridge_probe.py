@@ -119,7 +119,7 @@ def _best(present: Array, n: Array, form: Tridiagonal | Problem) -> Array:
     def slope(u: Array) -> Array:
         return jax.jvp(evidence, (u,), (jnp.ones_like(u),))[1]
 
-    def closer(_: int, bracket: Array) -> Array:
+    def closer(_: Array, bracket: Array) -> Array:
         inner = jnp.linspace(bracket[0], bracket[1], _BETWEEN + 1)
         rising = jnp.cumprod(slope(inner[1:-1]) > 0).sum()
         return lax.dynamic_slice(inner, (rising,), (2,))
