@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.evaluate import read_accuracies, static_ranking
 
 __all__ = ["HISTORY", "PROBE", "past_places", "recommended"]
 
@@ -30,6 +29,8 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
     Raises:
         InputError: for a table that cannot be read, or that names none of the models.
     """
+    from jaxte.evaluate import read_accuracies, static_ranking  # 0.1 s that few need
+
     table: dict[str, dict[str, list[float]]] = {}
     for entry in read_accuracies(history):
         if np.isfinite(entry.value):
