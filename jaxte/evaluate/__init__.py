@@ -23,7 +23,7 @@ from jaxte.evaluate.measures import (
 )
 from jaxte.evaluate.pools import STATIC
 from jaxte.evaluate.published import PUBLISHED, Accuracies, published
-from jaxte.evaluate.reading import read_accuracies, read_scores
+from jaxte.evaluate.reading import accuracy_table, read_accuracies, read_scores
 from jaxte.evaluate.result import Evaluation
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Accuracies",
     "Evaluation",
     "Measure",
+    "accuracy_table",
     "best_in_top_k",
     "evaluate",
     "gap_fidelity",

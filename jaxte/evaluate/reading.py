@@ -15,7 +15,7 @@ from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.intake.checks import short
 
-__all__ = ["Entry", "read_accuracies", "read_scores"]
+__all__ = ["Entry", "accuracy_table", "read_accuracies", "read_scores"]
 
 # The columns of a tidy table, and under which names other tools write them.
 _NAMES = {
@@ -53,6 +53,16 @@ def read_accuracies(source: Any) -> list[Entry]:
     entries = list(dict.fromkeys(_entries(source, "accuracy", "accuracies")))
     _check_twice(((e.model, e.dataset, e.seed), e) for e in entries)
     return entries
+
+
+def accuracy_table(source: Any) -> dict[str, dict[str, list[float]]]:
+    """Data set -> model -> its accuracies that are numbers, one for each seed."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for entry in read_accuracies(source):
+        if math.isfinite(entry.value):
+            models = table.setdefault(entry.dataset or "", {})
+            models.setdefault(entry.model, []).append(entry.value)
+    return table
 
 
 def _check_twice(keyed: Iterable[tuple[tuple[str | None, ...], Entry]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
-from jaxte.evaluate import read_accuracies
+from jaxte.evaluate import accuracy_table
 from jaxte.race.posterior import Prior
 
 __all__ = ["LAYERS_TRUST", "TRUST", "prior_of"]
@@ -118,13 +118,8 @@ def _history(models: Sequence[str], history: Any) -> tuple[np.ndarray, np.ndarra
 
 def _standardised(history: Any) -> dict[str, list[float]]:
     """Model -> its accuracies, each in standard deviations over the models of the data set."""
-    tables: dict[str, dict[str, list[float]]] = {}
-    for entry in read_accuracies(history):
-        if math.isfinite(entry.value):
-            table = tables.setdefault(entry.dataset or "", {})
-            table.setdefault(entry.model, []).append(entry.value)
     by_model: dict[str, list[float]] = {}
-    for table in tables.values():
+    for table in accuracy_table(history).values():
         means = {model: float(np.mean(values)) for model, values in table.items()}
         spread = float(np.std(list(means.values())))
         for model, mean in means.items() if spread > 0 else ():

@@ -30,14 +30,9 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
     Raises:
         InputError: for a table that cannot be read, or that names none of the models.
     """
-    from jaxte.evaluate import read_accuracies, static_ranking  # 0.1 s that few need
+    from jaxte.evaluate import accuracy_table, static_ranking  # 0.1 s that few need
 
-    table: dict[str, dict[str, list[float]]] = {}
-    for entry in read_accuracies(history):
-        if np.isfinite(entry.value):
-            models_of = table.setdefault(entry.dataset or "", {})
-            models_of.setdefault(entry.model, []).append(entry.value)
-    places = static_ranking({name: _equal(rows) for name, rows in table.items()})
+    places = static_ranking(accuracy_table(history))
     own = {name: places.get(name, places.get(name.split("@")[0])) for name in models}
     known = {name: place for name, place in own.items() if place is not None}
     if not known:
@@ -46,10 +41,6 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
             "none of these models: use the same names"
         )
     return known
-
-
-def _equal(rows: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {name: float(np.mean(values)) for name, values in rows.items()}
 
 
 def recommended(scores: Mapping[str, float], past: Mapping[str, float]) -> dict[str, float]:
