@@ -87,6 +87,9 @@ class Metric:
             to know besides. With the route "quick" it may be "unsure"; the model is then scored
             again, by the route "full".
         paper: where it was published.
+        confirmed: what its values were compared with: "released code", "own replica" of the formula
+            where no sound released code exists, or "" where neither was possible.
+        label_free: whether it reads no targets, so that they may be None.
         tasks: "classification", "regression".
         range: least and largest score.
         cost: arithmetic for n samples of width d and C classes, k = min(n, d).
@@ -116,6 +119,8 @@ class Metric:
     function: Callable[..., Array]
     score: Callable[..., Outputs]
     paper: str = ""
+    confirmed: str = ""
+    label_free: bool = False
     tasks: tuple[str, ...] = ("classification",)
     range: tuple[float, float] = (float("-inf"), float("inf"))
     cost: str = ""
@@ -180,7 +185,7 @@ class Metric:
     def outputs(
         self,
         features: ArrayLike,
-        targets: ArrayLike,
+        targets: ArrayLike | None,
         num_classes: int | None,
         weights: ArrayLike | None,
         num_features: ArrayLike | None,
@@ -194,6 +199,9 @@ class Metric:
         if self.check is not None:
             self.check(**options)
         regression = "regression" in self.tasks
+        if self.label_free:  # one target that never varies, so that all scatter is the total
+            features, weights = checks.check_features(features, weights, num_features)
+            targets, num_classes, regression = np.ones(np.shape(features)[0]), None, True
         clean = checks.check_arguments(
             features, targets, num_classes, weights, num_features, regression=regression
         )

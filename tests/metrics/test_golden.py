@@ -1,0 +1,45 @@
+"""Every value of released implementations that a metric must give, from one table."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from helpers import QUICK
+
+from benchmarks.golden import LEAVES, Check, checks, values
+
+TOLERANCE: dict[str, dict[str, float]] = {
+    "float64": {"rtol": 1e-6, "atol": 1e-12},
+    "float32": {"rtol": 1e-3, "atol": 1e-4},
+}
+ALL = list(checks())
+
+
+def parameters() -> list[Any]:
+    """All values in float64, and in float32 where it hurts; what is not quick is marked slow."""
+    return [
+        pytest.param(
+            check,
+            dtype,
+            id="-".join(
+                [check.leaf.metric, *map(str, check.leaf.options.values()), check.case, dtype]
+            ),
+            marks=() if check.case in QUICK[dtype] or check.leaf.source else pytest.mark.slow,
+        )
+        for check in ALL
+        for dtype in TOLERANCE
+        if dtype == "float64" or check.case in QUICK[dtype] or check.leaf.source
+    ]
+
+
+@pytest.mark.parametrize(("check", "dtype"), parameters())
+def test_golden_value(check: Check, dtype: str) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        np.testing.assert_allclose(check.score(dtype), check.expected, **TOLERANCE[dtype])
+
+
+def test_every_line_of_the_table_says_something() -> None:
+    """A path that is misspelt would be compared with nothing."""
+    assert {check.leaf.path for check in ALL} == {leaf.path for leaf in LEAVES}
+    assert len(values()) == 11
