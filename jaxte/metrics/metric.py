@@ -185,7 +185,7 @@ class Metric:
     def outputs(
         self,
         features: ArrayLike,
-        targets: ArrayLike | None,
+        targets: Any,
         num_classes: int | None,
         weights: ArrayLike | None,
         num_features: ArrayLike | None,
