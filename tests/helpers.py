@@ -146,6 +146,22 @@ CASES = [
 EXEMPT: dict[str, dict[str, str]] = {}
 
 
+_SPREADLESS = "no spread within classes to divide by"
+_MEANLESS = "coinciding class means leave the between-class scatter without an inverse"
+# Where it has no score: metric, or label of a case -> {name of one of `edges.EDGES`: why}.
+UNDEFINED: dict[str, dict[str, str]] = {
+    "logme-released": {
+        "all-zero": "its fixed point has alpha = 0, of which it takes the logarithm"
+    },
+    "sfda": {
+        edge: _SPREADLESS
+        for edge in ("exact-collapse", "all-zero", "equal-rows", "every-row-its-class", "two-rows")
+    }
+    | {"equal-means": _MEANLESS},
+    "face": {edge: _MEANLESS for edge in ("all-zero", "equal-rows", "equal-means")},
+}
+
+
 _BY_LABEL: dict[str, Case] = {}  # cases hold dicts, which a cache cannot hash
 
 
