@@ -88,7 +88,7 @@ def test_streamed_passes(name: str) -> None:
     options = metric.all_options({})
     x, y = np.zeros((30, 8), np.float32), np.zeros(30, np.int32)
     state = shaped(moments.update, moments.init(8, num_classes=C), x, y)
-    batch = Batch(x, y, np.ones(30, np.float32))
+    batch = Batch(*map(jnp.asarray, (x, y, np.ones(30, np.float32))))
 
     def call(function: Any, *arguments: Any) -> Any:
         *dynamic, own = arguments
