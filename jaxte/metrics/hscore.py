@@ -106,6 +106,7 @@ HSCORE = register(
         name="hscore",
         function=hscore,
         score=_score,
+        confirmed="released code",
         paper="Bao et al., ICIP 2019",
         range=(0.0, float("inf")),
         cost="2 n d^2 + O(d^3)",

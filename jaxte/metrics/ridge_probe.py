@@ -360,6 +360,7 @@ RIDGE_PROBE = register(
         name="ridge_probe",
         function=ridge_probe,
         score=_score,
+        confirmed="own replica",
         paper="ours: leave-one-out ridge regression",
         tasks=("classification", "regression"),
         range=(float("-inf"), 1.0),

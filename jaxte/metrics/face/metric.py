@@ -303,6 +303,7 @@ FACE = register(
         name="face",
         function=face,
         score=_score,
+        confirmed="own replica",
         paper="Ding et al., arXiv 2310.05754 (reconstructed)",
         cost="2 n d C + C^2 d",
         passes=(

@@ -163,6 +163,7 @@ SFDA = register(
         name="sfda",
         function=sfda,
         score=_score,
+        confirmed="released code",
         paper="Shao et al., ECCV 2022",
         range=(0.0, 1.0),
         cost="4 n d k + 2 k^3 / 3",
