@@ -19,3 +19,4 @@ from jaxte.metrics.registry import *
 from jaxte.metrics.leep import *
 from jaxte.metrics.confidence import *
 from jaxte.metrics.energy import *
+from jaxte.metrics.pactran import *

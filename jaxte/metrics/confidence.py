@@ -11,8 +11,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
-from jaxte.intake import checks
+from jaxte.intake import as_features, checks
 from jaxte.intake.checks import is_traced
+from jaxte.intake.outputs import SourceOutputs, check_outputs
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
@@ -156,7 +157,7 @@ def atc(
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
-    source_logits: ArrayLike | None = None,
+    source_logits: Any = None,
     source_accuracy: ArrayLike | None = None,
     confidence: str = "entropy",
 ) -> Array:
@@ -195,7 +196,7 @@ def atc(
         >>> import jax, jaxte
         >>> z = 3 * jax.random.normal(jax.random.key(0), (90, 5))
         >>> source = {"source_logits": z, "source_accuracy": 0.8}
-        >>> float(jaxte.metrics.atc(None, logits=z, **source).round(4))
+        >>> round(float(jaxte.metrics.atc(None, logits=z, **source)), 4)
         0.8
     """
     if source_logits is not None and not is_traced(source_logits):
@@ -288,8 +289,9 @@ def _check_atc(*, source_logits: Any, source_accuracy: Any, confidence: str) -> 
         raise InputError("give source_logits and source_accuracy both, or neither")
     if source_logits is not None:
         checks.check_share("source_accuracy", source_accuracy)
-        if np.ndim(source_logits) != 2 or 0 in np.shape(source_logits):
-            raise InputError(f"source_logits have shape {np.shape(source_logits)}, not [m, z]")
+        if not is_traced(source_logits):
+            source_logits = as_features(source_logits, "source_logits")
+        check_outputs(SourceOutputs(source_logits), (np.shape(source_logits) or (0,))[0])
 
 
 def _mean(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:

@@ -132,12 +132,12 @@ def nce(
     )["score"]
 
 
-def _classes_of(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Array:
+def classes_of(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Array:
     """How many classes there are, as the length of an array."""
     return jnp.zeros(len(statistics.counts), statistics.total.dtype)
 
 
-def _joint(like: Array, batch: Batch, **_: Any) -> Array:
+def class_mass(like: Array, batch: Batch, **_: Any) -> Array:
     """Mass of each pair of classes [C, z]."""
     assert batch.probabilities is not None
     return class_sums(batch.weights[:, None] * batch.probabilities, batch.labels, len(like))
@@ -193,7 +193,7 @@ LEEP = register(
         range=(float("-inf"), 0.0),
         cost="4 n z",
         needs=frozenset({"probabilities"}),
-        passes=(Pass(_classes_of, _joint), Pass(_conditional, _likelihood)),
+        passes=(Pass(classes_of, class_mass), Pass(_conditional, _likelihood)),
     )
 )
 NCE = register(
@@ -206,6 +206,6 @@ NCE = register(
         range=(float("-inf"), 0.0),
         cost="n z + C z",
         needs=frozenset({"probabilities"}),
-        passes=(Pass(_classes_of, _counts),),
+        passes=(Pass(classes_of, _counts),),
     )
 )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
@@ -58,6 +58,8 @@ class Pass(NamedTuple):
         instead: (statistics, options) -> the result, where the moments of a stream hold it
             already, else None.
         lacking: what to do where moments alone do not hold it.
+        repeat: how many times it is made; ``prepare`` sees as the last result that of the time
+            before, and at first that of the pass before, which has to be of the same shapes.
     """
 
     prepare: Callable[..., Any]
@@ -65,6 +67,7 @@ class Pass(NamedTuple):
     transform: bool = False
     instead: Callable[..., Any] | None = None
     lacking: str = ""
+    repeat: int = 1
 
 
 class PassRequest(NamedTuple):
@@ -261,6 +264,10 @@ class Metric:
         chain: tuple[tuple[Pass, Any, Statistics], ...] = ()
         completed: tuple[Completed, ...] = ()
         for one in self.passes:
+            if one.repeat > 1:
+                last = yield from self._repeated(one, now, chain, completed, options, call)
+                completed = (*completed, last)
+                continue
             result = None
             if now.sample is None and one.instead is not None:
                 result = one.instead(now, **options)
@@ -278,6 +285,30 @@ class Metric:
         if not isinstance(outputs, Mapping) or not set(wanted) <= outputs.keys():
             raise InputError(f"{self.name} returned no mapping with {', '.join(wanted)}")
         return outputs
+
+    def _repeated(
+        self,
+        one: Pass,
+        now: Statistics,
+        chain: tuple[tuple[Pass, Any, Statistics], ...],
+        completed: tuple[Completed, ...],
+        options: Options,
+        call: Callable[..., Any],
+    ) -> Generator[PassRequest, Any, Completed]:
+        """The last of the repetitions of a pass; of rows at hand a loop, which is compiled once."""
+        if call is _directly:
+
+            def body(_: Any, result: Any) -> Any:
+                constants = one.prepare(now, (*completed, Completed(None, result)), **options)
+                return _summed(one.apply(constants, now.batch(), **options), now)
+
+            return Completed(None, lax.fori_loop(0, one.repeat, body, completed[-1].result))
+        seen = completed
+        for _ in range(one.repeat):
+            constants = call(one.prepare, now, seen, options)
+            result = yield PassRequest((*chain, (one, constants, now)))
+            seen = (*completed, Completed(constants, result))
+        return seen[-1]
 
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
         """All outputs of samples that are known by their moments only.
