@@ -48,6 +48,12 @@ LEAVES: tuple[Leaf, ...] = (
     Leaf("face", "face.spherical.sum_C_F"),
     Leaf("face", "face.diagonal.sum_C_F", {"covariance": "diagonal"}),
     # --- source outputs ---
+    Leaf("leep", "leep.tllib", source=True),
+    Leaf("leep", "leep_mean_prob.direct_numpy_as_stored", {"mean_probability": True}, source=True),
+    Leaf("nce", "nce.tllib", source=True),
+    Leaf("energy", "energy.percent100_bot"),
+    Leaf("energy", "energy.percent50_bot", {"fraction": 0.5}),
+    Leaf("energy", "energy.percent50_top", {"fraction": 0.5, "tail": "top"}),
     # --- mixtures and probes ---
     # --- discriminants ---
     Leaf("hscore", "hscore"),

@@ -123,9 +123,13 @@ class Case(NamedTuple):
         """Whether the record claims that this change of the features changes no score."""
         return self.default and change in REGISTRY[self.metric].invariances
 
-    def does(self, task: str) -> bool:
-        """Whether it scores such targets."""
-        return task in REGISTRY[self.metric].tasks
+    def does(self, kind: str) -> bool:
+        """Whether it scores problems of this kind."""
+        metric = REGISTRY[self.metric]
+        if metric.needed(self.options) & {"logits", "probabilities"}:
+            return kind == "source"
+        task = "regression" if kind == "regression" else "classification"
+        return kind != "source" and task in metric.tasks
 
 
 # Options that take other routes than the variants do.
@@ -143,7 +147,9 @@ CASES = [
 
 
 # What a metric by its definition does not have: metric -> {name of a property: why}.
-EXEMPT: dict[str, dict[str, str]] = {}
+EXEMPT: dict[str, dict[str, str]] = {
+    "energy": {"larger_for_better_features": "it reads no targets, only how large features are"},
+}
 
 
 _BY_LABEL: dict[str, Case] = {}  # cases hold dicts, which a cache cannot hash
@@ -175,6 +181,7 @@ SHAPES: dict[str, tuple[int, int, int | None]] = {
     "tall": (48, 16, 6),
     "wide": (18, 30, 6),
     "regression": (48, 16, None),
+    "source": (48, 16, 6),
 }
 
 
@@ -185,7 +192,15 @@ def problem_of(kind: str) -> Problem:
         return blobs(36, 10, separation=1.0)
     if kind == "wide":
         return blobs(12, 24, classes=3, separation=1.0)
+    if kind == "source":  # features that are probabilities of a source head
+        logits, y = blobs(36, 10, separation=1.0)
+        return Problem(as_kind(kind, np.exp(2 * logits)), y)
     return regression(36, 10, outputs=2)
+
+
+def as_kind(kind: str, features: Array) -> Array:
+    """Features as problems of this kind have them: probabilities sum to 1."""
+    return features / features.sum(axis=1, keepdims=True) if kind == "source" else features
 
 
 def padded_arrays(

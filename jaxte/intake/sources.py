@@ -20,7 +20,7 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.intake import as_features, disk, is_array
 
-__all__ = ["Batches", "Rows", "Shards", "Source", "natural", "of"]
+__all__ = ["Batches", "Rows", "Shards", "Source", "Unlabelled", "natural", "of"]
 
 Piece: TypeAlias = tuple[Any, Any]
 
@@ -180,6 +180,19 @@ class Batches(Source):
             features, labels = _as_piece(batch, index)
             if len(features):
                 yield features, labels
+
+
+class Unlabelled(Source):
+    """Another source for metrics that read no labels: a constant in place of any."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.reiterable = source, source.reiterable
+        self.rows, self.width = source.rows, source.width
+
+    def read(self, size: int) -> Iterator[Piece]:
+        """The same pieces."""
+        for features, _ in self.source.read(size):
+            yield features, np.ones(len(features), np.float32)
 
 
 def of(value: Any) -> Any:

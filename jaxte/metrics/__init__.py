@@ -16,3 +16,7 @@ from jaxte.metrics.ridge_probe import *
 
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
+from jaxte.metrics.leep import *
+from jaxte.metrics.confidence import *
+from jaxte.metrics.energy import *
+from jaxte.metrics.pactran import *

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.intake.checks import short
+from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -57,6 +58,8 @@ class Pass(NamedTuple):
         instead: (statistics, options) -> the result, where the moments of a stream hold it
             already, else None.
         lacking: what to do where moments alone do not hold it.
+        repeat: how many times it is made; ``prepare`` sees as the last result that of the time
+            before, and at first that of the pass before, which has to be of the same shapes.
     """
 
     prepare: Callable[..., Any]
@@ -64,6 +67,7 @@ class Pass(NamedTuple):
     transform: bool = False
     instead: Callable[..., Any] | None = None
     lacking: str = ""
+    repeat: int = 1
 
 
 class PassRequest(NamedTuple):
@@ -95,8 +99,8 @@ class Metric:
         cost: arithmetic for n samples of width d and C classes, k = min(n, d).
         needs: what it reads: names of `jaxte.statistics.SHARED`, which are made once for all
             metrics; "rows" where they are in memory, "all_rows" if it cannot do without having
-            them all at once; "logits" or "probabilities" of the model's own head. Or a function
-            of the options that returns the names.
+            them all at once; "probabilities" of the model's own head (which come of logits, too)
+            or its "logits". Or a function of the options that returns the names.
         passes: further passes over the rows, in order.
         check: (**options) -> raises `InputError` for options that cannot be.
         class_balanced: whether all classes weigh the same, so that class counts known beforehand
@@ -184,29 +188,53 @@ class Metric:
 
     def outputs(
         self,
-        features: ArrayLike,
+        features: ArrayLike | None,
         targets: Any,
         num_classes: int | None,
         weights: ArrayLike | None,
         num_features: ArrayLike | None,
+        *,
+        logits: ArrayLike | None = None,
+        probabilities: ArrayLike | None = None,
         **options: Any,
     ) -> Outputs:
         """All outputs for arrays: the body of the public function.
+
+        Of a metric that reads outputs of the model's own head, without ``logits`` and
+        ``probabilities`` the first argument is one of them itself.
 
         Raises:
             InputError: outside jit, for input that cannot be scored.
         """
         if self.check is not None:
             self.check(**options)
+        wanted = self.needed(options) & set(SOURCE_OUTPUTS)
+        source, advice = outputs_of(logits, probabilities), ""
+        if source is not None:
+            features, num_features = source.without_features(features), None
+        elif wanted:
+            advice = (
+                f": {self.name} reads its first argument as them, or probabilities= or logits= of "
+                "the model's own head beside features"
+            )
+            if features is None:
+                raise InputError(f"there are no outputs of the model's own head{advice}")
         regression = "regression" in self.tasks
         if self.label_free:  # one target that never varies, so that all scatter is the total
             features, weights = checks.check_features(features, weights, num_features)
+            checks.check_num_classes(num_classes)
             targets, num_classes, regression = np.ones(np.shape(features)[0]), None, True
         clean = checks.check_arguments(
             features, targets, num_classes, weights, num_features, regression=regression
         )
+        if wanted and source is None:
+            kind = "probabilities" if "probabilities" in wanted else "logits"
+            source = SourceOutputs(**{kind: clean.features}, width=clean.num_features)
+        if source is not None:
+            rows = np.shape(clean.features)[0]
+            source = check_outputs(source, rows, clean.weights, advice=advice)
         static, dynamic = split_options(options)
-        return _outputs(Sample(*clean[:4]), dynamic, self, clean.num_classes, static)
+        return _outputs(Sample(*clean[:4], source), dynamic, self, clean.num_classes, static)
 
     def evaluate(self, statistics: Statistics, options: Options) -> Outputs:
         """All outputs inside jit, from rows at hand or on the devices of a mesh."""
@@ -236,6 +264,10 @@ class Metric:
         chain: tuple[tuple[Pass, Any, Statistics], ...] = ()
         completed: tuple[Completed, ...] = ()
         for one in self.passes:
+            if one.repeat > 1:
+                last = yield from self._repeated(one, now, chain, completed, options, call)
+                completed = (*completed, last)
+                continue
             result = None
             if now.sample is None and one.instead is not None:
                 result = one.instead(now, **options)
@@ -253,6 +285,30 @@ class Metric:
         if not isinstance(outputs, Mapping) or not set(wanted) <= outputs.keys():
             raise InputError(f"{self.name} returned no mapping with {', '.join(wanted)}")
         return outputs
+
+    def _repeated(
+        self,
+        one: Pass,
+        now: Statistics,
+        chain: tuple[tuple[Pass, Any, Statistics], ...],
+        completed: tuple[Completed, ...],
+        options: Options,
+        call: Callable[..., Any],
+    ) -> Generator[PassRequest, Any, Completed]:
+        """The last of the repetitions of a pass; of rows at hand a loop, which is compiled once."""
+        if call is _directly:
+
+            def body(_: Any, result: Any) -> Any:
+                constants = one.prepare(now, (*completed, Completed(None, result)), **options)
+                return _summed(one.apply(constants, now.batch(), **options), now)
+
+            return Completed(None, lax.fori_loop(0, one.repeat, body, completed[-1].result))
+        seen = completed
+        for _ in range(one.repeat):
+            constants = call(one.prepare, now, seen, options)
+            result = yield PassRequest((*chain, (one, constants, now)))
+            seen = (*completed, Completed(constants, result))
+        return seen[-1]
 
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
         """All outputs of samples that are known by their moments only.

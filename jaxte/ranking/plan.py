@@ -116,12 +116,12 @@ class ScoringPlan:
         """What a metric reads, with its options."""
         return metric.needed(self.options.get(metric.name, {}))
 
-    def reasons(self, *, has_logits: bool, problem: str = "") -> dict[str, str]:
-        """Metric -> what it needs and a model lacks; ``problem``: that of its logits."""
+    def reasons(self, has_outputs: bool, problem: str = "") -> dict[str, str]:
+        """Metric -> what it needs and a model lacks; ``problem``: that of its head's outputs."""
         reasons = {}
         for metric in self.metrics:
             needed = self.needed(metric)
-            if needed & set(SOURCE_OUTPUTS) and not has_logits:
+            if needed & set(SOURCE_OUTPUTS) and not has_outputs:
                 reasons[metric.name] = problem or (
                     f"{metric.name} reads the outputs of the model's own head: give a mapping of "
                     "'features' and 'logits' (or 'probabilities'), or a store that holds logits"
@@ -148,7 +148,7 @@ class ScoringPlan:
         """Programs in order; the inputs of one are known once those before it have run."""
         if self.perturb is not None and PERTURBED not in values:
             yield self._step(PERTURBED, ("sample",), values, form, "full", ())
-        unable = self.reasons(has_logits=values["sample"].logits is not None)
+        unable = self.reasons(values["sample"].source is not None)
         metrics = [m for m in metrics if m.call is None and m.name not in unable]
         needed = {m: self.needed(m) for m in metrics}
         by_columns, normal = self._routes(values["sample"])
@@ -266,9 +266,8 @@ def _made(key: ProgramKey, inputs: dict[str, Any], options: Mapping[str, Any]) -
     sample = inputs.pop("sample", None)
     if sample is not None:  # as the precision context says
         dtype = jnp.zeros(()).dtype
-        sample = sample._replace(features=sample.features.astype(dtype))
-        if sample.logits is not None:
-            sample = sample._replace(logits=sample.logits.astype(dtype))
+        source = jax.tree.map(lambda outputs: outputs.astype(dtype), sample.source)
+        sample = sample._replace(features=sample.features.astype(dtype), source=source)
     if key.perturb is not None and key.makes == PERTURBED:
         return moved_features(
             key.perturb,

@@ -84,7 +84,8 @@ def rank(
         targets: classes [n], as integers of any size, booleans or texts; or float targets [n] or
             [n, k] for regression, or rows [n, k] of 0 and 1 for several labels at once (metrics
             that know regression only); or model name -> targets where rows differ between models;
-            or None where the labels come with the batches, or lie in the stores.
+            or None where the labels come with the batches, or lie in the stores, or where no
+            metric reads any.
         metrics: names from ``jaxte.metrics.REGISTRY``, `jaxte.metrics.Metric` records, or any
             functions of their signature.
         perturb: perturbs every model's features first: a name from
@@ -195,7 +196,14 @@ def _resolved(
     outputs = any(asked.needs(metric) & set(SOURCE_OUTPUTS) for metric in asked.metrics)
     try:
         resolved = resolve(
-            models, targets, weights, num_classes, asked.memory_limit, whole, outputs=outputs
+            models,
+            targets,
+            weights,
+            num_classes,
+            asked.memory_limit,
+            whole,
+            outputs=outputs,
+            readers=[metric.name for metric in asked.metrics if not metric.label_free],
         )
     except InputError as error:
         if jax.process_count() == 1 or asked.layout is None:
@@ -220,7 +228,7 @@ def _score_in_memory(
     outcomes: Outcomes,
 ) -> None:
     for one in resolved.candidates:
-        reasons = plan.reasons(has_logits=one.logits is not None, problem=one.problem)
+        reasons = plan.reasons(one.source is not None, problem=one.problem)
         outcomes.reasons |= {(one.name, metric): why for metric, why in reasons.items()}
     runs = _runs(resolved.candidates, plan)
     total, done = sum(len(candidates) for _, candidates in runs), 0

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from jaxte.errors import InputError, said
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
 from jaxte.metrics.metric import Pass, PassRequest, jitted, split_options
 from jaxte.ranking.blocks import Block, Blocks
@@ -25,6 +26,7 @@ from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.statistics import Batch, Statistics, moments
 from jaxte.statistics.measure import Moments, even
+from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.rows import as_rows
 
 __all__ = ["Outcome", "score", "score_all"]
@@ -105,6 +107,7 @@ def score(
             source,
             stream.targets,
             stream.weights,
+            stream.outputs,
             num_classes=num_classes,
             dtype=dtype,
             memory_limit=memory_limit,
@@ -128,8 +131,10 @@ def score(
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     kind = "classification" if state.targets is None else "regression"
     able = []
-    reasons = {}
+    reasons = plan.reasons(stream.outputs is not None, stream.problem)
     for metric in plan.metrics:
+        if metric.name in reasons:
+            continue
         if kind not in metric.tasks:
             reasons[metric.name] = (
                 f"targets are floats, which means regression, but {metric.name} needs classes"
@@ -305,7 +310,7 @@ def _pass_over(
             constants = tuple(part for _, part, _ in begun)
             # copied, because the steps write over them
             carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
-        carries, bad = _advance(carries, constants, *block[:3], steps=steps, width=blocks.padded)
+        carries, bad = _advance(carries, constants, *block[:4], steps=steps, width=blocks.padded)
         # of the block before, so that this one is under way while the next is read
         _check_finite(before)
         before = (bad, block)
@@ -324,24 +329,33 @@ def _check_finite(done: tuple[Array, Block] | None) -> None:
         )
 
 
-def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any]:
+def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any, Any]:
     """The shapes of a block inside a step."""
     dtype = block.weights.dtype
     features = jax.ShapeDtypeStruct((len(block.weights), padded), dtype)
-    return features, block.targets, block.weights
+    return features, block.targets, block.weights, block.outputs
 
 
-def _apply(step: _Step, constants: Any, features: Array, labels: Array, weights: Array) -> Any:
+def _apply(
+    step: _Step,
+    constants: Any,
+    features: Array,
+    labels: Array,
+    weights: Array,
+    outputs: SourceOutputs | None,
+) -> Any:
     """What the last pass of a chain makes of rows, which those before it transform."""
     centres, prepared, dynamic = constants
     options = {**dict(step.options), **dynamic}
     own_class = labels
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         own_class, labels = jnp.zeros(len(labels), jnp.int32), labels.reshape(len(labels), -1)
+    logits, probabilities = rows_of_outputs(outputs, weights)
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
         # one after the other: far from 0 their sum would be rounded
         residuals = features - origin[None] - jnp.take(means, own_class, axis=0, mode="clip")
-        features = one.apply(own, Batch(residuals, labels, weights), **options)
+        batch = Batch(residuals, labels, weights, probabilities, logits, features)
+        features = one.apply(own, batch, **options)
     return features
 
 
@@ -352,6 +366,7 @@ def _advance(
     features: Array,
     targets: Array,
     weights: Array,
+    outputs: SourceOutputs | None,
     *,
     steps: tuple[_Step, ...],
     width: int,
@@ -366,7 +381,7 @@ def _advance(
         if not step.passes:
             moved.append(moments.add(carry, rows, targets))
             continue
-        made = _apply(step, own, rows.features, targets, rows.weights)
+        made = _apply(step, own, rows.features, targets, rows.weights, outputs)
         if step.passes[-1].transform:
             moved.append(moments.add(carry, rows._replace(features=made), targets))
         else:

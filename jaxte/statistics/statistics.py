@@ -24,6 +24,7 @@ from jaxte.statistics.linalg import (
 )
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
+from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.ridge import Ridge, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
 
@@ -38,14 +39,14 @@ class Sample(NamedTuple):
         targets: class numbers [n], or floats [n] or [n, k].
         weights: [n], or None.
         num_features: the true width where trailing columns are padding, or None.
-        logits: [n, z] outputs of the model's own head, or None.
+        source: `SourceOutputs` of the model's own head, or None.
     """
 
     features: Any
     targets: Any
     weights: Any = None
     num_features: Any = None
-    logits: Any = None
+    source: Any = None
 
 
 class Batch(NamedTuple):
@@ -55,13 +56,17 @@ class Batch(NamedTuple):
         residuals: [b, d] features minus the mean of their class.
         labels: [b] class numbers, or [b, k] the targets of a regression.
         weights: [b].
-        logits: [b, z], or None.
+        probabilities: [b, z] by the model's own head, as they came; None if it has none.
+        logits: [b, z] of the head, or None where only probabilities are known.
+        features: [b, d] as they came, but for rows of weight 0.
     """
 
     residuals: Array
     labels: Array
     weights: Array
+    probabilities: Array | None = None
     logits: Array | None = None
+    features: Array | None = None
 
 
 class Measured(NamedTuple):
@@ -346,4 +351,6 @@ class Statistics:
     def batch(self) -> Batch:
         """All rows at hand."""
         labels = self.labels if self.num_classes is not None else self.columns
-        return Batch(self.residuals, labels, self.rows.weights, self._sample().logits)
+        rows = self.rows
+        logits, probabilities = rows_of_outputs(self._sample().source, rows.weights)
+        return Batch(self.residuals, labels, rows.weights, probabilities, logits, rows.features)

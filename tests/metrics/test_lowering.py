@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxte import moments, perturb
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import REGISTRY, logme_fit
 from jaxte.statistics import Batch, Sample, Statistics
 
@@ -79,7 +80,8 @@ def test_streamed_passes(name: str, platform: str, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
         y = np.arange(30) % C
         state = moments.update(moments.init(8, num_classes=C), np.eye(30, 8), y)
-        batch = Batch(jnp.zeros((30, 8)), jnp.zeros(30, "int32"), jnp.ones(30))
+        x = jnp.zeros((30, 8))
+        batch = Batch(x, jnp.zeros(30, "int32"), jnp.ones(30), x, x, x)
 
         def call(function: Any, *arguments: Any) -> Any:
             *given, own = arguments
@@ -111,7 +113,8 @@ def test_on_a_mesh(name: str, platform: str, dtype: str) -> None:
     rows = jax.sharding.PartitionSpec("samples")
 
     def score(x: Any, y: Any, w: Any) -> Any:
-        statistics = Statistics(Sample(x, y, w), num_classes=C, axis="samples", route="full")
+        sample = Sample(x, y, w, source=SourceOutputs(probabilities=x))
+        statistics = Statistics(sample, num_classes=C, axis="samples", route="full")
         return metric.evaluate(statistics, metric.all_options({}))["score"]
 
     with jax.enable_x64(dtype == "float64"):

@@ -20,6 +20,7 @@ from helpers import (
     Array,
     Case,
     Problem,
+    as_kind,
     compiled,
     padded,
     padded_arrays,
@@ -132,6 +133,8 @@ def larger_for_better_features(setting: Setting) -> None:
         y = np.repeat(np.arange(4, dtype=np.int32), 12)
         noise, signal = rng.normal(size=(48, 8)) / 3, np.eye(4, 8)[y]
         copies = [(noise + s * signal, y) for s in (0, 0.3, 0.6, 1, 1.4)]
+        if setting.kind == "source":
+            copies = [(as_kind(setting.kind, np.exp(3 * x)), y) for x, y in copies]
     else:
         x, y = setting.problem
         noise = rng.normal(size=x.shape)
@@ -140,14 +143,17 @@ def larger_for_better_features(setting: Setting) -> None:
     assert np.all(np.diff(scores) > 0), scores
 
 
-@each(lambda setting: tall(setting) or (float64(setting) and not setting.classes))
+@each(lambda s: s.kind in ("tall", "source") or (float64(s) and not s.classes))
 def the_same_from_memory_from_a_stream_and_from_moments(setting: Setting) -> None:
     """`rank` of an array and of batches; a stream may be refused, but not silently."""
     (x, y), case = setting.problem, setting.case
     expected = float(case.function(x, y))
     options: dict[str, Any] = {"metrics": case.metric, "precision": setting.dtype}
     options["options"] = {case.metric: case.options}
-    ranking = jaxte.rank({"memory": x, "stream": np.split(x, [1, 18, 21])}, y, **options)
+    models: dict[str, Any] = {"memory": x, "stream": np.split(x, [1, 18, 21])}
+    if setting.kind == "source":
+        models = {name: {"features": own, "probabilities": x} for name, own in models.items()}
+    ranking = jaxte.rank(models, y, **options)
     setting.assert_equal(ranking.score("memory", case.metric), expected)
     if ranking.status("stream", case.metric) != "ok":
         assert "all samples" in ranking.status("stream", case.metric)
@@ -260,6 +266,8 @@ def scale_of_the_features(setting: Setting) -> None:
 def vmap_is_a_loop_and_a_failed_model_stays_alone(setting: Setting) -> None:
     x, y = setting.problem
     n, pool = len(x), [x, np.exp(x), x.copy(), np.sqrt(np.abs(x)), x**3]
+    if setting.kind == "source":  # of other labels: what is largest in a row stays where it is
+        pool = [as_kind(setting.kind, np.roll(one, k, axis=0)) for k, one in enumerate(pool)]
     pool[2][3, 1] = np.nan
     weights = np.random.default_rng(3).uniform(0.5, 2, size=n) * (np.arange(n) % 9 > 0)
     single = [padded_arrays(Problem(one, y), setting.kind, weights) for one in pool]
@@ -353,7 +361,11 @@ def bad_input_is_an_error_outside_jit_and_nan_inside(setting: Setting) -> None:
         (entry(x, np.nan), y, "row 5"),
         (entry(x, np.inf), y, "row 5"),
     ]
-    if setting.classes:
+    if setting.kind == "source":
+        faults += [(1.1 * x, y, "row 0 sum to 1.1"), (entry(x, -0.1), y, "row 5")]
+    if REGISTRY[setting.case.metric].label_free:
+        pass
+    elif setting.classes:
         first = np.arange(len(y)) == 4
         faults += [
             (x, np.where(first, 6, y), "labels contain 6"),
@@ -375,7 +387,7 @@ SETTINGS = [
     for case in CASES
     for kind in SHAPES
     for dtype in TOLERANCE
-    if case.does("regression" if kind == "regression" else "classification")
+    if case.does(kind)
 ]
 
 
