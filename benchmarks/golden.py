@@ -41,12 +41,26 @@ class Leaf(NamedTuple):
     output: str = "score"
     source: bool = False
 
+    def outputs(self, x: Any, y: Any, **arguments: Any) -> Mapping[str, Any]:
+        """All outputs, of features, targets and the keywords that all metrics share."""
+        from jaxte import metrics
+
+        arguments |= self.options
+        if self.metric not in metrics.REGISTRY:
+            return {"score": getattr(metrics, self.metric)(x, y, **arguments)}
+        shared = [arguments.pop(name, None) for name in ("num_classes", "weights", "num_features")]
+        metric = metrics.REGISTRY[self.metric]
+        return metric.outputs(x, y, *shared, **metric.all_options(arguments))
+
 
 LEAVES: tuple[Leaf, ...] = (
     # --- LogME, SFDA, FaCe ---
     Leaf("sfda", "sfda"),
     Leaf("face", "face.spherical.sum_C_F"),
+    Leaf("face", "face.spherical.F_m", output="class_fairness"),
+    Leaf("face", "nc1.class_balanced", factor=-1, output="variance_collapse"),
     Leaf("face", "face.diagonal.sum_C_F", {"covariance": "diagonal"}),
+    Leaf("face", "face.diagonal.F_m", {"covariance": "diagonal"}, output="class_fairness"),
     # --- source outputs ---
     Leaf("leep", "leep.tllib", source=True),
     Leaf("leep", "leep_mean_prob.direct_numpy_as_stored", {"mean_probability": True}, source=True),
@@ -73,17 +87,12 @@ class Check(NamedTuple):
 
     def score(self, dtype: str = "float64") -> float:
         """What jaxte gives; 64-bit types have to be enabled for float64."""
-        from jaxte import metrics
-
         data = case(self.case)
         x, y = data["features"].astype(dtype), data["labels"]
-        options = dict(self.leaf.options)
+        source = {}
         if self.leaf.source:
-            options["probabilities"] = data["source_probs"].astype(dtype)
-        if self.leaf.output == "score":
-            return float(getattr(metrics, self.leaf.metric)(x, y, **options))
-        outputs = metrics.REGISTRY[self.leaf.metric].outputs(x, y, None, None, None, **options)
-        return float(outputs[self.leaf.output])
+            source["probabilities"] = data["source_probs"].astype(dtype)
+        return float(self.leaf.outputs(x, y, **source)[self.leaf.output])
 
 
 @cache

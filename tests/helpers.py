@@ -65,6 +65,15 @@ def regression(n: int, d: int, *, outputs: int = 0, noise: float = 0.3, seed: in
     return Problem(features, targets if outputs else targets[:, 0])
 
 
+def golden_arrays(name: str) -> tuple[tuple[jax.Array, ...], int | None]:
+    """A stored set as arguments for jit, and C: in one of two shapes if it has classes."""
+    problem = golden_set(name)
+    n, d = problem.features.shape
+    if problem.num_classes is None:
+        return padded_to((n, d), problem), None
+    return padded_to((1800, 128) if n > d else (210, 512), problem), 12
+
+
 # The pairs that run without `-m slow`: every kind of difficulty once; float32 where it hurts.
 QUICK = {
     "float64": {
@@ -152,6 +161,23 @@ EXEMPT: dict[str, dict[str, str]] = {
 }
 
 
+_SPREADLESS = "no spread within classes to divide by"
+_MEANLESS = "coinciding class means leave the between-class scatter without an inverse"
+# Where it has no score: metric, or label of a case -> {name of one of `edges.EDGES`: why}.
+UNDEFINED: dict[str, dict[str, str]] = {
+    "logme-released": {
+        "all-zero": "its fixed point has alpha = 0, of which it takes the logarithm"
+    },
+    "sfda": {
+        edge: _SPREADLESS
+        for edge in ("exact-collapse", "all-zero", "equal-rows", "every-row-its-class", "two-rows")
+    }
+    | {"equal-means": _MEANLESS},
+    "face": {edge: _MEANLESS for edge in ("all-zero", "equal-rows", "equal-means")},
+    "norm_entropy": {"one-column": "of one source class the entropy is 0 and ln Z too"},
+}
+
+
 _BY_LABEL: dict[str, Case] = {}  # cases hold dicts, which a cache cannot hash
 
 
@@ -207,7 +233,14 @@ def padded_arrays(
     problem: Problem, kind: str, weights: Array | None = None
 ) -> tuple[jax.Array, ...]:
     """What `compiled` takes, in the one shape of this kind: garbage rows, zero columns."""
-    (x, y), (rows, width, _) = problem, SHAPES[kind]
+    return padded_to(SHAPES[kind][:2], problem, weights)
+
+
+def padded_to(
+    shape: tuple[int, int], problem: Problem, weights: Array | None = None
+) -> tuple[jax.Array, ...]:
+    """Features, targets, weights and true width, in rows and columns of this shape."""
+    (x, y), (rows, width) = problem, shape
     n, d = x.shape
     features = np.full((rows, width), np.nan)
     features[:n] = np.pad(x, ((0, 0), (0, width - d)))

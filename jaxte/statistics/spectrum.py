@@ -70,7 +70,7 @@ def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
     return Spectrum(values, axes * _signs(axes), jnp.zeros((0, len(values)), a.dtype), blurred)
 
 
-def gram_terms(samples: Array, width: int) -> Array:
+def gram_terms(samples: Array, width: ArrayLike) -> Array:
     """How many roundings of its largest eigenvalue a Gram matrix is off by.
 
     Sums of n products carry errors of sqrt(n) roundings; a factor n would cut signal at 1e6.
@@ -101,7 +101,8 @@ def scaled_eigh(a: Array, samples: Array) -> tuple[Array, Array, Array]:
     root = jnp.sqrt(jnp.diagonal(a))
     scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
     values, axes = jnp.linalg.eigh(scale[:, None] * a * scale[None])
-    kept = values > noise(values[-1], gram_terms(samples, len(a)) ** 2)
+    terms = gram_terms(samples, jnp.sum(root > 0))  # zero columns, as of padding, round nothing
+    kept = values > noise(values[-1], terms**2)
     return jnp.where(kept, values, 0), axes, scale
 
 

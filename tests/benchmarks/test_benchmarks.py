@@ -16,6 +16,7 @@ from benchmarks import (
     child,
     cli,
     clones,
+    growth,
     growth_job,
     machine,
     metrics,
@@ -125,6 +126,15 @@ def test_metric_job_compares_with_rivals() -> None:
     assert jnp.zeros(()).dtype == jnp.float32  # the context is left behind
     line = next(line for line in found["skipped"] if line.startswith("TencentARC/SFDA"))
     assert "--clone sfda=PATH" in line
+
+
+def test_modes_of_growth_agree() -> None:
+    """What the quick run leaves out."""
+    spec = {"n": 60, "d": 8, "classes": 3, "models": 1, "batch": 32, "metric": "face", "seed": 0}
+    spec |= {"kind": "structured", "repeats": 1, "patience": 9.0}
+    found = [growth_job.measure(spec | {"mode": mode}) for mode in growth.MODES]
+    assert [len(one["warm"]) for one in found] == [1, 1, 1]
+    assert [one["score"] for one in found] == pytest.approx([found[0]["score"]] * 3, rel=1e-5)
 
 
 def test_pool_agreement() -> None:
@@ -252,10 +262,12 @@ def test_folder_name() -> None:
 
 @pytest.mark.slow
 def test_quick_run_writes_every_table(tmp_path: Path) -> None:
-    """By one metric: each measurement is a process, and the others' own are tested above."""
+    """By one metric, width and mode: each measurement is a process, and the others' own are tested
+    above.
+    """
     command = [sys.executable, "-m", "benchmarks", "all", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--metrics", "face", "--rivals", "oracle", "scikit"],
+        [*command, "--metrics", "face", "--rivals", "oracle", "--d", "12", "--modes", "array"],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
