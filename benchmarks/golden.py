@@ -49,6 +49,16 @@ LEAVES: tuple[Leaf, ...] = (
     Leaf("face", "face.diagonal.sum_C_F", {"covariance": "diagonal"}),
     # --- source outputs ---
     # --- mixtures and probes ---
+    *(
+        Leaf("nleep", f"nleep_deterministic.{path}", {"start": "classes"}, output=output)
+        for path, output in {
+            "mean_log_prob": "log_probability",
+            "mean_prob": "mean_probability",
+            "pca_dim": "pca_dim",
+            "n_iter": "n_iter",
+            "lower_bound": "lower_bound",
+        }.items()
+    ),
     # --- discriminants ---
     Leaf("hscore", "hscore"),
     # --- separability ---
@@ -76,7 +86,8 @@ class Check(NamedTuple):
             options["probabilities"] = data["source_probs"].astype(dtype)
         if self.leaf.output == "score":
             return float(getattr(metrics, self.leaf.metric)(x, y, **options))
-        outputs = metrics.REGISTRY[self.leaf.metric].outputs(x, y, None, None, None, **options)
+        metric = metrics.REGISTRY[self.leaf.metric]
+        outputs = metric.outputs(x, y, None, None, None, **metric.all_options(options))
         return float(outputs[self.leaf.output])
 
 
