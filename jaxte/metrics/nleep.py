@@ -19,7 +19,7 @@ from jaxte.statistics.folds import check_folds, cross_fit, key_of
 from jaxte.statistics.kmeans import kmeans
 from jaxte.statistics.linalg import gram, matmul
 from jaxte.statistics.measure import divisors
-from jaxte.statistics.mixture import Mixture, Settings, best_of
+from jaxte.statistics.mixture import Mixture, best_of
 from jaxte.statistics.rows import class_sums
 from jaxte.statistics.spectrum import spectrum
 from jaxte.statistics.tiles import at_width
@@ -27,7 +27,7 @@ from jaxte.statistics.tiles import at_width
 __all__ = ["nleep"]
 
 _STARTS = ("kmeans++", "classes")
-_PER_CLASS = 5  # components
+_PER_CLASS, _ROWS = 5, 4  # components of each class at most; rows of each component at least
 
 
 def nleep(
@@ -43,7 +43,7 @@ def nleep(
     start: str = "kmeans++",
     restarts: int = 1,
     reg_covar: ArrayLike = 1e-6,
-    tol: float = 1e-3,
+    tol: ArrayLike = 1e-3,
     max_iter: int = 100,
     mean_probability: bool = False,
     folds: int | ArrayLike | None = None,
@@ -66,7 +66,8 @@ def nleep(
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0; 0 = absent row, 2 = row written twice.
         num_features: true width when trailing columns are padding.
-        num_components: V; None takes the largest of 5, 4, ..., 1 per class that stays below n.
+        num_components: V; None takes 5 C, or where n < 20 C the largest multiple of C that leaves
+            four rows to a component on average, at least C but always fewer than n.
         variance_share: as many principal components are kept as have this share of the variance.
         covariance: "full", "diagonal" or "spherical".
         start: "kmeans++" (with Lloyd's rounds, as released), or "classes": one component for each
@@ -111,7 +112,7 @@ def nleep(
         start=start,
         restarts=restarts,
         reg_covar=reg_covar,
-        tol=float(tol),
+        tol=tol,
         max_iter=max_iter,
         mean_probability=mean_probability,
         folds=folds,
@@ -145,7 +146,7 @@ class _Model(NamedTuple):
     pca_dim: Array
 
 
-def _score(statistics: Statistics, _: tuple[Completed, ...], **options: Any) -> Outputs:
+def _score(statistics: Statistics, completed: tuple[Completed, ...], **options: Any) -> Outputs:
     rows = statistics.rows
     y, w, n = statistics.labels, rows.weights, rows.total
     outputs: dict[str, Array] = {}
@@ -172,10 +173,14 @@ def _fit(statistics: Statistics, fitted: Array, options: dict[str, Any]) -> _Mod
     y, counts = statistics.labels, statistics.counts
     z, width = _principal(statistics.centred_rows, fitted, options["variance_share"])
     floor = jnp.asarray(options["reg_covar"]).astype(z.dtype) / statistics.unit / statistics.unit
-    settings = Settings(options["covariance"], options["tol"], options["max_iter"])
+    kind = options["covariance"]
+
+    def em(start: Array) -> Mixture:
+        limits = {"tol": options["tol"], "max_iter": options["max_iter"]}
+        return mixtures.fit(z, fitted, start, width, floor, kind, **limits)
+
     if options["start"] == "classes":
-        start = _of_classes(z, fitted, y, len(counts), width, floor)
-        mixture = mixtures.fit(z, fitted, start, width, floor, settings)
+        mixture = em(_of_classes(z, fitted, y, len(counts), width, floor))
     else:
         most, number = _number_of_components(statistics, fitted, options["num_components"])
 
@@ -184,10 +189,10 @@ def _fit(statistics: Statistics, fitted: Array, options: dict[str, Any]) -> _Mod
                 return kmeans(z, fitted, number, most, key)
 
             drawn = at_width(clusters, width, *lax.stop_gradient((z, fitted)), number, key)
-            start = mixtures.of_clusters(z, fitted, drawn, most, width, floor, settings.covariance)
-            return mixtures.fit(z, fitted, start, width, floor, settings)
+            return em(mixtures.of_clusters(z, fitted, drawn, most, width, floor, kind))
 
-        keys = jax.random.split(key_of(options["key"], 0), options["restarts"])
+        key = 0 if options["key"] is None else options["key"]
+        keys = jax.random.split(key_of(key), options["restarts"])
         mixture = best_of(lax.map(from_draws, keys)) if len(keys) > 1 else from_draws(keys[0])
     shares = mixture.responsibilities
     joint = class_sums(fitted[:, None] * shares, y, len(counts))
@@ -214,7 +219,7 @@ def _number_of_components(
     if number is not None:
         return number, jnp.asarray(number)
     classes, n = (statistics.counts > 0).sum(), jnp.ceil(fitted.sum()).astype(jnp.int32)
-    per_class = jnp.clip((n - 1) // jnp.maximum(classes, 1), 1, _PER_CLASS)
+    per_class = jnp.clip(n // (_ROWS * jnp.maximum(classes, 1)), 1, _PER_CLASS)
     most = _PER_CLASS * len(statistics.counts)
     if statistics.rows.unweighted:
         most = min(most, max(len(fitted) - 1, 1))

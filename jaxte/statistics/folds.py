@@ -64,9 +64,8 @@ def check_folds(folds: Any) -> None:
             raise wrong
 
 
-def key_of(key: int | Array | None, default: int | None = None) -> Array | None:
-    """A key of ``jax.random`` from what a user may give as one: a key, a seed, or nothing."""
-    key = default if key is None else key
+def key_of(key: int | Array) -> Array:
+    """A key of ``jax.random`` from what a user may give as one, the key itself or a seed."""
     return jax.random.key(key) if isinstance(key, int) else key
 
 
@@ -93,7 +92,8 @@ def cross_fit(
         The rows [n, ...], each from the call that left out its fold, and their folds [n].
     """
     if isinstance(folds, int):
-        numbers, k = fold_numbers(labels, weights, folds, key_of(key)), folds
+        drawn = None if key is None else key_of(key)
+        numbers, k = fold_numbers(labels, weights, folds, drawn), folds
     else:
         numbers, k = jnp.asarray(folds, jnp.int32), _MOST
         if numbers.shape != labels.shape:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
+from jax.typing import ArrayLike
 
 from jaxte.statistics.linalg import gram, matmul, noise
 from jaxte.statistics.tiles import at_width, map_tiles
@@ -38,18 +39,18 @@ class Mixture(NamedTuple):
     n_iter: Array
 
 
-class Settings(NamedTuple):
-    """What is known of a fit while tracing."""
-
-    covariance: str = "full"
-    tol: float = 1e-3
-    max_iter: int = 100
-
-
 def fit(
-    x: Array, weights: Array, start: Array, width: Array, floor: Array, settings: Settings
+    x: Array,
+    weights: Array,
+    start: Array,
+    width: Array,
+    floor: Array,
+    covariance: str = "full",
+    *,
+    tol: ArrayLike = 1e-3,
+    max_iter: int = 100,
 ) -> Mixture:
-    r"""EM until an iteration raises the mean log likelihood by less than ``tol``.
+    r"""EM until an iteration changes the mean log likelihood by less than ``tol``.
 
     .. math:: r_{ik} \propto \pi_k N(x_i; m_k, \Sigma_k + \epsilon I)
 
@@ -64,45 +65,48 @@ def fit(
             or `of_parameters`.
         width: how many columns count; those beyond are zero.
         floor: variance that is added to all.
-        settings: `Settings`.
+        covariance: "full", "diagonal" or "spherical".
+        tol: when to stop.
+        max_iter: iterations at most.
 
     Returns:
         `Mixture`.
     """
-    return _fit(settings, x, weights, start, width, floor)
+    tol = lax.stop_gradient(jnp.asarray(tol).astype(x.dtype))
+    return _fit(covariance, max_iter, x, weights, start, width, floor, tol)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _fit(
-    settings: Settings, x: Array, weights: Array, start: Array, width: Array, floor: Array
-) -> Mixture:
-    def run(x: Array, weights: Array, start: Array, width: Array, floor: Array) -> Mixture:
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _fit(covariance: str, max_iter: int, x: Array, *rest: Array) -> Mixture:
+    def run(
+        x: Array, weights: Array, start: Array, width: Array, floor: Array, tol: Array
+    ) -> Mixture:
         def unfinished(state: Mixture) -> Array:
-            return (state.n_iter < settings.max_iter) & (state.change >= settings.tol)
+            return (state.n_iter < max_iter) & (state.change >= tol)
 
-        step = partial(_step, settings, x, weights, width, floor)
+        step = partial(_step, covariance, x, weights, width, floor)
         return lax.while_loop(unfinished, step, _begin(start))
 
-    out: Mixture = at_width(run, width, x, weights, start, width, floor)
+    _weights, _start, width, *_ = rest
+    out: Mixture = at_width(run, width, x, *rest)
     return out
 
 
 @_fit.defjvp
 def _fit_jvp(
-    settings: Settings, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    covariance: str, max_iter: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]
 ) -> tuple[Mixture, Mixture]:
-    out = _fit(settings, *primals)
+    out = _fit(covariance, max_iter, *primals)
 
     def unrolled(x: Array, weights: Array, start: Array, width: Array, floor: Array) -> Mixture:
-        step = jax.checkpoint(partial(_step, settings, x, weights, width, floor))
-
         def once(state: Mixture, _: None) -> tuple[Mixture, None]:
-            stopped = state.n_iter >= out.n_iter
-            return jax.tree.map(partial(jnp.where, stopped), state, step(state)), None
+            after = jax.checkpoint(partial(_step, covariance))(x, weights, width, floor, state)
+            more = state.n_iter < out.n_iter
+            return jax.tree.map(partial(jnp.where, more), after, state), None
 
-        return lax.scan(once, _begin(start), length=settings.max_iter)[0]
+        return lax.scan(once, _begin(start), length=max_iter)[0]
 
-    return out, jax.jvp(unrolled, primals, tangents)[1]
+    return out, jax.jvp(unrolled, primals[:-1], tangents[:-1])[1]
 
 
 def best_of(fits: Mixture) -> Mixture:
@@ -120,13 +124,13 @@ def _begin(start: Array) -> Mixture:
 
 
 def _step(
-    settings: Settings, x: Array, weights: Array, width: Array, floor: Array, state: Mixture
+    covariance: str, x: Array, weights: Array, width: Array, floor: Array, state: Mixture
 ) -> Mixture:
     """What the last expectation came to, then maximisation and expectation."""
     bound = weights @ state.log_likelihood / weights.sum()
     change = lax.stop_gradient(jnp.abs(bound - state.lower_bound))
     shares = weights[:, None] * state.responsibilities
-    after = _begin(log_joint(x, shares, width, floor, settings.covariance))
+    after = _begin(log_joint(x, shares, width, floor, covariance))
     return after._replace(lower_bound=bound, change=change, n_iter=state.n_iter + 1)
 
 
