@@ -26,7 +26,7 @@ class Leaf(NamedTuple):
 
     Attributes:
         metric: its name in the registry, or that of a function of `jaxte.metrics`.
-        path: the keys of the value in golden.json, with dots.
+        path: the keys of the value in golden.json, with dots; a comma is a dot within a key.
         options: of the call.
         factor: the golden value is multiplied by it: -1 where published smaller is better, 0.01
             for percentages.
@@ -58,6 +58,16 @@ LEAVES: tuple[Leaf, ...] = (
             "n_iter": "n_iter",
             "lower_bound": "lower_bound",
         }.items()
+    ),
+    *(
+        Leaf(
+            "pactran_gaussian",
+            f"pactran_gauss.lda_{lam.replace('.', ',')}.converged_variant.pac_gauss_s2_{factor}",
+            {"lam": float(lam), "factor": float(factor)},
+            factor=-1,
+        )
+        for lam, factors in {"0.1": (10, 1), "1": (100, 10), "10": (1000, 100)}.items()
+        for factor in factors
     ),
     # --- discriminants ---
     Leaf("hscore", "hscore"),
@@ -109,7 +119,7 @@ def checks() -> Iterator[Check]:
     for leaf in LEAVES:
         for name, value in values().items():
             for key in leaf.path.split("."):
-                value = value.get(key) if isinstance(value, Mapping) else None
+                value = value.get(key.replace(",", ".")) if isinstance(value, Mapping) else None
             if isinstance(value, int | float):
                 yield Check(leaf, name, leaf.factor * value)
 

@@ -131,6 +131,7 @@ class Case(NamedTuple):
 # Options that take other routes than the variants do.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "face": [{"covariance": "diagonal"}, {"covariance": "full", "variance_floor": 1e-3}],
+    "nleep": [{"start": "classes", "covariance": "spherical"}],
 }
 CASES = [
     Case(name, options)

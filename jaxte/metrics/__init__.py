@@ -14,6 +14,7 @@ from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
 from jaxte.metrics.nleep import *
+from jaxte.metrics.pactran import *
 
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
