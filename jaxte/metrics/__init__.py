@@ -15,6 +15,9 @@ from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
 from jaxte.metrics.nleep import *
 from jaxte.metrics.pactran import *
+from jaxte.metrics.linear_probe import *
+from jaxte.metrics.nearest_centroid import *
+from jaxte.metrics.qda import *
 
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *

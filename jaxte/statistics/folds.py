@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
+from jaxte.statistics.measure import divisors
 from jaxte.statistics.tiles import map_tiles
 
 _MOST = 10  # folds, where each row's is given: under jit their number cannot be read from them
@@ -89,7 +90,8 @@ def cross_fit(
         key: for random folds.
 
     Returns:
-        The rows [n, ...], each from the call that left out its fold, and their folds [n].
+        The rows [n, ...], each from the call that left out its fold, and their shares [n] in a
+        mean over folds of the means of their rows.
     """
     if isinstance(folds, int):
         drawn = None if key is None else key_of(key)
@@ -104,4 +106,6 @@ def cross_fit(
         lambda fold: function(jnp.where(numbers == fold, 0, weights)), jnp.arange(k), size
     )
     rows = jnp.arange(len(numbers))
-    return jax.tree.map(lambda part: part[numbers, rows], parts), numbers
+    sums = jax.ops.segment_sum(weights, numbers, k)
+    shares = weights / (divisors(sums)[numbers] * jnp.maximum((sums > 0).sum(), 1))
+    return jax.tree.map(lambda part: part[numbers, rows], parts), shares

@@ -16,9 +16,11 @@ _TRIALS, _ROUNDS = 5, 100  # candidates for each centre; rounds at most
 def kmeans(x: Array, weights: Array, number: Array, most: int, key: Array) -> Array:
     """Cluster 0..number-1 of each row [n], for ``number`` <= ``most`` clusters; no derivative.
 
-    A row of weight 2 is one written twice in a row, one of weight 0 is never a centre.
+    A row of weight 2 is one written twice, one of weight 0 is never a centre. The draws go by
+    rank of the distance from 0, so that neither the order of the rows nor a rotation decides.
     """
-    x, weights = lax.stop_gradient((x, weights))
+    order = jnp.argsort(jnp.sum(x**2, axis=1))
+    x, weights = lax.stop_gradient((x[order], weights[order]))
     chosen = jnp.arange(most) < number
     centres = _plus_plus(x, weights, number, most, key)
 
@@ -36,7 +38,8 @@ def kmeans(x: Array, weights: Array, number: Array, most: int, key: Array) -> Ar
         return centres, after, changed, rounds + 1
 
     state = centres, nearest(centres), jnp.ones((), bool), jnp.zeros((), jnp.int32)
-    return lax.while_loop(lambda s: s[2] & (s[3] < _ROUNDS), again, state)[1]
+    clusters = lax.while_loop(lambda s: s[2] & (s[3] < _ROUNDS), again, state)[1]
+    return jnp.zeros_like(clusters).at[order].set(clusters)
 
 
 def _plus_plus(x: Array, weights: Array, number: Array, most: int, key: Array) -> Array:

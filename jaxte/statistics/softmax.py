@@ -6,6 +6,7 @@ No matrix of all parameters is formed: each Newton step is solved by conjugate g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -111,7 +112,7 @@ def fit(x: Array, targets: Array, weights: Array, lam: ArrayLike) -> Linear:
     fixed = lax.stop_gradient(problem)
     tight = jnp.finfo(x.dtype).eps ** 0.6
 
-    def solve_tangent(bend: object, rhs: Linear) -> Linear:
+    def solve_tangent(bend: Callable[[Linear], Linear], rhs: Linear) -> Linear:
         p = fixed.probabilities(lax.stop_gradient(out))
         return _solve(fixed, bend, p, rhs, tight)
 
@@ -120,7 +121,13 @@ def fit(x: Array, targets: Array, weights: Array, lam: ArrayLike) -> Linear:
     return model
 
 
-def _solve(problem: Regression, bend: object, p: Array, rhs: Linear, tolerance: ArrayLike) -> Linear:
+def _solve(
+    problem: Regression,
+    bend: Callable[[Linear], Linear],
+    p: Array,
+    rhs: Linear,
+    tolerance: ArrayLike,
+) -> Linear:
     """Solve H z = rhs, in units in which the diagonal of H is about 1."""
     scales = problem.scales(p)
 
@@ -153,7 +160,7 @@ def _newton(problem: Regression, begin: Linear) -> Linear:
         # the closer, the more exact: convergence is quadratic
         error = jnp.clip(jnp.sqrt(state.promised / (state.value + 1)), eps**0.5, _LOOSEST)
         way = _solve(problem, lambda v: problem.bend(p, v), p, rhs, error)
-        promised = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, rhs, way)))
+        promised = jnp.vdot(rhs.slopes, way.slopes) + jnp.vdot(rhs.intercepts, way.intercepts)
 
         def after(share: Array) -> Linear:
             return jax.tree.map(lambda a, b: a + share * b, state.model, way)
