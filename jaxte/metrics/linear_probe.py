@@ -50,7 +50,7 @@ def linear_probe(
             fold.
         num_features: true width when trailing columns are padding.
         folds: how many, stratified by class, or the fold number 0..9 of each row [n].
-        lam: variance of the prior of W: scikit-learn's C.
+        lam: variance of the prior of W: scikit-learn's C, or of two classes half of it.
         measure: "log_likelihood" or "accuracy".
         key: of ``jax.random``, or a seed, for random folds; without one the rows are dealt to the
             folds in their order.
@@ -128,7 +128,7 @@ def _score(
     (own, right), shares = cross_fit(probe, folds, labels, w, size=size, key=key)
     outputs = {
         "log_likelihood": shares @ own,
-        "accuracy": shares @ right,
+        "accuracy": jnp.minimum(shares @ right, 1),  # but for rounding
     }
     return {"score": jnp.where(statistics.valid, outputs[measure], jnp.nan), **outputs}
 

@@ -103,22 +103,32 @@ def fit(x: Array, targets: Array, weights: Array, lam: ArrayLike) -> Linear:
     Returns:
         `Linear`.
     """
-    problem = Regression(x, targets, weights, jnp.asarray(lam).astype(x.dtype))
-    shares = matmul(weights, targets) / weights.sum()
-    begin = Linear(
-        jnp.zeros((x.shape[1], targets.shape[1]), x.dtype),
-        jnp.log(jnp.where(problem.occurs, shares, 1)),
-    )
-    fixed = lax.stop_gradient(problem)
-    tight = jnp.finfo(x.dtype).eps ** 0.6
+    return _minimum(Regression(x, targets, weights, jnp.asarray(lam).astype(x.dtype)))
 
-    def solve_tangent(bend: Callable[[Linear], Linear], rhs: Linear) -> Linear:
-        p = fixed.probabilities(lax.stop_gradient(out))
-        return _solve(fixed, bend, p, rhs, tight)
 
-    out = _newton(fixed, lax.stop_gradient(begin))
-    model: Linear = lax.custom_root(problem.slope, out, lambda _, start: start, solve_tangent)
-    return model
+@jax.custom_jvp
+def _minimum(problem: Regression) -> Linear:
+    shares = matmul(problem.weights, problem.targets) / problem.weights.sum()
+    intercepts = jnp.log(jnp.where(problem.occurs, shares, 1))
+    slopes = jnp.zeros((problem.x.shape[1], len(shares)), problem.x.dtype)
+    return _newton(problem, Linear(slopes, intercepts))
+
+
+@_minimum.defjvp
+def _minimum_jvp(primals: tuple[Regression], tangents: tuple[Regression]) -> tuple[Linear, Linear]:
+    (problem,) = primals
+    model = _minimum(problem)
+    moved = jax.jvp(lambda problem: problem.slope(model), primals, tangents)[1]
+    p = problem.probabilities(model)
+
+    def bend(along: Linear) -> Linear:
+        return problem.bend(p, along)
+
+    def solve(bend: Callable[[Linear], Linear], rhs: Linear) -> Linear:
+        return _solve(problem, bend, p, rhs, jnp.finfo(p.dtype).eps ** 0.6)
+
+    rhs = jax.tree.map(jnp.negative, moved)
+    return model, lax.custom_linear_solve(bend, rhs, solve, symmetric=True)
 
 
 def _solve(
