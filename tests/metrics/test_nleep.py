@@ -64,7 +64,7 @@ def test_labels_without_signal_score_no_better_than_chance_held_out() -> None:
     y = np.random.default_rng(1).permutation(y)
     frequencies = np.bincount(y) / len(y)
     chance = float((frequencies * np.log(frequencies)).sum())
-    assert nleep(x, y) > 0.7 * chance
+    assert nleep(x, y) > 0.85 * chance
     assert nleep(x, y, folds=3) < chance
 
 
