@@ -26,12 +26,13 @@ class Leaf(NamedTuple):
 
     Attributes:
         metric: its name in the registry, or that of a function of `jaxte.metrics`.
-        path: the keys of the value in golden.json, with dots.
+        path: the keys of the value in golden.json, with dots; a comma is a dot within a key.
         options: of the call.
         factor: the golden value is multiplied by it: -1 where published smaller is better, 0.01
             for percentages.
         output: which output of the metric, if not its score.
         source: whether the metric reads the probabilities of the source head.
+        single: whether float32 has the digits for it.
     """
 
     metric: str
@@ -40,6 +41,7 @@ class Leaf(NamedTuple):
     factor: float = 1.0
     output: str = "score"
     source: bool = False
+    single: bool = True
 
     def outputs(self, x: Any, y: Any, **arguments: Any) -> Mapping[str, Any]:
         """All outputs, of features, targets and the keywords that all metrics share."""
@@ -69,6 +71,31 @@ LEAVES: tuple[Leaf, ...] = (
     Leaf("energy", "energy.percent50_bot", {"fraction": 0.5}),
     Leaf("energy", "energy.percent50_top", {"fraction": 0.5, "tail": "top"}),
     # --- mixtures and probes ---
+    *(
+        Leaf("nleep", f"nleep_deterministic.{path}", {"start": "classes"}, output=output)
+        for path, output in {
+            "mean_log_prob": "log_probability",
+            "mean_prob": "mean_probability",
+            "pca_dim": "pca_dim",
+            "n_iter": "n_iter",
+        }.items()
+    ),
+    # variances at the floor of 1e-6 are rounding error of float32
+    Leaf(
+        *("nleep", "nleep_deterministic.lower_bound", {"start": "classes"}),
+        output="lower_bound",
+        single=False,
+    ),
+    *(
+        Leaf(
+            "pactran_gaussian",
+            f"pactran_gauss.lda_{lam.replace('.', ',')}.converged_variant.pac_gauss_s2_{factor}",
+            {"lam": float(lam), "factor": float(factor)},
+            factor=-1,
+        )
+        for lam, factors in {"0.1": (10, 1), "1": (100, 10), "10": (1000, 100)}.items()
+        for factor in factors
+    ),
     # --- discriminants ---
     Leaf("hscore", "hscore"),
     # --- separability ---
@@ -113,7 +140,7 @@ def checks() -> Iterator[Check]:
     for leaf in LEAVES:
         for name, value in values().items():
             for key in leaf.path.split("."):
-                value = value.get(key) if isinstance(value, Mapping) else None
+                value = value.get(key.replace(",", ".")) if isinstance(value, Mapping) else None
             if isinstance(value, int | float):
                 yield Check(leaf, name, leaf.factor * value)
 

@@ -14,9 +14,18 @@ from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
 
-from jaxte.metrics.metric import *
-from jaxte.metrics.registry import *
+# of the outputs of a model's own head
 from jaxte.metrics.leep import *
+from jaxte.metrics.pactran import *
 from jaxte.metrics.confidence import *
 from jaxte.metrics.energy import *
-from jaxte.metrics.pactran import *
+
+# mixtures and probes
+from jaxte.metrics.nleep import *
+from jaxte.metrics.pactran_gaussian import *
+from jaxte.metrics.linear_probe import *
+from jaxte.metrics.nearest_centroid import *
+from jaxte.metrics.qda import *
+
+from jaxte.metrics.metric import *
+from jaxte.metrics.registry import *

@@ -240,6 +240,14 @@ class Statistics:
         return self.measured.residuals
 
     @property
+    def centred_rows(self) -> Array:
+        """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
+        if self.num_classes is None:
+            return self.residuals
+        means = self.measured.moments.deviations
+        return self.residuals + jnp.take(means, self.labels, axis=0, mode="clip")
+
+    @property
     def unit(self) -> Array:
         """Power of two that the features are divided by before anything is squared."""
         return self.measured.unit
