@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -17,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.intake.checks import short
+from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -97,11 +99,16 @@ class Metric:
             metrics; "rows" where they are in memory, "all_rows" if it cannot do without having
             them all at once; "logits" or "probabilities" of the model's own head. Or a function
             of the options that returns the names.
-        passes: further passes over the rows, in order.
+        passes: further passes over the rows, in order; or a function of the options that returns
+            them.
         check: (**options) -> raises `InputError` for options that cannot be.
         class_balanced: whether all classes weigh the same, so that class counts known beforehand
             save a pass over streamed samples.
-        terms: names of the outputs that add up to the score, () if it has only one.
+        terms: names of the outputs that add up to the score, or name -> weight, () if it has only
+            one.
+        normalise: how the terms are brought to one scale over a pool, as published; see
+            `jaxte.metrics.combine`. "sum": as they are.
+        mean: "sum" of the terms, or "geometric" mean.
         invariances: which of "rotation", "shift", "scale" of the features never change a score;
             the order of samples and the numbering of classes never do.
         variants: the readings of it, the default first.
@@ -125,10 +132,12 @@ class Metric:
     range: tuple[float, float] = (float("-inf"), float("inf"))
     cost: str = ""
     needs: frozenset[str] | Callable[..., frozenset[str]] = frozenset({"measured"})
-    passes: tuple[Pass, ...] = ()
+    passes: tuple[Pass, ...] | Callable[..., tuple[Pass, ...]] = ()
     check: Callable[..., Any] | None = None
     class_balanced: bool = False
-    terms: tuple[str, ...] = ()
+    terms: Mapping[str, float] | tuple[str, ...] = ()
+    normalise: str = "sum"
+    mean: str = "sum"
     invariances: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
     from_moments: Callable[..., Array] | None = None
@@ -150,6 +159,10 @@ class Metric:
                 known = ", ".join(READABLE)
                 raise InputError(f"{self.name} needs {short(self.needs)}: give a set of {known}")
             object.__setattr__(self, "needs", frozenset(self.needs))
+        if not isinstance(self.terms, Mapping):
+            object.__setattr__(self, "terms", dict.fromkeys(self.terms, 1.0))
+        checks.choose("normalise", self.normalise, NORMALISATIONS)
+        checks.choose("mean", self.mean, MEANS)
 
     @property
     def moments(self) -> bool:
@@ -180,6 +193,11 @@ class Metric:
         """What it reads with these options."""
         return self.needs(**self.all_options(options)) if callable(self.needs) else self.needs
 
+    def asked(self, options: Options) -> tuple[Pass, ...]:
+        """Its further passes over the rows with these options."""
+        passes = self.passes
+        return passes(**self.all_options(options)) if callable(passes) else passes
+
     # --- ways to a score --------------------------------------------------------------------------
 
     def outputs(
@@ -196,6 +214,7 @@ class Metric:
         Raises:
             InputError: outside jit, for input that cannot be scored.
         """
+        options = self.all_options(options)
         if self.check is not None:
             self.check(**options)
         regression = "regression" in self.tasks
@@ -235,7 +254,7 @@ class Metric:
         now = statistics
         chain: tuple[tuple[Pass, Any, Statistics], ...] = ()
         completed: tuple[Completed, ...] = ()
-        for one in self.passes:
+        for one in self.asked(options):
             result = None
             if now.sample is None and one.instead is not None:
                 result = one.instead(now, **options)
@@ -254,19 +273,30 @@ class Metric:
             raise InputError(f"{self.name} returned no mapping with {', '.join(wanted)}")
         return outputs
 
+    def over_pool(self, outputs: Outputs, normalise: str | None = None) -> Any:
+        """Scores [m] of the models of a pool, from their outputs [m]; None: as published."""
+        how, mean = (self.normalise, self.mean) if normalise is None else (normalise, "sum")
+        if not self.terms or (how, mean) == ("sum", "sum"):
+            return outputs["score"]
+        score, weights = outputs["score"], self.terms
+        terms = {name: outputs[name] for name in weights}
+        xp = np if isinstance(score, np.ndarray) else jnp
+        return combine(terms, weights, normalise=how, mean=mean, valid=xp.isfinite(score))
+
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
         """All outputs of samples that are known by their moments only.
 
         Raises:
             InputError: where these moments do not suffice.
         """
+        options = self.all_options(options)
         if self.check is not None:
             self.check(**options)
         if state.targets is not None and "regression" not in self.tasks:
             raise InputError(f"{self.name} needs moments of integer labels, not of float targets")
         with state.precision:
             statistics = Statistics.of_moments(state, state.means.shape[1])
-            steps = self.steps(statistics, self.all_options(options), jitted)
+            steps = self.steps(statistics, options, jitted)
             try:
                 request = next(steps)
             except StopIteration as stop:

@@ -12,6 +12,7 @@ from jaxte.intake import checks
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.metrics.sfda.fisher import (
+    TARGETS,
     Classifier,
     Settings,
     confidence,
@@ -25,7 +26,6 @@ from jaxte.statistics import Batch, Statistics
 __all__ = ["SFDA", "sfda"]
 
 _VARIANTS = ("released", "paper")
-_TARGETS = ("trace", "identity")
 
 
 def sfda(
@@ -106,7 +106,7 @@ def sfda(
 
 def _check(*, variant: str, shrinkage: Any, shrink_target: str, **_: Any) -> None:
     checks.choose("variant", variant, _VARIANTS)
-    checks.choose("shrink_target", shrink_target, _TARGETS)
+    checks.choose("shrink_target", shrink_target, TARGETS)
     if shrinkage is not None:
         checks.check_share("shrinkage", shrinkage)
 
