@@ -16,6 +16,8 @@ from jaxte.metrics.ridge_probe import *
 from jaxte.metrics.hscore_shrinkage import *
 from jaxte.metrics.lda import *
 from jaxte.metrics.ncti import *
+from jaxte.metrics.etran import *
+from jaxte.metrics.tvt import *
 
 from jaxte.metrics.combination import *
 from jaxte.metrics.metric import *

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
@@ -87,6 +88,15 @@ def combine(
     else:
         score = (weight * scaled).sum(axis=0)
     return xp.where(counts, score, xp.nan)
+
+
+def of_one_model(
+    terms: Mapping[str, Array], weights: Mapping[str, float], valid: Array
+) -> dict[str, Array]:
+    """Outputs of a metric: its terms, and as its score their plain sum; NaN unless valid."""
+    outputs = {name: jnp.where(valid, term, jnp.nan) for name, term in terms.items()}
+    parts = jnp.stack([weight * outputs[name] for name, weight in weights.items()])
+    return {"score": parts.sum(), **outputs}
 
 
 def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:

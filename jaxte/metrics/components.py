@@ -19,7 +19,8 @@ class Components(NamedTuple):
 
     Attributes:
         axes: [d, k].
-        scatter: [k] of the rows along them, largest first.
+        scatter: [k] of the rows along them, largest first; as the matrix that it is, with all of
+            its derivative, `total`.
         counted: [k] which of them there are: min(k, d, n) or more if more vary.
         deviations: [C, k] class means from the mean of all.
     """
@@ -34,6 +35,10 @@ class Components(NamedTuple):
         if statistics.by_columns:
             return matmul(self.axes.T, matmul(statistics.scatter, self.axes))
         return gram(matmul(statistics.residuals, self.axes), statistics.rows.weights)
+
+    def total(self, statistics: Statistics) -> Array:
+        """Scatter of all rows along the components [k, k]."""
+        return self.within(statistics) + gram(self.deviations, statistics.counts)
 
     def rows(self, batch: Batch) -> Array:
         """Rows minus the mean of their class, along the components [b, k]."""

@@ -46,31 +46,29 @@ def held_out(
     rows, classes = statistics.rows, statistics.num_classes is not None
     labels = statistics.labels if classes else jnp.zeros(len(rows.weights), jnp.int32)
     numbers = lax.stop_gradient(fold_numbers(labels, rows.weights, folds))
+    # in float32 a row far from all others would leave no digits of the difference
+    subtract = statistics.by_columns and rows.weights.dtype == jnp.float64
+    if subtract:  # what all folds share is made before the loop over them
+        _ = statistics.measured, statistics.scatter
 
     def one(fold: Array) -> tuple[Any, Array]:
-        training = _without(statistics, numbers, fold, labels, folds)
+        weights = jnp.where(numbers == fold, 0, rows.weights)
+        trained = rows._replace(weights=weights, total=weights.sum(), unweighted=False)
+        shared: dict[str, Any] = {"rows": trained}
+        if subtract:
+            shared["scatter"] = _scatter_without(statistics, numbers, fold, labels, folds)
+        training = Statistics(
+            statistics.sample,
+            num_classes=statistics.num_classes,
+            route=statistics.route,
+            **shared,
+        )
         known = jnp.take(training.counts, labels, mode="clip") > 0
         left = jnp.where((numbers == fold) & known, rows.weights, 0)
         return judge(training, training.batch()._replace(weights=left)), left.sum()
 
     sums, weight = lax.map(one, jnp.arange(folds, dtype=numbers.dtype))
     return jax.tree.map(lambda part: part.sum(axis=0), sums), weight.sum()
-
-
-def _without(
-    statistics: Statistics, numbers: Array, fold: Array, labels: Array, folds: int
-) -> Statistics:
-    """Statistics of the rows of all folds but one."""
-    rows = statistics.rows
-    weights = jnp.where(numbers == fold, 0, rows.weights)
-    trained = rows._replace(weights=weights, total=weights.sum(), unweighted=False)
-    shared: dict[str, Any] = {"rows": trained}
-    # in float32 a row far from all others would leave no digits of the difference
-    if statistics.by_columns and weights.dtype == jnp.float64:
-        shared["scatter"] = _scatter_without(statistics, numbers, fold, labels, folds)
-    return Statistics(
-        statistics.sample, num_classes=statistics.num_classes, route=statistics.route, **shared
-    )
 
 
 def _scatter_without(

@@ -22,6 +22,7 @@ from jaxte.metrics.sfda.fisher import (
     log_likelihood,
     logits,
     shrinkage_of,
+    unseen,
 )
 from jaxte.statistics import Batch, Statistics
 
@@ -192,7 +193,7 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], **options: 
 
         def judge(training: Statistics, left_out: Batch) -> Array:
             classifier = _discriminants(training, **options)
-            return sure(classifier, _judge(classifier, left_out, **options))
+            return sure(classifier, _judge(unseen(classifier), left_out, **options))
 
         result, total = held_out(statistics, options["folds"], judge)
     score = jnp.where(statistics.valid, result / total, jnp.nan)
@@ -252,6 +253,12 @@ def _judge_means(
     weights = jnp.where(known, batch.weights, 0)
     mass = jnp.exp(values - top)
     return weights @ (jnp.sum(jnp.where(own, mass, 0), axis=1) / mass.sum(axis=1)), weights.sum()
+
+
+def mean_probability(statistics: Statistics) -> Array:
+    """The score of rows in memory, without a further pass."""
+    result, total = _judge_means(_means(statistics), statistics.batch(), leave_one_out=False)
+    return result / total
 
 
 def _score_means(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -104,8 +104,7 @@ class Metric:
         check: (**options) -> raises `InputError` for options that cannot be.
         class_balanced: whether all classes weigh the same, so that class counts known beforehand
             save a pass over streamed samples.
-        terms: names of the outputs that add up to the score, or name -> weight, () if it has only
-            one.
+        terms: of a score that is a sum of several outputs, their names and weights.
         normalise: how the terms are brought to one scale over a pool, as published; see
             `jaxte.metrics.combine`. "sum": as they are.
         mean: "sum" of the terms, or "geometric" mean.
@@ -135,7 +134,7 @@ class Metric:
     passes: tuple[Pass, ...] | Callable[..., tuple[Pass, ...]] = ()
     check: Callable[..., Any] | None = None
     class_balanced: bool = False
-    terms: Mapping[str, float] | tuple[str, ...] = ()
+    terms: Mapping[str, float] = field(default_factory=dict)
     normalise: str = "sum"
     mean: str = "sum"
     invariances: frozenset[str] = frozenset()
@@ -159,8 +158,6 @@ class Metric:
                 known = ", ".join(READABLE)
                 raise InputError(f"{self.name} needs {short(self.needs)}: give a set of {known}")
             object.__setattr__(self, "needs", frozenset(self.needs))
-        if not isinstance(self.terms, Mapping):
-            object.__setattr__(self, "terms", dict.fromkeys(self.terms, 1.0))
         checks.choose("normalise", self.normalise, NORMALISATIONS)
         checks.choose("mean", self.mean, MEANS)
 
@@ -273,12 +270,12 @@ class Metric:
             raise InputError(f"{self.name} returned no mapping with {', '.join(wanted)}")
         return outputs
 
-    def over_pool(self, outputs: Outputs, normalise: str | None = None) -> Any:
+    def over_pool(self, outputs: Mapping[str, Any], normalise: str | None = None) -> Any:
         """Scores [m] of the models of a pool, from their outputs [m]; None: as published."""
         how, mean = (self.normalise, self.mean) if normalise is None else (normalise, "sum")
         if not self.terms or (how, mean) == ("sum", "sum"):
             return outputs["score"]
-        score, weights = outputs["score"], self.terms
+        score, weights = outputs["score"], dict(self.terms)
         terms = {name: outputs[name] for name in weights}
         xp = np if isinstance(score, np.ndarray) else jnp
         return combine(terms, weights, normalise=how, mean=mean, valid=xp.isfinite(score))

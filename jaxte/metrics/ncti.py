@@ -11,6 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxte.intake import checks
+from jaxte.metrics.combination import of_one_model
 from jaxte.metrics.components import Components, principal_components
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
@@ -175,7 +176,7 @@ def _fit(statistics: Statistics, _: Any, *, num_components: int) -> Fit:
     kept &= ~plain | (spec.values > _CUT**2 * spec.values[0])
     turned = matmul(white, spec.axes)
     coordinates = jnp.where(kept[None], turned, 0)
-    nuclear = root_sum(matmul(coordinates.T, parts.scatter[:, None] * coordinates))
+    nuclear = root_sum(n * matmul(coordinates.T, matmul(within + between, coordinates)))
     used = jnp.where(plain, coordinates, white)
     along = matmul(used, matmul(used.T, parts.deviations.T))
     return Fit(discriminants(state, matmul(parts.axes, along)), nuclear)
@@ -221,8 +222,7 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -
         "cls_conf": confidence / statistics.total,
         "log_class_pred_nuc": jnp.log(jnp.where(nuclear > 0, nuclear, 1)),
     }
-    terms = {name: jnp.where(statistics.valid, term, jnp.nan) for name, term in terms.items()}
-    return {"score": sum(weight * terms[name] for name, weight in _WEIGHTS.items()), **terms}
+    return of_one_model(terms, _WEIGHTS, statistics.valid)
 
 
 _WEIGHTS = {"feature_nuc": 1.0, "cls_conf": 1.0, "log_class_pred_nuc": -1.0}

@@ -155,7 +155,7 @@ def the_same_from_memory_from_a_stream_and_from_moments(setting: Setting) -> Non
         terms = ranking.terms(model, case.metric)
         assert set(terms) == set(metric.terms)
         if metric.terms:
-            return sum(weight * terms[name] for name, weight in dict(metric.terms).items())
+            return float(sum(weight * terms[name] for name, weight in metric.terms.items()))
         return ranking.score(model, case.metric)
 
     setting.assert_equal(score("memory"), expected)

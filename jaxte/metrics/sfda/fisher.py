@@ -187,13 +187,47 @@ def _one_hot(classifier: Classifier, batch: Batch) -> Array:
     return jax.nn.one_hot(batch.labels, len(classifier.counts), dtype=batch.weights.dtype)
 
 
+def _others(classifier: Classifier) -> Array:
+    """Mean of the other class means [C, d]."""
+    means = classifier.means
+    number = (classifier.counts > 0).sum().astype(means.dtype)
+    return (means.sum(axis=0)[None] - means) / jnp.maximum(number - 1, 1)
+
+
 def mix(own: Array, first: Classifier, batch: Batch) -> Array:
     """ConfMix: rows, from the mean of all, pulled toward the other classes [b, d]."""
-    means = first.means
-    number = (first.counts > 0).sum().astype(means.dtype)
-    others = (means.sum(axis=0)[None] - means) / jnp.maximum(number - 1, 1)
-    toward, away = (jnp.take(part, batch.labels, axis=0, mode="clip") for part in (means, others))
+    parts = first.means, _others(first)
+    toward, away = (jnp.take(part, batch.labels, axis=0, mode="clip") for part in parts)
     return own * (batch.residuals + toward) + (1 - own) * away
+
+
+def mix_unseen(first: Classifier, batch: Batch, settings: Settings) -> Array:
+    """ConfMix of rows whose class is not known: its mean over what stage 1 takes it for [b, d]."""
+    first = unseen(first)
+    p = jax.nn.softmax(logits(first, batch))
+    sure = p
+    if settings.double_softmax:
+        sure = jax.nn.softmax(jnp.where((first.counts > 0)[None], p, -jnp.inf))
+    rows = batch.residuals + jnp.take(first.means, batch.labels, axis=0, mode="clip")
+    own = jnp.sum(p * sure, axis=1)
+    return own[:, None] * rows + matmul(p * (1 - sure), _others(first))
+
+
+def unseen(classifier: Classifier) -> Classifier:
+    """The classifier for other rows than it was fitted to, which need not lie on class means.
+
+    Where it is certain of its own rows, those go to the nearest of the means.
+    """
+    means = classifier.means
+    size = jnp.sum(means**2, axis=1).max()
+    steep = 1 / (noise(jnp.ones_like(size)) * jnp.where(size > 0, size, 1))
+    directions = jnp.where(classifier.certain, means.T * steep, classifier.directions)
+    offsets = classifier.priors - 0.5 * jnp.sum(means.T * directions, axis=0)
+    return classifier._replace(
+        directions=directions,
+        offsets=jnp.where(classifier.counts > 0, offsets, -jnp.inf),
+        certain=jnp.zeros((), bool),
+    )
 
 
 def log_likelihood(classifier: Classifier, batch: Batch) -> Array:
