@@ -63,7 +63,7 @@ def combine(
 
     Example:
         >>> import jaxte
-        >>> terms = {"fit": [0.2, 0.6, 1.0], "cost": [3.0, 1.0, 1.0]}
+        >>> terms = {"fit": [0.0, 0.5, 1.0], "cost": [3.0, 1.0, 1.0]}
         >>> [float(s) for s in jaxte.metrics.combine(terms, {"fit": 1, "cost": -0.5})]
         [-0.5, 0.5, 1.0]
     """

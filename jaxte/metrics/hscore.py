@@ -145,9 +145,10 @@ def _of_targets(state: Moments) -> Array:
     score = jnp.minimum(score, jnp.sum(jnp.any(root != 0, axis=0)))
     # as of classes, with both inverses constant
     solved = scale[:, None] * matmul(axes, inverse[:, None] * matmul(along, root.T))
-    solved = lax.stop_gradient(solved)
+    solved, fixed, fixed_own = lax.stop_gradient((solved, total, own))
     moving = 2 * jnp.sum(solved * cross)
-    moving -= jnp.sum(matmul(solved, own) * solved) + jnp.sum(matmul(total, solved) * solved)
+    moving -= jnp.sum(matmul(total, solved) * matmul(solved, fixed_own))
+    moving -= jnp.sum(matmul(fixed, solved) * matmul(solved, own))
     return score + moving - lax.stop_gradient(moving)
 
 
