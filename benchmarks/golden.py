@@ -98,6 +98,16 @@ LEAVES: tuple[Leaf, ...] = (
     ),
     # --- discriminants ---
     Leaf("hscore", "hscore"),
+    Leaf("hscore_shrinkage", "hscore_regularized.score"),
+    Leaf("hscore_shrinkage", "hscore_regularized.shrinkage_alpha", output="shrinkage"),
+    Leaf("lda", "lda_true"),
+    Leaf("lda", "lda_true_mean_log_prob", {"log_score": True}),
+    Leaf("nearest_class_mean", "lda_official.te"),
+    Leaf("nearest_class_mean", "lda_official.etran"),
+    *(
+        Leaf("ncti", f"ncti.ncti_pca_full_svd.{term}", output=term)
+        for term in ("feature_nuc", "cls_conf", "log_class_pred_nuc")
+    ),
     # --- separability ---
     # --- pairs of rows ---
     # --- perturbation ---

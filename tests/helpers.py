@@ -164,6 +164,10 @@ _DEALT = {
 EXEMPT: dict[str, dict[str, str]] = {
     "linear_probe": _DEALT,
     "qda": _DEALT,
+    "hscore_shrinkage": {
+        "larger_for_better_features": "noise that is alike in all directions is shrunk to a "
+        "multiple of I, a = 1, and then the score is 0 by its factor 1 - a: two copies tie",
+    },
     "energy": {"larger_for_better_features": "it reads no targets, only how large features are"},
 }
 

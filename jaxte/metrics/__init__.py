@@ -13,6 +13,11 @@ from jaxte.metrics.sfda import *
 from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
+from jaxte.metrics.hscore_shrinkage import *
+from jaxte.metrics.lda import *
+from jaxte.metrics.ncti import *
+from jaxte.metrics.etran import *
+from jaxte.metrics.tvt import *
 
 # of the outputs of a model's own head
 from jaxte.metrics.leep import *
@@ -27,5 +32,7 @@ from jaxte.metrics.linear_probe import *
 from jaxte.metrics.nearest_centroid import *
 from jaxte.metrics.qda import *
 
+from jaxte.metrics.combination import *
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
+from jaxte.metrics.score_pool import *

@@ -112,6 +112,23 @@ def _sum(width: Array, batch: Batch, *, of: str, **_: Any) -> Array:
     return batch.weights @ _energies(width, batch, of)
 
 
+def tail_mean(values: Array, weights: Array, fraction: ArrayLike, tail: str) -> Array:
+    """Mean of the lowest ("bot") or highest share of the values, of one row at least."""
+    total = weights.sum()
+    key = jnp.where(weights > 0, values if tail == "bot" else -values, jnp.inf)
+    order = jnp.argsort(key)
+    values, own = values[order], weights[order]
+    fraction = jnp.asarray(fraction).astype(total.dtype)
+    lower = fraction if tail == "bot" else 1 - fraction
+    # tenths of a percent, in spite of rounding; a weight of 2 counts as two samples
+    rows = jnp.floor(jnp.floor(1000 * lower + 1e-3) * total / 1000)
+    mass = jnp.minimum(jnp.maximum(rows if tail == "bot" else total - rows, 1), total)
+    taken = jnp.clip(mass - (jnp.cumsum(own) - own), 0, own)
+    everything = fraction >= 1
+    taken, mass = jnp.where(everything, own, taken), jnp.where(everything, total, mass)
+    return taken @ values / mass
+
+
 def _score(
     statistics: Statistics,
     completed: tuple[Completed, ...],
@@ -126,18 +143,7 @@ def _score(
         return {"score": jnp.where(statistics.valid, score, jnp.nan)}
     batch = statistics.batch()
     values, weights = _energies(statistics.width, batch, of), batch.weights
-    key = jnp.where(weights > 0, values if tail == "bot" else -values, jnp.inf)
-    order = jnp.argsort(key)
-    values, own = values[order], weights[order]
-    fraction = jnp.asarray(fraction, total.dtype)
-    lower = fraction if tail == "bot" else 1 - fraction
-    # tenths of a percent, in spite of rounding; a weight of 2 counts as two samples
-    rows = jnp.floor(jnp.floor(1000 * lower + 1e-3) * total / 1000)
-    mass = jnp.minimum(jnp.maximum(rows if tail == "bot" else total - rows, 1), total)
-    taken = jnp.clip(mass - (jnp.cumsum(own) - own), 0, own)
-    everything = fraction >= 1
-    taken, mass = jnp.where(everything, own, taken), jnp.where(everything, total, mass)
-    score = taken @ values / mass
+    score = tail_mean(values, weights, fraction, tail)
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from jaxte.metrics.held_out import check_folds, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
-from jaxte.statistics import Moments, Statistics
-from jaxte.statistics.linalg import matmul
+from jaxte.statistics import Batch, Moments, Statistics
+from jaxte.statistics.linalg import matmul, noise
 from jaxte.statistics.spectrum import scaled_eigh
 
 __all__ = ["hscore", "hscore_from_moments"]
@@ -24,23 +26,36 @@ def hscore(
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
+    folds: int | None = None,
 ) -> Array:
-    r"""Sum of squared canonical correlations between the features and the classes.
+    r"""Sum of squared canonical correlations between the features and the targets.
 
     .. math:: H = \mathrm{tr}\bigl(\mathrm{Cov}(f)^{+}\, \mathrm{Cov}(\mathbb E[f \mid y])\bigr)
 
+    or for regression :math:`\mathrm{tr}(S_{XX}^{+} S_{XY} S_{YY}^{+} S_{YX})`, of one target R2.
     Directions in which the features vary only by rounding are left out. Any labels score C - 1
-    once d >= n - 1, and labels without any signal (C - 1) d / (n - 1): compare models of one width.
+    once d >= n - 1, and labels without any signal (C - 1) d / (n - 1): compare models of one width,
+    or measure on rows that are left out:
+
+    .. math:: H_k = \sum_j r_j \lvert r_j \rvert, \qquad r_j = \mathrm{corr}(u_j, v_j)
+
+    with the canonical variates u, v of k - 1 folds, which are applied to the rows of the one left
+    out; the correlations, about the means of the training rows, are taken over all folds together.
+    They may be negative, and without signal their sum is 0 in expectation.
 
     Args:
         features: [n, d], any scale; no invertible linear map of them changes the score.
-        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts; or floats [n] or [n, k]
+            for regression.
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0; 0 = absent row, 2 = row written twice.
         num_features: true width when trailing columns are padding.
+        folds: None, or k >= 2: measured on left-out folds of the rows (stratified, dealt in their
+            order). A row of weight 2 is left out as one; classes of one row are not measured.
 
     Returns:
-        Scalar in [0, C - 1]. NaN when fewer than two classes occur.
+        Scalar in [0, C - 1], or [0, k] for k targets; with ``folds`` from minus that on. NaN when
+        fewer than two classes occur.
 
     Raises:
         InputError: outside jit, for input that cannot be scored.
@@ -55,7 +70,9 @@ def hscore(
         >>> bool(jaxte.metrics.hscore(better, y) > jaxte.metrics.hscore(x, y))
         True
     """
-    return HSCORE.outputs(features, labels, num_classes, weights, num_features)["score"]
+    return HSCORE.outputs(features, labels, num_classes, weights, num_features, folds=folds)[
+        "score"
+    ]
 
 
 def hscore_from_moments(state: Moments) -> Array:
@@ -64,13 +81,13 @@ def hscore_from_moments(state: Moments) -> Array:
     .. math:: H = \mathrm{tr}\bigl(S_T^{+} S_B\bigr)
 
     Args:
-        state: `jaxte.moments.Moments` of labels.
+        state: `jaxte.moments.Moments`.
 
     Returns:
         Scalar, the score that `hscore` gives to the samples themselves.
 
     Raises:
-        InputError: for moments of float targets.
+        InputError: where these moments do not suffice.
 
     References: as `hscore`.
 
@@ -86,18 +103,98 @@ def hscore_from_moments(state: Moments) -> Array:
     return HSCORE.outputs_from_moments(state)["score"]
 
 
-def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
-    state = statistics.moments
+def _check(*, folds: Any) -> None:
+    check_folds(folds)
+
+
+def _inverse(values: Array) -> Array:
+    return jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
+
+
+def _targets(state: Moments) -> tuple[Array, Array]:
+    """Scatter of the targets [k, k] of a regression, and R [k, k] with R R' its inverse."""
+    assert state.targets is not None
+    scatter, far = state.targets.scatter, state.targets.origin + state.targets.mean
+    varies = jnp.diagonal(scatter) > noise(jnp.abs(far) * jnp.sqrt(state.total)) ** 2
+    scatter = jnp.where(varies[:, None] & varies[None], scatter, 0)
+    values, axes, scale = scaled_eigh(lax.stop_gradient(scatter), state.samples)
+    return scatter, scale[:, None] * axes * jnp.sqrt(_inverse(values))[None]
+
+
+def _of_classes(state: Moments) -> Array:
     total, means, counts = state.total_scatter, state.deviations, state.counts[:, None]
     values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
+    inverse = _inverse(values)
     along = matmul(means * scale[None], axes)  # class means in units of the spread
     score = lax.stop_gradient(jnp.sum(counts * along**2 * inverse[None]))
     score = jnp.minimum(score, jnp.sum(counts > 0) - 1)  # but for rounding it is no larger
     # at constant rank the derivative is that of 2 tr(P B) - tr(P S_T P B) with P constant
     solved = matmul(along * inverse[None], axes.T) * scale[None]
     moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))
-    score += moving - lax.stop_gradient(moving)
+    return score + moving - lax.stop_gradient(moving)
+
+
+def _of_targets(state: Moments) -> Array:
+    assert state.targets is not None
+    total, cross = state.total_scatter, state.targets.cross
+    own, root = _targets(state)
+    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
+    inverse, root = _inverse(values), lax.stop_gradient(root)
+    along = matmul(axes.T, scale[:, None] * matmul(cross, root))
+    score = lax.stop_gradient(jnp.sum(inverse[:, None] * along**2))
+    score = jnp.minimum(score, jnp.sum(jnp.any(root != 0, axis=0)))
+    # as of classes, with both inverses constant
+    solved = scale[:, None] * matmul(axes, inverse[:, None] * matmul(along, root.T))
+    solved, fixed, fixed_own = lax.stop_gradient((solved, total, own))
+    moving = 2 * jnp.sum(solved * cross)
+    moving -= jnp.sum(matmul(total, solved) * matmul(solved, fixed_own))
+    moving -= jnp.sum(matmul(fixed, solved) * matmul(solved, own))
+    return score + moving - lax.stop_gradient(moving)
+
+
+# --- measured on rows that are left out -----------------------------------------------------------
+
+
+def _correlations(training: Statistics, left_out: Batch) -> tuple[Array, Array, Array]:
+    """Products and squares of the canonical variates of the training rows, on those left out."""
+    state = training.moments
+    means, counts = state.deviations, state.counts
+    if state.targets is None:
+        root = jnp.diag(jnp.sqrt(_inverse(counts)))
+        crossed = jnp.sqrt(counts)[None] * means.T
+        toward = jnp.take(means, left_out.labels, axis=0, mode="clip")
+        centre = counts / state.total
+        targets = jax.nn.one_hot(left_out.labels, len(counts), dtype=centre.dtype) - centre[None]
+    else:
+        root = _targets(state)[1]
+        crossed, toward = matmul(state.targets.cross, root), jnp.zeros((), counts.dtype)
+        targets = left_out.labels - (state.targets.origin + state.targets.mean)[None]
+    values, axes, scale = scaled_eigh(state.total_scatter, state.samples)
+    along = matmul(axes.T, scale[:, None] * crossed)
+    solved = scale[:, None] * matmul(axes, _inverse(values)[:, None] * along)
+    strength, turn = jnp.linalg.eigh(matmul(along.T, _inverse(values)[:, None] * along))
+    turn = jnp.where(strength[None] > noise(jnp.ones_like(strength), len(values))[None], turn, 0)
+    turn = turn[:, ::-1]  # the strongest first
+    strength = jnp.where(strength > 0, strength, 1)[::-1]
+    features = matmul(left_out.residuals + toward, matmul(solved, turn))
+    features = features / jnp.sqrt(strength / state.total)[None]
+    targets = matmul(targets, matmul(root, turn)) * jnp.sqrt(state.total)
+    weights = left_out.weights
+    return weights @ (features * targets), weights @ features**2, weights @ targets**2
+
+
+def _score(
+    statistics: Statistics, _: tuple[Completed, ...], *, folds: int | None = None
+) -> Outputs:
+    if folds is not None:
+        (both, one, other), _judged = held_out(statistics, folds, _correlations)
+        size = one * other
+        varies = size > 0
+        correlation = jnp.where(varies, both / jnp.sqrt(jnp.where(varies, size, 1)), 0)
+        score = jnp.sum(correlation * jnp.abs(correlation))
+    else:
+        state = statistics.moments
+        score = _of_classes(state) if state.targets is None else _of_targets(state)
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 
@@ -106,11 +203,13 @@ HSCORE = register(
         name="hscore",
         function=hscore,
         score=_score,
-        confirmed="released code",
         paper="Bao et al., ICIP 2019",
+        confirmed="released code",
+        tasks=("classification", "regression"),
         range=(0.0, float("inf")),
         cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "scatter"}),
+        needs=lambda folds=None, **_: with_rows(frozenset({"measured", "scatter"}), folds),
+        check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=hscore_from_moments,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -18,6 +19,7 @@ from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.intake.checks import short
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
+from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -101,11 +103,15 @@ class Metric:
             metrics; "rows" where they are in memory, "all_rows" if it cannot do without having
             them all at once; "probabilities" of the model's own head (which come of logits, too)
             or its "logits". Or a function of the options that returns the names.
-        passes: further passes over the rows, in order.
+        passes: further passes over the rows, in order; or a function of the options that returns
+            them.
         check: (**options) -> raises `InputError` for options that cannot be.
         class_balanced: whether all classes weigh the same, so that class counts known beforehand
             save a pass over streamed samples.
-        terms: names of the outputs that add up to the score, () if it has only one.
+        terms: of a score that is a sum of several outputs, their names and weights.
+        normalise: how the terms are brought to one scale over a pool, as published; see
+            `jaxte.metrics.combine`. "sum": as they are.
+        mean: "sum" of the terms, or "geometric" mean.
         invariances: which of "rotation", "shift", "scale" of the features never change a score;
             the order of samples and the numbering of classes never do.
         variants: the readings of it, the default first.
@@ -129,10 +135,12 @@ class Metric:
     range: tuple[float, float] = (float("-inf"), float("inf"))
     cost: str = ""
     needs: frozenset[str] | Callable[..., frozenset[str]] = frozenset({"measured"})
-    passes: tuple[Pass, ...] = ()
+    passes: tuple[Pass, ...] | Callable[..., tuple[Pass, ...]] = ()
     check: Callable[..., Any] | None = None
     class_balanced: bool = False
-    terms: tuple[str, ...] = ()
+    terms: Mapping[str, float] = field(default_factory=dict)
+    normalise: str = "sum"
+    mean: str = "sum"
     invariances: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
     from_moments: Callable[..., Array] | None = None
@@ -154,6 +162,8 @@ class Metric:
                 known = ", ".join(READABLE)
                 raise InputError(f"{self.name} needs {short(self.needs)}: give a set of {known}")
             object.__setattr__(self, "needs", frozenset(self.needs))
+        checks.choose("normalise", self.normalise, NORMALISATIONS)
+        checks.choose("mean", self.mean, MEANS)
 
     @property
     def moments(self) -> bool:
@@ -184,6 +194,11 @@ class Metric:
         """What it reads with these options."""
         return self.needs(**self.all_options(options)) if callable(self.needs) else self.needs
 
+    def asked(self, options: Options) -> tuple[Pass, ...]:
+        """Its further passes over the rows with these options."""
+        passes = self.passes
+        return passes(**self.all_options(options)) if callable(passes) else passes
+
     # --- ways to a score --------------------------------------------------------------------------
 
     def outputs(
@@ -206,6 +221,7 @@ class Metric:
         Raises:
             InputError: outside jit, for input that cannot be scored.
         """
+        options = self.all_options(options)
         if self.check is not None:
             self.check(**options)
         wanted = self.needed(options) & set(SOURCE_OUTPUTS)
@@ -263,7 +279,7 @@ class Metric:
         now = statistics
         chain: tuple[tuple[Pass, Any, Statistics], ...] = ()
         completed: tuple[Completed, ...] = ()
-        for one in self.passes:
+        for one in self.asked(options):
             if one.repeat > 1:
                 last = yield from self._repeated(one, now, chain, completed, options, call)
                 completed = (*completed, last)
@@ -310,19 +326,30 @@ class Metric:
             seen = (*completed, Completed(constants, result))
         return seen[-1]
 
+    def over_pool(self, outputs: Mapping[str, Any], normalise: str | None = None) -> Any:
+        """Scores [m] of the models of a pool, from their outputs [m]; None: as published."""
+        how, mean = (self.normalise, self.mean) if normalise is None else (normalise, "sum")
+        if not self.terms or (how, mean) == ("sum", "sum"):
+            return outputs["score"]
+        score, weights = outputs["score"], dict(self.terms)
+        terms = {name: outputs[name] for name in weights}
+        xp = np if isinstance(score, np.ndarray) else jnp
+        return combine(terms, weights, normalise=how, mean=mean, valid=xp.isfinite(score))
+
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
         """All outputs of samples that are known by their moments only.
 
         Raises:
             InputError: where these moments do not suffice.
         """
+        options = self.all_options(options)
         if self.check is not None:
             self.check(**options)
         if state.targets is not None and "regression" not in self.tasks:
             raise InputError(f"{self.name} needs moments of integer labels, not of float targets")
         with state.precision:
             statistics = Statistics.of_moments(state, state.means.shape[1])
-            steps = self.steps(statistics, self.all_options(options), jitted)
+            steps = self.steps(statistics, options, jitted)
             try:
                 request = next(steps)
             except StopIteration as stop:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte.metrics import Metric
-from jaxte.metrics.metric import SOURCE_OUTPUTS, split_options
+from jaxte.metrics.metric import SOURCE_OUTPUTS, Pass, split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program
@@ -116,6 +116,14 @@ class ScoringPlan:
         """What a metric reads, with its options."""
         return metric.needed(self.options.get(metric.name, {}))
 
+    def passes(self, metric: Metric) -> tuple[Pass, ...]:
+        """The further passes of a metric over the rows, with its options."""
+        return metric.asked(self.options.get(metric.name, {}))
+
+    def reads_rows(self, metric: Metric) -> bool:
+        """Whether a metric reads the rows, where they are in memory."""
+        return bool(self.passes(metric) or self.needed(metric) - set(SHARED))
+
     def reasons(self, has_outputs: bool, problem: str = "") -> dict[str, str]:
         """Metric -> what it needs and a model lacks; ``problem``: that of its head's outputs."""
         reasons = {}
@@ -135,7 +143,7 @@ class ScoringPlan:
     def _needs_whole(self, metric: Metric, needed: frozenset[str]) -> bool:
         """Whether it needs all rows on one device, and these are cut over several."""
         cut = self.layout is not None and self.layout.axis is not None
-        outputs = bool(needed & set(SOURCE_OUTPUTS)) and not metric.passes
+        outputs = bool(needed & set(SOURCE_OUTPUTS)) and not self.passes(metric)
         return cut and ("all_rows" in needed or outputs)
 
     def route(self, form: Form) -> str:
@@ -155,7 +163,7 @@ class ScoringPlan:
         shared = {name for names in needed.values() for name in names}
         if "ridge" in shared:
             shared |= {"measured", "scatter"} if normal else {"measured"}
-        scatter = any("scatter" in n and not _reads_rows(m, n) for m, n in needed.items())
+        scatter = any("scatter" in n and not self.reads_rows(m) for m, n in needed.items())
         if not (by_columns or scatter):
             shared -= {"scatter"}  # larger than the rows, which do as well
         if "scatter" in shared:
@@ -166,7 +174,7 @@ class ScoringPlan:
                 yield self._step(name, ("sample", *earlier), values, form, route, ())
         for metric, names in needed.items():
             reads = [name for name in SHARED if name in names and name in shared]
-            if _reads_rows(metric, names):
+            if self.reads_rows(metric):
                 reads = ["sample", *reads]
             static, dynamic = split_options(metric.all_options(self.options.get(metric.name, {})))
             yield self._step(metric, tuple(reads), values, form, route, static, dynamic)
@@ -202,10 +210,6 @@ class ScoringPlan:
         on_mesh = self.layout is not None and self.layout.axis is not None
         by_columns = on_mesh or n >= d
         return by_columns, on_mesh or (by_columns and jnp.zeros(()).dtype == jnp.float64)
-
-
-def _reads_rows(metric: Metric, names: frozenset[str]) -> bool:
-    return bool(metric.passes or names - set(SHARED))
 
 
 def _add(values: Values, name: str, made: Any) -> None:

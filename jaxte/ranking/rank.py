@@ -36,7 +36,7 @@ from jaxte.ranking.notes import notes_on, verdict
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.ranking.result import Ranking, are_tied
+from jaxte.ranking.result import Ranking
 from jaxte.ranking.verdict import HISTORY, past_places
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
@@ -96,8 +96,10 @@ def rank(
             rows in each pass over a streamed one; total is None while it is not known.
         num_classes: C, if not all classes occur.
         weights: [n] sample weights >= 0, shared by all models.
-        normalize: how the terms of a metric that is a sum (FaCe) are brought together over the
-            pool: "sum" (as they are), "minmax" or "zscore". The raw terms are always kept.
+        normalize: how the terms of a score that has several are brought together over the pool:
+            "sum" as it is published (FaCe's as they are, those of NCTI, ETran and TVT min-max
+            normalised), or "minmax", "zscore" or "rank" for all, see `jaxte.metrics.combine`,
+            also for what one more model changes. The raw terms are always kept.
         options: metric name -> its own keyword options.
         memory_limit: bytes that a slice of a bucket, or the batches under way, may take. What is
             larger, and no wider than long, is streamed.
@@ -313,23 +315,16 @@ def _ranking(
 def _combined(
     metric: Metric, outputs: Mapping[str, Mapping[str, float]], normalize: str, precision: str
 ) -> dict[str, float]:
-    """Scores over the pool: as computed, or the sum of terms that are normalised first."""
-    if not metric.terms or normalize == "sum":
-        return {name: values["score"] for name, values in outputs.items()}
+    """Scores over the pool, of those models that have one."""
     usable = [name for name, values in outputs.items() if math.isfinite(values["score"])]
-    total = np.zeros(len(usable))
     if not usable:
         return {}
-    for term in metric.terms:
-        values = np.array([outputs[name][term] for name in usable])
-        if normalize == "minmax":
-            low, width = values.min(), np.ptp(values)
-        else:
-            low, width = values.mean(), values.std()
-        # a term that is the same for all, but for rounding, says nothing
-        same = are_tied(values.min(), values.max(), precision)
-        total += 0.0 if same else (values - low) / width
-    return dict(zip(usable, total.tolist(), strict=True))
+    table = {
+        key: np.array([outputs[name][key] for name in usable], precision)
+        for key in ("score", *metric.terms)
+    }
+    combined = metric.over_pool(table, None if normalize == "sum" else normalize)
+    return dict(zip(usable, combined.tolist(), strict=True))
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -178,9 +178,10 @@ def _finish(
     for metric in metrics:
         options = options_of[metric.name]
         needs = plan.needed(metric)
-        for route in ("full",) if metric.passes else ("quick", "full"):
+        passes = metric.asked(options)
+        for route in ("full",) if passes else ("quick", "full"):
             statistics = Statistics.of_moments(state, width, route=route)
-            if needs == {"ridge"} and not metric.passes:  # of one size for most widths
+            if needs == {"ridge"} and not passes:  # of one size for most widths
                 if route not in ridges:
                     ridges[route] = _ridge(statistics)
                 statistics = statistics.only(ridge=ridges[route])

@@ -36,7 +36,7 @@ def describe(metric: Metric) -> dict[str, str]:
         "confirmed by": metric.confirmed or "nothing",
         "passes over the rows": "all at once"
         if "all_rows" in needs
-        else str(1 + len(metric.passes)),
+        else str(1 + len(metric.asked({}))),
         "moments suffice": "yes" if metric.moments else "no",
         "invariant to": ", ".join(sorted(metric.invariances)) or "nothing more",
         "options": ", ".join(f"{name}={value!r}" for name, value in options.items()),

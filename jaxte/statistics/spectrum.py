@@ -6,11 +6,12 @@ to it. `Spectrum.blurred` says where that hides some, so that only the rows can 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.statistics.linalg import gram, matmul, noise
@@ -68,6 +69,48 @@ def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
     blurred = is_blurred(values, size, samples, jnp.diagonal(a))
     values = jnp.where(kept, values, 0)
     return Spectrum(values, axes * _signs(axes), jnp.zeros((0, len(values)), a.dtype), blurred)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def leading(a: Array, number: int) -> tuple[Array, Array]:
+    """The largest eigenvalues [k] of a symmetric matrix, in order, and their axes [d, k].
+
+    The derivative is that of the space which the axes span, and of the values: right for all that
+    does not depend on a basis of that space.
+    """
+    values, axes = jnp.linalg.eigh(a)
+    return values[::-1][:number], axes[:, ::-1][:, :number]
+
+
+@leading.defjvp
+def _leading_jvp(
+    number: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (a,), (da,) = primals, tangents
+    values, axes = jnp.linalg.eigh(a)
+    values, axes = values[::-1], axes[:, ::-1]
+    kept, rest = axes[:, :number], axes[:, number:]
+    moved = matmul(da, kept)
+    gap = values[None, :number] - values[number:, None]
+    tied = gap <= 100 * jnp.finfo(a.dtype).eps * jnp.abs(values[0])
+    turn = jnp.where(tied, 0, matmul(rest.T, moved) / jnp.where(tied, 1, gap))
+    slopes = jnp.sum(kept * moved, axis=0)
+    return (values[:number], kept), (slopes, matmul(rest, turn))
+
+
+def root_sum(a: Array) -> Array:
+    """Sum of the square roots of the eigenvalues of X'X [..., q, q]: the nuclear norm of X [...].
+
+    Those that are rounding error count as 0; the derivative is that at constant rank.
+    """
+    constant = lax.stop_gradient(a)
+    values, axes = jnp.linalg.eigh(constant)
+    kept = values > noise(values[..., -1:], a.shape[-1])
+    roots = jnp.sqrt(jnp.where(kept, values, 1))
+    half = jnp.where(kept, 0.5 / roots, 0)
+    slope = matmul(axes * half[..., None, :], jnp.swapaxes(axes, -1, -2))
+    moving = jnp.sum(slope * a, axis=(-2, -1))
+    return jnp.where(kept, roots, 0).sum(axis=-1) + moving - lax.stop_gradient(moving)
 
 
 def gram_terms(samples: Array, width: ArrayLike) -> Array:

@@ -317,7 +317,7 @@ FACE = register(
         ),
         check=_check,
         class_balanced=True,
-        terms=("variance_collapse", "class_fairness"),
+        terms={"variance_collapse": 1.0, "class_fairness": 1.0},
         invariances=frozenset({"rotation", "shift"}),
         from_moments=face_from_moments,
         notes=_notes,
