@@ -52,9 +52,28 @@ LEAVES: tuple[Leaf, ...] = (
     # --- discriminants ---
     Leaf("hscore", "hscore"),
     # --- separability ---
+    Leaf("cdnv", "cdnv", factor=-1),
+    Leaf("tmi_variance", "tmi"),
+    Leaf("nc1", "nc1.class_balanced", factor=-1),
+    Leaf("nc1", "nc1.sample_weighted", {"weighting": "sample_weighted"}, factor=-1),
+    Leaf("gbc", "gbc_spherical.float64_replica_floor1e-4", {"variant": "released"}),
+    Leaf(
+        "gbc",
+        "gbc_diagonal.float64_replica_floor1e-4",
+        {"variant": "released", "covariance": "diagonal"},
+    ),
     # --- pairs of rows ---
     # --- perturbation ---
     # --- label-free ---
+    Leaf("rankme", "rankme.features"),
+    Leaf("rankme", "rankme.centred_features", {"centred": True}),
+    Leaf("effective_rank", "effective_rank_cov.entropy"),
+    Leaf(
+        "effective_rank",
+        "effective_rank_cov.participation_ratio",
+        {"measure": "participation_ratio"},
+    ),
+    Leaf("stable_rank", "effective_rank_cov.stable_rank"),
 )
 
 

@@ -14,5 +14,11 @@ from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
 
+from jaxte.metrics.cdnv import *
+from jaxte.metrics.gbc import *
+from jaxte.metrics.neural_collapse import *
+from jaxte.metrics.ranks import *
+from jaxte.metrics.alpha_req import *
+
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *

@@ -61,6 +61,22 @@ THIN = {
     "one-column": Edge(BASE.features[:, :1], BASE.targets),
 }
 
+# Ranks of nothing, a line through one point, classes that coincide.
+_CONSTANT = frozenset({"all-zero", "equal-rows"})
+NO_SCORE = {
+    "rankme": _CONSTANT,
+    "effective_rank": _CONSTANT,
+    "stable_rank": _CONSTANT,
+    "alpha_req": _CONSTANT
+    | {"one-column-left", "rank-one", "equal-means", "two-rows", "one-column"},
+    "cdnv": _CONSTANT | {"equal-means"},
+    "nc1": _CONSTANT | {"equal-means"},
+}
+for edges in (EDGES, THIN):
+    for edge_name, one in edges.items():
+        none = {metric for metric, names in NO_SCORE.items() if edge_name in names}
+        edges[edge_name] = one._replace(undefined=one.undefined | none)
+
 
 def accept(value: float, edge: Edge, case: Case) -> None:
     """Finite where the score exists, never infinite anywhere.
