@@ -54,6 +54,12 @@ LEAVES: tuple[Leaf, ...] = (
     # --- separability ---
     Leaf("cdnv", "cdnv", factor=-1),
     Leaf("tmi_variance", "tmi"),
+    Leaf("transrate", "transrate.emms"),
+    Leaf(
+        "transrate",
+        "transrate_emab.no_pca",
+        {"normalisation": "trace", "class_weights": "frequency"},
+    ),
     Leaf("nc1", "nc1.class_balanced", factor=-1),
     Leaf("nc1", "nc1.sample_weighted", {"weighting": "sample_weighted"}, factor=-1),
     Leaf("gbc", "gbc_spherical.float64_replica_floor1e-4", {"variant": "released"}),

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Statistics
-from jaxte.statistics.linalg import matmul
+from jaxte.statistics.linalg import matmul, trace
+from jaxte.statistics.measure import divisors
 from jaxte.statistics.spectrum import scaled_eigh
 
 __all__ = ["hscore", "hscore_from_moments"]
@@ -86,18 +87,28 @@ def hscore_from_moments(state: Moments) -> Array:
     return HSCORE.outputs_from_moments(state)["score"]
 
 
-def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
+def class_products(statistics: Statistics) -> Array:
+    """Products [C, C] of class means times sqrt(n_c), in units of the total scatter.
+
+    Their eigenvalues are the squared canonical correlations of the features with the classes.
+    """
     state = statistics.moments
-    total, means, counts = state.total_scatter, state.deviations, state.counts[:, None]
+    total, roots = state.total_scatter, jnp.sqrt(divisors(state.counts))[:, None]
+    means = roots * state.deviations
     values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
-    along = matmul(means * scale[None], axes)  # class means in units of the spread
-    score = lax.stop_gradient(jnp.sum(counts * along**2 * inverse[None]))
-    score = jnp.minimum(score, jnp.sum(counts > 0) - 1)  # but for rounding it is no larger
-    # at constant rank the derivative is that of 2 tr(P B) - tr(P S_T P B) with P constant
-    solved = matmul(along * inverse[None], axes.T) * scale[None]
-    moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))
-    score += moving - lax.stop_gradient(moving)
+    root = jnp.where(values > 0, 1 / jnp.sqrt(jnp.where(values > 0, values, 1)), 0)
+    along = matmul(means * scale[None], axes) * root[None]  # in units of the spread
+    products = lax.stop_gradient(matmul(along, along.T))
+    # at constant rank the derivative is that of M P M' as if P did not move, 2 M P - P S_T P
+    solved = lax.stop_gradient(matmul(along * root[None], axes.T) * scale[None])
+    half = matmul(solved, means.T)
+    moving = half + half.T - matmul(solved, matmul(total, solved.T))
+    return products + moving - lax.stop_gradient(moving)
+
+
+def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
+    score = trace(class_products(statistics))
+    score = jnp.minimum(score, jnp.sum(statistics.counts > 0) - 1)  # but for rounding no larger
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 

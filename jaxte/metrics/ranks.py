@@ -246,18 +246,19 @@ def _shares(statistics: Statistics, *, centred: bool, roots: bool = False) -> tu
     return values / jnp.where(total > 0, total, 1), exists
 
 
-def _entropy(shares: Array) -> Array:
+def entropy(shares: Array) -> Array:
+    """Entropy in nats; a share of 0 adds nothing."""
     return -jnp.sum(shares * jnp.log(jnp.where(shares > 0, shares, 1)))
 
 
 def _rankme(statistics: Statistics, _: tuple[Completed, ...], *, centred: bool) -> Outputs:
     shares, exists = _shares(statistics, centred=centred, roots=True)
     kept = shares > 0
-    entropy = _entropy(jnp.where(kept, shares + _EPSILON, 0))
+    nats = entropy(jnp.where(kept, shares + _EPSILON, 0))
     # singular values that are 0 have a share too, but not those of padding
     possible = jnp.minimum(statistics.measured.moments.total, statistics.width)
-    entropy += jnp.maximum(possible - kept.sum(), 0) * _entropy(jnp.full(1, _EPSILON, shares.dtype))
-    return {"score": jnp.where(exists, jnp.exp(entropy), jnp.nan)}
+    nats += jnp.maximum(possible - kept.sum(), 0) * entropy(jnp.full(1, _EPSILON, shares.dtype))
+    return {"score": jnp.where(exists, jnp.exp(nats), jnp.nan)}
 
 
 def _effective_rank(
@@ -266,7 +267,7 @@ def _effective_rank(
     shares, exists = _shares(statistics, centred=centred)
     score = 1 / jnp.sum(jnp.where(exists, shares, 1) ** 2)
     if measure == "entropy":
-        score = jnp.exp(_entropy(shares))
+        score = jnp.exp(entropy(shares))
     return {"score": jnp.where(exists, score, jnp.nan)}
 
 
