@@ -31,7 +31,7 @@ def emms(
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
-    label_embeddings: ArrayLike | None = None,
+    label_embeddings: Array | np.ndarray | None = None,
     variant: str = "paper",
 ) -> Array:
     r"""Minus the mean squared error of a linear fit to a joint embedding of the labels.
@@ -85,7 +85,7 @@ def emms(
 
 
 def emms_from_moments(
-    state: Moments, *, label_embeddings: ArrayLike | None = None, variant: str = "paper"
+    state: Moments, *, label_embeddings: Array | np.ndarray | None = None, variant: str = "paper"
 ) -> Array:
     r"""EMMS of samples that are known by their moments only.
 

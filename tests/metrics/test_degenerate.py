@@ -69,6 +69,10 @@ NO_SCORE = {
     "stable_rank": _CONSTANT,
     "alpha_req": _CONSTANT
     | {"one-column-left", "rank-one", "equal-means", "two-rows", "one-column"},
+    "disco": _CONSTANT,
+    "lfc": _CONSTANT,
+    "lidar": _CONSTANT | {"equal-means", "every-row-its-class", "two-rows"},
+    "vci": _CONSTANT | {"equal-means"},
     "cdnv": _CONSTANT | {"equal-means"},
     "nc1": _CONSTANT | {"equal-means"},
 }
