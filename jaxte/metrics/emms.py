@@ -11,7 +11,6 @@ from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
-from jaxte.metrics.hscore import class_products
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Statistics
@@ -135,7 +134,7 @@ def _score(
     counts = statistics.counts
     columns, width = _standardised(label_embeddings, counts)
     roots = jnp.sqrt(counts)[:, None, None] * columns
-    explained = jnp.einsum("adk,ab,bdl->kl", roots, class_products(statistics), roots)
+    explained = jnp.einsum("adk,ab,bdl->kl", roots, statistics.class_products, roots)
     every = jnp.einsum("adk,adl->kl", roots, roots)
     inverse = jnp.linalg.pinv(every, hermitian=True)
 
@@ -192,7 +191,7 @@ EMMS = register(
         confirmed="own replica",
         range=(float("-inf"), 0.0),
         cost="2 n d^2 + O(d^3) + C^2 D2 K",
-        needs=frozenset({"measured", "scatter"}),
+        needs=frozenset({"measured", "class_products"}),
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
         variants=_VARIANTS,

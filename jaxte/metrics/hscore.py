@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Statistics
-from jaxte.statistics.linalg import matmul, trace
-from jaxte.statistics.measure import divisors
-from jaxte.statistics.spectrum import scaled_eigh
+from jaxte.statistics.linalg import trace
 
 __all__ = ["hscore", "hscore_from_moments"]
 
@@ -87,27 +85,8 @@ def hscore_from_moments(state: Moments) -> Array:
     return HSCORE.outputs_from_moments(state)["score"]
 
 
-def class_products(statistics: Statistics) -> Array:
-    """Products [C, C] of class means times sqrt(n_c), in units of the total scatter.
-
-    Their eigenvalues are the squared canonical correlations of the features with the classes.
-    """
-    state = statistics.moments
-    total, roots = state.total_scatter, jnp.sqrt(divisors(state.counts))[:, None]
-    means = roots * state.deviations
-    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    root = jnp.where(values > 0, 1 / jnp.sqrt(jnp.where(values > 0, values, 1)), 0)
-    along = matmul(means * scale[None], axes) * root[None]  # in units of the spread
-    products = lax.stop_gradient(matmul(along, along.T))
-    # at constant rank the derivative is that of M P M' as if P did not move, 2 M P - P S_T P
-    solved = lax.stop_gradient(matmul(along * root[None], axes.T) * scale[None])
-    half = matmul(solved, means.T)
-    moving = half + half.T - matmul(solved, matmul(total, solved.T))
-    return products + moving - lax.stop_gradient(moving)
-
-
 def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
-    score = trace(class_products(statistics))
+    score = trace(statistics.class_products)
     score = jnp.minimum(score, jnp.sum(statistics.counts > 0) - 1)  # but for rounding no larger
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
@@ -120,7 +99,7 @@ HSCORE = register(
         paper="Bao et al., ICIP 2019",
         range=(0.0, float("inf")),
         cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "scatter"}),
+        needs=frozenset({"measured", "class_products"}),
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=hscore_from_moments,
     )

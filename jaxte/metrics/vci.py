@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxte.metrics.hscore import class_products
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Statistics
@@ -89,7 +88,7 @@ def vci_from_moments(state: Moments) -> Array:
 
 
 def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
-    products = class_products(statistics)
+    products = statistics.class_products
     squares = jnp.linalg.eigvalsh(lax.stop_gradient(products))
     rank = jnp.sum(squares > jnp.maximum(_NO_CORRELATION, noise(jnp.ones((), squares.dtype))))
     exists = statistics.valid & (rank > 0)
@@ -106,7 +105,7 @@ VCI = register(
         confirmed="own replica",
         range=(-1.0, 0.0),
         cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "scatter"}),
+        needs=frozenset({"measured", "class_products"}),
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=vci_from_moments,
     )

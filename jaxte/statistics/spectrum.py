@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+from jax.scipy.linalg import eigh_tridiagonal
 from jax.typing import ArrayLike
 
 from jaxte.statistics.linalg import gram, matmul, noise
@@ -18,6 +19,7 @@ from jaxte.statistics.linalg import gram, matmul, noise
 # Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough: at
 # 100 times it the evidence was off by 2e-4. Features of real networks stay well above.
 BLUR = 1e4
+_REDUCED = 1024  # size from which bisection of a tridiagonal form repays its compilation
 
 
 class Spectrum(NamedTuple):
@@ -72,11 +74,11 @@ def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
 
 @jax.custom_jvp
 def eigenvalues(x: Array, weights: Array) -> Array:
-    """Eigenvalues alone [r] of X' diag(w) X, as `spectrum` has them, at a third of its cost."""
+    """Eigenvalues alone [r] of X' diag(w) X, as `spectrum` has them."""
     n, d = x.shape
     rows = x * jnp.sqrt(weights)[:, None]
     if x.dtype == jnp.float64:
-        return _cut(jnp.linalg.eigvalsh(gram(rows if n >= d else rows.T))[::-1], max(n, d))
+        return _cut(_values(gram(rows if n >= d else rows.T)), max(n, d))
     if n >= d:  # a column keeps the digits that its own size has, sorted before any product
         order = jnp.argsort(-jnp.sum(rows**2, axis=0))
         rows = jnp.linalg.qr(rows[:, order], mode="r")
@@ -99,7 +101,7 @@ def eigenvalues_of_gram(a: Array, samples: Array) -> Array:
 
     Those that are alike have no derivative each, but their symmetric functions have it.
     """
-    return _cut(jnp.linalg.eigvalsh(a)[::-1], gram_terms(samples, len(a)))
+    return _cut(_values(a), gram_terms(samples, len(a)))
 
 
 @eigenvalues_of_gram.defjvp
@@ -109,6 +111,18 @@ def _eigenvalues_of_gram_jvp(
     axes = jnp.linalg.eigh(primals[0])[1][:, ::-1]
     values = eigenvalues_of_gram(*primals)
     return values, jnp.where(values > 0, jnp.sum(axes * matmul(tangents[0], axes), axis=0), 0)
+
+
+def _values(a: Array) -> Array:
+    """Eigenvalues, largest first; `eigvalsh` makes the eigenvectors too, and drops them."""
+
+    def reduced(a: Array) -> Array:
+        _, diagonal, below, _ = lax.linalg.tridiagonal(a)
+        return eigh_tridiagonal(diagonal, below, eigvals_only=True)
+
+    if len(a) < _REDUCED or a.dtype != jnp.float64:
+        return jnp.linalg.eigvalsh(a)[::-1]
+    return lax.platform_dependent(a, cpu=reduced, default=jnp.linalg.eigvalsh)[::-1]
 
 
 def _cut(values: Array, size: ArrayLike) -> Array:

@@ -15,6 +15,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
+from jaxte.statistics.correlations import class_products
 from jaxte.statistics.linalg import (
     gram,
     matmul,
@@ -28,7 +29,7 @@ from jaxte.statistics.ridge import Ridge, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
 from jaxte.statistics.spectrum import eigenvalues, eigenvalues_of_gram
 
-__all__ = ["SHARED", "Batch", "Measured", "Sample", "Statistics"]
+__all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
 
 
 class Sample(NamedTuple):
@@ -84,7 +85,9 @@ class Measured(NamedTuple):
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
-SHARED = ("measured", "scatter", "ridge", "squares", "eigenvalues", "gram_eigenvalues")
+# Each is made of the first two, and those of `FACTORISED` cost a factorisation.
+FACTORISED = ("ridge", "eigenvalues", "gram_eigenvalues", "class_products")
+SHARED = ("measured", "scatter", "squares", *FACTORISED)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -322,6 +325,11 @@ class Statistics:
         a = jnp.where(varies[:, None] & varies[None], a, 0)
         a += state.total * mean[:, None] * mean[None]
         return eigenvalues_of_gram(a, state.samples)
+
+    @cached_property
+    def class_products(self) -> Array:
+        """Products [C, C] of class means in units of the total scatter."""
+        return class_products(self.moments)
 
     # --- the within-class scatter, from the rows where it is not formed ---------------------------
 

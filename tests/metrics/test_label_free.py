@@ -11,7 +11,7 @@ from helpers import Array, blobs, counted_compilations
 import jaxte
 from jaxte import InputError, metrics, moments
 from jaxte.metrics import REGISTRY
-from jaxte.statistics import Sample, Statistics
+from jaxte.statistics import Sample, Statistics, spectrum
 
 PROBLEMS = {"tall": blobs(60, 9, offset=3.0, seed=1), "wide": blobs(24, 40, seed=2)}
 each_problem = pytest.mark.parametrize("kind", PROBLEMS)
@@ -114,6 +114,18 @@ def test_eigenvalues_from_rows_and_from_moments(kind: str, precision: str) -> No
         found = np.asarray(streamed[name])
         scale = 1e-9 if precision == "float64" else 1e-4
         np.testing.assert_allclose(found[:size], expected, atol=scale * expected[0])
+
+
+def test_large_matrices_by_bisection(x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeated eigenvalues and none, as of small ones."""
+    monkeypatch.setattr(spectrum, "_REDUCED", 8)
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(21, 21)))[0]
+    for values in (np.arange(21.0), np.repeat([5.0, 2.0, 0.0], 7), np.zeros(21)):
+        a = jnp.asarray(basis * values @ basis.T)
+        found = spectrum.eigenvalues_of_gram(a, jnp.asarray(30.0))
+        np.testing.assert_allclose(found, np.sort(values)[::-1], atol=1e-12)
+        assert np.count_nonzero(found) == np.count_nonzero(values)
 
 
 def test_float32_keeps_small_singular_values() -> None:
