@@ -109,9 +109,34 @@ LEAVES: tuple[Leaf, ...] = (
         for term in ("feature_nuc", "cls_conf", "log_class_pred_nuc")
     ),
     # --- separability ---
+    Leaf("cdnv", "cdnv", factor=-1),
+    Leaf("tmi_variance", "tmi"),
+    Leaf("transrate", "transrate.emms"),
+    Leaf(
+        "transrate",
+        "transrate_emab.no_pca",
+        {"normalisation": "trace", "class_weights": "frequency"},
+    ),
+    Leaf("nc1", "nc1.class_balanced", factor=-1),
+    Leaf("nc1", "nc1.sample_weighted", {"weighting": "sample_weighted"}, factor=-1),
+    Leaf("gbc", "gbc_spherical.float64_replica_floor1e-4", {"variant": "released"}),
+    Leaf(
+        "gbc",
+        "gbc_diagonal.float64_replica_floor1e-4",
+        {"variant": "released", "covariance": "diagonal"},
+    ),
     # --- pairs of rows ---
     # --- perturbation ---
     # --- label-free ---
+    Leaf("rankme", "rankme.features"),
+    Leaf("rankme", "rankme.centred_features", {"centred": True}),
+    Leaf("effective_rank", "effective_rank_cov.entropy"),
+    Leaf(
+        "effective_rank",
+        "effective_rank_cov.participation_ratio",
+        {"measure": "participation_ratio"},
+    ),
+    Leaf("stable_rank", "effective_rank_cov.stable_rank"),
 )
 
 

@@ -145,6 +145,10 @@ class Case(NamedTuple):
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "face": [{"covariance": "diagonal"}, {"covariance": "full", "variance_floor": 1e-3}],
     "nleep": [{"start": "classes", "covariance": "spherical"}],
+    "gbc": [{"covariance": "diagonal", "variant": "released"}, {"covariance": "full"}],
+    "nc1": [{"weighting": "sample_weighted"}],
+    "rankme": [{"centred": True}],
+    "effective_rank": [{"measure": "participation_ratio"}],
 }
 CASES = [
     Case(name, options)
@@ -157,6 +161,9 @@ CASES = [
 
 
 # What a metric by its definition does not have: metric -> {name of a property: why}.
+_UNLABELLED = {
+    "larger_for_better_features": "reads no targets, so that it cannot know what is better",
+}
 _DEALT = {
     "order_of_rows": "rows are dealt to the folds in their order",
     "weight_2_is_a_row_written_twice": "a row and its copy are dealt to two folds",
@@ -168,10 +175,21 @@ EXEMPT: dict[str, dict[str, str]] = {
         "larger_for_better_features": "noise that is alike in all directions is shrunk to a "
         "multiple of I, a = 1, and then the score is 0 by its factor 1 - a: two copies tie",
     },
-    "energy": {"larger_for_better_features": "it reads no targets, only how large features are"},
+    "energy": _UNLABELLED,
+    "tmi_variance": {
+        "larger_for_better_features": "the distance between classes does not enter",
+    },
+    "rankme": _UNLABELLED,
+    "effective_rank": _UNLABELLED,
+    "stable_rank": _UNLABELLED,
+    "alpha_req": _UNLABELLED,
 }
 
 
+_CONSTANT = {
+    edge: "of features that do not vary it has no value" for edge in ("all-zero", "equal-rows")
+}
+_FEW = "too few directions or views for a value"
 _SPREADLESS = "no spread within classes to divide by"
 _MEANLESS = "coinciding class means leave the between-class scatter without an inverse"
 # Where it has no score: metric, or label of a case -> {name of one of `edges.EDGES`: why}.
@@ -185,6 +203,14 @@ UNDEFINED: dict[str, dict[str, str]] = {
     }
     | {"equal-means": _MEANLESS},
     "face": {edge: _MEANLESS for edge in ("all-zero", "equal-rows", "equal-means")},
+    **{metric: _CONSTANT for metric in ("rankme", "effective_rank", "stable_rank", "disco", "lfc")},
+    "alpha_req": _CONSTANT
+    | {
+        edge: _FEW
+        for edge in ("one-column-left", "rank-one", "equal-means", "two-rows", "one-column")
+    },
+    "lidar": _CONSTANT | {"equal-means": _MEANLESS, "every-row-its-class": _FEW, "two-rows": _FEW},
+    **{metric: _CONSTANT | {"equal-means": _MEANLESS} for metric in ("vci", "cdnv", "nc1")},
     "norm_entropy": {"one-column": "of one source class the entropy is 0 and ln Z too"},
 }
 

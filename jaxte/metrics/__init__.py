@@ -33,6 +33,19 @@ from jaxte.metrics.nearest_centroid import *
 from jaxte.metrics.qda import *
 
 from jaxte.metrics.combination import *
+from jaxte.metrics.cdnv import *
+from jaxte.metrics.gbc import *
+from jaxte.metrics.neural_collapse import *
+from jaxte.metrics.vci import *
+from jaxte.metrics.lfc import *
+from jaxte.metrics.transrate import *
+from jaxte.metrics.disco import *
+from jaxte.metrics.emms import *
+from jaxte.metrics.lead import *
+from jaxte.metrics.lidar import *
+from jaxte.metrics.ranks import *
+from jaxte.metrics.alpha_req import *
+
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
 from jaxte.metrics.score_pool import *

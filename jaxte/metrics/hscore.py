@@ -6,14 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.metrics.held_out import check_folds, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Moments, Statistics
-from jaxte.statistics.linalg import matmul, noise
+from jaxte.statistics.correlations import inverse_or_0, whitened_targets
+from jaxte.statistics.linalg import matmul, noise, trace
 from jaxte.statistics.spectrum import scaled_eigh
 
 __all__ = ["hscore", "hscore_from_moments"]
@@ -107,49 +108,8 @@ def _check(*, folds: Any) -> None:
     check_folds(folds)
 
 
-def _inverse(values: Array) -> Array:
-    return jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
-
-
-def _targets(state: Moments) -> tuple[Array, Array]:
-    """Scatter of the targets [k, k] of a regression, and R [k, k] with R R' its inverse."""
-    assert state.targets is not None
-    scatter, far = state.targets.scatter, state.targets.origin + state.targets.mean
-    varies = jnp.diagonal(scatter) > noise(jnp.abs(far) * jnp.sqrt(state.total)) ** 2
-    scatter = jnp.where(varies[:, None] & varies[None], scatter, 0)
-    values, axes, scale = scaled_eigh(lax.stop_gradient(scatter), state.samples)
-    return scatter, scale[:, None] * axes * jnp.sqrt(_inverse(values))[None]
-
-
-def _of_classes(state: Moments) -> Array:
-    total, means, counts = state.total_scatter, state.deviations, state.counts[:, None]
-    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    inverse = _inverse(values)
-    along = matmul(means * scale[None], axes)  # class means in units of the spread
-    score = lax.stop_gradient(jnp.sum(counts * along**2 * inverse[None]))
-    score = jnp.minimum(score, jnp.sum(counts > 0) - 1)  # but for rounding it is no larger
-    # at constant rank the derivative is that of 2 tr(P B) - tr(P S_T P B) with P constant
-    solved = matmul(along * inverse[None], axes.T) * scale[None]
-    moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))
-    return score + moving - lax.stop_gradient(moving)
-
-
-def _of_targets(state: Moments) -> Array:
-    assert state.targets is not None
-    total, cross = state.total_scatter, state.targets.cross
-    own, root = _targets(state)
-    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    inverse, root = _inverse(values), lax.stop_gradient(root)
-    along = matmul(axes.T, scale[:, None] * matmul(cross, root))
-    score = lax.stop_gradient(jnp.sum(inverse[:, None] * along**2))
-    score = jnp.minimum(score, jnp.sum(jnp.any(root != 0, axis=0)))
-    # as of classes, with both inverses constant
-    solved = scale[:, None] * matmul(axes, inverse[:, None] * matmul(along, root.T))
-    solved, fixed, fixed_own = lax.stop_gradient((solved, total, own))
-    moving = 2 * jnp.sum(solved * cross)
-    moving -= jnp.sum(matmul(total, solved) * matmul(solved, fixed_own))
-    moving -= jnp.sum(matmul(fixed, solved) * matmul(solved, own))
-    return score + moving - lax.stop_gradient(moving)
+def _needs(*, folds: int | None) -> frozenset[str]:
+    return with_rows(frozenset({"measured", "scatter" if folds else "target_products"}), folds)
 
 
 # --- measured on rows that are left out -----------------------------------------------------------
@@ -160,19 +120,19 @@ def _correlations(training: Statistics, left_out: Batch) -> tuple[Array, Array, 
     state = training.moments
     means, counts = state.deviations, state.counts
     if state.targets is None:
-        root = jnp.diag(jnp.sqrt(_inverse(counts)))
+        root = jnp.diag(jnp.sqrt(inverse_or_0(counts)))
         crossed = jnp.sqrt(counts)[None] * means.T
         toward = jnp.take(means, left_out.labels, axis=0, mode="clip")
         centre = counts / state.total
         targets = jax.nn.one_hot(left_out.labels, len(counts), dtype=centre.dtype) - centre[None]
     else:
-        root = _targets(state)[1]
+        root = whitened_targets(state)[1]
         crossed, toward = matmul(state.targets.cross, root), jnp.zeros((), counts.dtype)
         targets = left_out.labels - (state.targets.origin + state.targets.mean)[None]
     values, axes, scale = scaled_eigh(state.total_scatter, state.samples)
     along = matmul(axes.T, scale[:, None] * crossed)
-    solved = scale[:, None] * matmul(axes, _inverse(values)[:, None] * along)
-    strength, turn = jnp.linalg.eigh(matmul(along.T, _inverse(values)[:, None] * along))
+    solved = scale[:, None] * matmul(axes, inverse_or_0(values)[:, None] * along)
+    strength, turn = jnp.linalg.eigh(matmul(along.T, inverse_or_0(values)[:, None] * along))
     turn = jnp.where(strength[None] > noise(jnp.ones_like(strength), len(values))[None], turn, 0)
     turn = turn[:, ::-1]  # the strongest first
     strength = jnp.where(strength > 0, strength, 1)[::-1]
@@ -193,8 +153,8 @@ def _score(
         correlation = jnp.where(varies, both / jnp.sqrt(jnp.where(varies, size, 1)), 0)
         score = jnp.sum(correlation * jnp.abs(correlation))
     else:
-        state = statistics.moments
-        score = _of_classes(state) if state.targets is None else _of_targets(state)
+        most = statistics.present.sum() - (statistics.measured.moments.targets is None)
+        score = jnp.minimum(trace(statistics.target_products), most)  # but for rounding no larger
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 
@@ -208,7 +168,7 @@ HSCORE = register(
         tasks=("classification", "regression"),
         range=(0.0, float("inf")),
         cost="2 n d^2 + O(d^3)",
-        needs=lambda folds=None, **_: with_rows(frozenset({"measured", "scatter"}), folds),
+        needs=_needs,
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=hscore_from_moments,

@@ -20,7 +20,7 @@ from jaxte.metrics.metric import SOURCE_OUTPUTS, Pass, split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program
-from jaxte.statistics import SHARED, Measured, Sample, Statistics
+from jaxte.statistics import FACTORISED, SHARED, Measured, Sample, Statistics
 
 __all__ = ["Form", "ScoringPlan", "Values"]
 
@@ -161,7 +161,7 @@ class ScoringPlan:
         needed = {m: self.needed(m) for m in metrics}
         by_columns, normal = self._routes(values["sample"])
         shared = {name for names in needed.values() for name in names}
-        if "ridge" in shared:
+        if shared & set(FACTORISED):
             shared |= {"measured", "scatter"} if normal else {"measured"}
         scatter = any("scatter" in n and not self.reads_rows(m) for m, n in needed.items())
         if not (by_columns or scatter):
@@ -170,7 +170,7 @@ class ScoringPlan:
             shared |= {"measured"}
         for name in SHARED:
             if name in shared and name not in values:
-                earlier = [one for one in SHARED[: SHARED.index(name)] if one in values]
+                earlier = [one for one in SHARED[:2] if one in values]
                 yield self._step(name, ("sample", *earlier), values, form, route, ())
         for metric, names in needed.items():
             reads = [name for name in SHARED if name in names and name in shared]

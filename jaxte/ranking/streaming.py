@@ -24,7 +24,7 @@ from jaxte.ranking.blocks import Block, Blocks
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.statistics import Batch, Statistics, moments
+from jaxte.statistics import FACTORISED, SHARED, Batch, Statistics, moments
 from jaxte.statistics.measure import Moments, even
 from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.rows import as_rows
@@ -162,7 +162,7 @@ def _finish(
     outputs: dict[str, dict[str, float]] = {}
     reasons: dict[str, str] = {}
     asked: dict[str, tuple[Any, PassRequest]] = {}
-    ridges: dict[str, Any] = {}
+    made: dict[tuple[str, str], Any] = {}
     options_of = {m.name: m.all_options(plan.options.get(m.name, {})) for m in metrics}
 
     def go_on(name: str, steps: Any, result: Any) -> None:
@@ -181,10 +181,11 @@ def _finish(
         passes = metric.asked(options)
         for route in ("full",) if passes else ("quick", "full"):
             statistics = Statistics.of_moments(state, width, route=route)
-            if needs == {"ridge"} and not passes:  # of one size for most widths
-                if route not in ridges:
-                    ridges[route] = _ridge(statistics)
-                statistics = statistics.only(ridge=ridges[route])
+            if needs <= set(SHARED) and not passes:  # read from what others read too
+                for shared in needs - {name for name, kind in made if kind == route}:
+                    of_moments = _made if shared in FACTORISED else getattr
+                    made[shared, route] = of_moments(statistics, shared)
+                statistics = statistics.only(**{name: made[name, route] for name in needs})
             go_on(metric.name, metric.steps(statistics, options, jitted), None)
             if not outputs.get(metric.name, {}).get("unsure"):
                 break
@@ -390,6 +391,6 @@ def _advance(
     return tuple(moved), bad
 
 
-@jax.jit
-def _ridge(statistics: Statistics) -> Any:
-    return statistics.ridge
+@partial(jax.jit, static_argnums=1)
+def _made(statistics: Statistics, name: str) -> Any:
+    return getattr(statistics, name)

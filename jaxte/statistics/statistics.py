@@ -15,6 +15,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
+from jaxte.statistics.correlations import target_products
 from jaxte.statistics.linalg import (
     gram,
     matmul,
@@ -27,8 +28,9 @@ from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.ridge import Ridge, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
+from jaxte.statistics.spectrum import eigenvalues, eigenvalues_of_gram
 
-__all__ = ["SHARED", "Batch", "Measured", "Sample", "Statistics"]
+__all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
 
 
 class Sample(NamedTuple):
@@ -88,7 +90,9 @@ class Measured(NamedTuple):
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
-SHARED = ("measured", "scatter", "ridge")
+# Each is made of the first two, and those of `FACTORISED` cost a factorisation.
+FACTORISED = ("ridge", "eigenvalues", "gram_eigenvalues", "target_products")
+SHARED = ("measured", "scatter", "squares", *FACTORISED)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -297,6 +301,48 @@ class Statistics:
             return self.squares.sum(axis=1)
         square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
         return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
+
+    @property
+    def centred(self) -> Array:
+        """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
+        if self.num_classes is None:
+            return self.residuals
+        deviations = self.measured.moments.deviations
+        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
+
+    # --- spectra of all rows, whatever their class ------------------------------------------------
+
+    @cached_property
+    def eigenvalues(self) -> Array:
+        """Eigenvalues of the total scatter [r], largest first, 0 where they are rounding error.
+
+        r = min(n, d), or d where the rows are not at hand; in units of ``unit`` squared.
+        """
+        return self._eigenvalues(jnp.zeros_like(self.measured.moments.origin))
+
+    @cached_property
+    def gram_eigenvalues(self) -> Array:
+        """As `eigenvalues`, of X' diag(w) X: the rows are not centred."""
+        state = self.measured.moments
+        return self._eigenvalues(state.origin + state.relative_mean)
+
+    def _eigenvalues(self, mean: Array) -> Array:
+        """Of the scatter about a point that lies ``mean`` away from the mean of the rows."""
+        state = self.measured.moments
+        if self.in_memory and not (self.by_columns and mean.dtype == jnp.float64):
+            x, weights = self.centred, self.rows.weights
+            varies = weighted_sum(x**2, weights) > state.rounding
+            return eigenvalues(jnp.where(varies[None], x, 0) + mean[None], weights)
+        a = self.moments.total_scatter
+        varies = jnp.diagonal(a) > state.rounding
+        a = jnp.where(varies[:, None] & varies[None], a, 0)
+        a += state.total * mean[:, None] * mean[None]
+        return eigenvalues_of_gram(a, state.samples)
+
+    @cached_property
+    def target_products(self) -> Array:
+        """Products [C, C] of class means, or of whitened targets, in units of the total scatter."""
+        return target_products(self.moments)
 
     # --- the within-class scatter, from the rows where it is not formed ---------------------------
 

@@ -408,7 +408,7 @@ def bad_input_is_an_error_outside_jit_and_nan_inside(setting: Setting) -> None:
     if setting.kind == "source":
         faults += [(1.1 * x, y, "row 0 sum to 1.1"), (entry(x, -0.1), y, "row 5")]
     if REGISTRY[setting.case.metric].label_free:
-        pass
+        pass  # whatever the labels are
     elif setting.classes:
         first = np.arange(len(y)) == 4
         faults += [
