@@ -20,3 +20,4 @@ from jaxte.metrics.leep import *
 from jaxte.metrics.confidence import *
 from jaxte.metrics.energy import *
 from jaxte.metrics.pactran import *
+from jaxte.metrics.otce import *
