@@ -259,11 +259,11 @@ def _at(path: Path) -> Source:
             f"{path} does not exist: name an .npy or .npz file, or a directory of them"
         )
     if path.suffix == ".npz":
-        arrays = disk.npz_arrays(path, ["features", "labels"])
+        arrays = disk.npz_arrays(path, ["features", "labels", "logits"])
     else:
         arrays = {"features": disk.load_npy(path, "features")}
     disk.check_matrix(arrays["features"], path.name)
-    return Rows(arrays["features"], arrays.get("labels"))
+    return Rows(arrays["features"], arrays.get("labels"), arrays.get("logits"))
 
 
 def _is_batch(item: Any) -> bool:

@@ -49,3 +49,8 @@ from jaxte.metrics.alpha_req import *
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *
 from jaxte.metrics.score_pool import *
+from jaxte.metrics.leep import *
+from jaxte.metrics.confidence import *
+from jaxte.metrics.energy import *
+from jaxte.metrics.pactran import *
+from jaxte.metrics.otce import *
