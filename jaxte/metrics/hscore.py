@@ -99,7 +99,7 @@ HSCORE = register(
         paper="Bao et al., ICIP 2019",
         range=(0.0, float("inf")),
         cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "class_products"}),
+        needs=frozenset({"measured", "scatter", "class_products"}),
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=hscore_from_moments,
     )
