@@ -93,23 +93,23 @@ def num_parameters(parameters: Any) -> int:
 
 
 def feature_width(features: Any) -> int:
-    """Number of features d of a model, whose [n, d] array, store or stream entry this is.
+    """Number of features d of a model.
 
     Args:
-        features: anything with a ``shape`` [n, d].
+        features: [n, d].
 
     Returns:
-        The last of its sizes.
+        d.
 
     Raises:
-        InputError: for what has no columns.
+        InputError: for what is no matrix.
 
     Example:
         >>> import jax.numpy as jnp, jaxte
         >>> jaxte.baselines.feature_width(jnp.ones((5, 7)))
         7
     """
-    shape = np.shape(features)
+    shape = getattr(features, "shape", ())
     if len(shape) != 2:
         raise InputError(f"features have shape {shape}: give a matrix [n, d]")
     return int(shape[1])

@@ -121,10 +121,10 @@ def emms_from_moments(
 
 def _check(*, label_embeddings: Any, variant: str) -> None:
     checks.choose("variant", variant, _VARIANTS)
-    if label_embeddings is not None and np.ndim(label_embeddings) != 3:
+    if label_embeddings is not None and len(getattr(label_embeddings, "shape", ())) != 3:
         raise InputError(
-            f"label_embeddings have shape {np.shape(label_embeddings)}: give [C, D2, K], the D2 "
-            "numbers that each of K encoders makes of each of C classes"
+            f"label_embeddings are {checks.short(label_embeddings)}: give an array [C, D2, K], the "
+            "D2 numbers that each of K encoders makes of each of C classes"
         )
 
 
@@ -191,7 +191,7 @@ EMMS = register(
         confirmed="own replica",
         range=(float("-inf"), 0.0),
         cost="2 n d^2 + O(d^3) + C^2 D2 K",
-        needs=frozenset({"measured", "target_products"}),
+        needs=frozenset({"measured", "scatter", "target_products"}),
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
         variants=_VARIANTS,

@@ -13,9 +13,9 @@ from jaxte.metrics.held_out import check_folds, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Moments, Statistics
-from jaxte.statistics.correlations import inverse_or_0, whitened_targets
 from jaxte.statistics.linalg import matmul, noise, trace
 from jaxte.statistics.spectrum import scaled_eigh
+from jaxte.statistics.total import inverse_or_0, whitened_targets
 
 __all__ = ["hscore", "hscore_from_moments"]
 
@@ -109,7 +109,9 @@ def _check(*, folds: Any) -> None:
 
 
 def _needs(*, folds: int | None) -> frozenset[str]:
-    return with_rows(frozenset({"measured", "scatter" if folds else "target_products"}), folds)
+    return with_rows(
+        frozenset({"measured", "scatter"} | (set() if folds else {"target_products"})), folds
+    )
 
 
 # --- measured on rows that are left out -----------------------------------------------------------

@@ -118,7 +118,7 @@ def _score(statistics: Statistics, _: tuple[Completed, ...], *, delta: Any) -> O
     quick = statistics.route == "quick"  # which leaves what is near singular to the full route
     return {
         "score": jnp.where(exists, score, jnp.nan),
-        "unsure": quick & statistics.valid & (views > 0) & jnp.isnan(total),
+        "unsure": quick & statistics.valid & (views > 0) & jnp.isnan(products).any(),
     }
 
 

@@ -170,8 +170,12 @@ class ScoringPlan:
             shared |= {"measured"}
         for name in SHARED:
             if name in shared and name not in values:
-                earlier = [one for one in SHARED[:2] if one in values]
-                yield self._step(name, ("sample", *earlier), values, form, route, ())
+                known = [one for one in SHARED[:2] if one in values]
+                of_moments = normal and name in FACTORISED and name != "ridge"
+                of_moments |= name == "target_products"
+                if not (of_moments and "scatter" in values):  # else one for all counts of rows
+                    known = ["sample", *known]
+                yield self._step(name, tuple(known), values, form, route, ())
         for metric, names in needed.items():
             reads = [name for name in SHARED if name in names and name in shared]
             if self.reads_rows(metric):

@@ -15,7 +15,6 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
-from jaxte.statistics.correlations import target_products
 from jaxte.statistics.linalg import (
     gram,
     matmul,
@@ -28,7 +27,7 @@ from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.ridge import Ridge, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
-from jaxte.statistics.spectrum import eigenvalues, eigenvalues_of_gram
+from jaxte.statistics.total import target_products, total_eigenvalues
 
 __all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
 
@@ -318,26 +317,12 @@ class Statistics:
 
         r = min(n, d), or d where the rows are not at hand; in units of ``unit`` squared.
         """
-        return self._eigenvalues(jnp.zeros_like(self.measured.moments.origin))
+        return total_eigenvalues(self, centred=True)
 
     @cached_property
     def gram_eigenvalues(self) -> Array:
         """As `eigenvalues`, of X' diag(w) X: the rows are not centred."""
-        state = self.measured.moments
-        return self._eigenvalues(state.origin + state.relative_mean)
-
-    def _eigenvalues(self, mean: Array) -> Array:
-        """Of the scatter about a point that lies ``mean`` away from the mean of the rows."""
-        state = self.measured.moments
-        if self.in_memory and not (self.by_columns and mean.dtype == jnp.float64):
-            x, weights = self.centred, self.rows.weights
-            varies = weighted_sum(x**2, weights) > state.rounding
-            return eigenvalues(jnp.where(varies[None], x, 0) + mean[None], weights)
-        a = self.moments.total_scatter
-        varies = jnp.diagonal(a) > state.rounding
-        a = jnp.where(varies[:, None] & varies[None], a, 0)
-        a += state.total * mean[:, None] * mean[None]
-        return eigenvalues_of_gram(a, state.samples)
+        return total_eigenvalues(self, centred=False)
 
     @cached_property
     def target_products(self) -> Array:

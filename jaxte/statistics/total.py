@@ -1,13 +1,34 @@
-"""Canonical correlations of the features with the targets, without an eigenproblem of theirs."""
+"""What the total scatter says: its eigenvalues, and the targets in its units."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxte.statistics.linalg import matmul, noise
 from jaxte.statistics.measure import Moments, divisors
-from jaxte.statistics.spectrum import scaled_eigh
+from jaxte.statistics.rows import weighted_sum
+from jaxte.statistics.spectrum import eigenvalues, eigenvalues_of_gram, scaled_eigh
+
+if TYPE_CHECKING:
+    from jaxte.statistics.statistics import Statistics
+
+
+def total_eigenvalues(statistics: Statistics, *, centred: bool) -> Array:
+    """Eigenvalues of the scatter about the mean of all rows, or about 0, from the smaller side."""
+    state = statistics.measured.moments
+    mean = jnp.where(centred, 0, state.origin + state.relative_mean)
+    if statistics.in_memory and not (statistics.by_columns and mean.dtype == jnp.float64):
+        x, weights = statistics.centred, statistics.rows.weights
+        varies = weighted_sum(x**2, weights) > state.rounding
+        return eigenvalues(jnp.where(varies[None], x, 0) + mean[None], weights)
+    a = statistics.moments.total_scatter
+    varies = jnp.diagonal(a) > state.rounding
+    a = jnp.where(varies[:, None] & varies[None], a, 0)
+    a += state.total * mean[:, None] * mean[None]
+    return eigenvalues_of_gram(a, state.samples)
 
 
 def inverse_or_0(values: Array) -> Array:
