@@ -53,6 +53,8 @@ LEAVES: tuple[Leaf, ...] = (
     Leaf("hscore", "hscore"),
     # --- separability ---
     # --- pairs of rows ---
+    *(Leaf("knn", f"knn.plain_loo_accuracy_k{k}", {"k": k}) for k in (1, 3, 5)),
+    Leaf("knn", "knn.transformer_ranker_k3_pearson_col0", {"k": 3, "measure": "pearson"}),
     # --- perturbation ---
     # --- label-free ---
 )

@@ -13,6 +13,7 @@ from jaxte.metrics.sfda import *
 from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
+from jaxte.metrics.knn import *
 
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *

@@ -63,6 +63,12 @@ class Batch(NamedTuple):
     weights: Array
     logits: Array | None = None
 
+    def centred(self, deviations: Array) -> Array:
+        """Features minus the mean of all, from the deviations of the class means [C, d]."""
+        if self.labels.ndim == 2:
+            return self.residuals
+        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
+
 
 class Measured(NamedTuple):
     """Moments without scatter and squares, and what they were made from.
@@ -233,6 +239,11 @@ class Statistics:
         if self.measured.residuals is None:
             raise InputError(_NO_ROWS)
         return self.measured.residuals
+
+    @property
+    def centred(self) -> Array:
+        """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
+        return self.batch().centred(self.measured.moments.deviations)
 
     @property
     def unit(self) -> Array:
