@@ -14,6 +14,9 @@ from jaxte.metrics.face import *
 from jaxte.metrics.hscore import *
 from jaxte.metrics.ridge_probe import *
 from jaxte.metrics.knn import *
+from jaxte.metrics.parc import *
+from jaxte.metrics.tmi import *
+from jaxte.metrics.occam import *
 
 from jaxte.metrics.metric import *
 from jaxte.metrics.registry import *

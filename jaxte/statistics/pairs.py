@@ -16,7 +16,7 @@ from jax import Array, lax
 from jaxte.statistics.linalg import matmul, noise, safe_root
 from jaxte.statistics.rows import Rows
 
-__all__ = ["Block", "Pairs", "nearest", "unit_rows"]
+__all__ = ["Block", "Pairs", "nearest", "reach", "unit_rows"]
 
 T = TypeVar("T")
 _ELEMENTS = 1 << 20  # of a block: what a core's caches bear
@@ -129,35 +129,43 @@ def nearest(block: Block, number: Any) -> Array:
     decides. Weights count: a row of weight 2 takes two places. Where there are fewer others than
     places, all of them take part. Constant but for the weights.
     """
-    number = jnp.minimum(jnp.asarray(number, block.others.dtype), block.others.sum(axis=1))
-    squares, others, rounding, wanted = lax.stop_gradient(
-        (block.squares, block.others, block.rounding, number)
-    )
-    candidates = jnp.where(others > 0, squares, jnp.inf)
 
-    def beyond(radius: Array) -> Array:
-        return candidates > (radius + _slack(radius, rounding))[:, None]
+    def slack(radius: Array) -> Array:  # a row so far away may be longer than the own one
+        return lax.stop_gradient(2 * block.rounding + noise(2 * radius))
 
-    def further(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        radius, _ = state
-        outside = beyond(radius)
-        reached = jnp.where(outside, 0, others).sum(axis=1) >= wanted
-        following = jnp.where(outside, candidates, jnp.inf).min(axis=1)
-        following = jnp.where(reached | jnp.isinf(following), radius, following)
-        return following, (following > radius).any()
-
-    first = jnp.where(wanted > 0, candidates.min(axis=1), 0)
-    radius, _ = lax.while_loop(lambda state: state[1], further, (first, jnp.ones((), bool)))
-    closer = candidates < (radius - _slack(radius, rounding))[:, None]
+    squares = lax.stop_gradient(block.squares)
+    number = jnp.minimum(jnp.asarray(number, squares.dtype), block.others.sum(axis=1))
+    radius = reach(squares, block.others, number, slack)
+    closer = squares < (radius - slack(radius))[:, None]
+    tied = ~closer & (squares <= (radius + slack(radius))[:, None])
     certain = jnp.where(closer, block.others, 0)
-    rest = jnp.where(closer | beyond(radius), 0, block.others)
+    rest = jnp.where(tied, block.others, 0)
     places, total = number - certain.sum(axis=1), rest.sum(axis=1)
     return certain + rest * (places / jnp.where(total > 0, total, 1))[:, None]
 
 
-def _slack(square: Array, rounding: Array) -> Array:
-    """What a squared distance is known to: a row so far away may be longer than the own one."""
-    return 2 * rounding + noise(2 * square)
+def reach(
+    distances: Array, others: Array, number: Any, slack: Callable[[Array], Array] = jnp.zeros_like
+) -> Array:
+    """How far [b] one has to go for others [b, n] of so much weight; for all, if they have less.
+
+    ``slack``: what a distance is known to. Infinite where there are no others; a constant.
+    """
+    distances, others, number = lax.stop_gradient((distances, others, number))
+    candidates = jnp.where(others > 0, distances, jnp.inf)
+
+    def further(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        radius, _ = state
+        beyond = candidates > (radius + slack(radius))[:, None]
+        reached = jnp.where(beyond, 0, others).sum(axis=1) >= number
+        following = jnp.where(beyond, candidates, jnp.inf).min(axis=1)
+        following = jnp.where(reached | jnp.isinf(following), radius, following)
+        return following, (following > radius).any()
+
+    radius, _ = lax.while_loop(
+        lambda state: state[1], further, (candidates.min(axis=1), jnp.ones((), bool))
+    )
+    return radius
 
 
 def unit_rows(row: Rows, *, about_mean: bool, width: Array) -> Array:
