@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxte import data, evaluate, extraction, metrics, moments, perturb, store, zoo
+    from jaxte import data, ensemble, evaluate, extraction, metrics, moments, perturb, store, zoo
     from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
     from jaxte.intake import join_layers
@@ -27,6 +27,7 @@ __all__ = [
     "Ranking",
     "__version__",
     "data",
+    "ensemble",
     "evaluate",
     "extract",
     "extraction",
