@@ -134,12 +134,11 @@ def _ranked(pairs: Pairs, labels: Array) -> tuple[Array, Array]:
         for part in (block.squares / 2, block.others, labels[:, None] == labels[None])
     )
     single = distance.dtype == jnp.float32
-    distance = jnp.round(distance * (_CELLS / 2 if single else _ROUNDED))
-    weight = (block.weights[:, None] * twice[None].astype(distance.dtype)).ravel() * other
-    order = jnp.argsort(distance)
-    distance = distance[order]
-    ranks = jnp.cumsum(jnp.append(jnp.zeros(1, int), distance[1:] > distance[:-1]))
-    return _sums(ranks, weight[order], alike[order], len(ranks))
+    # as integers: CPUs sort those alone several times faster than anything else
+    distance = jnp.round(distance * (_CELLS / 2 if single else _ROUNDED)).astype(int)
+    weight = (block.weights[:, None] * twice[None].astype(other.dtype)).ravel() * other
+    ranks = jnp.searchsorted(jnp.sort(distance), distance)
+    return _sums(ranks, weight, alike, len(ranks))
 
 
 def _counted(block: Block, labels: Array) -> tuple[Array, Array]:
