@@ -126,6 +126,10 @@ LEAVES: tuple[Leaf, ...] = (
         {"variant": "released", "covariance": "diagonal"},
     ),
     # --- pairs of rows ---
+    *(Leaf("knn", f"knn.plain_loo_accuracy_k{k}", {"k": k}) for k in (1, 3, 5)),
+    Leaf("parc", "parc.n_dims_none_exact_ties", {"num_components": None}),
+    Leaf("parc", "parc.n_dims_32_exact_pca_exact_ties"),
+    Leaf("knn", "knn.transformer_ranker_k3_pearson_col0", {"k": 3, "measure": "pearson"}),
     # --- perturbation ---
     # --- label-free ---
     Leaf("rankme", "rankme.features"),

@@ -183,6 +183,10 @@ EXEMPT: dict[str, dict[str, str]] = {
     "effective_rank": _UNLABELLED,
     "stable_rank": _UNLABELLED,
     "alpha_req": _UNLABELLED,
+    "parc": {"slopes_are_central_differences": "ranks of distances are steps"},
+    "tmi": {
+        "larger_for_better_features": "within its class a sample's neighbours stay where they are",
+    },
 }
 
 

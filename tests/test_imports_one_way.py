@@ -16,6 +16,7 @@ LAYERS = (
         "evaluate",
         "store",
         "ranking",
+        "ensemble",
         "zoo",
         "data",
         "extraction",

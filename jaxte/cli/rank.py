@@ -40,7 +40,7 @@ def rank(
     ] = None,
     perturb: Annotated[
         str | None,
-        typer.Option(help="Perturb the features first: spread, attract, spread_attract or pca."),
+        typer.Option(help="Perturb the features: spread, attract, spread_attract, ped or pca."),
     ] = None,
     accuracies: Annotated[
         str | None,

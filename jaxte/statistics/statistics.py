@@ -69,6 +69,12 @@ class Batch(NamedTuple):
     logits: Array | None = None
     features: Array | None = None
 
+    def centred(self, deviations: Array) -> Array:
+        """Features minus the mean of all, from the deviations of the class means [C, d]."""
+        if self.labels.ndim == 2:
+            return self.residuals
+        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
+
 
 class Measured(NamedTuple):
     """Moments without scatter and squares, and what they were made from.
@@ -243,12 +249,9 @@ class Statistics:
         return self.measured.residuals
 
     @property
-    def centred_rows(self) -> Array:
+    def centred(self) -> Array:
         """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
-        if self.num_classes is None:
-            return self.residuals
-        means = self.measured.moments.deviations
-        return self.residuals + jnp.take(means, self.labels, axis=0, mode="clip")
+        return self.batch().centred(self.measured.moments.deviations)
 
     @property
     def unit(self) -> Array:
@@ -300,14 +303,6 @@ class Statistics:
             return self.squares.sum(axis=1)
         square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
         return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
-
-    @property
-    def centred(self) -> Array:
-        """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
-        if self.num_classes is None:
-            return self.residuals
-        deviations = self.measured.moments.deviations
-        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
 
     # --- spectra of all rows, whatever their class ------------------------------------------------
 

@@ -32,6 +32,7 @@ CALLS: dict[str, Any] = {
     "face-full": partial(REGISTRY["face"].function, covariance="full"),
     "sfda-fixed": partial(REGISTRY["sfda"].function, shrinkage=0.0),
     "spread_attract": perturb.spread_attract,
+    "ped": perturb.ped,
 }
 
 

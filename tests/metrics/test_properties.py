@@ -325,10 +325,11 @@ def weighted(setting: Setting) -> tuple[jax.Array, ...]:
     """The padded problem with weights that differ.
 
     In the wide case they stay below 1: there the features reach every target exactly, and a row
-    that counts more than once makes the evidence unbounded, so that it has no derivative.
+    that counts more than once makes the evidence unbounded, so that it has no derivative. None is
+    1, from where on a row is its own neighbour.
     """
     most = 0.95 if setting.kind == "wide" else 1.6
-    weights = np.linspace(0.55, most, len(setting.problem.features))
+    weights = np.linspace(0.56, most, len(setting.problem.features))
     return padded_arrays(setting.problem, setting.kind, weights)
 
 
