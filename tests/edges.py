@@ -1,7 +1,7 @@
 """Problems at the edge of what can be scored, by kind: rank one, collapsed, hardly any rows."""
 
 import numpy as np
-from helpers import Problem, blobs
+from helpers import Problem, as_kind, blobs
 
 BASE = blobs(24, 6, classes=3)
 COLLAPSED = np.eye(3, 6)[BASE.targets]
@@ -49,4 +49,11 @@ EDGES: dict[str, dict[str, Problem]] = {
         "two-rows": Problem(BASE.features[:2], np.array([0, 1], np.int32)),
     },
     "regression": {},
+}
+# Probabilities: of the features where these are not probabilities already, zeros included.
+EDGES["source"] = {
+    name: one
+    if np.all(one.features.sum(axis=1) == 1) and one.features.min() >= 0
+    else Problem(as_kind("source", np.exp(one.features / (1 + one.features.max()))), one.targets)
+    for name, one in EDGES["tall"].items()
 }

@@ -4,6 +4,7 @@ They share nothing with jaxte. Dense matrices and explicit loops on purpose: slo
 Every oracle takes integer ``weights`` by repeating rows.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -365,6 +366,36 @@ def attract(
                 signed = amount if variant == "released" else -abs(amount)
                 moved[y == c] += signed * away / distance
     return moved
+
+
+def ped(
+    features: ArrayLike,
+    labels: ArrayLike,
+    source: ArrayLike | None = None,
+    nsigma: float = 0.6,
+    time_step: float = 0.1,
+    exit_ratio: float = 0.5,
+) -> Matrix:
+    """Every row moved at each step, by the classes as they then are."""
+    x, y = repeat_rows(features, labels, None)
+    source = x if source is None else np.asarray(source)
+    mean, deviation = source.mean(axis=0), np.maximum(source.std(axis=0), 1e-3)
+    z, first = (x - mean) / deviation, None
+    for _ in range(6):
+        m = moments(z, y)
+        radius = np.sqrt(np.trace(m.covariance, axis1=1, axis2=2))
+        shifts = np.zeros_like(m.mean)
+        for a, b in itertools.permutations(range(len(m.mean)), 2):
+            away = m.mean[a] - m.mean[b]
+            overlap = max(nsigma * (radius[a] + radius[b]) - np.linalg.norm(away), 0)
+            step = min(0.5 * time_step**2 * overlap, overlap)
+            shifts[a] += step * away / np.linalg.norm(away)
+        change = np.abs(shifts).sum()
+        first = change if first is None else first
+        if not change > exit_ratio * first:
+            break
+        z = z + shifts[np.unique(y, return_inverse=True)[1]]
+    return z * deviation + mean
 
 
 def pca(features: ArrayLike, num_components: int = 64) -> Matrix:

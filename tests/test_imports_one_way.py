@@ -10,7 +10,19 @@ PACKAGE = Path(jaxte.__file__).parent
 # Lowest first; a room that is not listed fails. The package's __init__ stands above all of them.
 LAYERS = (
     *("errors", "_optional", "_progress", "intake", "runtime", "statistics", "metrics", "perturb"),
-    *("report", "evaluate", "store", "ranking", "zoo", "data", "extraction", "race", "cli"),
+    *(
+        "baselines",
+        "report",
+        "evaluate",
+        "store",
+        "ranking",
+        "ensemble",
+        "zoo",
+        "data",
+        "extraction",
+        "race",
+        "cli",
+    ),
 )
 ALIASES = {"moments": "statistics"}  # what a room shows at the top level
 # "importing module -> imported module": why it is not mended yet.

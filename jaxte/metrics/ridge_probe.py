@@ -244,9 +244,9 @@ def _fit(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Fit:
 
 def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Array]:
     """Predictions of each row by the others [n, k], and the mean of the targets, for n < d."""
-    rows, state = statistics.rows, statistics.measured.moments
+    rows = statistics.rows
     root = safe_root(rows.weights)[:, None]
-    x = root * _centred(statistics.batch(), state.deviations)
+    x = root * statistics.centred
     y, y_mean = centre(statistics.columns, rows)
     system = System(gram(x.T), root * y, None, statistics.present, rows.total)
     t = system.penalty(_stationary(u, system))
@@ -265,17 +265,11 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     return statistics.columns - residuals / safe / _or_one(left)[:, None], y_mean
 
 
-def _centred(batch: Batch, deviations: Array) -> Array:
-    if batch.labels.ndim == 2:
-        return batch.residuals
-    return batch.residuals + jnp.take(deviations, batch.labels, axis=0, mode="clip")
-
-
 def _predict(fit: Fit, batch: Batch, y: Array) -> Array:
     """Each row predicted by all others [b, k]."""
     if fit.root is None:
         return fit.along
-    along = matmul(_centred(batch, fit.deviations), fit.root)
+    along = matmul(batch.centred(fit.deviations), fit.root)
     left = 1 - 1 / fit.n - jnp.sum(along**2, axis=1)
     residuals = y - fit.y_mean[None] - matmul(along, fit.along)
     return y - residuals / _or_one(left)[:, None]
@@ -360,6 +354,7 @@ RIDGE_PROBE = register(
         name="ridge_probe",
         function=ridge_probe,
         score=_score,
+        confirmed="own replica",
         paper="ours: leave-one-out ridge regression",
         tasks=("classification", "regression"),
         range=(float("-inf"), 1.0),

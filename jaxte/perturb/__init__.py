@@ -5,6 +5,7 @@ a metric and returns features of the same rows. With ``return_num_features=True`
 their true width, which `with_perturbation` hands on to the metric.
 """
 
+from jaxte.perturb.ped import ped
 from jaxte.perturb.spread_attract import spread_attract
 from jaxte.perturb.steps import attract, pca, spread
 from jaxte.perturb.transform import PERTURBATIONS, Perturbation, get_perturbation, with_perturbation
@@ -15,6 +16,7 @@ __all__ = [
     "attract",
     "get_perturbation",
     "pca",
+    "ped",
     "spread",
     "spread_attract",
     "with_perturbation",

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
+from jaxte.perturb.ped import ped
 from jaxte.perturb.spread_attract import spread_attract
 from jaxte.perturb.steps import attract, pca, spread
 
@@ -29,6 +30,7 @@ PERTURBATIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "spread": spread,
         "attract": attract,
         "pca": pca,
+        "ped": ped,
         "spread_attract": spread_attract,
         "spread_attract_released": functools.partial(spread_attract, variant="released"),
     }

@@ -29,7 +29,7 @@ from benchmarks import (
     store,
     timing,
 )
-from benchmarks.contestants import GRAM, VARIANTS, own_name
+from benchmarks.contestants import GRAM, own_name
 from jaxte.metrics import get_metric
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ def test_metric_job_of_the_other_metrics(metric: str, d: int) -> None:
     spec |= {"kind": "structured", "clones": {}, "rivals": ["oracle", "scikit"]}
     found = metrics.measure(spec | {"repeats": 1, "patience": 9.0})
     rows = {row["name"]: row for row in found["rows"]}
-    assert {own_name(variant) for variant in VARIANTS[metric]} <= set(rows)
+    assert {own_name(options) for options in rivals.references(metric)} <= set(rows)
     for row in rows.values():
         assert abs(row["difference"] or 0) < 1e-8
         assert not row["note"].startswith("failed")
@@ -145,7 +145,7 @@ def test_pool_agreement() -> None:
 
 def test_every_reference_is_measured() -> None:
     for rival in rivals.RIVALS:
-        assert rival.reference is None or rival.reference in VARIANTS[rival.metric]
+        assert rival.reference is None or rival.reference in rivals.references(rival.metric)
     names = [contestant.name for contestant in pool.CONTESTANTS]
     assert all(c.reference is None or c.reference in names for c in pool.CONTESTANTS)
 
@@ -206,7 +206,7 @@ def stored(tmp_path: Path) -> Path:
     memory = {"peak": 3 * 2**20, "rise": 2**20, "device": None}
     rows = []
     for name, role, reference, score, run in (
-        (own_name("default"), "jaxte", None, 0.5, [1e-3, 3e-3]),
+        (own_name({}), "jaxte", None, 0.5, [1e-3, 3e-3]),
         ("numpy oracle", "rival", "jaxte", 0.5, [4e-3, 4e-3]),
         (GRAM, "limit", None, None, [1e-3, 1e-3]),
     ):

@@ -23,7 +23,7 @@ from helpers import (
 
 import jaxte
 from jaxte import perturb
-from jaxte.metrics import REGISTRY, face_terms, sfda
+from jaxte.metrics import REGISTRY, face_terms, logme, sfda
 
 SCORE: dict[str, dict[str, Any]] = {
     "float32": {"rtol": 0, "atol": 1e-3},
@@ -149,6 +149,19 @@ def test_moved_features(name: str, dtype: str, how: str) -> None:
             atol=(1e-4 if dtype == "float32" else 1e-9) * scale,
             err_msg=key,
         )
+
+
+@pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION, QUICK["float64"]))
+@pytest.mark.parametrize("nsigma", [2, 0.6])
+def test_potential_energy_descent(name: str, dtype: str, nsigma: float) -> None:
+    golden, (x, y) = GOLDEN[name]["ped"][f"nsigma_{nsigma}"], arrays(name, dtype)
+    x = perturb.ped(x, y, nsigma=nsigma)
+    for key, value in statistics(np.asarray(x, np.float64), golden_set(name).targets).items():
+        scale = golden["features"]["std"] * (1e-4 if dtype == "float32" else 1e-9)
+        expected, rtol = golden["features"][key], VALUE[dtype]["rtol"]
+        np.testing.assert_allclose(value, expected, rtol=rtol, atol=scale, err_msg=key)
+    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[dtype])
+    np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[dtype])
 
 
 @pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION, QUICK["float64"]))

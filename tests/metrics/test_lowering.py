@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from jaxte import moments, perturb
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import REGISTRY, logme_fit
 from jaxte.statistics import Batch, Sample, Statistics
 
 C = 3
 PLATFORMS = {"float32": ("tpu", "cuda"), "float64": ("cuda",)}
+STREAMED = [name for name, one in REGISTRY.items() if "all_rows" not in one.needed({})]
 CALLS: dict[str, Any] = {
     **{name: metric.function for name, metric in REGISTRY.items()},
     **{
@@ -30,6 +32,7 @@ CALLS: dict[str, Any] = {
     "face-full": partial(REGISTRY["face"].function, covariance="full"),
     "sfda-fixed": partial(REGISTRY["sfda"].function, shrinkage=0.0),
     "spread_attract": perturb.spread_attract,
+    "ped": perturb.ped,
 }
 
 
@@ -81,14 +84,14 @@ def test_moments(kind: str, dtype: str) -> None:
                 lower(metric.from_moments, dtype, state)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", STREAMED)
 def test_streamed_passes(name: str) -> None:
     """Each pass that a metric asks for, and each of its functions between them."""
     metric = REGISTRY[name]
     options = metric.all_options({})
     x, y = np.zeros((30, 8), np.float32), np.zeros(30, np.int32)
     state = shaped(moments.update, moments.init(8, num_classes=C), x, y)
-    batch = Batch(*map(jnp.asarray, (x, y, np.ones(30, np.float32))))
+    batch = Batch(*map(jnp.asarray, (x, y, np.ones(30, np.float32), x, x, x)))
 
     def call(function: Any, *arguments: Any) -> Any:
         *dynamic, own = arguments
@@ -107,7 +110,7 @@ def test_streamed_passes(name: str) -> None:
         result = statistics if one.transform else shaped(apply, constants, batch)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", STREAMED)
 def test_on_a_mesh(name: str) -> None:
     """One program over the devices of a mesh that is only described."""
     metric = REGISTRY[name]
@@ -115,7 +118,8 @@ def test_on_a_mesh(name: str) -> None:
     rows = jax.sharding.PartitionSpec("samples")
 
     def score(x: Any, y: Any, w: Any) -> Any:
-        statistics = Statistics(Sample(x, y, w), num_classes=C, axis="samples", route="full")
+        sample = Sample(x, y, w, source=SourceOutputs(probabilities=x))
+        statistics = Statistics(sample, num_classes=C, axis="samples", route="full")
         return metric.evaluate(statistics, metric.all_options({}))["score"]
 
     on_each = jax.shard_map(

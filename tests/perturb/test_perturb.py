@@ -11,10 +11,11 @@ import oracles
 import pytest
 from helpers import blobs
 
-from jaxte import perturb
+from jaxte import InputError, perturb
 from jaxte.metrics import sfda
 
 X, Y = blobs(30, 8)
+SOURCE = 0.5 + 1.5 * blobs(20, 8, seed=1).features
 pytestmark = pytest.mark.usefixtures("x64")
 
 Move = Callable[..., Any]
@@ -29,6 +30,11 @@ MOVES: dict[str, tuple[Move, Move]] = {
         partial(oracles.attract, alpha=0.1, sigma=1.1, variant="released"),
     ),
     "pca": (partial(perturb.pca, num_components=5), lambda x, y: oracles.pca(x, 5)),
+    "ped": (partial(perturb.ped, nsigma=2.0), partial(oracles.ped, nsigma=2.0)),
+    "ped-of-source": (
+        partial(perturb.ped, source_features=SOURCE),
+        partial(oracles.ped, source=SOURCE),
+    ),
     "spread_attract": (
         partial(perturb.spread_attract, num_components=5),
         lambda x, y: oracles.attract(oracles.spread(oracles.pca(x, 5), y), y),
@@ -163,6 +169,32 @@ def test_attract_moves_toward_or_away_as_named() -> None:
         moved = perturb.attract(jnp.asarray(x), jnp.asarray(y), alpha=0.1, variant=variant)
         np.testing.assert_allclose(moved[:, 0] - x[:, 0], sign * step * np.array([1, 1, -1, -1]))
         np.testing.assert_allclose(moved[:, 1], x[:, 1], atol=1e-12)
+
+
+def test_ped_ends_where_little_is_left_to_move_and_where_nothing_overlaps() -> None:
+    """A step of 1.2 mends 72 % of each overlap, so that the second is the last."""
+    each: list[dict[str, Any]] = [{"time_step": 1.2}, {"exit_ratio": 0.99}, {"nsigma": 1e-3}]
+    for options in each:
+        expected = oracles.ped(X, Y, **({"nsigma": 3.0} | options))
+        moved = perturb.ped(jnp.asarray(X), jnp.asarray(Y), **({"nsigma": 3.0} | options))
+        np.testing.assert_allclose(moved, expected, atol=1e-10)
+    np.testing.assert_array_equal(moved, X)
+
+
+def test_ped_leaves_classes_of_one_mean_together() -> None:
+    x = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1], [0.5, 0.5], [1, 1]])
+    moved = perturb.ped(jnp.asarray(x), jnp.array([0, 0, 1, 1, 2, 2]), nsigma=2.0)
+    assert np.all(np.isfinite(moved))
+    np.testing.assert_allclose(moved[0] - x[0], moved[2] - x[2], atol=1e-12)
+    assert np.abs(moved[0] - x[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "options", [{"nsigma": 0.0}, {"exit_ratio": 2.0}, {"source_features": np.ones((5, 7))}], ids=str
+)
+def test_ped_that_cannot_be(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        perturb.ped(X, Y, **options)
 
 
 def test_pca_axes_have_a_sign_and_fall_in_variance() -> None:

@@ -13,6 +13,7 @@ from beartype import beartype
 from jax import Array
 from jaxtyping import Bool, Float, jaxtyped
 
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import REGISTRY
 from jaxte.statistics import Sample, Statistics
 
@@ -30,10 +31,15 @@ import numpy as np
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(60, 5)), np.arange(60) % 3
 pool = {"array": x, "stream": [x[:30], x[30:]], "wide": rng.normal(size=(60, 70))}
+head = rng.dirichlet(np.ones(4), size=60)
+pool = {name: {"features": own, "probabilities": head} for name, own in pool.items()}
 names = list(jaxte.metrics.REGISTRY)
 ranking = jaxte.rank(pool, y, metrics=names)
 for name in ranking.models:
-    assert [ranking.status(name, metric) for metric in names] == ["ok"] * len(names)
+    for metric in names:
+        refused = name == "stream" and "all_rows" in jaxte.metrics.REGISTRY[metric].needed({})
+        status = ranking.status(name, metric)
+        assert ("all samples" in status) if refused else (status == "ok"), (name, metric, status)
 moved = jaxte.rank({"array": x}, y, metrics="face", perturb="spread_attract", precision="float32")
 assert moved.status("array", "face") == "ok"
 for metric in jaxte.metrics.REGISTRY.values():  # types are checked while it is traced
@@ -101,7 +107,8 @@ def test_outputs_are_scalars(name: str) -> None:
     metric = REGISTRY[name]
 
     def outputs(x: Array, y: Array) -> dict[str, Array]:
-        statistics = Statistics(Sample(x, y), num_classes=3)
+        sample = Sample(x, y, source=SourceOutputs(probabilities=x))
+        statistics = Statistics(sample, num_classes=3)
         return dict(metric.evaluate(statistics, metric.all_options({})))
 
     assert {value.shape for value in jax.eval_shape(outputs, x, y).values()} == {()}
