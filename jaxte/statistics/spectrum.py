@@ -126,7 +126,8 @@ def eigenvalues(x: Array, weights: Array) -> Array:
         order = jnp.argsort(-jnp.sum(rows**2, axis=0))
         rows = jnp.linalg.qr(rows[:, order], mode="r")
     singular = jnp.linalg.svd(rows, compute_uv=False)
-    return jnp.where(singular > noise(singular[0], max(n, d)), singular, 0) ** 2
+    terms = jnp.maximum((weights > 0).sum(), jnp.any(x != 0, axis=0).sum())  # less the padding
+    return jnp.where(singular > noise(singular[0], terms), singular, 0) ** 2
 
 
 @eigenvalues.defjvp
