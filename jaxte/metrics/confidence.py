@@ -261,14 +261,16 @@ def _sum_share(width: Array | None, batch: Batch, **__: Any) -> Array:
 
 
 def _threshold(
-    *_: Any,
+    statistics: Statistics,
+    _: tuple[Completed, ...],
+    *,
     source_logits: Array | None,
     source_accuracy: Array | None,
     confidence: str,
 ) -> Array | None:
     if source_logits is None or source_accuracy is None:
         return None
-    source = jax.nn.softmax(jnp.asarray(source_logits).astype(float), axis=1)
+    source = jax.nn.softmax(jnp.asarray(source_logits, statistics.total.dtype), axis=1)
     scores = jnp.sort(_CONFIDENCE[confidence](source))
     wrong = jnp.round((1 - jnp.asarray(source_accuracy)) * len(scores)).astype(int)
     return jnp.take(scores, wrong, mode="fill", fill_value=jnp.inf)
