@@ -20,10 +20,18 @@ def map_tiles(function: Callable[..., Any], xs: Any, size: int) -> Any:
     ``size``: how many numbers the work on one of them takes.
     """
     count = len(jax.tree.leaves(xs)[0])
-    batch = max(1, min(count, _NUMBERS // max(size, 1)))
-    if batch == count:
+    rounds = -(-count // max(1, min(count, _NUMBERS // max(size, 1))))
+    if rounds == 1:
         return jax.vmap(function)(xs)
-    return lax.map(function, xs, batch_size=None if batch == 1 else batch)
+    batch = -(-count // rounds)
+    # some are done twice, or what is left in the end would be a program of its own
+    around = jnp.arange(rounds * batch) % count
+    made = lax.map(
+        function,
+        jax.tree.map(lambda part: part[around], xs),
+        batch_size=None if batch == 1 else batch,
+    )
+    return jax.tree.map(lambda part: part[:count], made)
 
 
 def at_width(function: Callable[..., Any], width: Array, x: Array, *rest: Any) -> Any:
