@@ -131,6 +131,7 @@ class Case(NamedTuple):
 # Options that take other routes than the variants do.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "face": [{"covariance": "diagonal"}, {"covariance": "full", "variance_floor": 1e-3}],
+    "nearest_class_mean": [{"leave_one_out": True}],
 }
 CASES = [
     Case(name, options)

@@ -52,12 +52,13 @@ EDGES = {
     "equal-means": Edge(np.repeat([[1.0], [-1.0]] * 12, 6, axis=1), np.arange(24) // 8, EVERY),
 }
 # Shapes of their own: fewer rows than columns, as many classes as rows, the smallest of all.
+ALONE = frozenset({"sfda", "tvt", "nearest_class_mean"})  # some leave a row out of its class
 THIN = {
     "d-far-above-n": Edge(blobs(24, 200, classes=3).features, BASE.targets),
     "every-row-its-class": Edge(
-        blobs(5, 9, classes=5).features, np.arange(5, dtype=np.int32), frozenset({"sfda"})
+        blobs(5, 9, classes=5).features, np.arange(5, dtype=np.int32), ALONE
     ),
-    "two-rows": Edge(BASE.features[:2], np.array([0, 1], np.int32), frozenset({"sfda"})),
+    "two-rows": Edge(BASE.features[:2], np.array([0, 1], np.int32), ALONE),
     "one-column": Edge(BASE.features[:, :1], BASE.targets),
 }
 
