@@ -149,6 +149,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "nc1": [{"weighting": "sample_weighted"}],
     "rankme": [{"centred": True}],
     "effective_rank": [{"measure": "participation_ratio"}],
+    "nearest_class_mean": [{"leave_one_out": True}],
 }
 CASES = [
     Case(name, options)
@@ -194,6 +195,7 @@ _CONSTANT = {
     edge: "of features that do not vary it has no value" for edge in ("all-zero", "equal-rows")
 }
 _FEW = "too few directions or views for a value"
+_ALONE = "no other row of its class"
 _SPREADLESS = "no spread within classes to divide by"
 _MEANLESS = "coinciding class means leave the between-class scatter without an inverse"
 # Where it has no score: metric, or label of a case -> {name of one of `edges.EDGES`: why}.
@@ -215,6 +217,10 @@ UNDEFINED: dict[str, dict[str, str]] = {
     },
     "lidar": _CONSTANT | {"equal-means": _MEANLESS, "every-row-its-class": _FEW, "two-rows": _FEW},
     **{metric: _CONSTANT | {"equal-means": _MEANLESS} for metric in ("vci", "cdnv", "nc1")},
+    **{
+        metric: {edge: _ALONE for edge in ("every-row-its-class", "two-rows")}
+        for metric in ("tvt", "nearest_class_mean-True")
+    },
     "norm_entropy": {"one-column": "of one source class the entropy is 0 and ln Z too"},
 }
 

@@ -9,24 +9,21 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics import Batch, Statistics
-from jaxte.statistics.folds import fold_numbers
+from jaxte.statistics.folds import check_folds, fold_numbers
 from jaxte.statistics.linalg import gram
 from jaxte.statistics.measure import divisors
 from jaxte.statistics.rows import class_sums
 
-__all__ = ["check_folds", "held_out", "with_rows"]
+__all__ = ["check_number", "held_out", "with_rows"]
 
 
-def check_folds(folds: Any) -> None:
+def check_number(folds: Any) -> None:
     """Raise `InputError` unless folds are None, or a whole number from 2 on."""
-    if folds is None:
-        return
-    checks.check_whole("folds", folds)
-    if folds < 2:
-        raise InputError("folds is 1: at least 2 are needed, one to fit on and one to measure")
+    if folds is not None:
+        checks.check_whole("folds", folds)
+        check_folds(folds)
 
 
 def with_rows(needs: frozenset[str], folds: int | None) -> frozenset[str]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte.metrics.held_out import check_folds, held_out, with_rows
+from jaxte.metrics.held_out import check_number, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Moments, Statistics
@@ -105,7 +105,7 @@ def hscore_from_moments(state: Moments) -> Array:
 
 
 def _check(*, folds: Any) -> None:
-    check_folds(folds)
+    check_number(folds)
 
 
 def _needs(*, folds: int | None) -> frozenset[str]:

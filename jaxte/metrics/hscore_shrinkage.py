@@ -17,6 +17,7 @@ from jaxte.statistics.linalg import matmul, noise, trace
 __all__ = ["hscore_shrinkage"]
 
 _VARIANTS = ("released", "paper")
+_LEAST, _LEAST_SINGLE = 1e-10, 1e-6  # shrinkage that leaves enough digits of a sum with 1
 
 
 def hscore_shrinkage(
@@ -104,8 +105,9 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], *, variant:
     apart = square - size**2 / width  # d times the squared distance from a multiple of I
     far = apart > noise(square)
     shrinkage = jnp.where(far, jnp.clip((fourth - square) / n / jnp.where(far, apart, 1), 0, 1), 0)
-    lowest = noise(jnp.sqrt(size)) ** 2 / width  # less would be lost in the scatter
-    ridge = jnp.maximum(shrinkage * size / width, lowest)
+    # a is 0 of few rows that are equally far from their mean: too few for an inverse
+    lowest = _LEAST if n.dtype == jnp.float64 else _LEAST_SINGLE
+    ridge = jnp.maximum(shrinkage, lowest) * size / width
     solved = statistics.solve_within(1 - shrinkage, ridge, state.deviations.T)
     # the scatter between the classes comes back in closed form: tr((I + K)^-1 K), C x C
     between = matmul(state.deviations, solved) * ((1 - shrinkage) * state.counts / n)[:, None]

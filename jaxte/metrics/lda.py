@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
-from jaxte.metrics.held_out import check_folds, held_out, with_rows
+from jaxte.metrics.held_out import check_number, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.metrics.sfda.fisher import (
@@ -159,7 +159,7 @@ def _check(*, shrinkage: Any, shrink_target: str, folds: Any, **_: Any) -> None:
     checks.choose("shrink_target", shrink_target, TARGETS)
     if shrinkage is not None:
         checks.check_share("shrinkage", shrinkage)
-    check_folds(folds)
+    check_number(folds)
 
 
 def _discriminants(statistics: Statistics, *_: Any, **options: Any) -> Classifier:
@@ -222,7 +222,7 @@ LDA = register(
 
 
 def _check_means(*, folds: Any, leave_one_out: Any) -> None:
-    check_folds(folds)
+    check_number(folds)
     if leave_one_out and folds is not None:
         raise InputError("leave_one_out leaves out single rows and folds many: give one of them")
 

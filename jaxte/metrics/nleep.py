@@ -243,6 +243,7 @@ NLEEP = register(
         name="nleep",
         function=nleep,
         score=_score,
+        confirmed="own replica",
         paper="Li et al., CVPR 2021",
         range=(float("-inf"), 0.0),
         cost="2 n d k + O(k^3) + steps * 4 n V q^2 for q principal components",

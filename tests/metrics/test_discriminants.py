@@ -11,6 +11,7 @@ import scipy.linalg
 import scipy.special
 from helpers import Array, blobs, regression
 
+import jaxte
 from jaxte import InputError, metrics
 from jaxte.metrics import REGISTRY
 from jaxte.statistics.folds import fold_numbers
@@ -161,6 +162,20 @@ def test_hscore_in_folds(classes: bool) -> None:
     r = both / np.sqrt(one * other)
     assert len(r) == columns.shape[1]
     assert metrics.hscore(x, y, folds=4) == pytest.approx(np.sum(r * abs(r)), rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_folds_through_rank(precision: str) -> None:
+    """In memory as the function has it, of few rows too; a stream is refused by name."""
+    x, y = blobs(60, 30, separation=1.5)
+    pool = {"all": x, "few": x[:, :9], "stream": np.split(x, [20])}
+    options: dict[str, Any] = {name: {"folds": 5} for name in FOLDED}
+    ranking = jaxte.rank(pool, y, metrics=FOLDED, options=options, precision=precision)
+    for name in FOLDED:
+        for model in ("all", "few"):
+            expected = float(getattr(metrics, name)(pool[model], y, folds=5))
+            assert ranking.score(model, name) == pytest.approx(expected, rel=2e-4)
+        assert "all samples at once" in ranking.status("stream", name)
 
 
 def test_folds_that_cannot_be_are_named() -> None:

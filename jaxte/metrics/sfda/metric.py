@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.intake import checks
-from jaxte.metrics.held_out import check_folds, held_out, with_rows
+from jaxte.metrics.held_out import check_number, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.metrics.sfda.fisher import (
@@ -114,7 +114,7 @@ def sfda(
 
 
 def _check(*, variant: str, shrinkage: Any, shrink_target: str, folds: Any, **_: Any) -> None:
-    check_folds(folds)
+    check_number(folds)
     checks.choose("variant", variant, _VARIANTS)
     checks.choose("shrink_target", shrink_target, TARGETS)
     if shrinkage is not None:
