@@ -19,7 +19,7 @@ from jaxte.statistics.spectrum import spectrum
 __all__ = ["parc"]
 
 _CELLS = 1 << 20  # that distances, 0 to 2, are sorted into where they are too many to rank
-_ROUNDED = 1 << 40  # steps of 2^-40 hide the rounding error of float64
+_STEPS, _TIE = 1 << 50, 16  # of float64; distances so few steps apart differ by rounding
 
 
 def parc(
@@ -44,7 +44,7 @@ def parc(
     what should be ties; its numbers differ by that.) No score exceeds :math:`100 \sqrt{3pq}`:
     compare models on the same samples only.
 
-    Up to 1024 samples pairs are ranked exactly, distances equal to 1e-12 (float32: 2e-6) being
+    Up to 1024 samples pairs are ranked exactly, distances equal to 1e-14 (float32: 2e-6) being
     ties. Beyond that they are counted in 2^20 cells, distances within 2e-6 of each other being
     ties; memory does not grow with the number of pairs.
 
@@ -134,10 +134,13 @@ def _ranked(pairs: Pairs, labels: Array) -> tuple[Array, Array]:
         for part in (block.squares / 2, block.others, labels[:, None] == labels[None])
     )
     single = distance.dtype == jnp.float32
+    resolution, tie = (_CELLS / 2, 0) if single else (_STEPS, _TIE)
     # as integers: CPUs sort those alone several times faster than anything else
-    distance = jnp.round(distance * (_CELLS / 2 if single else _ROUNDED)).astype(int)
+    distance = jnp.round(distance * resolution).astype(int)
     weight = (block.weights[:, None] * twice[None].astype(other.dtype)).ravel() * other
-    ranks = jnp.searchsorted(jnp.sort(distance), distance)
+    ordered = jnp.sort(distance)
+    ranks = jnp.cumsum(jnp.append(jnp.zeros(1, int), jnp.diff(ordered) > tie))
+    ranks = ranks[jnp.searchsorted(ordered, distance)]
     return _sums(ranks, weight, alike, len(ranks))
 
 
