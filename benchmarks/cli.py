@@ -21,6 +21,7 @@ from benchmarks import (
     pool,
     problems,
     proof,
+    rivals,
     store,
 )
 from benchmarks.settings import METRICS, Settings, say
@@ -29,6 +30,7 @@ _THREADS = (
     "cores and threads that each may use (as many as there are); on a busy machine OpenMP threads "
     "that wait for each other make some rivals many times slower, so compare there with 1"
 )
+MEASURED = tuple(dict.fromkeys(rival.metric for rival in rivals.RIVALS))
 COMMANDS = ("metrics", "pool", "growth", "extraction", "memory")
 _QUICK: dict[str, Any] = {
     "n": [60],
@@ -206,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--d", type=int, nargs="+", help="widths")
         sub.add_argument("--classes", type=int, nargs="+")
         sub.add_argument("--models", type=int, nargs="+", help="sizes of the pool")
-        sub.add_argument("--metrics", nargs="+", choices=METRICS)
+        sub.add_argument("--metrics", nargs="+", choices=MEASURED)
         sub.add_argument("--dtypes", nargs="+", choices=("float32", "float64"))
         sub.add_argument("--precision", default="auto", help="of rank in pool (auto)")
         sub.add_argument("--axes", nargs="+", choices=growth.AXES)

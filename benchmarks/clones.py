@@ -22,7 +22,14 @@ CLONES = {
     "ncti": ("BUserName/NCTI", "metrics.py"),
     "jaxte": ("jaxte, another commit", "jaxte/__init__.py"),
     "tllib": ("thuml/Transfer-Learning-Library", "tllib/ranking/logme.py"),
+    "etran": ("mgholamikn/ETran", "metrics.py"),
+    "emms": ("OpenGVLab/Multitask-Model-Selector", "metrics.py"),
+    "parc": ("dbolya/parc", "methods.py"),
+    "tmi": ("snudatalab/TMI", "src/trf_measurement.py"),
 }
+# what a file imports for other things than its scores, and what it uses but forgot to import
+_UNUSED = {"parc": ("constants", "datasets", "pandas")}
+_FORGOTTEN = {"emms": ("scipy", "time")}
 
 
 class MissingError(Exception):
@@ -57,21 +64,22 @@ def commit(path: str) -> str | None:
     return git(Path(path), "rev-parse", "HEAD")
 
 
-def load(name: str, clones: Mapping[str, str]) -> ModuleType:
-    """The released module behind a name.
+def load(name: str, clones: Mapping[str, str], file: str = "") -> ModuleType:
+    """The released module behind a name, or another file of its clone.
 
     Raises:
         MissingError: if no clone was named, or what it imports is not installed.
     """
-    repository, file = CLONES[name]
+    repository, main = CLONES[name]
+    file = file or main
     if name not in clones:
         raise MissingError(f"no clone of {repository} was named: --clone {name}=PATH")
     root = Path(clones[name])
-    shims: dict[str, ModuleType] = {}
-    if name in ("sfda", "ncti"):
+    shims = {other: _module(other) for other in _UNUSED.get(name, ())}
+    if name in ("sfda", "ncti", "etran"):
         shims["utils"] = _module("utils", iterative_A=_power_steps(root / "utils.py", repository))
-        if importlib.util.find_spec("torch") is None:  # imported there, used by other scores only
-            shims["torch"] = _module("torch")
+    if name in ("sfda", "ncti", "emms") and importlib.util.find_spec("torch") is None:
+        shims["torch"] = _module("torch")  # imported there, used by other scores only
     spec = importlib.util.spec_from_file_location(f"released_{name}", root / file)
     if spec is None or spec.loader is None:
         raise MissingError(f"{root / file} is not a Python file")
@@ -82,6 +90,8 @@ def load(name: str, clones: Mapping[str, str]) -> ModuleType:
         except ImportError as error:
             missing = error.name or error
             raise MissingError(f"{repository} imports {missing}, which is not installed") from None
+    for missing in _FORGOTTEN.get(name, ()):
+        setattr(module, missing, importlib.import_module(missing))
     return module
 
 

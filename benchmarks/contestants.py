@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-# which readings of a metric are measured; the first is what a user gets unasked
-VARIANTS = {"logme": ("paper", "released"), "sfda": ("released",), "face": ("default",)}
 GRAM = "Gram product X'X"
 
 
@@ -33,13 +31,12 @@ def ahead(function: Callable[..., Any], *arguments: Any) -> Compiled:
     return Compiled(lambda: executable(*arguments), traced - begun, done - traced)
 
 
-def own(metric: str, variant: str, x: Any, y: Any, classes: int) -> Compiled:
+def own(metric: str, options: Mapping[str, Any], x: Any, y: Any, classes: int) -> Compiled:
     """One of jaxte's metrics; its caches are emptied first, so that compiling costs its price."""
     import jax
 
     from jaxte.metrics import get_metric
 
-    options = {} if variant == "default" else {"variant": variant}
     jax.clear_caches()
     function = partial(get_metric(metric).function, num_classes=classes, **options)
     return ahead(function, x, y)
@@ -53,6 +50,7 @@ def gram(x: Any) -> Compiled:
     return ahead(lambda a: jnp.matmul(a.T, a, precision=jax.lax.Precision.HIGHEST), x)
 
 
-def own_name(variant: str) -> str:
+def own_name(options: Mapping[str, Any]) -> str:
     """As in the tables."""
-    return "jaxte" if variant == "default" else f"jaxte, {variant}"
+    said = [v if isinstance(v, str) else f"{k} = {v}" for k, v in options.items()]
+    return ", ".join(["jaxte", *said])

@@ -26,12 +26,13 @@ class Leaf(NamedTuple):
 
     Attributes:
         metric: its name in the registry, or that of a function of `jaxte.metrics`.
-        path: the keys of the value in golden.json, with dots.
+        path: the keys of the value in golden.json, with dots; a comma is a dot within a key.
         options: of the call.
         factor: the golden value is multiplied by it: -1 where published smaller is better, 0.01
             for percentages.
         output: which output of the metric, if not its score.
         source: whether the metric reads the probabilities of the source head.
+        single: whether float32 has the digits for it.
     """
 
     metric: str
@@ -40,18 +41,90 @@ class Leaf(NamedTuple):
     factor: float = 1.0
     output: str = "score"
     source: bool = False
+    single: bool = True
+
+    def outputs(self, x: Any, y: Any, **arguments: Any) -> Mapping[str, Any]:
+        """All outputs, of features, targets and the keywords that all metrics share."""
+        from jaxte import metrics
+
+        arguments |= self.options
+        if self.metric not in metrics.REGISTRY:
+            return {"score": getattr(metrics, self.metric)(x, y, **arguments)}
+        shared = [arguments.pop(name, None) for name in ("num_classes", "weights", "num_features")]
+        metric = metrics.REGISTRY[self.metric]
+        return metric.outputs(x, y, *shared, **metric.all_options(arguments))
 
 
 LEAVES: tuple[Leaf, ...] = (
     # --- LogME, SFDA, FaCe ---
     Leaf("sfda", "sfda"),
     Leaf("face", "face.spherical.sum_C_F"),
+    Leaf("face", "face.spherical.F_m", output="class_fairness"),
+    Leaf("face", "nc1.class_balanced", factor=-1, output="variance_collapse"),
     Leaf("face", "face.diagonal.sum_C_F", {"covariance": "diagonal"}),
+    Leaf("face", "face.diagonal.F_m", {"covariance": "diagonal"}, output="class_fairness"),
     # --- source outputs ---
+    Leaf("leep", "leep.tllib", source=True),
+    Leaf("leep", "leep_mean_prob.direct_numpy_as_stored", {"mean_probability": True}, source=True),
+    Leaf("nce", "nce.tllib", source=True),
+    Leaf("energy", "energy.percent100_bot"),
+    Leaf("energy", "energy.percent50_bot", {"fraction": 0.5}),
+    Leaf("energy", "energy.percent50_top", {"fraction": 0.5, "tail": "top"}),
     # --- mixtures and probes ---
+    *(
+        Leaf("nleep", f"nleep_deterministic.{path}", {"start": "classes"}, output=output)
+        for path, output in {
+            "mean_log_prob": "log_probability",
+            "mean_prob": "mean_probability",
+            "pca_dim": "pca_dim",
+            "n_iter": "n_iter",
+        }.items()
+    ),
+    # variances at the floor of 1e-6 are rounding error of float32
+    Leaf(
+        *("nleep", "nleep_deterministic.lower_bound", {"start": "classes"}),
+        output="lower_bound",
+        single=False,
+    ),
+    *(
+        Leaf(
+            "pactran_gaussian",
+            f"pactran_gauss.lda_{lam.replace('.', ',')}.converged_variant.pac_gauss_s2_{factor}",
+            {"lam": float(lam), "factor": float(factor)},
+            factor=-1,
+        )
+        for lam, factors in {"0.1": (10, 1), "1": (100, 10), "10": (1000, 100)}.items()
+        for factor in factors
+    ),
     # --- discriminants ---
     Leaf("hscore", "hscore"),
+    Leaf("hscore_shrinkage", "hscore_regularized.score"),
+    Leaf("hscore_shrinkage", "hscore_regularized.shrinkage_alpha", output="shrinkage"),
+    Leaf("lda", "lda_true"),
+    Leaf("lda", "lda_true_mean_log_prob", {"log_score": True}),
+    Leaf("nearest_class_mean", "lda_official.te"),
+    Leaf("nearest_class_mean", "lda_official.etran"),
+    *(
+        Leaf("ncti", f"ncti.ncti_pca_full_svd.{term}", output=term)
+        for term in ("feature_nuc", "cls_conf", "log_class_pred_nuc")
+    ),
     # --- separability ---
+    Leaf("cdnv", "cdnv", factor=-1),
+    Leaf("tmi_variance", "tmi"),
+    Leaf("transrate", "transrate.emms"),
+    Leaf(
+        "transrate",
+        "transrate_emab.no_pca",
+        {"normalisation": "trace", "class_weights": "frequency"},
+    ),
+    Leaf("nc1", "nc1.class_balanced", factor=-1),
+    Leaf("nc1", "nc1.sample_weighted", {"weighting": "sample_weighted"}, factor=-1),
+    Leaf("gbc", "gbc_spherical.float64_replica_floor1e-4", {"variant": "released"}),
+    Leaf(
+        "gbc",
+        "gbc_diagonal.float64_replica_floor1e-4",
+        {"variant": "released", "covariance": "diagonal"},
+    ),
     # --- pairs of rows ---
     *(Leaf("knn", f"knn.plain_loo_accuracy_k{k}", {"k": k}) for k in (1, 3, 5)),
     Leaf("parc", "parc.n_dims_none_exact_ties", {"num_components": None}),
@@ -59,6 +132,15 @@ LEAVES: tuple[Leaf, ...] = (
     Leaf("knn", "knn.transformer_ranker_k3_pearson_col0", {"k": 3, "measure": "pearson"}),
     # --- perturbation ---
     # --- label-free ---
+    Leaf("rankme", "rankme.features"),
+    Leaf("rankme", "rankme.centred_features", {"centred": True}),
+    Leaf("effective_rank", "effective_rank_cov.entropy"),
+    Leaf(
+        "effective_rank",
+        "effective_rank_cov.participation_ratio",
+        {"measure": "participation_ratio"},
+    ),
+    Leaf("stable_rank", "effective_rank_cov.stable_rank"),
 )
 
 
@@ -71,17 +153,12 @@ class Check(NamedTuple):
 
     def score(self, dtype: str = "float64") -> float:
         """What jaxte gives; 64-bit types have to be enabled for float64."""
-        from jaxte import metrics
-
         data = case(self.case)
         x, y = data["features"].astype(dtype), data["labels"]
-        options = dict(self.leaf.options)
+        source = {}
         if self.leaf.source:
-            options["probabilities"] = data["source_probs"].astype(dtype)
-        if self.leaf.output == "score":
-            return float(getattr(metrics, self.leaf.metric)(x, y, **options))
-        outputs = metrics.REGISTRY[self.leaf.metric].outputs(x, y, None, None, None, **options)
-        return float(outputs[self.leaf.output])
+            source["probabilities"] = data["source_probs"].astype(dtype)
+        return float(self.leaf.outputs(x, y, **source)[self.leaf.output])
 
 
 @cache
@@ -102,7 +179,7 @@ def checks() -> Iterator[Check]:
     for leaf in LEAVES:
         for name, value in values().items():
             for key in leaf.path.split("."):
-                value = value.get(key) if isinstance(value, Mapping) else None
+                value = value.get(key.replace(",", ".")) if isinstance(value, Mapping) else None
             if isinstance(value, int | float):
                 yield Check(leaf, name, leaf.factor * value)
 

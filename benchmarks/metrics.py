@@ -56,18 +56,18 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     import jax.numpy as jnp
 
+    from jaxte.metrics import REGISTRY
+
     metric, classes = spec["metric"], spec["classes"]
-    x, y = problems.problem(
-        spec["n"], spec["d"], classes, seed=spec["seed"], dtype=spec["dtype"], kind=spec["kind"]
-    )
+    x, y = problems.of_metric(spec)
     device_x, device_y = jnp.asarray(x), jnp.asarray(y)
     runs: dict[str, Any] = {}
     rows: dict[str, dict[str, Any]] = {}
     skipped: list[str] = []
 
-    for variant in contestants.VARIANTS.get(metric, ()):
-        name = contestants.own_name(variant)
-        made = contestants.own(metric, variant, device_x, device_y, classes)
+    for options in rivals.references(metric) if metric in REGISTRY else ():
+        name = contestants.own_name(options)
+        made = contestants.own(metric, options, device_x, device_y, classes)
         runs[name] = made.run
         rows[name] = _row(name, "jaxte", trace=made.trace, compile=made.compile)
     for rival in rivals.of_metric(metric):

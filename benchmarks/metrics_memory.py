@@ -19,15 +19,8 @@ def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     import jax.numpy as jnp
 
     metric, name = spec["metric"], spec["name"]
-    x, y = problems.problem(
-        spec["n"],
-        spec["d"],
-        spec["classes"],
-        seed=spec["seed"],
-        dtype=spec["dtype"],
-        kind=spec["kind"],
-    )
-    own = {contestants.own_name(v): v for v in contestants.VARIANTS.get(metric, ())}
+    x, y = problems.of_metric(spec)
+    own = {contestants.own_name(options): options for options in rivals.references(metric)}
     jaxs = name in own or name == contestants.GRAM
     if jaxs:
         device_x, device_y = jnp.asarray(x), jnp.asarray(y)

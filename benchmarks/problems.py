@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KINDS = ("structured", "random")
+SOURCE = ("leep", "nce", "pactran_dirichlet", "pactran_gamma")  # read outputs of a source head
 # widths of the penultimate layers of common vision and text models
 WIDTHS = (192, 256, 320, 384, 512, 576, 640, 768, 960, 1024, 1280, 1536, 1792, 2048)
 _LATENT = 64
@@ -67,6 +68,17 @@ def problem(
     """Features and labels of one model."""
     y = labels(n, classes, seed)
     return Problem(features(y, d, classes, seed=seed, dtype=dtype, kind=kind), y)
+
+
+def of_metric(spec: Mapping[str, Any]) -> Problem:
+    """What a metric is measured on: features, or the probabilities of d source classes."""
+    names = ("n", "d", "classes")
+    made = problem(*(spec[name] for name in names), seed=spec["seed"], kind=spec["kind"])
+    x = made.features.astype(np.float64)
+    if spec["metric"] in SOURCE:
+        x = np.exp(3 * x - (3 * x).max(axis=1, keepdims=True))
+        x /= x.sum(axis=1, keepdims=True)
+    return Problem(x.astype(spec["dtype"], copy=False), made.labels)
 
 
 def pool_widths(count: int, widths: Sequence[int] = WIDTHS) -> list[int]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks import clones, oracles
 from benchmarks.clones import MissingError
+from benchmarks.released import RELEASED, Released
 
 Score = Callable[[NDArray[Any], NDArray[Any]], float]
 Load = Callable[[Mapping[str, str]], Score]
@@ -29,7 +30,7 @@ class Rival:
     Attributes:
         name: as in the tables.
         metric: jaxte's name of what it computes.
-        reference: the variant of jaxte that must give the same score; None if jaxte has none.
+        reference: options of jaxte's call that must give the same score; None if none does.
         load: imports what is needed, or raises `MissingError`.
         note: why scores may differ.
         faulty: whether its LogME has the fault for d > n.
@@ -37,7 +38,7 @@ class Rival:
 
     name: str
     metric: str
-    reference: str | None
+    reference: Mapping[str, Any] | None
     load: Load
     note: str = ""
     faulty: bool = False
@@ -127,13 +128,22 @@ def _sklearn(_: Mapping[str, str]) -> Score:
     return score
 
 
+def _released(one: Released) -> Load:
+    def load(folders: Mapping[str, str]) -> Score:
+        score = one.load(folders)
+        return lambda x, y: _quiet(lambda: score(x, y))
+
+    return load
+
+
+PAPER, AS_RELEASED = {"variant": "paper"}, {"variant": "released"}
 RIVALS = (
-    Rival("numpy oracle", "logme", "paper", _oracle(oracles.logme)),
-    Rival("thuml/LogME", "logme", "released", _thuml, faulty=True),
+    Rival("numpy oracle", "logme", PAPER, _oracle(oracles.logme)),
+    Rival("thuml/LogME", "logme", AS_RELEASED, _thuml, faulty=True),
     Rival(
         "transformer-ranker",
         "logme",
-        "released",
+        AS_RELEASED,
         _transformer_ranker,
         "starts every class from the precisions of the class before, so that its early stop "
         "leaves a slightly different evidence",
@@ -142,22 +152,32 @@ RIVALS = (
     Rival(
         "tllib",
         "logme",
-        "paper",
+        PAPER,
         _tllib,
         "stops once alpha / beta moves by less than 1 %, short of the maximum",
     ),
-    Rival("numpy oracle", "sfda", "released", _oracle(oracles.sfda)),
+    Rival("numpy oracle", "sfda", AS_RELEASED, _oracle(oracles.sfda)),
     Rival(
         "scikit-learn LDA, twice",
         "sfda",
-        "released",
+        AS_RELEASED,
         _sklearn,
         "LinearDiscriminantAnalysis(solver='eigen') for both stages; shrinkage and mixing are ours",
     ),
-    Rival("TencentARC/SFDA", "sfda", "released", _released_sfda),
-    Rival("numpy oracle", "face", "default", _oracle(oracles.face)),
+    Rival("TencentARC/SFDA", "sfda", AS_RELEASED, _released_sfda),
+    Rival("numpy oracle", "face", {}, _oracle(oracles.face)),
     Rival("BUserName/NCTI", "ncti", None, _ncti, "its three terms added unscaled"),
+    *(Rival(one.name, one.metric, one.options, _released(one), one.note) for one in RELEASED),
 )
+
+
+def references(metric: str) -> list[Mapping[str, Any]]:
+    """The options with which jaxte's metric is measured: those that its rivals compute."""
+    chosen: list[Mapping[str, Any]] = []
+    for rival in of_metric(metric):
+        if rival.reference is not None and rival.reference not in chosen:
+            chosen.append(rival.reference)
+    return chosen or [{}]
 
 
 def of_metric(metric: str) -> list[Rival]:

@@ -11,7 +11,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxte import data, ensemble, evaluate, extraction, metrics, moments, perturb, store, zoo
+    from jaxte import (
+        baselines,
+        data,
+        ensemble,
+        evaluate,
+        extraction,
+        metrics,
+        moments,
+        perturb,
+        store,
+        zoo,
+    )
     from jaxte.errors import InputError
     from jaxte.extraction import extract, stream
     from jaxte.intake import join_layers
@@ -26,6 +37,7 @@ __all__ = [
     "InputError",
     "Ranking",
     "__version__",
+    "baselines",
     "data",
     "ensemble",
     "evaluate",

@@ -65,6 +65,15 @@ def regression(n: int, d: int, *, outputs: int = 0, noise: float = 0.3, seed: in
     return Problem(features, targets if outputs else targets[:, 0])
 
 
+def golden_arrays(name: str) -> tuple[tuple[jax.Array, ...], int | None]:
+    """A stored set as arguments for jit, and C: in one of two shapes if it has classes."""
+    problem = golden_set(name)
+    n, d = problem.features.shape
+    if problem.num_classes is None:
+        return padded_to((n, d), problem), None
+    return padded_to((1800, 128) if n > d else (210, 512), problem), 12
+
+
 # The pairs that run without `-m slow`: every kind of difficulty once; float32 where it hurts.
 QUICK = {
     "float64": {
@@ -123,14 +132,23 @@ class Case(NamedTuple):
         """Whether the record claims that this change of the features changes no score."""
         return self.default and change in REGISTRY[self.metric].invariances
 
-    def does(self, task: str) -> bool:
-        """Whether it scores such targets."""
-        return task in REGISTRY[self.metric].tasks
+    def does(self, kind: str) -> bool:
+        """Whether it scores problems of this kind."""
+        metric = REGISTRY[self.metric]
+        if metric.needed(self.options) & {"logits", "probabilities"}:
+            return kind == "source"
+        task = "regression" if kind == "regression" else "classification"
+        return kind != "source" and task in metric.tasks
 
 
 # Options that take other routes than the variants do.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "face": [{"covariance": "diagonal"}, {"covariance": "full", "variance_floor": 1e-3}],
+    "nleep": [{"start": "classes", "covariance": "spherical"}],
+    "gbc": [{"covariance": "diagonal", "variant": "released"}, {"covariance": "full"}],
+    "nc1": [{"weighting": "sample_weighted"}],
+    "rankme": [{"centred": True}],
+    "effective_rank": [{"measure": "participation_ratio"}],
 }
 CASES = [
     Case(name, options)
@@ -143,11 +161,61 @@ CASES = [
 
 
 # What a metric by its definition does not have: metric -> {name of a property: why}.
+_UNLABELLED = {
+    "larger_for_better_features": "reads no targets, so that it cannot know what is better",
+}
+_DEALT = {
+    "order_of_rows": "rows are dealt to the folds in their order",
+    "weight_2_is_a_row_written_twice": "a row and its copy are dealt to two folds",
+}
 EXEMPT: dict[str, dict[str, str]] = {
+    "linear_probe": _DEALT,
+    "qda": _DEALT,
     "parc": {"slopes_are_central_differences": "ranks of distances are steps"},
     "tmi": {
         "larger_for_better_features": "within its class a sample's neighbours stay where they are",
     },
+    "hscore_shrinkage": {
+        "larger_for_better_features": "noise that is alike in all directions is shrunk to a "
+        "multiple of I, a = 1, and then the score is 0 by its factor 1 - a: two copies tie",
+    },
+    "energy": _UNLABELLED,
+    "tmi_variance": {
+        "larger_for_better_features": "the distance between classes does not enter",
+    },
+    "rankme": _UNLABELLED,
+    "effective_rank": _UNLABELLED,
+    "stable_rank": _UNLABELLED,
+    "alpha_req": _UNLABELLED,
+}
+
+
+_CONSTANT = {
+    edge: "of features that do not vary it has no value" for edge in ("all-zero", "equal-rows")
+}
+_FEW = "too few directions or views for a value"
+_SPREADLESS = "no spread within classes to divide by"
+_MEANLESS = "coinciding class means leave the between-class scatter without an inverse"
+# Where it has no score: metric, or label of a case -> {name of one of `edges.EDGES`: why}.
+UNDEFINED: dict[str, dict[str, str]] = {
+    "logme-released": {
+        "all-zero": "its fixed point has alpha = 0, of which it takes the logarithm"
+    },
+    "sfda": {
+        edge: _SPREADLESS
+        for edge in ("exact-collapse", "all-zero", "equal-rows", "every-row-its-class", "two-rows")
+    }
+    | {"equal-means": _MEANLESS},
+    "face": {edge: _MEANLESS for edge in ("all-zero", "equal-rows", "equal-means")},
+    **{metric: _CONSTANT for metric in ("rankme", "effective_rank", "stable_rank", "disco", "lfc")},
+    "alpha_req": _CONSTANT
+    | {
+        edge: _FEW
+        for edge in ("one-column-left", "rank-one", "equal-means", "two-rows", "one-column")
+    },
+    "lidar": _CONSTANT | {"equal-means": _MEANLESS, "every-row-its-class": _FEW, "two-rows": _FEW},
+    **{metric: _CONSTANT | {"equal-means": _MEANLESS} for metric in ("vci", "cdnv", "nc1")},
+    "norm_entropy": {"one-column": "of one source class the entropy is 0 and ln Z too"},
 }
 
 
@@ -180,6 +248,7 @@ SHAPES: dict[str, tuple[int, int, int | None]] = {
     "tall": (48, 16, 6),
     "wide": (18, 30, 6),
     "regression": (48, 16, None),
+    "source": (48, 16, 6),
 }
 
 
@@ -190,14 +259,29 @@ def problem_of(kind: str) -> Problem:
         return blobs(36, 10, separation=1.0)
     if kind == "wide":
         return blobs(12, 24, classes=3, separation=1.0)
+    if kind == "source":  # features that are probabilities of a source head
+        logits, y = blobs(36, 10, separation=1.0)
+        return Problem(as_kind(kind, np.exp(2 * logits)), y)
     return regression(36, 10, outputs=2)
+
+
+def as_kind(kind: str, features: Array) -> Array:
+    """Features as problems of this kind have them: probabilities sum to 1."""
+    return features / features.sum(axis=1, keepdims=True) if kind == "source" else features
 
 
 def padded_arrays(
     problem: Problem, kind: str, weights: Array | None = None
 ) -> tuple[jax.Array, ...]:
     """What `compiled` takes, in the one shape of this kind: garbage rows, zero columns."""
-    (x, y), (rows, width, _) = problem, SHAPES[kind]
+    return padded_to(SHAPES[kind][:2], problem, weights)
+
+
+def padded_to(
+    shape: tuple[int, int], problem: Problem, weights: Array | None = None
+) -> tuple[jax.Array, ...]:
+    """Features, targets, weights and true width, in rows and columns of this shape."""
+    (x, y), (rows, width) = problem, shape
     n, d = x.shape
     features = np.full((rows, width), np.nan)
     features[:n] = np.pad(x, ((0, 0), (0, width - d)))

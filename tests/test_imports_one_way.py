@@ -11,6 +11,7 @@ PACKAGE = Path(jaxte.__file__).parent
 LAYERS = (
     *("errors", "_optional", "_progress", "intake", "runtime", "statistics", "metrics", "perturb"),
     *(
+        "baselines",
         "report",
         "evaluate",
         "store",

@@ -78,7 +78,10 @@ Traceback = Annotated[bool, typer.Option("--traceback", help="Show in full where
 # --- of `jaxte rank` and `jaxte run` -------------------------------------------------------------
 
 Normalize = Annotated[
-    str, typer.Option(help="How the terms of a score are combined: sum, minmax or zscore.")
+    str,
+    typer.Option(
+        help="How the terms of a score are combined: sum (as published), minmax, zscore or rank."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

@@ -276,14 +276,26 @@ def share(files: FeatureSet, group: Processes) -> FeatureSet:
         return files
     features: dict[str, Any] = {}
     labels = {}
-    for name, y in files.labels.items():
-        start, stop = (len(y) * (group.number + end) // group.processes for end in (0, 1))
-        labels[name] = y[start:stop]
+    for name, own in files.features.items():
+        y = files.labels.get(name)
+        rows = len(y) if y is not None else _rows_of(own)
+        start, stop = (rows * (group.number + end) // group.processes for end in (0, 1))
+        if y is not None:
+            labels[name] = y[start:stop]
         try:
-            features[name] = _between(files.features[name], start, stop)
+            features[name] = _between(own, start, stop)
         except InputError as error:  # `rank` gives it to this model alone
             features[name] = error
     return files._replace(features=features, labels=labels)
+
+
+def _rows_of(features: Any) -> int:
+    """How many rows there are."""
+    from jaxte.intake.sources import Source
+
+    if not isinstance(features, Source):
+        return len(features)
+    return features.rows or sum(map(len, features.parts()))
 
 
 def _between(features: Any, start: int, stop: int) -> np.ndarray:

@@ -78,7 +78,7 @@ def rank(
     <model>_<dataset>_label.npy, or <model>/ with shards (features-*.npy or any *.npy, and
     labels.npy there or in DIR; or *.npz with features and labels); or files of other tools, see
     jaxte.store.read_features. What is too large for the memory is read in batches. Pickled arrays
-    are refused.
+    are refused. Metrics that are label-free need no labels.
     With --accuracies the scores are compared with what fine-tuning reached; where DIR has
     directories that are named as the data sets of that file, over all of these.
     A model that cannot be read or scored is listed with the reason and does not stop the others;
@@ -144,7 +144,9 @@ def _rank(
     import jaxte
     from jaxte.store import read_features
 
-    files = processes.share(read_features(directory, dataset=dataset), group)
+    label_free = all(jaxte.metrics.get_metric(name).label_free for name in how["metrics"])
+    files = read_features(directory, dataset=dataset, label_free=label_free)
+    files = processes.share(files, group)
     start = time.perf_counter()
     with processes.quiet(group), _progress.bar("scoring", unit="") as progress:
         ranking = jaxte.rank(

@@ -43,7 +43,7 @@ class Arguments(NamedTuple):
 
 
 def check_arguments(
-    features: ArrayLike,
+    features: Any,
     targets: ArrayLike,
     num_classes: int | None,
     weights: ArrayLike | None,
@@ -128,29 +128,6 @@ def check_weights(weights: Any, rows: int | None, whose: str = "there are") -> A
     if not host.any():
         raise InputError("all weights are 0: no sample is left to score")
     return weights
-
-
-def check_logits(logits: Any, rows: int, weights: np.ndarray | None = None) -> Any:
-    """Outputs [n, z] of a model's own head; arrays of JAX stay in place."""
-    logits = as_features(logits, "logits")
-    if logits.ndim != 2 or len(logits) != rows or not logits.shape[1]:
-        raise InputError(f"logits have shape {logits.shape}, but features have {rows} rows")
-    counted = True if weights is None else weights > 0
-    if not (_finite_rows(logits) | ~np.broadcast_to(counted, rows)).all():
-        raise InputError("logits contain NaN or infinity: fix the model's output")
-    return logits
-
-
-def logits_of(probabilities: Any) -> np.ndarray:
-    """Logits of probabilities [n, z]; rows that do not sum to 1 are refused."""
-    p = np.asarray(as_features(probabilities, "probabilities"), np.float64)
-    if p.ndim != 2 or not ((p >= 0) & (p <= 1)).all() or (abs(p.sum(axis=1) - 1) > 1e-3).any():
-        raise InputError(
-            "probabilities must be rows [n, z] of numbers in [0, 1] that sum to 1: give logits "
-            "where they are not normalised"
-        )
-    least = np.finfo(np.float32).tiny  # 0 has no logarithm
-    return np.log(np.maximum(p, least))
 
 
 def check_num_classes(num_classes: Any) -> int | None:

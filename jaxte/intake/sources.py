@@ -20,7 +20,7 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.intake import as_features, disk, is_array
 
-__all__ = ["Batches", "Rows", "Shards", "Source", "natural", "of"]
+__all__ = ["Batches", "Rows", "Shards", "Source", "Unlabelled", "natural", "of"]
 
 Piece: TypeAlias = tuple[Any, Any]
 
@@ -182,6 +182,19 @@ class Batches(Source):
                 yield features, labels
 
 
+class Unlabelled(Source):
+    """Another source for metrics that read no labels: a constant in place of any."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.reiterable = source, source.reiterable
+        self.rows, self.width = source.rows, source.width
+
+    def read(self, size: int) -> Iterator[Piece]:
+        """The same pieces."""
+        for features, _ in self.source.read(size):
+            yield features, np.ones(len(features), np.float32)
+
+
 def of(value: Any) -> Any:
     """The `Source` that a user's value stands for; arrays come back as arrays."""
     if isinstance(value, Source):
@@ -246,11 +259,11 @@ def _at(path: Path) -> Source:
             f"{path} does not exist: name an .npy or .npz file, or a directory of them"
         )
     if path.suffix == ".npz":
-        arrays = disk.npz_arrays(path, ["features", "labels"])
+        arrays = disk.npz_arrays(path, ["features", "labels", "logits"])
     else:
         arrays = {"features": disk.load_npy(path, "features")}
     disk.check_matrix(arrays["features"], path.name)
-    return Rows(arrays["features"], arrays.get("labels"))
+    return Rows(arrays["features"], arrays.get("labels"), arrays.get("logits"))
 
 
 def _is_batch(item: Any) -> bool:

@@ -50,10 +50,14 @@ def from_function(function: Metric | MetricFunction, name: str | None = None) ->
             "num_classes": num_classes,
             "weights": sample.weights,
             "num_features": np.shape(sample.features)[1],
-            "logits": sample.logits,
         }
-        if "probabilities" in takes:
-            shared["probabilities"] = jax.nn.softmax(jnp.asarray(sample.logits), axis=1)
+        if sample.source is not None:
+            logits, p = sample.source.logits, sample.source.probabilities
+            if p is None:
+                p = jax.nn.softmax(jnp.asarray(logits), axis=1)
+            else:
+                logits = jnp.log(jnp.maximum(p, np.finfo(np.float32).tiny))  # 0 has no logarithm
+            shared |= {"logits": logits, "probabilities": p}
         keywords = {key: value for key, value in shared.items() if key in takes} | dict(options)
         return _number(name, _called(function, sample, keywords))
 

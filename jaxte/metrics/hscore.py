@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
+from jaxte.metrics.held_out import check_folds, held_out, with_rows
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
-from jaxte.statistics import Moments, Statistics
-from jaxte.statistics.linalg import matmul
+from jaxte.statistics import Batch, Moments, Statistics
+from jaxte.statistics.linalg import matmul, noise, trace
 from jaxte.statistics.spectrum import scaled_eigh
+from jaxte.statistics.total import inverse_or_0, whitened_targets
 
 __all__ = ["hscore", "hscore_from_moments"]
 
@@ -24,23 +27,36 @@ def hscore(
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
+    folds: int | None = None,
 ) -> Array:
-    r"""Sum of squared canonical correlations between the features and the classes.
+    r"""Sum of squared canonical correlations between the features and the targets.
 
     .. math:: H = \mathrm{tr}\bigl(\mathrm{Cov}(f)^{+}\, \mathrm{Cov}(\mathbb E[f \mid y])\bigr)
 
+    or for regression :math:`\mathrm{tr}(S_{XX}^{+} S_{XY} S_{YY}^{+} S_{YX})`, of one target R2.
     Directions in which the features vary only by rounding are left out. Any labels score C - 1
-    once d >= n - 1, and labels without any signal (C - 1) d / (n - 1): compare models of one width.
+    once d >= n - 1, and labels without any signal (C - 1) d / (n - 1): compare models of one width,
+    or measure on rows that are left out:
+
+    .. math:: H_k = \sum_j r_j \lvert r_j \rvert, \qquad r_j = \mathrm{corr}(u_j, v_j)
+
+    with the canonical variates u, v of k - 1 folds, which are applied to the rows of the one left
+    out; the correlations, about the means of the training rows, are taken over all folds together.
+    They may be negative, and without signal their sum is 0 in expectation.
 
     Args:
         features: [n, d], any scale; no invertible linear map of them changes the score.
-        labels: [n] classes: integers (0..C-1 under jit), booleans or texts.
+        labels: [n] classes: integers (0..C-1 under jit), booleans or texts; or floats [n] or [n, k]
+            for regression.
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0; 0 = absent row, 2 = row written twice.
         num_features: true width when trailing columns are padding.
+        folds: None, or k >= 2: measured on left-out folds of the rows (stratified, dealt in their
+            order). A row of weight 2 is left out as one; classes of one row are not measured.
 
     Returns:
-        Scalar in [0, C - 1]. NaN when fewer than two classes occur.
+        Scalar in [0, C - 1], or [0, k] for k targets; with ``folds`` from minus that on. NaN when
+        fewer than two classes occur.
 
     Raises:
         InputError: outside jit, for input that cannot be scored.
@@ -55,7 +71,9 @@ def hscore(
         >>> bool(jaxte.metrics.hscore(better, y) > jaxte.metrics.hscore(x, y))
         True
     """
-    return HSCORE.outputs(features, labels, num_classes, weights, num_features)["score"]
+    return HSCORE.outputs(features, labels, num_classes, weights, num_features, folds=folds)[
+        "score"
+    ]
 
 
 def hscore_from_moments(state: Moments) -> Array:
@@ -64,13 +82,13 @@ def hscore_from_moments(state: Moments) -> Array:
     .. math:: H = \mathrm{tr}\bigl(S_T^{+} S_B\bigr)
 
     Args:
-        state: `jaxte.moments.Moments` of labels.
+        state: `jaxte.moments.Moments`.
 
     Returns:
         Scalar, the score that `hscore` gives to the samples themselves.
 
     Raises:
-        InputError: for moments of float targets.
+        InputError: where these moments do not suffice.
 
     References: as `hscore`.
 
@@ -86,18 +104,59 @@ def hscore_from_moments(state: Moments) -> Array:
     return HSCORE.outputs_from_moments(state)["score"]
 
 
-def _score(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
-    state = statistics.moments
-    total, means, counts = state.total_scatter, state.deviations, state.counts[:, None]
-    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)
-    along = matmul(means * scale[None], axes)  # class means in units of the spread
-    score = lax.stop_gradient(jnp.sum(counts * along**2 * inverse[None]))
-    score = jnp.minimum(score, jnp.sum(counts > 0) - 1)  # but for rounding it is no larger
-    # at constant rank the derivative is that of 2 tr(P B) - tr(P S_T P B) with P constant
-    solved = matmul(along * inverse[None], axes.T) * scale[None]
-    moving = jnp.sum(counts * solved * (2 * means - matmul(solved, total)))
-    score += moving - lax.stop_gradient(moving)
+def _check(*, folds: Any) -> None:
+    check_folds(folds)
+
+
+def _needs(*, folds: int | None) -> frozenset[str]:
+    return with_rows(
+        frozenset({"measured", "scatter"} | (set() if folds else {"target_products"})), folds
+    )
+
+
+# --- measured on rows that are left out -----------------------------------------------------------
+
+
+def _correlations(training: Statistics, left_out: Batch) -> tuple[Array, Array, Array]:
+    """Products and squares of the canonical variates of the training rows, on those left out."""
+    state = training.moments
+    means, counts = state.deviations, state.counts
+    if state.targets is None:
+        root = jnp.diag(jnp.sqrt(inverse_or_0(counts)))
+        crossed = jnp.sqrt(counts)[None] * means.T
+        toward = jnp.take(means, left_out.labels, axis=0, mode="clip")
+        centre = counts / state.total
+        targets = jax.nn.one_hot(left_out.labels, len(counts), dtype=centre.dtype) - centre[None]
+    else:
+        root = whitened_targets(state)[1]
+        crossed, toward = matmul(state.targets.cross, root), jnp.zeros((), counts.dtype)
+        targets = left_out.labels - (state.targets.origin + state.targets.mean)[None]
+    values, axes, scale = scaled_eigh(state.total_scatter, state.samples)
+    along = matmul(axes.T, scale[:, None] * crossed)
+    solved = scale[:, None] * matmul(axes, inverse_or_0(values)[:, None] * along)
+    strength, turn = jnp.linalg.eigh(matmul(along.T, inverse_or_0(values)[:, None] * along))
+    turn = jnp.where(strength[None] > noise(jnp.ones_like(strength), len(values))[None], turn, 0)
+    turn = turn[:, ::-1]  # the strongest first
+    strength = jnp.where(strength > 0, strength, 1)[::-1]
+    features = matmul(left_out.residuals + toward, matmul(solved, turn))
+    features = features / jnp.sqrt(strength / state.total)[None]
+    targets = matmul(targets, matmul(root, turn)) * jnp.sqrt(state.total)
+    weights = left_out.weights
+    return weights @ (features * targets), weights @ features**2, weights @ targets**2
+
+
+def _score(
+    statistics: Statistics, _: tuple[Completed, ...], *, folds: int | None = None
+) -> Outputs:
+    if folds is not None:
+        (both, one, other), _judged = held_out(statistics, folds, _correlations)
+        size = one * other
+        varies = size > 0
+        correlation = jnp.where(varies, both / jnp.sqrt(jnp.where(varies, size, 1)), 0)
+        score = jnp.sum(correlation * jnp.abs(correlation))
+    else:
+        most = statistics.present.sum() - (statistics.measured.moments.targets is None)
+        score = jnp.minimum(trace(statistics.target_products), most)  # but for rounding no larger
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 
@@ -107,9 +166,12 @@ HSCORE = register(
         function=hscore,
         score=_score,
         paper="Bao et al., ICIP 2019",
+        confirmed="released code",
+        tasks=("classification", "regression"),
         range=(0.0, float("inf")),
         cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "scatter"}),
+        needs=_needs,
+        check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=hscore_from_moments,
     )

@@ -5,18 +5,21 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.intake.checks import short
+from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
+from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -57,6 +60,8 @@ class Pass(NamedTuple):
         instead: (statistics, options) -> the result, where the moments of a stream hold it
             already, else None.
         lacking: what to do where moments alone do not hold it.
+        repeat: how many times it is made; ``prepare`` sees as the last result that of the time
+            before, and at first that of the pass before, which has to be of the same shapes.
     """
 
     prepare: Callable[..., Any]
@@ -64,6 +69,7 @@ class Pass(NamedTuple):
     transform: bool = False
     instead: Callable[..., Any] | None = None
     lacking: str = ""
+    repeat: int = 1
 
 
 class PassRequest(NamedTuple):
@@ -95,13 +101,17 @@ class Metric:
         cost: arithmetic for n samples of width d and C classes, k = min(n, d).
         needs: what it reads: names of `jaxte.statistics.SHARED`, which are made once for all
             metrics; "rows" where they are in memory, "all_rows" if it cannot do without having
-            them all at once; "logits" or "probabilities" of the model's own head. Or a function
-            of the options that returns the names.
-        passes: further passes over the rows, in order.
+            them all at once; "probabilities" of the model's own head (which come of logits, too)
+            or its "logits". Or a function of the options that returns the names.
+        passes: further passes over the rows, in order; or a function of the options that returns
+            them.
         check: (**options) -> raises `InputError` for options that cannot be.
         class_balanced: whether all classes weigh the same, so that class counts known beforehand
             save a pass over streamed samples.
-        terms: names of the outputs that add up to the score, () if it has only one.
+        terms: of a score that is a sum of several outputs, their names and weights.
+        normalise: how the terms are brought to one scale over a pool, as published; see
+            `jaxte.metrics.combine`. "sum": as they are.
+        mean: "sum" of the terms, or "geometric" mean.
         invariances: which of "rotation", "shift", "scale" of the features never change a score;
             the order of samples and the numbering of classes never do.
         variants: the readings of it, the default first.
@@ -125,10 +135,12 @@ class Metric:
     range: tuple[float, float] = (float("-inf"), float("inf"))
     cost: str = ""
     needs: frozenset[str] | Callable[..., frozenset[str]] = frozenset({"measured"})
-    passes: tuple[Pass, ...] = ()
+    passes: tuple[Pass, ...] | Callable[..., tuple[Pass, ...]] = ()
     check: Callable[..., Any] | None = None
     class_balanced: bool = False
-    terms: tuple[str, ...] = ()
+    terms: Mapping[str, float] = field(default_factory=dict)
+    normalise: str = "sum"
+    mean: str = "sum"
     invariances: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
     from_moments: Callable[..., Array] | None = None
@@ -150,6 +162,8 @@ class Metric:
                 known = ", ".join(READABLE)
                 raise InputError(f"{self.name} needs {short(self.needs)}: give a set of {known}")
             object.__setattr__(self, "needs", frozenset(self.needs))
+        checks.choose("normalise", self.normalise, NORMALISATIONS)
+        checks.choose("mean", self.mean, MEANS)
 
     @property
     def moments(self) -> bool:
@@ -180,33 +194,63 @@ class Metric:
         """What it reads with these options."""
         return self.needs(**self.all_options(options)) if callable(self.needs) else self.needs
 
+    def asked(self, options: Options) -> tuple[Pass, ...]:
+        """Its further passes over the rows with these options."""
+        passes = self.passes
+        return passes(**self.all_options(options)) if callable(passes) else passes
+
     # --- ways to a score --------------------------------------------------------------------------
 
     def outputs(
         self,
-        features: ArrayLike,
+        features: ArrayLike | None,
         targets: Any,
         num_classes: int | None,
         weights: ArrayLike | None,
         num_features: ArrayLike | None,
+        *,
+        logits: ArrayLike | None = None,
+        probabilities: ArrayLike | None = None,
         **options: Any,
     ) -> Outputs:
         """All outputs for arrays: the body of the public function.
 
+        Of a metric that reads outputs of the model's own head, without ``logits`` and
+        ``probabilities`` the first argument is one of them itself.
+
         Raises:
             InputError: outside jit, for input that cannot be scored.
         """
+        options = self.all_options(options)
         if self.check is not None:
             self.check(**options)
+        wanted = self.needed(options) & set(SOURCE_OUTPUTS)
+        source, advice = outputs_of(logits, probabilities), ""
+        if source is not None:
+            features, num_features = source.without_features(features), None
+        elif wanted:
+            advice = (
+                f": {self.name} reads its first argument as them, or probabilities= or logits= of "
+                "the model's own head beside features"
+            )
+            if features is None:
+                raise InputError(f"there are no outputs of the model's own head{advice}")
         regression = "regression" in self.tasks
         if self.label_free:  # one target that never varies, so that all scatter is the total
             features, weights = checks.check_features(features, weights, num_features)
+            checks.check_num_classes(num_classes)
             targets, num_classes, regression = np.ones(np.shape(features)[0]), None, True
         clean = checks.check_arguments(
             features, targets, num_classes, weights, num_features, regression=regression
         )
+        if wanted and source is None:
+            kind = "probabilities" if "probabilities" in wanted else "logits"
+            source = SourceOutputs(**{kind: clean.features}, width=clean.num_features)
+        if source is not None:
+            rows = np.shape(clean.features)[0]
+            source = check_outputs(source, rows, clean.weights, advice=advice)
         static, dynamic = split_options(options)
-        return _outputs(Sample(*clean[:4]), dynamic, self, clean.num_classes, static)
+        return _outputs(Sample(*clean[:4], source), dynamic, self, clean.num_classes, static)
 
     def evaluate(self, statistics: Statistics, options: Options) -> Outputs:
         """All outputs inside jit, from rows at hand or on the devices of a mesh."""
@@ -235,7 +279,11 @@ class Metric:
         now = statistics
         chain: tuple[tuple[Pass, Any, Statistics], ...] = ()
         completed: tuple[Completed, ...] = ()
-        for one in self.passes:
+        for one in self.asked(options):
+            if one.repeat > 1:
+                last = yield from self._repeated(one, now, chain, completed, options, call)
+                completed = (*completed, last)
+                continue
             result = None
             if now.sample is None and one.instead is not None:
                 result = one.instead(now, **options)
@@ -254,19 +302,54 @@ class Metric:
             raise InputError(f"{self.name} returned no mapping with {', '.join(wanted)}")
         return outputs
 
+    def _repeated(
+        self,
+        one: Pass,
+        now: Statistics,
+        chain: tuple[tuple[Pass, Any, Statistics], ...],
+        completed: tuple[Completed, ...],
+        options: Options,
+        call: Callable[..., Any],
+    ) -> Generator[PassRequest, Any, Completed]:
+        """The last of the repetitions of a pass; of rows at hand a loop, which is compiled once."""
+        if call is _directly:
+
+            def body(_: Any, result: Any) -> Any:
+                constants = one.prepare(now, (*completed, Completed(None, result)), **options)
+                return _summed(one.apply(constants, now.batch(), **options), now)
+
+            return Completed(None, lax.fori_loop(0, one.repeat, body, completed[-1].result))
+        seen = completed
+        for _ in range(one.repeat):
+            constants = call(one.prepare, now, seen, options)
+            result = yield PassRequest((*chain, (one, constants, now)))
+            seen = (*completed, Completed(constants, result))
+        return seen[-1]
+
+    def over_pool(self, outputs: Mapping[str, Any], normalise: str | None = None) -> Any:
+        """Scores [m] of the models of a pool, from their outputs [m]; None: as published."""
+        how, mean = (self.normalise, self.mean) if normalise is None else (normalise, "sum")
+        if not self.terms or (how, mean) == ("sum", "sum"):
+            return outputs["score"]
+        score, weights = outputs["score"], dict(self.terms)
+        terms = {name: outputs[name] for name in weights}
+        xp = np if isinstance(score, np.ndarray) else jnp
+        return combine(terms, weights, normalise=how, mean=mean, valid=xp.isfinite(score))
+
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
         """All outputs of samples that are known by their moments only.
 
         Raises:
             InputError: where these moments do not suffice.
         """
+        options = self.all_options(options)
         if self.check is not None:
             self.check(**options)
         if state.targets is not None and "regression" not in self.tasks:
             raise InputError(f"{self.name} needs moments of integer labels, not of float targets")
         with state.precision:
             statistics = Statistics.of_moments(state, state.means.shape[1])
-            steps = self.steps(statistics, self.all_options(options), jitted)
+            steps = self.steps(statistics, options, jitted)
             try:
                 request = next(steps)
             except StopIteration as stop:

@@ -246,7 +246,7 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     """Predictions of each row by the others [n, k], and the mean of the targets, for n < d."""
     rows = statistics.rows
     root = safe_root(rows.weights)[:, None]
-    x = root * statistics.centred
+    x = root * statistics.centred_rows
     y, y_mean = centre(statistics.columns, rows)
     system = System(gram(x.T), root * y, None, statistics.present, rows.total)
     t = system.penalty(_stationary(u, system))
@@ -354,6 +354,7 @@ RIDGE_PROBE = register(
         name="ridge_probe",
         function=ridge_probe,
         score=_score,
+        confirmed="own replica",
         paper="ours: leave-one-out ridge regression",
         tasks=("classification", "regression"),
         range=(float("-inf"), 1.0),

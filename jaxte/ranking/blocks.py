@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxte.errors import InputError, said
 from jaxte.intake import ClassNumbers, as_features, as_labels, checks, class_counts
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.intake.sources import Source
 from jaxte.runtime.devices import platform_of
 
@@ -29,6 +30,7 @@ class Block(NamedTuple):
     features: Any  # [size, width], or [size, d] where it lies on a device
     targets: np.ndarray  # [size] or [size, k]
     weights: np.ndarray
+    outputs: SourceOutputs | None
     start: int  # which row of all is the first
     rows: int  # how many are rows
 
@@ -64,6 +66,7 @@ class Blocks:
         source: Source,
         targets: np.ndarray | None,
         weights: np.ndarray | None,
+        outputs: SourceOutputs | None,
         *,
         num_classes: int | None,
         dtype: np.dtype[Any],
@@ -71,6 +74,7 @@ class Blocks:
         reading: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.source, self.targets, self.weights = source, targets, weights
+        self.outputs = outputs
         self.num_classes, self.dtype, self.limit = num_classes, dtype, memory_limit
         self.reading = reading
         self.width = source.width or 0
@@ -171,7 +175,18 @@ class Blocks:
         targets[:rows] = np.concatenate([part.targets for part in parts])
         weights = np.zeros(size, self.dtype)
         weights[:rows] = np.concatenate([part.weights for part in parts])
-        return Block(features, targets, weights, start, rows)
+        return Block(features, targets, weights, self._outputs(start, rows, size), start, rows)
+
+    def _outputs(self, start: int, rows: int, size: int) -> SourceOutputs | None:
+        """Those of the rows of a block."""
+
+        def filled(values: Any) -> np.ndarray:
+            part = np.zeros((size, values.shape[1]), self.dtype)
+            own = _part(values, start, rows, "the outputs")
+            part[:rows] = own
+            return part
+
+        return jax.tree.map(filled, self.outputs)
 
     def _read(self) -> Iterator[tuple[int, Any, Any]]:
         """Numbered batches, made in the caller's own precision; what fails there is named."""
@@ -222,6 +237,9 @@ class Blocks:
         if self.rows is not None and seen < self.rows:
             what = "the pass before had" if self.targets is None else "targets have"
             raise InputError(f"the batches end after {seen} rows, but {what} {self.rows}")
+        if self.outputs is not None and len(self.outputs.values) != seen:
+            kind, count = self.outputs.kind, len(self.outputs.values)
+            raise InputError(f"the batches end after {seen} rows, but {kind} have {count}")
         self.rows = seen
 
     def _first_labels(self, labels: np.ndarray) -> LabelCounts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,9 @@ import numpy as np
 
 from jaxte.errors import InputError, said
 from jaxte.intake import Labels, as_features, as_labels, checks, join_layers, sources
+from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.intake.sources import Source
+from jaxte.metrics.metric import shortlist
 from jaxte.runtime.devices import platform_of
 from jaxte.statistics import Moments
 from jaxte.store import FeatureStore, formats, imports, is_store
@@ -33,16 +36,16 @@ _PARTS = ("features", "layers", "labels", "logits", "probabilities")  # of a mod
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model in memory: features [n, d], targets, weights, and logits of its own head.
+    """One model in memory: features [n, d], targets, weights, and outputs of its own head.
 
-    ``joined``: all its layers, where it brings several. ``problem``: that of the logits.
+    ``joined``: all its layers, where it brings several. ``problem``: that of the outputs.
     """
 
     name: str
     features: Any
     targets: Any
     weights: Any | None
-    logits: Any | None = None
+    source: SourceOutputs | None = None
     problem: str = ""
     joined: Any | None = None
 
@@ -55,14 +58,16 @@ class Stream(NamedTuple):
         source: where its batches come from; or its moments, made before.
         targets: [n] or [n, k], or None where they come with the batches.
         weights: [n] or None.
-        logits: [n, z] or None.
+        outputs: of the model's own head, or None.
+        problem: that of the outputs.
     """
 
     name: str
     source: Source | Moments
     targets: Any
     weights: np.ndarray | None
-    logits: Any | None = None
+    outputs: SourceOutputs | None = None
+    problem: str = ""
 
 
 @dataclass
@@ -103,11 +108,13 @@ def resolve(
     whole: str,
     *,
     outputs: bool = False,
+    readers: Sequence[str] = ("this function",),
 ) -> Resolved:
     """Sort out models and labels; one bad model becomes a problem and never stops the others.
 
     ``whole`` names the option of `jaxte.rank`, if any, that needs all samples in memory;
-    ``outputs``: whether a metric reads logits of the models' own heads.
+    ``outputs``: whether a metric reads outputs of the models' own heads; ``readers``: the metrics
+    that read labels. Where there are none, all targets become one constant.
 
     Raises:
         InputError: if the call as a whole makes no sense.
@@ -133,18 +140,27 @@ def resolve(
             layers = None
             if isinstance(value, Mapping):
                 value, layers = _with_layers(value)
-            array, own, logits = _opened(value, memory_limit, whole, outputs)
+            array, own, head = _opened(value, memory_limit, whole, outputs)
             labels = shared
             stated = isinstance(value, Mapping) and value.get("labels") is not None
             if stated and targets is not None:
                 raise InputError("labels come with the model and in targets, too: give them once")
             if labels is None and ((targets is not None and key in targets) or own is not None):
                 labels = clean(targets[key] if targets is not None and key in targets else own)
+            if not readers:
+                array, labels = _unlabelled(array, labels)
             if isinstance(array, Source | Moments):
                 ids = None if labels is None else labels.values
-                resolved.streams.append(Stream(name, array, ids, weights, logits))
+                rows = len(ids) if ids is not None else getattr(array, "rows", None)
+                head, problem = _checked(head, rows, weights)
+                resolved.streams.append(Stream(name, array, ids, weights, head, problem))
             elif labels is None:
-                raise InputError("targets name no entry for this model")
+                if isinstance(targets, Mapping):
+                    raise InputError("targets name no entry for this model")
+                raise InputError(
+                    f"there are no labels, and {shortlist(readers)} cannot do without: give "
+                    "targets, or only metrics that are label-free"
+                )
             else:
                 array, _ = checks.check_features(array, weights)
                 joined = None if layers is None else join_layers(_in_memory(layers), weights)
@@ -153,19 +169,14 @@ def resolve(
                         f"its layers have {len(joined)} rows, its features {len(array)}"
                     )
                 checks.check_labels(labels, len(array), weights, whole=several)
-                problem = ""
-                if logits is not None:
-                    try:
-                        logits = checks.check_logits(logits, len(array), weights)
-                    except InputError as error:
-                        logits, problem = None, str(error)
+                head, problem = _checked(head, len(array), weights)
                 resolved.candidates.append(
-                    Candidate(name, array, labels.values, weights, logits, problem, joined)
+                    Candidate(name, array, labels.values, weights, head, problem, joined)
                 )
         except Exception as error:  # one bad model never stops the others
             resolved.problems[name] = said(error)
         else:
-            if labels is not None:
+            if labels is not None and readers:
                 resolved.labels[name] = labels
     return resolved
 
@@ -182,30 +193,61 @@ def should_stream(rows: int, width: int, memory_limit: int) -> bool:
 
 
 def _opened(value: Any, memory_limit: int, whole: str, outputs: bool) -> tuple[Any, Any, Any]:
-    """A `Source`, `Moments` or an array to be scored in memory; its own labels and logits."""
-    labels = logits = None
+    """A `Source`, `Moments` or an array to be scored in memory; its own labels and outputs."""
+    labels = head = None
     if isinstance(value, Mapping):
-        value, labels, logits = _parts(value)
-        logits = logits if outputs else None
+        value, labels, head = _parts(value)
+        head = head if outputs else None
     model = value if isinstance(value, Moments) else sources.of(value)
     if isinstance(model, Source):
         labels = model.labels() if labels is None else labels
-        logits = model.logits() if outputs and logits is None else logits
+        head = outputs_of(model.logits(), None) if outputs and head is None else head
         if model.rows and model.width and not should_stream(model.rows, model.width, memory_limit):
-            return model.load(), labels, logits
+            return model.load(), labels, head
     elif not isinstance(model, Moments):
         in_memory = not isinstance(model, np.memmap)
         if model.ndim != 2 or (whole and in_memory):
-            return model, labels, logits
+            return model, labels, head
         if not should_stream(len(model), model.shape[1], memory_limit):
-            return as_features(model), labels, logits
+            return as_features(model), labels, head
         model = sources.Rows(model)
     if whole:
         raise InputError(
             f"{whole} needs all samples of a model in memory: give an array, as "
             "np.concatenate(batches) or np.load(path), if need be with a larger memory_limit"
         )
-    return model, labels, logits
+    return model, labels, head
+
+
+def _unlabelled(model: Any, labels: Labels | None) -> tuple[Any, Labels | None]:
+    """A model for metrics that read no labels; those it has must be as many as its rows."""
+    if isinstance(model, Source):
+        return sources.Unlabelled(model), None
+    if isinstance(model, Moments):
+        return model, labels
+    rows = (np.shape(model) or (0,))[0]
+    if labels is not None:
+        checks.check_labels(labels, rows, None, whole=False)
+    return model, Labels(_constant(rows))
+
+
+@lru_cache(maxsize=8)
+def _constant(rows: int) -> np.ndarray:
+    """The same array for models of as many rows, which then share a program."""
+    return np.ones(rows, np.float32)
+
+
+def _checked(
+    head: SourceOutputs | None, rows: int | None, weights: np.ndarray | None
+) -> tuple[SourceOutputs | None, str]:
+    """Outputs of a model's own head, or what is wrong with them."""
+    if head is None:
+        return None, ""
+    try:
+        rows = np.shape(head.values)[0] if rows is None else rows
+        return check_outputs(head, rows, weights), ""
+    except Exception as error:  # other metrics need none
+        return None, said(error)
 
 
 def _with_layers(model: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
@@ -223,20 +265,16 @@ def _in_memory(layers: Mapping[str, Any]) -> dict[str, Any]:
     return {k: one.load() if isinstance(one, Source) else one for k, one in layers.items()}
 
 
-def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    """Features, labels and logits of a model that is a mapping of them."""
+def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, SourceOutputs | None]:
+    """Features, labels and outputs of a model that is a mapping of them."""
     unknown = [str(key) for key in model if key not in _PARTS]
     if unknown or "features" not in model:
         raise InputError(
             f"features are a {type(model).__name__} of {', '.join(map(str, model)) or 'nothing'}: "
             f"give an array, or a mapping with 'features' and maybe {', '.join(_PARTS[1:])}"
         )
-    logits = model.get("logits")
-    if "probabilities" in model:
-        if logits is not None:
-            raise InputError("give logits or probabilities, not both")
-        logits = checks.logits_of(model["probabilities"])
-    return model["features"], model.get("labels"), logits
+    head = outputs_of(model.get("logits"), model.get("probabilities"))
+    return model["features"], model.get("labels"), head
 
 
 # --- stores ---------------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake.checks import check_whole, choose, is_traced, number, short
-from jaxte.metrics import Metric, get_metric
+from jaxte.metrics import NORMALISATIONS, Metric, get_metric
 from jaxte.metrics.registry import is_same
 from jaxte.perturb import PERTURBATIONS, get_perturbation
 from jaxte.runtime.mesh import Layout, layout_of
 
 __all__ = ["NORMALIZATIONS", "PRECISIONS", "RankOptions", "check_names", "checked"]
 
-NORMALIZATIONS = ("sum", "minmax", "zscore")
+NORMALIZATIONS = NORMALISATIONS  # of jaxte.metrics.combine; "sum": as published
 PRECISIONS = ("auto", "float32", "float64")
 # Where an annotation of a metric's option has one of these words, values of that kind will do.
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte.metrics import Metric
-from jaxte.metrics.metric import SOURCE_OUTPUTS, split_options
+from jaxte.metrics.metric import SOURCE_OUTPUTS, Pass, split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program
-from jaxte.statistics import SHARED, Measured, Sample, Statistics
+from jaxte.statistics import FACTORISED, SHARED, Measured, Sample, Statistics
 
 __all__ = ["Form", "ScoringPlan", "Values"]
 
@@ -116,12 +116,20 @@ class ScoringPlan:
         """What a metric reads, with its options."""
         return metric.needed(self.options.get(metric.name, {}))
 
-    def reasons(self, *, has_logits: bool, problem: str = "") -> dict[str, str]:
-        """Metric -> what it needs and a model lacks; ``problem``: that of its logits."""
+    def passes(self, metric: Metric) -> tuple[Pass, ...]:
+        """The further passes of a metric over the rows, with its options."""
+        return metric.asked(self.options.get(metric.name, {}))
+
+    def reads_rows(self, metric: Metric) -> bool:
+        """Whether a metric reads the rows, where they are in memory."""
+        return bool(self.passes(metric) or self.needed(metric) - set(SHARED))
+
+    def reasons(self, has_outputs: bool, problem: str = "") -> dict[str, str]:
+        """Metric -> what it needs and a model lacks; ``problem``: that of its head's outputs."""
         reasons = {}
         for metric in self.metrics:
             needed = self.needed(metric)
-            if needed & set(SOURCE_OUTPUTS) and not has_logits:
+            if needed & set(SOURCE_OUTPUTS) and not has_outputs:
                 reasons[metric.name] = problem or (
                     f"{metric.name} reads the outputs of the model's own head: give a mapping of "
                     "'features' and 'logits' (or 'probabilities'), or a store that holds logits"
@@ -135,7 +143,7 @@ class ScoringPlan:
     def _needs_whole(self, metric: Metric, needed: frozenset[str]) -> bool:
         """Whether it needs all rows on one device, and these are cut over several."""
         cut = self.layout is not None and self.layout.axis is not None
-        outputs = bool(needed & set(SOURCE_OUTPUTS)) and not metric.passes
+        outputs = bool(needed & set(SOURCE_OUTPUTS)) and not self.passes(metric)
         return cut and ("all_rows" in needed or outputs)
 
     def route(self, form: Form) -> str:
@@ -148,25 +156,29 @@ class ScoringPlan:
         """Programs in order; the inputs of one are known once those before it have run."""
         if self.perturb is not None and PERTURBED not in values:
             yield self._step(PERTURBED, ("sample",), values, form, "full", ())
-        unable = self.reasons(has_logits=values["sample"].logits is not None)
+        unable = self.reasons(values["sample"].source is not None)
         metrics = [m for m in metrics if m.call is None and m.name not in unable]
         needed = {m: self.needed(m) for m in metrics}
         by_columns, normal = self._routes(values["sample"])
         shared = {name for names in needed.values() for name in names}
-        if "ridge" in shared:
+        if shared & set(FACTORISED):
             shared |= {"measured", "scatter"} if normal else {"measured"}
-        scatter = any("scatter" in n and not _reads_rows(m, n) for m, n in needed.items())
+        scatter = any("scatter" in n and not self.reads_rows(m) for m, n in needed.items())
         if not (by_columns or scatter):
             shared -= {"scatter"}  # larger than the rows, which do as well
         if "scatter" in shared:
             shared |= {"measured"}
         for name in SHARED:
             if name in shared and name not in values:
-                earlier = [one for one in SHARED[: SHARED.index(name)] if one in values]
-                yield self._step(name, ("sample", *earlier), values, form, route, ())
+                known = [one for one in SHARED[:2] if one in values]
+                of_moments = normal and name in FACTORISED and name != "ridge"
+                of_moments |= name == "target_products"
+                if not (of_moments and "scatter" in values):  # else one for all counts of rows
+                    known = ["sample", *known]
+                yield self._step(name, tuple(known), values, form, route, ())
         for metric, names in needed.items():
             reads = [name for name in SHARED if name in names and name in shared]
-            if _reads_rows(metric, names):
+            if self.reads_rows(metric):
                 reads = ["sample", *reads]
             static, dynamic = split_options(metric.all_options(self.options.get(metric.name, {})))
             yield self._step(metric, tuple(reads), values, form, route, static, dynamic)
@@ -202,10 +214,6 @@ class ScoringPlan:
         on_mesh = self.layout is not None and self.layout.axis is not None
         by_columns = on_mesh or n >= d
         return by_columns, on_mesh or (by_columns and jnp.zeros(()).dtype == jnp.float64)
-
-
-def _reads_rows(metric: Metric, names: frozenset[str]) -> bool:
-    return bool(metric.passes or names - set(SHARED))
 
 
 def _add(values: Values, name: str, made: Any) -> None:
@@ -266,9 +274,8 @@ def _made(key: ProgramKey, inputs: dict[str, Any], options: Mapping[str, Any]) -
     sample = inputs.pop("sample", None)
     if sample is not None:  # as the precision context says
         dtype = jnp.zeros(()).dtype
-        sample = sample._replace(features=sample.features.astype(dtype))
-        if sample.logits is not None:
-            sample = sample._replace(logits=sample.logits.astype(dtype))
+        source = jax.tree.map(lambda outputs: outputs.astype(dtype), sample.source)
+        sample = sample._replace(features=sample.features.astype(dtype), source=source)
     if key.perturb is not None and key.makes == PERTURBED:
         return moved_features(
             key.perturb,

@@ -48,12 +48,12 @@ _COMPILING = 4
 
 @dataclass(frozen=True)
 class Bucket:
-    """Candidates of one padded shape, and ``outputs`` of their own heads: one compilation."""
+    """Candidates of one padded shape and kind of ``outputs`` of their heads: one compilation."""
 
     rows: int
     width: int
     members: tuple[Candidate, ...]
-    outputs: int = 0
+    outputs: tuple[str, int] = ("", 0)
 
 
 def buckets(
@@ -67,11 +67,12 @@ def buckets(
     A bucket joins the next wider one where the arithmetic on the extra padding costs less than
     the compilation that it saves; ``exact``: nothing is padded.
     """
-    groups: dict[tuple[int, int, int], list[Candidate]] = {}
+    groups: dict[tuple[int, tuple[str, int], int], list[Candidate]] = {}
     for candidate in candidates:
         n, d = np.shape(candidate.features)
         n = n if rows is None else rows[candidate.name]
-        outputs = 0 if candidate.logits is None else np.shape(candidate.logits)[1]
+        head = candidate.source
+        outputs = ("", 0) if head is None else (head.kind, np.shape(head.values)[1])
         groups.setdefault((n, outputs, d if exact else width_of(d)), []).append(candidate)
     made: list[Bucket] = []
     for (n, outputs, width), members in sorted(groups.items()):
@@ -183,7 +184,7 @@ def _score_stacked(
             results = None  # one of them is to blame, or memory is short
         for index, member in enumerate(members):
             outputs = {} if results is None else results[index]
-            unable = plan.reasons(has_logits=bucket.outputs > 0)
+            unable = plan.reasons(bool(bucket.outputs[1]))
             again = [
                 m for m in plan.metrics if m.name not in unable and _is_open(outputs.get(m.name))
             ]
@@ -206,7 +207,8 @@ def _is_open(outputs: Any) -> bool:
 
 def _bytes(bucket: Bucket) -> int:
     """About what the metrics hold of one model."""
-    return _COPIES * bucket.rows * bucket.width * jnp.zeros(()).dtype.itemsize
+    columns = bucket.width + bucket.outputs[1]
+    return _COPIES * bucket.rows * columns * jnp.zeros(()).dtype.itemsize
 
 
 def _at_once(plan: ScoringPlan, bucket: Bucket, memory_limit: int) -> int:
@@ -254,7 +256,7 @@ def _run(
     called: dict[int, Outputs] = {}  # the last members may be copies
     for member, own in zip(members, outputs, strict=True):
         if id(member) not in called:
-            unable = plan.reasons(has_logits=member.logits is not None)
+            unable = plan.reasons(member.source is not None)
             able = [m for m in calls if m.name not in unable]
             called[id(member)] = {m.name: _call(plan, m, member) for m in able}
         own |= called[id(member)]
@@ -284,8 +286,8 @@ def _call(plan: ScoringPlan, metric: Metric, member: Candidate) -> Any:
                 num_features=None,
             )
             features = features if width is None else features[:, : int(np.asarray(width))]
-        logits = None if member.logits is None else member.logits.astype(dtype)
-        sample = Sample(features, member.targets, weights, None, logits)
+        source = jax.tree.map(lambda outputs: outputs.astype(dtype), member.source)
+        sample = Sample(features, member.targets, weights, None, source)
         score = metric.call(sample, plan.num_classes, plan.options.get(metric.name, {}))
     except Exception as error:
         return error

@@ -36,7 +36,7 @@ from jaxte.ranking.notes import notes_on, verdict
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.ranking.result import Ranking, are_tied
+from jaxte.ranking.result import Ranking
 from jaxte.ranking.verdict import HISTORY, past_places
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
@@ -84,7 +84,8 @@ def rank(
         targets: classes [n], as integers of any size, booleans or texts; or float targets [n] or
             [n, k] for regression, or rows [n, k] of 0 and 1 for several labels at once (metrics
             that know regression only); or model name -> targets where rows differ between models;
-            or None where the labels come with the batches, or lie in the stores.
+            or None where the labels come with the batches, or lie in the stores, or where no
+            metric reads any.
         metrics: names from ``jaxte.metrics.REGISTRY``, `jaxte.metrics.Metric` records, or any
             functions of their signature.
         perturb: perturbs every model's features first: a name from
@@ -95,8 +96,10 @@ def rank(
             rows in each pass over a streamed one; total is None while it is not known.
         num_classes: C, if not all classes occur.
         weights: [n] sample weights >= 0, shared by all models.
-        normalize: how the terms of a metric that is a sum (FaCe) are brought together over the
-            pool: "sum" (as they are), "minmax" or "zscore". The raw terms are always kept.
+        normalize: how the terms of a score that has several are brought together over the pool:
+            "sum" as it is published (FaCe's as they are, those of NCTI, ETran and TVT min-max
+            normalised), or "minmax", "zscore" or "rank" for all, see `jaxte.metrics.combine`,
+            also for what one more model changes. The raw terms are always kept.
         options: metric name -> its own keyword options.
         memory_limit: bytes that a slice of a bucket, or the batches under way, may take. What is
             larger, and no wider than long, is streamed.
@@ -195,7 +198,14 @@ def _resolved(
     outputs = any(asked.needs(metric) & set(SOURCE_OUTPUTS) for metric in asked.metrics)
     try:
         resolved = resolve(
-            models, targets, weights, num_classes, asked.memory_limit, whole, outputs=outputs
+            models,
+            targets,
+            weights,
+            num_classes,
+            asked.memory_limit,
+            whole,
+            outputs=outputs,
+            readers=[metric.name for metric in asked.metrics if not metric.label_free],
         )
     except InputError as error:
         if jax.process_count() == 1 or asked.layout is None:
@@ -220,7 +230,7 @@ def _score_in_memory(
     outcomes: Outcomes,
 ) -> None:
     for one in resolved.candidates:
-        reasons = plan.reasons(has_logits=one.logits is not None, problem=one.problem)
+        reasons = plan.reasons(one.source is not None, problem=one.problem)
         outcomes.reasons |= {(one.name, metric): why for metric, why in reasons.items()}
     runs = _runs(resolved.candidates, plan)
     total, done = sum(len(candidates) for _, candidates in runs), 0
@@ -305,23 +315,16 @@ def _ranking(
 def _combined(
     metric: Metric, outputs: Mapping[str, Mapping[str, float]], normalize: str, precision: str
 ) -> dict[str, float]:
-    """Scores over the pool: as computed, or the sum of terms that are normalised first."""
-    if not metric.terms or normalize == "sum":
-        return {name: values["score"] for name, values in outputs.items()}
+    """Scores over the pool, of those models that have one."""
     usable = [name for name, values in outputs.items() if math.isfinite(values["score"])]
-    total = np.zeros(len(usable))
     if not usable:
         return {}
-    for term in metric.terms:
-        values = np.array([outputs[name][term] for name in usable])
-        if normalize == "minmax":
-            low, width = values.min(), np.ptp(values)
-        else:
-            low, width = values.mean(), values.std()
-        # a term that is the same for all, but for rounding, says nothing
-        same = are_tied(values.min(), values.max(), precision)
-        total += 0.0 if same else (values - low) / width
-    return dict(zip(usable, total.tolist(), strict=True))
+    table = {
+        key: np.array([outputs[name][key] for name in usable], precision)
+        for key in ("score", *metric.terms)
+    }
+    combined = metric.over_pool(table, None if normalize == "sum" else normalize)
+    return dict(zip(usable, combined.tolist(), strict=True))
 
 
 def _name_of(function: Callable[..., Any]) -> str:

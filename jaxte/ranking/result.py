@@ -8,11 +8,14 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jaxte.errors import InputError
+from jaxte.metrics import combine
 from jaxte.ranking.verdict import HISTORY, PROBE, recommended
 
 if TYPE_CHECKING:
@@ -111,6 +114,65 @@ class Ranking:
         also = f"; next in line: {', '.join(rest[:2])}" if rest else ""
         tied = " (they tie)" if len(first) > 1 else ""
         return f"Fine-tune {' or '.join(first[:4])}{tied}, by {how}{also}."
+
+    def combine(
+        self,
+        weights: Mapping[str, float],
+        *,
+        normalise: str = "minmax",
+        mean: str = "sum",
+        name: str = "combined",
+    ) -> Ranking:
+        """The same ranking with one more column: a weighted sum of scores over the pool.
+
+        `jaxte.metrics.combine` says what the options do, and what one more model changes. A model
+        without one of the scores has no combined one, and takes no part in the others'.
+
+        Args:
+            weights: metric -> its weight, negative where less is better.
+            normalise: "minmax", "zscore", "rank" or "sum".
+            mean: "sum" or "geometric".
+            name: of the new column.
+
+        Returns:
+            `Ranking`, whose `terms` of that column are the scores that it is made of.
+
+        Raises:
+            InputError: for metrics that are not in this ranking, or a name that is.
+
+        Example:
+            >>> import jax, jaxte
+            >>> x, y = jax.random.normal(jax.random.key(0), (90, 8)), jax.numpy.arange(90) % 3
+            >>> models = {"blind": x, "sighted": x.at[:, 0].add(3.0 * y)}
+            >>> ranking = jaxte.rank(models, y, metrics=["logme", "hscore"])
+            >>> ranking.combine({"logme": 1.0, "hscore": 0.5}).score("sighted", "combined")
+            1.5
+        """
+        if not isinstance(weights, Mapping) or not weights:
+            raise InputError("weights is no mapping of metrics to their weights")
+        if name in self.metrics:
+            raise InputError(f"there is a column {name!r} already: give another name")
+        first = {metric: self._failures(metric) for metric in weights}
+        reasons = {
+            model: next(why[model] for why in first.values() if model in why)
+            for model in self.models
+            if any(model in why for why in first.values())
+        }
+        left = [model for model in self.models if model not in reasons]
+        terms = {m: {metric: self.score(m, metric) for metric in weights} for m in left}
+        table = {
+            metric: np.array([terms[m][metric] for m in left], self._precision)
+            for metric in weights
+        }
+        made = combine(table, weights, normalise=normalise, mean=mean).tolist() if left else []
+        scores = dict.fromkeys(self.models, math.nan) | dict(zip(left, made, strict=True))
+        return replace(
+            self,
+            metrics=(*self.metrics, name),
+            _scores={**self._scores, **{(m, name): scores[m] for m in self.models}},
+            _statuses={**self._statuses, **{(m, name): reasons.get(m, "ok") for m in self.models}},
+            _terms={**self._terms, **{(m, name): terms[m] for m in left}},
+        )
 
     def to_records(self) -> list[dict[str, Any]]:
         """One dict per model and metric: model, metric, score, rank, status, and raw terms.
@@ -233,11 +295,20 @@ class Ranking:
         scores = self._finished(metric or self._decisive())
         if metric is None and HISTORY in self.metrics:
             scores = recommended(scores, self._finished(HISTORY))
-        return tie_groups(scores, str(self.meta.get("precision", "float64")))
+        return tie_groups(scores, self._precision)
 
     def _finished(self, metric: str) -> dict[str, float]:
         """The scores that there are."""
         return {m: self.score(m, metric) for m in self.models if self.status(m, metric) == "ok"}
+
+    def _failures(self, metric: str) -> dict[str, str]:
+        """Model -> why it has no score."""
+        statuses = {model: self.status(model, metric) for model in self.models}
+        return {model: why for model, why in statuses.items() if why != "ok"}
+
+    @property
+    def _precision(self) -> str:
+        return str(self.meta.get("precision", "float64"))
 
     def _decisive(self) -> str:
         """The metric that decides where none is named."""

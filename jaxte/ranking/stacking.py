@@ -33,13 +33,13 @@ def values_of(
     one_weight = all(m.weights is first.weights for m in members)
     targets = first.targets if one_target else np.stack([m.targets for m in members])
     weights = first.weights if one_weight else np.stack([np.asarray(m.weights) for m in members])
-    logits = None
-    if bucket.outputs:
-        logits = first.logits if not several else np.stack([np.asarray(m.logits) for m in members])
+    source = first.source
+    if several:
+        source = jax.tree.map(lambda *own: np.stack(own), *(m.source for m in members))
     widths = _widths(members) if several else _widths(members)[0]
     volume = bucket.rows * bucket.width * len(bucket.members)
     form = Form(several, one_target, one_weight, volume < _LITTLE, platform)
-    sample = Sample(features, np.asarray(targets), weights, widths, logits)
+    sample = Sample(features, np.asarray(targets), weights, widths, source)
     return {"sample": sample}, form
 
 
@@ -65,16 +65,16 @@ def values_on_mesh(
     alone = jax.process_count() == 1
     one_target = alone and all(m.targets is members[0].targets for m in members)
     targets = first if one_target else np.stack([long(m.targets) for m in members])
-    logits = None
-    if bucket.outputs:
-        outputs = np.stack([long(m.logits, dtype) for m in members])
-        logits = layout.place(outputs, MODELS, SAMPLES)
+    source = jax.tree.map(
+        lambda *own: layout.place(np.stack([long(one, dtype) for one in own]), MODELS, SAMPLES),
+        *(m.source for m in members),
+    )
     sample = Sample(
         _spread(layout, members, bucket, dtype),
         layout.place(targets, *(() if one_target else (MODELS,)), SAMPLES),
         layout.place(np.stack(weights), MODELS, SAMPLES),
         layout.place(_widths(members), MODELS),
-        logits,
+        source,
     )
     return {"sample": sample}, Form(True, one_target, one_weight=False, platform=platform)
 

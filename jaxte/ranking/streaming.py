@@ -17,14 +17,16 @@ import numpy as np
 from jax import Array
 
 from jaxte.errors import InputError, said
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
 from jaxte.metrics.metric import Pass, PassRequest, jitted, split_options
 from jaxte.ranking.blocks import Block, Blocks
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.statistics import Batch, Statistics, moments
+from jaxte.statistics import FACTORISED, SHARED, Batch, Statistics, moments
 from jaxte.statistics.measure import Moments, even
+from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.rows import as_rows
 
 __all__ = ["Outcome", "score", "score_all"]
@@ -105,6 +107,7 @@ def score(
             source,
             stream.targets,
             stream.weights,
+            stream.outputs,
             num_classes=num_classes,
             dtype=dtype,
             memory_limit=memory_limit,
@@ -128,8 +131,10 @@ def score(
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     kind = "classification" if state.targets is None else "regression"
     able = []
-    reasons = {}
+    reasons = plan.reasons(stream.outputs is not None, stream.problem)
     for metric in plan.metrics:
+        if metric.name in reasons:
+            continue
         if kind not in metric.tasks:
             reasons[metric.name] = (
                 f"targets are floats, which means regression, but {metric.name} needs classes"
@@ -157,7 +162,7 @@ def _finish(
     outputs: dict[str, dict[str, float]] = {}
     reasons: dict[str, str] = {}
     asked: dict[str, tuple[Any, PassRequest]] = {}
-    ridges: dict[str, Any] = {}
+    made: dict[tuple[str, str], Any] = {}
     options_of = {m.name: m.all_options(plan.options.get(m.name, {})) for m in metrics}
 
     def go_on(name: str, steps: Any, result: Any) -> None:
@@ -173,12 +178,14 @@ def _finish(
     for metric in metrics:
         options = options_of[metric.name]
         needs = plan.needed(metric)
-        for route in ("full",) if metric.passes else ("quick", "full"):
+        passes = metric.asked(options)
+        for route in ("full",) if passes else ("quick", "full"):
             statistics = Statistics.of_moments(state, width, route=route)
-            if needs == {"ridge"} and not metric.passes:  # of one size for most widths
-                if route not in ridges:
-                    ridges[route] = _ridge(statistics)
-                statistics = statistics.only(ridge=ridges[route])
+            if needs <= set(SHARED) and not passes:  # read from what others read too
+                for shared in needs - {name for name, kind in made if kind == route}:
+                    of_moments = _made if shared in FACTORISED else getattr
+                    made[shared, route] = of_moments(statistics, shared)
+                statistics = statistics.only(**{name: made[name, route] for name in needs})
             go_on(metric.name, metric.steps(statistics, options, jitted), None)
             if not outputs.get(metric.name, {}).get("unsure"):
                 break
@@ -305,7 +312,7 @@ def _pass_over(
             constants = tuple(part for _, part, _ in begun)
             # copied, because the steps write over them
             carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
-        carries, bad = _advance(carries, constants, *block[:3], steps=steps, width=blocks.padded)
+        carries, bad = _advance(carries, constants, *block[:4], steps=steps, width=blocks.padded)
         # of the block before, so that this one is under way while the next is read
         _check_finite(before)
         before = (bad, block)
@@ -324,24 +331,33 @@ def _check_finite(done: tuple[Array, Block] | None) -> None:
         )
 
 
-def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any]:
+def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any, Any]:
     """The shapes of a block inside a step."""
     dtype = block.weights.dtype
     features = jax.ShapeDtypeStruct((len(block.weights), padded), dtype)
-    return features, block.targets, block.weights
+    return features, block.targets, block.weights, block.outputs
 
 
-def _apply(step: _Step, constants: Any, features: Array, labels: Array, weights: Array) -> Any:
+def _apply(
+    step: _Step,
+    constants: Any,
+    features: Array,
+    labels: Array,
+    weights: Array,
+    outputs: SourceOutputs | None,
+) -> Any:
     """What the last pass of a chain makes of rows, which those before it transform."""
     centres, prepared, dynamic = constants
     options = {**dict(step.options), **dynamic}
     own_class = labels
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         own_class, labels = jnp.zeros(len(labels), jnp.int32), labels.reshape(len(labels), -1)
+    logits, probabilities = rows_of_outputs(outputs, weights)
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
         # one after the other: far from 0 their sum would be rounded
         residuals = features - origin[None] - jnp.take(means, own_class, axis=0, mode="clip")
-        features = one.apply(own, Batch(residuals, labels, weights), **options)
+        batch = Batch(residuals, labels, weights, probabilities, logits, features)
+        features = one.apply(own, batch, **options)
     return features
 
 
@@ -352,6 +368,7 @@ def _advance(
     features: Array,
     targets: Array,
     weights: Array,
+    outputs: SourceOutputs | None,
     *,
     steps: tuple[_Step, ...],
     width: int,
@@ -366,7 +383,7 @@ def _advance(
         if not step.passes:
             moved.append(moments.add(carry, rows, targets))
             continue
-        made = _apply(step, own, rows.features, targets, rows.weights)
+        made = _apply(step, own, rows.features, targets, rows.weights, outputs)
         if step.passes[-1].transform:
             moved.append(moments.add(carry, rows._replace(features=made), targets))
         else:
@@ -374,6 +391,6 @@ def _advance(
     return tuple(moved), bad
 
 
-@jax.jit
-def _ridge(statistics: Statistics) -> Any:
-    return statistics.ridge
+@partial(jax.jit, static_argnums=1)
+def _made(statistics: Statistics, name: str) -> Any:
+    return getattr(statistics, name)

@@ -27,14 +27,19 @@ class TargetMoments(NamedTuple):
     Attributes:
         origin: [k] what ``mean`` is measured from.
         mean: [k] weighted mean of the targets minus ``origin``.
-        square: [k] weighted sum of squared deviations from the mean.
+        scatter: [k, k] weighted sum of (y - mean of y) (y - mean of y)'.
         cross: [d, k] weighted sum of (x - mean of x) (y - mean of y).
     """
 
     origin: Array
     mean: Array
-    square: Array
+    scatter: Array
     cross: Array
+
+    @property
+    def square(self) -> Array:
+        """Weighted sum of squared deviations from the mean [k]."""
+        return jnp.diagonal(self.scatter)
 
 
 class Balance(NamedTuple):
@@ -291,4 +296,4 @@ def _measure_targets(
     mean = all_reduce(matmul(w, y)) / divisors(n)
     y = y - mean[None]
     cross = all_reduce(matmul(x.T, w[:, None] * y))
-    return TargetMoments(origin, mean, all_reduce(matmul(w, y**2)), cross)
+    return TargetMoments(origin, mean, all_reduce(gram(y, w)), cross)

@@ -68,8 +68,9 @@ def init(
             raise InputError(f"{name} is {value}: it must be a positive integer")
     dtype = jnp.zeros((), dtype).dtype
     d, c = int(num_features), int(num_classes or 1)
+    k = int(num_targets or 0)
     zero, square = jnp.zeros((), dtype), jnp.zeros((d, d), dtype)
-    wide, narrow = jnp.zeros((c, d), dtype), jnp.zeros(num_targets or 0, dtype)
+    wide, narrow = jnp.zeros((c, d), dtype), jnp.zeros(k, dtype)
     balance = None
     if class_counts is not None:
         if num_classes is None or np.shape(class_counts) != (c,):
@@ -77,7 +78,8 @@ def init(
         balance = Balance(jnp.asarray(class_counts, dtype), square)
     targets = None
     if num_targets is not None:
-        targets = TargetMoments(narrow, narrow, narrow, jnp.zeros((d, num_targets), dtype))
+        several = jnp.zeros((k, k), dtype), jnp.zeros((d, k), dtype)
+        targets = TargetMoments(narrow, narrow, *several)
     origin, counts, valid = jnp.zeros(d, dtype), jnp.zeros(c, dtype), jnp.ones((), bool)
     return Moments(origin, zero, counts, wide, wide, square, valid, targets, balance)
 
@@ -265,7 +267,7 @@ def _join(a: Moments, b: Deviations) -> tuple[Moments, Array, Array]:
         targets = TargetMoments(
             middle,
             jnp.where(a.counts > 0, mean_p + share_b * apart, mean_q),
-            p.square + q.square + share * apart**2,
+            p.scatter + q.scatter + gram(apart[None], share),
             p.cross + q.cross + matmul(gap.T, share[:, None] * apart[None]),
         )
     means = jnp.where((counts > 0)[:, None], means, 0)

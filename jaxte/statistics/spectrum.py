@@ -6,11 +6,13 @@ to it. `Spectrum.blurred` says where that hides some, so that only the rows can 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+from jax.scipy.linalg import eigh_tridiagonal
 from jax.typing import ArrayLike
 
 from jaxte.statistics.linalg import gram, matmul, noise
@@ -18,6 +20,7 @@ from jaxte.statistics.linalg import gram, matmul, noise
 # Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough: at
 # 100 times it the evidence was off by 2e-4. Features of real networks stay well above.
 BLUR = 1e4
+_REDUCED = 1024  # size from which bisection of a tridiagonal form repays its compilation
 
 
 class Spectrum(NamedTuple):
@@ -70,7 +73,106 @@ def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
     return Spectrum(values, axes * _signs(axes), jnp.zeros((0, len(values)), a.dtype), blurred)
 
 
-def gram_terms(samples: Array, width: int) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def leading(a: Array, number: int) -> tuple[Array, Array]:
+    """The largest eigenvalues [k] of a symmetric matrix, in order, and their axes [d, k].
+
+    The derivative is that of the space which the axes span, and of the values: right for all that
+    does not depend on a basis of that space.
+    """
+    values, axes = jnp.linalg.eigh(a)
+    return values[::-1][:number], axes[:, ::-1][:, :number]
+
+
+@leading.defjvp
+def _leading_jvp(
+    number: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (a,), (da,) = primals, tangents
+    values, axes = jnp.linalg.eigh(a)
+    values, axes = values[::-1], axes[:, ::-1]
+    kept, rest = axes[:, :number], axes[:, number:]
+    moved = matmul(da, kept)
+    gap = values[None, :number] - values[number:, None]
+    tied = gap <= 100 * jnp.finfo(a.dtype).eps * jnp.abs(values[0])
+    turn = jnp.where(tied, 0, matmul(rest.T, moved) / jnp.where(tied, 1, gap))
+    slopes = jnp.sum(kept * moved, axis=0)
+    return (values[:number], kept), (slopes, matmul(rest, turn))
+
+
+def root_sum(a: Array) -> Array:
+    """Sum of the square roots of the eigenvalues of X'X [..., q, q]: the nuclear norm of X [...].
+
+    Those that are rounding error count as 0; the derivative is that at constant rank.
+    """
+    constant = lax.stop_gradient(a)
+    values, axes = jnp.linalg.eigh(constant)
+    kept = values > noise(values[..., -1:], a.shape[-1])
+    roots = jnp.sqrt(jnp.where(kept, values, 1))
+    half = jnp.where(kept, 0.5 / roots, 0)
+    slope = matmul(axes * half[..., None, :], jnp.swapaxes(axes, -1, -2))
+    moving = jnp.sum(slope * a, axis=(-2, -1))
+    return jnp.where(kept, roots, 0).sum(axis=-1) + moving - lax.stop_gradient(moving)
+
+
+@jax.custom_jvp
+def eigenvalues(x: Array, weights: Array) -> Array:
+    """Eigenvalues alone [r] of X' diag(w) X, as `spectrum` has them."""
+    n, d = x.shape
+    rows = x * jnp.sqrt(weights)[:, None]
+    if x.dtype == jnp.float64:
+        return _cut(_values(gram(rows if n >= d else rows.T)), max(n, d))
+    if n >= d:  # a column keeps the digits that its own size has, sorted before any product
+        order = jnp.argsort(-jnp.sum(rows**2, axis=0))
+        rows = jnp.linalg.qr(rows[:, order], mode="r")
+    singular = jnp.linalg.svd(rows, compute_uv=False)
+    return jnp.where(singular > noise(singular[0], max(n, d)), singular, 0) ** 2
+
+
+@eigenvalues.defjvp
+def _eigenvalues_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    moved = jax.jvp(lambda x, w: spectrum(x, w).values, primals, tangents)[1]
+    values = eigenvalues(*primals)
+    return values, jnp.where(values > 0, moved, 0)
+
+
+@jax.custom_jvp
+def eigenvalues_of_gram(a: Array, samples: Array) -> Array:
+    """Eigenvalues alone [d] of X' diag(w) X of so many samples; 0 where they are rounding error.
+
+    Those that are alike have no derivative each, but their symmetric functions have it.
+    """
+    return _cut(_values(a), gram_terms(samples, len(a)))
+
+
+@eigenvalues_of_gram.defjvp
+def _eigenvalues_of_gram_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    axes = jnp.linalg.eigh(primals[0])[1][:, ::-1]
+    values = eigenvalues_of_gram(*primals)
+    return values, jnp.where(values > 0, jnp.sum(axes * matmul(tangents[0], axes), axis=0), 0)
+
+
+def _values(a: Array) -> Array:
+    """Eigenvalues, largest first; `eigvalsh` makes the eigenvectors too, and drops them."""
+
+    def reduced(a: Array) -> Array:
+        _, diagonal, below, _ = lax.linalg.tridiagonal(a)
+        return eigh_tridiagonal(diagonal, below, eigvals_only=True)
+
+    if len(a) < _REDUCED or a.dtype != jnp.float64:
+        return jnp.linalg.eigvalsh(a)[::-1]
+    return lax.platform_dependent(a, cpu=reduced, default=jnp.linalg.eigvalsh)[::-1]
+
+
+def _cut(values: Array, size: ArrayLike) -> Array:
+    return jnp.where(values > size * jnp.finfo(values.dtype).eps * values[0], values, 0)
+
+
+def gram_terms(samples: Array, width: ArrayLike) -> Array:
     """How many roundings of its largest eigenvalue a Gram matrix is off by.
 
     Sums of n products carry errors of sqrt(n) roundings; a factor n would cut signal at 1e6.
@@ -101,7 +203,8 @@ def scaled_eigh(a: Array, samples: Array) -> tuple[Array, Array, Array]:
     root = jnp.sqrt(jnp.diagonal(a))
     scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
     values, axes = jnp.linalg.eigh(scale[:, None] * a * scale[None])
-    kept = values > noise(values[-1], gram_terms(samples, len(a)) ** 2)
+    terms = gram_terms(samples, jnp.sum(root > 0))  # zero columns, as of padding, round nothing
+    kept = values > noise(values[-1], terms**2)
     return jnp.where(kept, values, 0), axes, scale
 
 
@@ -114,7 +217,7 @@ def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:
     """Eigenvalues, largest first, eigenvectors, and which values are not rounding error."""
     values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
     values, vectors = values[::-1], vectors[:, ::-1]
-    return values, vectors, values > size * jnp.finfo(a.dtype).eps * values[0]
+    return values, vectors, _cut(values, size) > 0
 
 
 def _signs(axes: Array) -> Array:

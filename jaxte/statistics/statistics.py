@@ -24,10 +24,12 @@ from jaxte.statistics.linalg import (
 )
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
+from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.ridge import Ridge, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
+from jaxte.statistics.total import target_products, total_eigenvalues
 
-__all__ = ["SHARED", "Batch", "Measured", "Sample", "Statistics"]
+__all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
 
 
 class Sample(NamedTuple):
@@ -38,14 +40,14 @@ class Sample(NamedTuple):
         targets: class numbers [n], or floats [n] or [n, k].
         weights: [n], or None.
         num_features: the true width where trailing columns are padding, or None.
-        logits: [n, z] outputs of the model's own head, or None.
+        source: `SourceOutputs` of the model's own head, or None.
     """
 
     features: Any
     targets: Any
     weights: Any = None
     num_features: Any = None
-    logits: Any = None
+    source: Any = None
 
 
 class Batch(NamedTuple):
@@ -55,13 +57,17 @@ class Batch(NamedTuple):
         residuals: [b, d] features minus the mean of their class.
         labels: [b] class numbers, or [b, k] the targets of a regression.
         weights: [b].
-        logits: [b, z], or None.
+        probabilities: [b, z] by the model's own head, as they came; None if it has none.
+        logits: [b, z] of the head, or None where only probabilities are known.
+        features: [b, d] as they came, but for rows of weight 0.
     """
 
     residuals: Array
     labels: Array
     weights: Array
+    probabilities: Array | None = None
     logits: Array | None = None
+    features: Array | None = None
 
     def centred(self, deviations: Array) -> Array:
         """Features minus the mean of all, from the deviations of the class means [C, d]."""
@@ -89,7 +95,9 @@ class Measured(NamedTuple):
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
-SHARED = ("measured", "scatter", "ridge")
+# Each is made of the first two, and those of `FACTORISED` cost a factorisation.
+FACTORISED = ("ridge", "eigenvalues", "gram_eigenvalues", "target_products")
+SHARED = ("measured", "scatter", "squares", *FACTORISED)
 
 
 @jax.tree_util.register_pytree_node_class
@@ -241,7 +249,7 @@ class Statistics:
         return self.measured.residuals
 
     @property
-    def centred(self) -> Array:
+    def centred_rows(self) -> Array:
         """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
         return self.batch().centred(self.measured.moments.deviations)
 
@@ -295,6 +303,34 @@ class Statistics:
             return self.squares.sum(axis=1)
         square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
         return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
+
+    @property
+    def centred(self) -> Array:
+        """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
+        if self.num_classes is None:
+            return self.residuals
+        deviations = self.measured.moments.deviations
+        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
+
+    # --- spectra of all rows, whatever their class ------------------------------------------------
+
+    @cached_property
+    def eigenvalues(self) -> Array:
+        """Eigenvalues of the total scatter [r], largest first, 0 where they are rounding error.
+
+        r = min(n, d), or d where the rows are not at hand; in units of ``unit`` squared.
+        """
+        return total_eigenvalues(self, centred=True)
+
+    @cached_property
+    def gram_eigenvalues(self) -> Array:
+        """As `eigenvalues`, of X' diag(w) X: the rows are not centred."""
+        return total_eigenvalues(self, centred=False)
+
+    @cached_property
+    def target_products(self) -> Array:
+        """Products [C, C] of class means, or of whitened targets, in units of the total scatter."""
+        return target_products(self.moments)
 
     # --- the within-class scatter, from the rows where it is not formed ---------------------------
 
@@ -357,4 +393,6 @@ class Statistics:
     def batch(self) -> Batch:
         """All rows at hand."""
         labels = self.labels if self.num_classes is not None else self.columns
-        return Batch(self.residuals, labels, self.rows.weights, self._sample().logits)
+        rows = self.rows
+        logits, probabilities = rows_of_outputs(self._sample().source, rows.weights)
+        return Batch(self.residuals, labels, rows.weights, probabilities, logits, rows.features)

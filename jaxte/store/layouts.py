@@ -29,7 +29,7 @@ class FeatureSet(NamedTuple):
 
     Attributes:
         features: model name -> array [n, d]; `.npy` files stay memory-mapped, and stores and
-            directories of shards unread.
+            directories of shards unread; beside logits it is a `Source`, too.
         labels: model name -> array [n], or [n, k] for several regression targets.
         problems: model name -> why it could not be read, with the file and what to do.
     """
@@ -51,7 +51,9 @@ class _ModelFiles(NamedTuple):
     datasets: tuple[str, ...] = ()
 
 
-def read_features(directory: str | PathLike[str], *, dataset: str | None = None) -> FeatureSet:
+def read_features(
+    directory: str | PathLike[str], *, dataset: str | None = None, label_free: bool = False
+) -> FeatureSet:
     """Read the features and labels of every model stored in a directory.
 
     These layouts are understood, also side by side:
@@ -76,6 +78,7 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
         directory: where the files are; other kinds of file in it are ignored.
         dataset: which data set to read, where a directory holds several: as the manifest of a
             store names it (or the name of the store's directory), or as the names of files do.
+        label_free: whether models that have no labels will do; `labels` then lacks them.
 
     Returns:
         A `FeatureSet`, models in alphabetical order.
@@ -111,14 +114,15 @@ def read_features(directory: str | PathLike[str], *, dataset: str | None = None)
             if len(same) > 1:
                 files = ", ".join(sorted(str(file.relative_to(directory)) for file in same))
                 raise InputError(f"stored more than once ({files}): keep one of them")
-            features, labels = _read(one)
+            features, labels = _read(one, label_free)
             if twice := [name for name in features if name in pool.features]:
                 raise InputError(f"{twice[0]} is stored more than once: keep one of them")
         except (InputError, ImportError, OSError) as error:
             pool.problems[one.model] = str(error)
         else:
             pool.features.update(features)
-            pool.labels.update(dict.fromkeys(features, labels))
+            if labels is not None:
+                pool.labels.update(dict.fromkeys(features, labels))
     if not pool.features:
         model, reason = next(iter(pool.problems.items()))
         counted = f"none of its {len(pool.problems)} models can be read, for example "
@@ -247,7 +251,9 @@ def _is_misnamed(folder: Path) -> bool:
     return named and not is_store(folder) and not _tried(shard_files, folder, [folder])
 
 
-def _read(one: _ModelFiles) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray]:
+def _read(
+    one: _ModelFiles, label_free: bool
+) -> tuple[Mapping[str, np.ndarray | Source], np.ndarray | None]:
     """The features of one model, by name, and its labels, checked against each other."""
     path = one.features
     if is_store(path):
@@ -255,18 +261,24 @@ def _read(one: _ModelFiles) -> tuple[Mapping[str, np.ndarray | Source], np.ndarr
         return store.sources(one.model), store.labels
     if path.suffix in OF_OTHERS and not path.is_dir():
         arrays = read_arrays(path, labels=one.labels)
-        if arrays.labels is None:
+        if arrays.labels is None and not label_free:
             raise InputError(f"no labels in {path.name}, and no {SHARED_LABELS} beside it")
         names = layer_names(one.model, arrays.layers)
-        return {names[layer]: array for layer, array in arrays.layers.items()}, arrays.labels
+        layers = arrays.layers.items()
+        if arrays.logits is None:
+            return {names[layer]: x for layer, x in layers}, arrays.labels
+        return {names[layer]: Rows(x, None, arrays.logits) for layer, x in layers}, arrays.labels
     source = sources.of(path)
+    array = source.array if isinstance(source, Rows) and source.logits() is None else source
     labels, where = source.labels(), path.name + ("/labels" if path.is_dir() else "")
     if labels is None:
         file = one.labels or path.with_name(SHARED_LABELS)
         if not os.path.lexists(file):
+            if label_free:
+                return {one.model: array}, None
             raise InputError(f"no {file.name} beside {path.name}: save the labels there")
         labels, where = disk.load_npy(file, "labels"), file.name
     labels = clean_labels(labels, f"labels of {where}")
     if source.rows is not None:  # of .npz shards only reading them shows it
         disk.check_labels(labels, where, source.rows, path.name)
-    return {one.model: source.array if isinstance(source, Rows) else source}, labels
+    return {one.model: array}, labels

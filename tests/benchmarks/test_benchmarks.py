@@ -16,6 +16,7 @@ from benchmarks import (
     child,
     cli,
     clones,
+    growth,
     growth_job,
     machine,
     metrics,
@@ -28,7 +29,7 @@ from benchmarks import (
     store,
     timing,
 )
-from benchmarks.contestants import GRAM, VARIANTS, own_name
+from benchmarks.contestants import GRAM, own_name
 from jaxte.metrics import get_metric
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,7 @@ def test_metric_job_of_the_other_metrics(metric: str, d: int) -> None:
     spec |= {"kind": "structured", "clones": {}, "rivals": ["oracle", "scikit"]}
     found = metrics.measure(spec | {"repeats": 1, "patience": 9.0})
     rows = {row["name"]: row for row in found["rows"]}
-    assert {own_name(variant) for variant in VARIANTS[metric]} <= set(rows)
+    assert {own_name(options) for options in rivals.references(metric)} <= set(rows)
     for row in rows.values():
         assert abs(row["difference"] or 0) < 1e-8
         assert not row["note"].startswith("failed")
@@ -127,6 +128,15 @@ def test_metric_job_compares_with_rivals() -> None:
     assert "--clone sfda=PATH" in line
 
 
+def test_modes_of_growth_agree() -> None:
+    """What the quick run leaves out."""
+    spec = {"n": 60, "d": 8, "classes": 3, "models": 1, "batch": 32, "metric": "face", "seed": 0}
+    spec |= {"kind": "structured", "repeats": 1, "patience": 9.0}
+    found = [growth_job.measure(spec | {"mode": mode}) for mode in growth.MODES]
+    assert [len(one["warm"]) for one in found] == [1, 1, 1]
+    assert [one["score"] for one in found] == pytest.approx([found[0]["score"]] * 3, rel=1e-5)
+
+
 def test_pool_agreement() -> None:
     own = {"logme": {"a": 1.0, "b": 2.0, "c": 3.0}, "face": {"a": 1.0}}
     other = {"logme": {"a": 1.0, "b": 4.0, "c": 3.0}}
@@ -135,7 +145,7 @@ def test_pool_agreement() -> None:
 
 def test_every_reference_is_measured() -> None:
     for rival in rivals.RIVALS:
-        assert rival.reference is None or rival.reference in VARIANTS[rival.metric]
+        assert rival.reference is None or rival.reference in rivals.references(rival.metric)
     names = [contestant.name for contestant in pool.CONTESTANTS]
     assert all(c.reference is None or c.reference in names for c in pool.CONTESTANTS)
 
@@ -196,7 +206,7 @@ def stored(tmp_path: Path) -> Path:
     memory = {"peak": 3 * 2**20, "rise": 2**20, "device": None}
     rows = []
     for name, role, reference, score, run in (
-        (own_name("default"), "jaxte", None, 0.5, [1e-3, 3e-3]),
+        (own_name({}), "jaxte", None, 0.5, [1e-3, 3e-3]),
         ("numpy oracle", "rival", "jaxte", 0.5, [4e-3, 4e-3]),
         (GRAM, "limit", None, None, [1e-3, 1e-3]),
     ):
@@ -252,10 +262,12 @@ def test_folder_name() -> None:
 
 @pytest.mark.slow
 def test_quick_run_writes_every_table(tmp_path: Path) -> None:
-    """By one metric: each measurement is a process, and the others' own are tested above."""
+    """By one metric, width and mode: each measurement is a process, and the others' own are tested
+    above.
+    """
     command = [sys.executable, "-m", "benchmarks", "all", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--metrics", "face", "--rivals", "oracle", "scikit"],
+        [*command, "--metrics", "face", "--rivals", "oracle", "--d", "12", "--modes", "array"],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,

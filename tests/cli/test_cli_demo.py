@@ -24,13 +24,22 @@ def test_metrics_lists_the_registry(run: Run) -> None:
         assert record["variants"].startswith(
             f"{metric.default_variant} (default)" if metric.variants else ""
         )
-        assert metric.paper in " ".join(text.split())
+        assert record["published"] == metric.paper
         assert f"\n{record['name']} " in text
+        alone = run("metrics", record["name"]).stdout
+        assert all(
+            part in alone for part in (metric.cost[:9], *metric.variants, *metric.parameters)
+        )
     names = [
         row["name"] for row in csv.DictReader(io.StringIO(run("metrics", "--format", "csv").stdout))
     ]
     assert names == list(REGISTRY)
-    assert run("metrics", "--format", "markdown").stdout.startswith("| name | tasks |")
+    assert run("metrics", "--format", "markdown").stdout.startswith("| name | what it")
+
+
+def test_the_readme_has_the_table_of_metrics(run: Run) -> None:
+    """Written anew by ``jaxte metrics --format markdown``."""
+    assert run("metrics", "--format", "markdown").stdout.strip() in readme_blocks.README.read_text()
 
 
 def test_zoo_lists_models_and_targets(run: Run) -> None:

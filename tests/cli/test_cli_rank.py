@@ -53,6 +53,23 @@ def test_csv_is_the_ranking_and_nothing_else(run: Run, stored: Path) -> None:
             assert record["status"] != "ok"
 
 
+def test_files_without_labels_are_ranked_by_what_reads_none(run: Run, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    np.save(tmp_path / "bare.npy", x)
+    np.savez(tmp_path / "head.npz", features=x[:, :3], logits=3 * x)
+    result = run("rank", tmp_path, "--format", "csv", "--metrics", "energy,msp")
+    assert result.exit_code == 0, result.output
+    records = csv.DictReader(io.StringIO(result.stdout))
+    scores = {(r["model"], r["metric"]): r["score"] for r in records}
+    expected = float(jaxte.metrics.msp(None, logits=3 * x))
+    assert float(scores["head", "msp"]) == pytest.approx(expected, rel=1e-5)
+    assert float(scores["bare", "energy"]) > float(scores["head", "energy"])
+    assert scores["bare", "msp"] == ""
+    result = run("rank", tmp_path, "--metrics", "energy,logme")
+    assert result.exit_code == 2
+    assert "no labels.npy beside" in result.stderr
+
+
 def test_layers_are_ranked_each_or_joined(run: Run, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     y = np.arange(30) % 3

@@ -6,14 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxte import InputError, evaluate
+from jaxte import InputError, baselines, evaluate
 
-# ImageNet top-1 of the torchvision checkpoints, v1 (TE-Bench, `inb`).
-IMAGENET = {
-    "googlenet": 69.778, "mobilenet_v2": 71.878, "mnasnet1_0": 73.456, "densenet121": 74.434,
-    "densenet169": 75.600, "densenet201": 76.896, "resnet34": 73.314, "resnet50": 76.130,
-    "resnet101": 77.374, "resnet152": 78.312, "inception_v3": 77.294,
-}  # fmt: skip
+POOL = evaluate.published("sfda_cnn")["flowers"]
+IMAGENET = {model: baselines.source_accuracy(model) for model in POOL}  # the `inb` row of TE-Bench
 TAUS = {
     "aircraft": 0.732, "caltech101": 0.630, "cars": 0.732, "cifar10": 0.775, "cifar100": 0.759,
     "dtd": 0.736, "flowers": 0.252, "food": 0.540, "pets": 0.725, "sun397": 0.666, "voc2007": 0.649,

@@ -1,108 +1,22 @@
-"""Inputs at the edge: a finite score, or NaN where there is none, outside jit and inside."""
+"""Inputs at the edge: none is an error, and what is known of some of their scores."""
 
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import CASES, Case, blobs, compiled
+from edges import BASE, COLLAPSED, EDGES
+from helpers import Problem
 
+from jaxte.intake.checks import check_arguments
 from jaxte.metrics import face_terms, logme, logme_fit, sfda
 
-DEFAULTS = {"logme-paper", "sfda-released", "face"}
-BASE = blobs(24, 6, classes=3)
-COLLAPSED = np.eye(3, 6)[BASE.targets]
-
-
-class Edge(NamedTuple):
-    """Features and labels, and metrics that have no value there."""
-
-    features: np.ndarray
-    labels: np.ndarray
-    undefined: frozenset[str] = frozenset()
-
-
-def replaced(labels: dict[int, int]) -> np.ndarray:
-    y = BASE.targets.copy()
-    for row, label in labels.items():
-        y[row] = label
-    return y
-
-
-EVERY = frozenset({"logme", "sfda", "face"})
-CLASSLESS = frozenset({"sfda", "face"})
-RAMP = np.outer(np.arange(24.0) - 3, np.arange(1.0, 7.0))
-# No spread within classes leaves SFDA nothing to divide by, coinciding class means leave FaCe's
-# between-class scatter without an inverse. All have 24 rows and 6 columns, labels below 5: one
-# compilation per metric and precision.
-EDGES = {
-    "two-classes": Edge(BASE.features, np.minimum(BASE.targets, 1)),
-    "singleton-class": Edge(BASE.features, replaced({0: 3})),
-    "absent-class": Edge(BASE.features, BASE.targets + (BASE.targets > 0).astype(np.int32)),
-    "constant-column": Edge(np.where(np.arange(6) == 2, 3.0, BASE.features), BASE.targets),
-    "zero-column": Edge(np.where(np.arange(6) == 2, 0.0, BASE.features), BASE.targets),
-    "one-column-left": Edge(np.where(np.arange(6) == 2, BASE.features, 0.0), BASE.targets),
-    "rank-one": Edge(RAMP, BASE.targets),
-    "large-offset": Edge(BASE.features + 1000, BASE.targets),
-    "duplicate-rows": Edge(np.repeat(BASE.features[:6], 4, axis=0), BASE.targets),
-    "exact-collapse": Edge(COLLAPSED, BASE.targets, frozenset({"sfda"})),
-    "all-zero": Edge(np.zeros((24, 6)), BASE.targets, CLASSLESS),
-    "equal-rows": Edge(np.ones((24, 6)), BASE.targets, CLASSLESS),
-    "equal-means": Edge(np.repeat([[1.0], [-1.0]] * 12, 6, axis=1), np.arange(24) // 8, EVERY),
-}
-# Shapes of their own: fewer rows than columns, as many classes as rows, the smallest of all.
-THIN = {
-    "d-far-above-n": Edge(blobs(24, 200, classes=3).features, BASE.targets),
-    "every-row-its-class": Edge(
-        blobs(5, 9, classes=5).features, np.arange(5, dtype=np.int32), frozenset({"sfda"})
-    ),
-    "two-rows": Edge(BASE.features[:2], np.array([0, 1], np.int32), frozenset({"sfda"})),
-    "one-column": Edge(BASE.features[:, :1], BASE.targets),
-}
-
-
-def accept(value: float, edge: Edge, case: Case) -> None:
-    """Finite where the score exists, never infinite anywhere.
-
-    The released fixed point has alpha = 0 for features of zero, whose logarithm it then takes.
-    """
-    assert not np.isinf(value)
-    blank = case.options.get("variant") == "released" and not edge.features.any()
-    assert case.metric in edge.undefined or blank or np.isfinite(value)
-
 
 @pytest.mark.parametrize(
-    ("case", "edge"),
-    [pytest.param(c, edge, id=f"{c.label}-{name}") for c in CASES for name, edge in EDGES.items()],
+    "edge", [pytest.param(one, id=name) for kind in EDGES.values() for name, one in kind.items()]
 )
-def test_edges(case: Case, edge: Edge, precision: str) -> None:
-    """Outside jit and inside."""
-    x, y = edge.features.astype(precision), edge.labels.astype(np.int32)
-    accept(float(case.function(x, y, num_classes=5)), edge, case)
-    accept(float(compiled(case, 5)(x, y, np.ones(24, precision), 6)), edge, case)
-
-
-@pytest.mark.parametrize("edge", THIN.values(), ids=THIN.keys())
-@pytest.mark.parametrize(
-    ("case", "dtype"),
-    [
-        pytest.param(
-            case,
-            dtype,
-            id=f"{dtype}-{case.label}",
-            marks=() if case.label in DEFAULTS else pytest.mark.slow,
-        )
-        for case in CASES
-        for dtype in ("float32", "float64")
-        if dtype == "float32" or case.default
-    ],
-)
-def test_thin_shapes(edge: Edge, case: Case, dtype: str) -> None:
-    """Options that are no default in float32 alone, which has less room."""
-    with jax.enable_x64(dtype == "float64"):
-        value = float(case.function(edge.features.astype(dtype), edge.labels))
-    accept(value, edge, case)
+def test_no_edge_is_an_error(edge: Problem) -> None:
+    """Outside jit; what the metrics say of them is a property."""
+    clean = check_arguments(*edge, 6, None, None)
+    assert clean.num_classes == len(set(edge.targets))
 
 
 def test_zero_features_leave_logme_the_null_model(precision: str) -> None:

@@ -1,7 +1,7 @@
 """SFDA, FaCe and the perturbations against released implementations and against the oracles."""
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -9,11 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import CLASSIFICATION, GOLDEN, QUICK, blobs, golden_pairs, golden_set
+from helpers import (
+    CLASSIFICATION,
+    GOLDEN,
+    QUICK,
+    Case,
+    blobs,
+    compiled,
+    golden_arrays,
+    golden_pairs,
+    golden_set,
+)
 
 import jaxte
 from jaxte import perturb
-from jaxte.metrics import REGISTRY, face_terms, logme, sfda
+from jaxte.metrics import REGISTRY, face_terms, sfda
 
 SCORE: dict[str, dict[str, Any]] = {
     "float32": {"rtol": 0, "atol": 1e-3},
@@ -52,29 +62,10 @@ def _x64(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@each_pair
-def test_sfda_released(name: str, dtype: str) -> None:
-    golden, (x, y) = GOLDEN[name], arrays(name, dtype)
-    np.testing.assert_allclose(sfda(x, y), golden["sfda"], **SCORE[dtype])
-
-
 def test_sfda_with_the_released_shrinkage_given() -> None:
     golden, (x, y) = GOLDEN["wine_standardised"], arrays("wine_standardised", "float64")
     given = sfda(x, y, shrinkage=golden["sfda_shrinkage"])
     np.testing.assert_allclose(given, golden["sfda"], rtol=1e-9)
-
-
-@each_pair
-@pytest.mark.parametrize("covariance", ["spherical", "diagonal"])
-def test_face(name: str, dtype: str, covariance: str) -> None:
-    golden, (x, y) = GOLDEN[name], arrays(name, dtype)
-    terms = face_terms(x, y, covariance=covariance)
-    expected = golden["face"][covariance]
-    collapse, fairness = -golden["nc1"]["class_balanced"], expected["F_m"]
-    np.testing.assert_allclose(terms.variance_collapse, collapse, **VALUE[dtype])
-    fair = VALUE[dtype] | {"atol": VALUE[dtype]["atol"] or 1e-12}
-    np.testing.assert_allclose(terms.class_fairness, fairness, **fair)
-    np.testing.assert_allclose(sum(terms), expected["sum_C_F"], **VALUE[dtype])
 
 
 @pytest.mark.parametrize(
@@ -124,22 +115,31 @@ def statistics(features: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
-@cache
-def moved(name: str, how: str, dtype: str) -> np.ndarray:
-    x, y = arrays(name, dtype)
+@partial(jax.jit, static_argnames=("how", "num_classes"))
+def move(x: Any, y: Any, w: Any, d: Any, *, how: str, num_classes: int) -> jax.Array:
+    shared: dict[str, Any] = {"weights": w, "num_features": d, "num_classes": num_classes}
     if "spread" in how:
-        x = perturb.spread(x, y)
+        x = perturb.spread(x, y, **shared)
     if "attract" in how:
-        x = perturb.attract(x, y, variant="released")
-    return np.asarray(x)
+        x = perturb.attract(x, y, variant="released", **shared)
+    return x
+
+
+@cache
+def moved(name: str, how: str, dtype: str) -> jax.Array:
+    """In the precision of the test; in one of few shapes, as `golden_arrays` are."""
+    assert jnp.result_type(float) == dtype
+    arguments, num_classes = golden_arrays(name)
+    return move(*arguments, how=how, num_classes=num_classes)
 
 
 @each_pair
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
 def test_moved_features(name: str, dtype: str, how: str) -> None:
     """Entries are compared to their spread: an offset of 50, or a column of 4000, costs digits."""
-    golden, labels = GOLDEN[name]["spread_attract"][how], golden_set(name).targets
-    found = statistics(moved(name, how, dtype).astype(np.float64), labels)
+    golden, (x, labels) = GOLDEN[name]["spread_attract"][how], golden_set(name)
+    (n, d), features = x.shape, np.asarray(moved(name, how, dtype), np.float64)
+    found = statistics(features[:n, :d], labels)
     for key, expected in golden["features"].items():
         scale = golden["features"]["std"]
         np.testing.assert_allclose(
@@ -167,17 +167,26 @@ def test_potential_energy_descent(name: str, dtype: str, nsigma: float) -> None:
 @pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION, QUICK["float64"]))
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
 def test_scores_of_moved_features(name: str, dtype: str, how: str) -> None:
-    golden, x = GOLDEN[name]["spread_attract"][how], jnp.asarray(moved(name, how, dtype))
-    y = jnp.asarray(golden_set(name).targets)
-    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[dtype])
-    np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[dtype])
+    golden, x = GOLDEN[name]["spread_attract"][how], moved(name, how, dtype)
+    (_, *rest), num_classes = golden_arrays(name)
+    found = compiled(Case("logme", {"variant": "released"}), num_classes)(x, *rest)
+    np.testing.assert_allclose(found, golden["LOGME"], **VALUE[dtype])
+    found = compiled(Case("sfda"), num_classes)(x, *rest)
+    np.testing.assert_allclose(found, golden["SFDA"], **SCORE[dtype])
 
 
-def released(metric: str, **options: Any) -> Any:
-    """The metric after the released perturbation; its own released variant where there is one."""
-    return perturb.with_perturbation(
-        REGISTRY[metric].function, perturb.spread_attract, variant="released", **options
+@partial(jax.jit, static_argnames=("metric", "gate", "num_classes"))
+def released(
+    x: Any, y: Any, w: Any, d: Any, *, metric: str, gate: bool | None = None, num_classes: int
+) -> jax.Array:
+    """The released variant of the metric after the released perturbation."""
+    perturbed = perturb.with_perturbation(
+        partial(REGISTRY[metric].function, variant="released"),
+        perturb.spread_attract,
+        variant="released",
+        gate=gate,
     )
+    return perturbed(x, y, weights=w, num_features=d, num_classes=num_classes)
 
 
 @pytest.mark.parametrize(
@@ -185,29 +194,33 @@ def released(metric: str, **options: Any) -> Any:
     golden_pairs(WITH_PCA, {"synthetic_rank_deficient", "synthetic_wide", "digits_pixels"}),
 )
 def test_released_spread_attract_with_its_gate_open(name: str, dtype: str) -> None:
-    golden, (x, y) = GOLDEN[name]["spread_attract"]["forced_exact_pca"], arrays(name, dtype)
-    np.testing.assert_allclose(
-        released("logme", gate=False)(x, y, variant="released"), golden["LOGME"], **VALUE[dtype]
-    )
-    np.testing.assert_allclose(released("sfda", gate=False)(x, y), golden["SFDA"], **SCORE[dtype])
+    golden = GOLDEN[name]["spread_attract"]["forced_exact_pca"]
+    arguments, num_classes = golden_arrays(name)
+    for metric, tolerance in (("logme", VALUE), ("sfda", SCORE)):
+        found = released(*arguments, metric=metric, gate=False, num_classes=num_classes)
+        np.testing.assert_allclose(found, golden[metric.upper()], **tolerance[dtype])
 
 
 @pytest.mark.parametrize(
     ("name", "dtype"), golden_pairs(GATED, {"wine_standardised", "synthetic_offset"})
 )
 def test_released_spread_attract_with_its_gate_closed(name: str, dtype: str) -> None:
-    golden, (x, y) = GOLDEN[name]["spread_attract"], arrays(name, dtype)
+    golden = GOLDEN[name]["spread_attract"]
     assert not golden["gate"]["check_sa"]
     expected = golden["official_as_released"]
-    np.testing.assert_allclose(
-        released("logme")(x, y, variant="released"), expected["LOGME"], **VALUE[dtype]
-    )
-    np.testing.assert_allclose(released("sfda")(x, y), expected["SFDA"], **SCORE[dtype])
+    arguments, num_classes = golden_arrays(name)
+    for metric, tolerance in (("logme", VALUE), ("sfda", SCORE)):
+        found = released(*arguments, metric=metric, num_classes=num_classes)
+        np.testing.assert_allclose(found, expected[metric.upper()], **tolerance[dtype])
 
 
 def test_released_spread_attract_on_a_narrow_set_whose_gate_is_open() -> None:
     """The released code fails here (64 components of 30 columns); all 30 are what is meant."""
-    x, y = arrays("breast_cancer_raw", "float64")
-    features = oracles.attract(oracles.pca(np.asarray(x)), y, variant="released")
-    np.testing.assert_allclose(released("logme")(x, y), oracles.logme(features, y), rtol=1e-6)
-    np.testing.assert_allclose(released("sfda")(x, y), oracles.sfda(features, y), rtol=1e-6)
+    x, y = golden_set("breast_cancer_raw")
+    features = oracles.attract(oracles.pca(x.astype(float)), y, variant="released")
+    arguments, num_classes = golden_arrays("breast_cancer_raw")
+    found = released(*arguments, metric="logme", num_classes=num_classes)
+    expected = oracles.logme(features, y, variant="released")
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    found = released(*arguments, metric="sfda", num_classes=num_classes)
+    np.testing.assert_allclose(found, oracles.sfda(features, y), rtol=1e-6)

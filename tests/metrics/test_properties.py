@@ -1,8 +1,10 @@
 """One list of properties, which every metric of the registry has, in both precisions.
 
-No metric is named: what differs is read from the records. All problems of one kind are padded to
-one shape (rows of weight 0 full of garbage, zero columns, absent classes), and the properties of a
-metric follow each other, so that it compiles once for each kind and precision.
+No metric is named: what differs is read from the records. All problems of one kind, those at the
+edge too, are padded to one shape (rows of weight 0 full of garbage, zero columns, absent classes),
+and the properties of a metric follow each other, so that it compiles once for each kind and
+precision. What needs one more program is asked where it can tell something new, in float64 mostly:
+calls outside jit, vmap, derivatives (in float32 for long problems and the default options), `rank`.
 """
 
 from collections.abc import Callable
@@ -13,13 +15,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from edges import EDGES
 from helpers import (
     CASES,
     EXEMPT,
     SHAPES,
+    UNDEFINED,
     Array,
     Case,
     Problem,
+    as_kind,
     compiled,
     padded,
     padded_arrays,
@@ -57,6 +62,17 @@ class Setting(NamedTuple):
         x, y = self.problem
         problem = Problem(x if features is None else features, y if targets is None else targets)
         return padded(self.case, problem, self.kind, weights)
+
+    def filled_up(self, x: Array, y: Array) -> float:
+        """Outside jit, in the shape of the problem: what is not of these says nothing."""
+        n, d = self.problem.features.shape
+        features, targets = np.full((n, d), np.nan), np.full(n, -1)
+        features[: len(x)] = np.pad(x, ((0, 0), (0, d - x.shape[1])))
+        targets[: len(x)] = y
+        weights = np.arange(n) < len(x)
+        return float(
+            self.case.function(features, targets, weights=weights, num_features=x.shape[1])
+        )
 
     def assert_score(self, other: Any, **how: Any) -> None:
         """The score of the problem itself is this number, up to rounding."""
@@ -101,18 +117,36 @@ def float64(setting: Setting) -> bool:
     return setting.dtype == "float64"
 
 
+def float64_not_wide(setting: Setting) -> bool:
+    return float64(setting) and not_wide(setting)
+
+
+def has_slopes(setting: Setting) -> bool:
+    """Where they are asked for: they take the longest to compile."""
+    if float64(setting):
+        return not_wide(setting) or setting.case.default
+    return tall(setting) and setting.case.default
+
+
 # --- one number -----------------------------------------------------------------------------------
 
 
 @each()
 def a_finite_scalar_of_the_registered_range(setting: Setting) -> None:
-    """Without jit on bare arrays; jit, padding and absent classes change nothing."""
-    score = setting.case.function(*setting.problem)
+    arguments = padded_arrays(setting.problem, setting.kind)
+    score = compiled(setting.case, SHAPES[setting.kind][2])(*arguments)
     assert score.shape == ()
     assert score.dtype == setting.dtype
-    setting.assert_score(float(score))
     low, high = setting.case.range
     assert low <= float(score) <= high
+
+
+@each(float64)
+def the_same_outside_jit_without_padding(setting: Setting) -> None:
+    """Absent rows, columns and classes change nothing."""
+    problem = setting.problem
+    bare = setting.case.function if not_wide(setting) else setting.filled_up
+    setting.assert_score(float(bare(*problem)))
 
 
 @each(lambda setting: setting.dtype == "float32")
@@ -132,6 +166,8 @@ def larger_for_better_features(setting: Setting) -> None:
         y = np.repeat(np.arange(4, dtype=np.int32), 12)
         noise, signal = rng.normal(size=(48, 8)) / 3, np.eye(4, 8)[y]
         copies = [(noise + s * signal, y) for s in (0, 0.3, 0.6, 1, 1.4)]
+        if setting.kind == "source":
+            copies = [(as_kind(setting.kind, np.exp(3 * x)), y) for x, y in copies]
     else:
         x, y = setting.problem
         noise = rng.normal(size=x.shape)
@@ -140,24 +176,34 @@ def larger_for_better_features(setting: Setting) -> None:
     assert np.all(np.diff(scores) > 0), scores
 
 
-@each(lambda setting: tall(setting) or (float64(setting) and not setting.classes))
+@each(float64_not_wide)
 def the_same_from_memory_from_a_stream_and_from_moments(setting: Setting) -> None:
     """`rank` of an array and of batches; a stream may be refused, but not silently."""
     (x, y), case = setting.problem, setting.case
     expected = float(case.function(x, y))
     options: dict[str, Any] = {"metrics": case.metric, "precision": setting.dtype}
     options["options"] = {case.metric: case.options}
-    ranking = jaxte.rank({"memory": x, "stream": np.split(x, [1, 18, 21])}, y, **options)
-    setting.assert_equal(ranking.score("memory", case.metric), expected)
+    models: dict[str, Any] = {"memory": x, "stream": np.split(x, [1, 18, 21])}
+    if setting.kind == "source":
+        models = {name: {"features": own, "probabilities": x} for name, own in models.items()}
+    ranking = jaxte.rank(models, y, **options)
+    metric = REGISTRY[case.metric]
+
+    def score(model: str) -> float:
+        """Of the model alone: over a pool its terms may be normalised."""
+        terms = ranking.terms(model, case.metric)
+        assert set(terms) == set(metric.terms)
+        if metric.terms:
+            return float(sum(weight * terms[name] for name, weight in metric.terms.items()))
+        return ranking.score(model, case.metric)
+
+    setting.assert_equal(score("memory"), expected)
     if ranking.status("stream", case.metric) != "ok":
         assert "all samples" in ranking.status("stream", case.metric)
         return
-    setting.assert_equal(ranking.score("stream", case.metric), expected)
-    terms = ranking.terms("memory", case.metric)
-    assert set(terms) == set(REGISTRY[case.metric].terms)
-    if terms:
-        setting.assert_equal(sum(terms.values()), expected)
-    of_moments = REGISTRY[case.metric].from_moments
+    setting.assert_equal(score("stream"), expected)
+    setting.assert_equal(ranking.score("stream", case.metric), ranking.score("memory", case.metric))
+    of_moments = metric.from_moments
     if of_moments is not None:
         kind: dict[str, Any] = {"num_targets": 2}
         if setting.classes:
@@ -201,18 +247,12 @@ def a_class_whose_rows_all_weigh_nothing_is_absent(setting: Setting) -> None:
     setting.assert_equal(setting.score(weights=y != 1), setting.score(x[y != 1], y[y != 1]))
 
 
-@each()
+@each(lambda setting: float64(setting) and setting.kind == "wide")
 def trailing_zero_columns_say_nothing(setting: Setting) -> None:
     """Also outside jit, where rows of weight 0 may hold anything in them, and as labels."""
     x, y = setting.problem
-    n, d = x.shape
-    features = np.full((n + 2, d + 3), np.nan)
-    features[:n] = np.pad(x, ((0, 0), (0, 3)))
-    filler = -1 if setting.classes else np.nan
-    targets = np.concatenate([y, np.full((2, *y.shape[1:]), filler, y.dtype)])
-    weights = np.arange(n + 2) < n
-    score = setting.case.function(features, targets, weights=weights, num_features=d)
-    setting.assert_score(float(score))
+    part = x[:-2, :-3], y[:-2]
+    setting.assert_equal(setting.filled_up(*part), setting.score(*part))
 
 
 # --- what a score does not depend on --------------------------------------------------------------
@@ -256,10 +296,12 @@ def scale_of_the_features(setting: Setting) -> None:
 # --- under transformations ------------------------------------------------------------------------
 
 
-@each(not_wide)
+@each(float64_not_wide)
 def vmap_is_a_loop_and_a_failed_model_stays_alone(setting: Setting) -> None:
     x, y = setting.problem
     n, pool = len(x), [x, np.exp(x), x.copy(), np.sqrt(np.abs(x)), x**3]
+    if setting.kind == "source":  # of other labels: what is largest in a row stays where it is
+        pool = [as_kind(setting.kind, np.roll(one, k, axis=0)) for k, one in enumerate(pool)]
     pool[2][3, 1] = np.nan
     weights = np.random.default_rng(3).uniform(0.5, 2, size=n) * (np.arange(n) % 9 > 0)
     single = [padded_arrays(Problem(one, y), setting.kind, weights) for one in pool]
@@ -291,7 +333,7 @@ def weighted(setting: Setting) -> tuple[jax.Array, ...]:
     return padded_arrays(setting.problem, setting.kind, weights)
 
 
-@each(lambda setting: float64(setting) or not_wide(setting))
+@each(has_slopes)
 def slopes_are_finite(setting: Setting) -> None:
     """And 0 where rows are padding."""
     n = len(setting.problem.features)
@@ -304,7 +346,7 @@ def slopes_are_finite(setting: Setting) -> None:
     assert np.all(np.asarray(by_features[n:]) == 0)
 
 
-@each(float64)
+@each(lambda setting: float64(setting) and has_slopes(setting))
 def slopes_are_central_differences(setting: Setting) -> None:
     x, y, w, d = weighted(setting)
     n, call = len(setting.problem.features), compiled(setting.case, SHAPES[setting.kind][2])
@@ -324,7 +366,7 @@ def slopes_are_central_differences(setting: Setting) -> None:
         assert float(jnp.sum((by_weights * u)[:n])) == pytest.approx(numeric, rel=1e-5, abs=1e-7)
 
 
-@each(tall)
+@each(lambda setting: tall(setting) and has_slopes(setting))
 def slopes_of_dependent_features_are_finite(setting: Setting) -> None:
     """Repeated singular values: eigenvectors have no derivative there, the scores have."""
     x, y, w, d = weighted(setting)
@@ -336,7 +378,17 @@ def slopes_of_dependent_features_are_finite(setting: Setting) -> None:
     assert np.all(np.isfinite(slopes[1][:n]))
 
 
-# --- bad input ------------------------------------------------------------------------------------
+# --- edges and bad input --------------------------------------------------------------------------
+
+
+@each(of_classes)
+def edges_have_a_finite_score_or_none(setting: Setting) -> None:
+    """None only where the metric is known to have none there, and never an infinite one."""
+    case = setting.case
+    none = {*UNDEFINED.get(case.metric, ()), *UNDEFINED.get(case.label, ())}
+    for name, edge in EDGES[setting.kind].items():
+        score = setting.score(*edge)
+        assert np.isfinite(score) or (name in none and np.isnan(score)), (name, score)
 
 
 def entry(x: Array, value: float) -> Array:
@@ -354,7 +406,11 @@ def bad_input_is_an_error_outside_jit_and_nan_inside(setting: Setting) -> None:
         (entry(x, np.nan), y, "row 5"),
         (entry(x, np.inf), y, "row 5"),
     ]
-    if setting.classes:
+    if setting.kind == "source":
+        faults += [(1.1 * x, y, "row 0 sum to 1.1"), (entry(x, -0.1), y, "row 5")]
+    if REGISTRY[setting.case.metric].label_free:
+        pass  # whatever the labels are
+    elif setting.classes:
         first = np.arange(len(y)) == 4
         faults += [
             (x, np.where(first, 6, y), "labels contain 6"),
@@ -376,7 +432,7 @@ SETTINGS = [
     for case in CASES
     for kind in SHAPES
     for dtype in TOLERANCE
-    if case.does("regression" if kind == "regression" else "classification")
+    if case.does(kind)
 ]
 
 
@@ -408,9 +464,12 @@ def test_records_are_complete(metric: Any) -> None:
     assert metric.moments == (metric.from_moments is not None)
 
 
-def test_exemptions_name_properties_that_exist() -> None:
+def test_exemptions_name_properties_and_edges_that_exist() -> None:
     names = {check.__name__ for check in PROPERTIES}
     assert set(EXEMPT) <= set(REGISTRY)
+    edges = {name for kind in EDGES.values() for name in kind}
+    assert set(UNDEFINED) <= {*REGISTRY, *(case.label for case in CASES)}
+    assert all(set(reasons) <= edges for reasons in UNDEFINED.values())
     assert all(set(reasons) <= names for reasons in EXEMPT.values())
 
 

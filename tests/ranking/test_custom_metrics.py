@@ -281,8 +281,10 @@ def test_one_more_metric_compiles_its_own_program_and_nothing_else() -> None:
     jaxte.rank(POOL, Y, metrics=["logme", "sfda"])
     before = len(programs._made)
     jaxte.rank(POOL, Y, metrics=["logme", "sfda", "hscore"])
-    assert len(programs._made) == before + 1
+    assert len(programs._made) == before + 2  # and the statistic that it is the first to read
+    jaxte.rank(POOL, Y, metrics=["logme", "sfda", "hscore", "vci"])
+    assert len(programs._made) == before + 3
     shapes = {f"n{n}": RNG.normal(size=(n, 4)) for n in (40, 50)}
     labels = {name: Y[: len(x)] for name, x in shapes.items()}
     jaxte.rank(shapes, labels, metrics="hscore")
-    assert len(programs._made) == before + 1 + 4  # of each shape its moments and scatter
+    assert len(programs._made) == before + 3 + 4  # of each shape its moments and scatter

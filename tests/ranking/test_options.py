@@ -1,6 +1,5 @@
 """Options of `rank` that cannot be: one line that names the option, before any work."""
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -74,12 +73,7 @@ def test_wrong_options_of_rank_are_named(name: str, value: Any) -> None:
     assert len(said) < 400
 
 
-OPTIONS = [
-    (metric.name, option)
-    for metric in REGISTRY.values()
-    for option in inspect.signature(metric.function).parameters
-    if option not in ("features", "labels", "targets", "num_classes", "weights", "num_features")
-]
+OPTIONS = [(metric.name, option) for metric in REGISTRY.values() for option in metric.parameters]
 
 
 @pytest.mark.parametrize(("metric", "option"), OPTIONS)

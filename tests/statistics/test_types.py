@@ -13,6 +13,7 @@ from beartype import beartype
 from jax import Array
 from jaxtyping import Bool, Float, jaxtyped
 
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import REGISTRY
 from jaxte.statistics import Sample, Statistics
 
@@ -30,6 +31,8 @@ import numpy as np
 rng = np.random.default_rng(0)
 x, y = rng.normal(size=(60, 5)), np.arange(60) % 3
 pool = {"array": x, "stream": [x[:30], x[30:]], "wide": rng.normal(size=(60, 70))}
+head = rng.dirichlet(np.ones(4), size=60)
+pool = {name: {"features": own, "probabilities": head} for name, own in pool.items()}
 names = list(jaxte.metrics.REGISTRY)
 ranking = jaxte.rank(pool, y, metrics=names)
 for name in ranking.models:
@@ -104,7 +107,8 @@ def test_outputs_are_scalars(name: str) -> None:
     metric = REGISTRY[name]
 
     def outputs(x: Array, y: Array) -> dict[str, Array]:
-        statistics = Statistics(Sample(x, y), num_classes=3)
+        sample = Sample(x, y, source=SourceOutputs(probabilities=x))
+        statistics = Statistics(sample, num_classes=3)
         return dict(metric.evaluate(statistics, metric.all_options({})))
 
     assert {value.shape for value in jax.eval_shape(outputs, x, y).values()} == {()}

@@ -10,20 +10,23 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte.errors import InputError
 from jaxte.intake import checks
-from jaxte.metrics.face.fairness import class_fairness, full_overlaps, overlaps
-from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.bhattacharyya import (
+    FLOOR,
+    check_covariance,
+    check_options,
+    class_overlaps,
+    floor_of,
+)
+from jaxte.metrics.collapse import COLLAPSE, known_trace, variance_collapse
+from jaxte.metrics.face.fairness import class_fairness
+from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
-from jaxte.statistics import Batch, Moments, Statistics
-from jaxte.statistics.linalg import matmul
-from jaxte.statistics.measure import divisors
+from jaxte.statistics import Moments, Statistics
 
 __all__ = ["FACE", "FaceTerms", "face", "face_from_moments", "face_terms"]
 
-_COVARIANCES = ("spherical", "diagonal", "full")
-_TEMPERATURE, _FLOOR = 0.05, 1e-4  # ours: no source states them
-_RANK_CUT = 1e-5  # of the singular values of the class means: 1e-10 of the eigenvalues of S_B
+_TEMPERATURE = 0.05  # ours: no source states it, nor the floor
 
 
 class FaceTerms(NamedTuple):
@@ -47,7 +50,7 @@ def face(
     num_features: ArrayLike | None = None,
     temperature: ArrayLike = _TEMPERATURE,
     covariance: str = "spherical",
-    variance_floor: ArrayLike = _FLOOR,
+    variance_floor: ArrayLike = FLOOR,
 ) -> Array:
     r"""How far the classes have collapsed, plus how evenly they overlap: S = C + F.
 
@@ -116,7 +119,7 @@ def face_terms(
     num_features: ArrayLike | None = None,
     temperature: ArrayLike = _TEMPERATURE,
     covariance: str = "spherical",
-    variance_floor: ArrayLike = _FLOOR,
+    variance_floor: ArrayLike = FLOOR,
 ) -> FaceTerms:
     r"""The two terms of FaCe apart, for a pool that normalises them before adding.
 
@@ -165,7 +168,7 @@ def face_from_moments(
     *,
     temperature: ArrayLike = _TEMPERATURE,
     covariance: str = "spherical",
-    variance_floor: ArrayLike = _FLOOR,
+    variance_floor: ArrayLike = FLOOR,
 ) -> Array:
     r"""FaCe of samples that are known by their moments only.
 
@@ -207,42 +210,13 @@ def face_from_moments(
 
 
 def _check(*, temperature: Any, covariance: str, variance_floor: Any) -> None:
-    checks.choose("covariance", covariance, _COVARIANCES)
-    for name, value in (("temperature", temperature), ("variance_floor", variance_floor)):
-        checks.check_positive(name, value)
+    check_options(covariance=covariance, variance_floor=variance_floor)
+    checks.check_positive("temperature", temperature)
 
 
-# --- tr(S_W S_B^+), by a pass over the rows: projecting them is cheaper than a scatter matrix
-
-
-def _inverse_means(statistics: Statistics, *_: Any, **__: Any) -> tuple[Array, Array]:
-    """P [d, C] with S_B^+ = C P P', from the C x d means, and the share of a row by class."""
-    counts, means = statistics.counts, statistics.moments.deviations
-    number = jnp.maximum((counts > 0).sum(), 1).astype(means.dtype)
-    centre = means.sum(axis=0) / number
-    balanced = jnp.where((counts > 0)[:, None], means - centre[None], 0)
-    return jnp.linalg.pinv(balanced, rtol=_RANK_CUT), 1 / divisors(counts)
-
-
-def _projected(constants: tuple[Array, Array], batch: Batch, **_: Any) -> Array:
-    """What the rows of a batch add to the trace, each class weighing the same."""
-    inverse, shares = constants
-    share = batch.weights * jnp.take(shares, batch.labels, mode="clip")
-    return share @ jnp.sum(matmul(batch.residuals, inverse) ** 2, axis=1)
-
-
-def _known_trace(statistics: Statistics, *, covariance: str, **_: Any) -> Array | None:
-    """The trace from moments, if their classes weigh the same."""
-    if covariance == "full":
-        raise InputError(
-            "covariance='full' needs all samples of a class at once: give arrays, or choose "
-            "'spherical' or 'diagonal'"
-        )
-    scatter = statistics.measured.moments.class_balanced_scatter
-    if scatter is None:
-        return None
-    inverse, _shares = _inverse_means(statistics)
-    return jnp.sum(inverse * matmul(scatter, inverse))
+def _known_collapse(statistics: Statistics, *, covariance: str, **_: Any) -> Array | None:
+    check_covariance(statistics, covariance)
+    return known_trace(statistics)
 
 
 # --- the score
@@ -257,24 +231,11 @@ def _score(
     variance_floor: Any,
 ) -> Outputs:
     """Score and terms; ``coincident``: classes there are, but no two means that differ."""
-    state, unit = statistics.measured.moments, statistics.unit
-    counts, dtype = state.counts, state.means.dtype
-    floor = jnp.asarray(variance_floor).astype(dtype) / unit / unit  # a variance
-    floor = jnp.minimum(floor, jnp.finfo(dtype).max / 1e8)
-    within = statistics.within_class_ss
-    if covariance == "full":
-        overlap = full_overlaps(statistics, floor)
-    else:
-        squares = statistics.squares if covariance == "diagonal" else within[:, None]
-        overlap = overlaps(state, squares, statistics.width, floor)
-    fairness = class_fairness(overlap / jnp.asarray(temperature).astype(dtype), counts > 0)
-    # S_B = M'M / C and S_W = sum share r r' / C: the 1 / C cancel
-    number = (counts > 0).sum().astype(dtype)
-    apart = state.between(within.sum()) > 0
-    collapse = jnp.where(apart, -completed[0].result / number, jnp.nan)
-    collapse, fairness = (
-        jnp.where(statistics.valid, term, jnp.nan) for term in (collapse, fairness)
-    )
+    overlap = class_overlaps(statistics, covariance, floor_of(variance_floor, statistics))
+    temperature = jnp.asarray(temperature).astype(overlap.dtype)
+    fairness = class_fairness(overlap / temperature, statistics.counts > 0)
+    fairness = jnp.where(statistics.valid, fairness, jnp.nan)
+    collapse = variance_collapse(statistics, completed[0].result)
     score = collapse + fairness
     return {
         "score": score,
@@ -303,20 +264,13 @@ FACE = register(
         name="face",
         function=face,
         score=_score,
+        confirmed="own replica",
         paper="Ding et al., arXiv 2310.05754 (reconstructed)",
         cost="2 n d C + C^2 d",
-        passes=(
-            Pass(
-                _inverse_means,
-                _projected,
-                instead=_known_trace,
-                lacking="face weighs all classes the same, and these moments do not: make them "
-                "with moments.init(..., class_counts=[...]), the samples of each class",
-            ),
-        ),
+        passes=(COLLAPSE._replace(instead=_known_collapse),),
         check=_check,
         class_balanced=True,
-        terms=("variance_collapse", "class_fairness"),
+        terms={"variance_collapse": 1.0, "class_fairness": 1.0},
         invariances=frozenset({"rotation", "shift"}),
         from_moments=face_from_moments,
         notes=_notes,

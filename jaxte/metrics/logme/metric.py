@@ -288,6 +288,7 @@ LOGME = register(
         name="logme",
         function=logme,
         score=_score,
+        confirmed="released code",
         paper="You et al., ICML 2021 and JMLR 2022",
         tasks=("classification", "regression"),
         cost="2 n d k + O(k^3)",

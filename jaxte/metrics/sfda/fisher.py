@@ -15,6 +15,7 @@ from jaxte.statistics.linalg import matmul, noise
 from jaxte.statistics.measure import divisors
 from jaxte.statistics.spectrum import rank_of_scatter
 
+TARGETS = ("trace", "identity")  # what the scatter is shrunk toward
 _FLOOR = 1e-10  # of the shrinkage, in the released code
 
 
@@ -101,11 +102,18 @@ def fit(statistics: Statistics, shrinkage: Array, settings: Settings) -> Classif
     directions = statistics.solve_within(scale, ridge, means.T)
     if settings.fixed:
         directions = _unless_singular(directions, state, width, shrinkage)
+    return discriminants(state, directions, means)._replace(owners=owners, certain=certain)
+
+
+def discriminants(state: Moments, directions: Array, means: Array | None = None) -> Classifier:
+    """The classifier of directions [d, C], which are S^-1 times the class means, for any S."""
+    means = state.deviations if means is None else means
     present = state.counts > 0
     prior = jnp.log(jnp.where(present, state.counts / state.total, 1))
     offsets = prior - 0.5 * jnp.sum(means.T * directions, axis=0)
     offsets = jnp.where(present, offsets, -jnp.inf)
-    return Classifier(means, directions, prior, offsets, owners, state.counts, certain)
+    own = jnp.arange(len(present))
+    return Classifier(means, directions, prior, offsets, own, state.counts, jnp.zeros((), bool))
 
 
 def _unless_singular(directions: Array, state: Moments, width: Array, shrinkage: Array) -> Array:
@@ -144,7 +152,7 @@ def _distinct(state: Moments, certain: Array) -> tuple[Array, Array]:
     return jnp.take(means, owner, axis=0), owner
 
 
-def _logits(classifier: Classifier, batch: Batch) -> Array:
+def logits(classifier: Classifier, batch: Batch) -> Array:
     """Logits [b, C] of rows, which are their class mean and their residual."""
     along = jnp.where(classifier.certain, 0, matmul(batch.residuals, classifier.directions))
     return along + jnp.take(_logits_of_means(classifier), batch.labels, axis=0, mode="clip")
@@ -152,23 +160,23 @@ def _logits(classifier: Classifier, batch: Batch) -> Array:
 
 def _logits_of_means(classifier: Classifier) -> Array:
     """Logits of the class means [C, C]."""
-    logits = matmul(classifier.means, classifier.directions)
+    own = matmul(classifier.means, classifier.directions)
     same = classifier.owners[:, None] == classifier.owners[None]
     apart = jnp.where(same, classifier.priors[None], -jnp.inf)
-    return jnp.where(classifier.certain, apart, logits + classifier.offsets[None])
+    return jnp.where(classifier.certain, apart, own + classifier.offsets[None])
 
 
 def confidence(classifier: Classifier, batch: Batch, settings: Settings) -> Array:
     """How sure stage 1 is of each row's own class [b]."""
     counts, number = classifier.counts, len(classifier.counts)
 
-    def of(logits: Array) -> Array:
-        p = jax.nn.softmax(logits)
+    def of(values: Array) -> Array:
+        p = jax.nn.softmax(values)
         if settings.double_softmax:
             p = jax.nn.softmax(jnp.where((counts > 0)[None], p, -jnp.inf))
         return p
 
-    own = jnp.sum(of(_logits(classifier, batch)) * _one_hot(classifier, batch), axis=1)
+    own = jnp.sum(of(logits(classifier, batch)) * _one_hot(classifier, batch), axis=1)
     alone = counts * jnp.diagonal(of(_logits_of_means(classifier)))
     sums = (jax.ops.segment_sum(part, classifier.owners, number) for part in (alone, counts))
     together = jnp.take(jnp.divide(*map(divisors, sums)), classifier.owners, axis=0)
@@ -179,16 +187,50 @@ def _one_hot(classifier: Classifier, batch: Batch) -> Array:
     return jax.nn.one_hot(batch.labels, len(classifier.counts), dtype=batch.weights.dtype)
 
 
+def _others(classifier: Classifier) -> Array:
+    """Mean of the other class means [C, d]."""
+    means = classifier.means
+    number = (classifier.counts > 0).sum().astype(means.dtype)
+    return (means.sum(axis=0)[None] - means) / jnp.maximum(number - 1, 1)
+
+
 def mix(own: Array, first: Classifier, batch: Batch) -> Array:
     """ConfMix: rows, from the mean of all, pulled toward the other classes [b, d]."""
-    means = first.means
-    number = (first.counts > 0).sum().astype(means.dtype)
-    others = (means.sum(axis=0)[None] - means) / jnp.maximum(number - 1, 1)
-    toward, away = (jnp.take(part, batch.labels, axis=0, mode="clip") for part in (means, others))
+    parts = first.means, _others(first)
+    toward, away = (jnp.take(part, batch.labels, axis=0, mode="clip") for part in parts)
     return own * (batch.residuals + toward) + (1 - own) * away
+
+
+def mix_unseen(first: Classifier, batch: Batch, settings: Settings) -> Array:
+    """ConfMix of rows whose class is not known: its mean over what stage 1 takes it for [b, d]."""
+    first = unseen(first)
+    p = jax.nn.softmax(logits(first, batch))
+    sure = p
+    if settings.double_softmax:
+        sure = jax.nn.softmax(jnp.where((first.counts > 0)[None], p, -jnp.inf))
+    rows = batch.residuals + jnp.take(first.means, batch.labels, axis=0, mode="clip")
+    own = jnp.sum(p * sure, axis=1)
+    return own[:, None] * rows + matmul(p * (1 - sure), _others(first))
+
+
+def unseen(classifier: Classifier) -> Classifier:
+    """The classifier for other rows than it was fitted to, which need not lie on class means.
+
+    Where it is certain of its own rows, those go to the nearest of the means.
+    """
+    means = classifier.means
+    size = jnp.sum(means**2, axis=1).max()
+    steep = 1 / (noise(jnp.ones_like(size)) * jnp.where(size > 0, size, 1))
+    directions = jnp.where(classifier.certain, means.T * steep, classifier.directions)
+    offsets = classifier.priors - 0.5 * jnp.sum(means.T * directions, axis=0)
+    return classifier._replace(
+        directions=directions,
+        offsets=jnp.where(classifier.counts > 0, offsets, -jnp.inf),
+        certain=jnp.zeros((), bool),
+    )
 
 
 def log_likelihood(classifier: Classifier, batch: Batch) -> Array:
     """Log probability of each row's own class [b]."""
     own = (_one_hot(classifier, batch) > 0) & (classifier.counts > 0)[None]
-    return jnp.sum(jnp.where(own, jax.nn.log_softmax(_logits(classifier, batch)), 0), axis=1)
+    return jnp.sum(jnp.where(own, jax.nn.log_softmax(logits(classifier, batch)), 0), axis=1)
