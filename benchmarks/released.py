@@ -53,7 +53,7 @@ def _function(name: str, factor: float = 1.0, *arguments: Any) -> Callable[[Any]
     return of
 
 
-def _method(name: str, *, source: bool = False, **settings: Any) -> Callable[[Any], Score]:
+def _method(name: str, factor: float = 1.0, **settings: Any) -> Callable[[Any], Score]:
     """A class of the PARC repository."""
 
     def of(module: Any) -> Score:
@@ -61,7 +61,7 @@ def _method(name: str, *, source: bool = False, **settings: Any) -> Callable[[An
 
         def score(x: NDArray[Any], y: NDArray[Any]) -> float:
             module.constants.num_classes = {"target": int(y.max()) + 1}
-            return float(method(x, x if source else None, y, "", "target", "", None)) / 100
+            return factor * float(method(x, None, y, "", "target", "", None))
 
         return score
 
@@ -132,7 +132,7 @@ RELEASED = (
         *("dbolya/parc", "parc", "parc", "methods.py", _method("PARC", n_dims=32)),
         note="a randomised PCA, and ties that rounding splits",
     ),
-    Released("dbolya/parc", "knn", "parc", "methods.py", _method("kNN", k=1), {"k": 1}),
+    Released("dbolya/parc", "knn", "parc", "methods.py", _method("kNN", 0.01, k=1), {"k": 1}),
     Released(
         *("TencentARC/SFDA", "nleep", "sfda", "metrics.py", _function("NLEEP"), None),
         note="a random start, and no logarithm",

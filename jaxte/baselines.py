@@ -109,7 +109,7 @@ def feature_width(features: Any) -> int:
         >>> jaxte.baselines.feature_width(jnp.ones((5, 7)))
         7
     """
-    shape = getattr(features, "shape", ())
+    shape = tuple(getattr(features, "shape", ()))
     if len(shape) != 2:
         raise InputError(f"features have shape {shape}: give a matrix [n, d]")
     return int(shape[1])

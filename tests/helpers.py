@@ -171,10 +171,6 @@ _DEALT = {
 EXEMPT: dict[str, dict[str, str]] = {
     "linear_probe": _DEALT,
     "qda": _DEALT,
-    "parc": {"slopes_are_central_differences": "ranks of distances are steps"},
-    "tmi": {
-        "larger_for_better_features": "within its class a sample's neighbours stay where they are",
-    },
     "hscore_shrinkage": {
         "larger_for_better_features": "noise that is alike in all directions is shrunk to a "
         "multiple of I, a = 1, and then the score is 0 by its factor 1 - a: two copies tie",
@@ -187,6 +183,10 @@ EXEMPT: dict[str, dict[str, str]] = {
     "effective_rank": _UNLABELLED,
     "stable_rank": _UNLABELLED,
     "alpha_req": _UNLABELLED,
+    "parc": {"slopes_are_central_differences": "ranks of distances are steps"},
+    "tmi": {
+        "larger_for_better_features": "within its class a sample's neighbours stay where they are",
+    },
 }
 
 
@@ -215,6 +215,11 @@ UNDEFINED: dict[str, dict[str, str]] = {
     },
     "lidar": _CONSTANT | {"equal-means": _MEANLESS, "every-row-its-class": _FEW, "two-rows": _FEW},
     **{metric: _CONSTANT | {"equal-means": _MEANLESS} for metric in ("vci", "cdnv", "nc1")},
+    "tmi": {
+        edge: "no class has more than three samples"
+        for edge in ("d-far-above-n", "every-row-its-class", "two-rows")
+    },
+    "parc": {edge: "no two samples of one class" for edge in ("every-row-its-class", "two-rows")},
     "norm_entropy": {"one-column": "of one source class the entropy is 0 and ln Z too"},
 }
 

@@ -131,7 +131,7 @@ def fisher_coordinates(statistics: Statistics) -> Array:
     values, axes = jnp.linalg.eigh(matmul(means, fisher.directions))
     kept = values > noise(values[-1], len(values))
     root = jnp.where(kept, 1 / jnp.sqrt(jnp.where(kept, values, 1)), 0)
-    along = matmul(statistics.centred_rows, matmul(fisher.directions, axes * root[None]))
+    along = matmul(statistics.centred, matmul(fisher.directions, axes * root[None]))
     return safe_root(statistics.rows.weights)[:, None] * along
 
 

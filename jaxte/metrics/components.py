@@ -55,9 +55,7 @@ def principal_components(statistics: Statistics, number: int) -> Components:
         values, axes = leading(total, number)
         rank = rank_of_scatter(total, state.samples)
     else:
-        batch = statistics.batch()
-        centred = batch.residuals + jnp.take(means, batch.labels, axis=0, mode="clip")
-        spec = spectrum(centred, batch.weights)
+        spec = spectrum(statistics.centred, statistics.rows.weights)
         number = min(number, len(spec.values))
         values, axes = spec.values[:number], spec.axes[:, :number]
         rank = jnp.sum(spec.values > 0)

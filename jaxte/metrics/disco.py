@@ -82,7 +82,7 @@ def _components(
 ) -> tuple[Array, Array, Array]:
     """Axes [d, k], their singular values [k], and a zero for each class [C]."""
     if statistics.in_memory:
-        spec = spectrum(statistics.centred_rows, statistics.rows.weights)
+        spec = spectrum(statistics.centred, statistics.rows.weights)
     else:
         state = statistics.moments
         spec = spectrum_of_gram(state.total_scatter, state.samples)

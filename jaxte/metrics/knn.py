@@ -97,7 +97,7 @@ def _score(
 ) -> Outputs:
     rows, classes = statistics.rows, statistics.num_classes
     if distance == "euclidean":
-        x = statistics.centred_rows
+        x = statistics.centred
     else:
         scaled = rows._replace(features=rows.features / statistics.unit)
         x = unit_rows(scaled, about_mean=distance == "correlation", width=rows.width)

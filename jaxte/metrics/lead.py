@@ -79,7 +79,7 @@ def _means(statistics: Statistics, *_: Any, **__: Any) -> Array:
 
 def _lengths(means: Array, batch: Batch, **_: Any) -> Array:
     """Sum of the lengths of the rows from the mean of all."""
-    centred = batch.residuals + jnp.take(means, batch.labels, axis=0, mode="clip")
+    centred = batch.centred(means)
     return batch.weights @ safe_root(jnp.sum(centred**2, axis=1))
 
 
@@ -93,7 +93,7 @@ def _fit(
     ridge = jnp.where(length > 0, ridge, 1)
     rhs, one = (counts[:, None] * state.deviations).T, jnp.ones((), ridge.dtype)
     if statistics.in_memory:
-        rows, weights = statistics.centred_rows, statistics.rows.weights
+        rows, weights = statistics.centred, statistics.rows.weights
         scatter = statistics.moments.total_scatter if statistics.by_columns else None
         solved = ridge_solve(rows, weights, one, ridge, rhs, scatter)
     else:
@@ -105,7 +105,7 @@ def _fit(
 
 def _cross_entropy(constants: tuple[Array, Array, Array, Array], batch: Batch, **_: Any) -> Array:
     means, solved, decay, present = constants
-    centred = batch.residuals + jnp.take(means, batch.labels, axis=0, mode="clip")
+    centred = batch.centred(means)
     own = jnp.take(decay, batch.labels, mode="clip")[:, None]
     target = jax.nn.one_hot(batch.labels, len(decay), dtype=own.dtype)
     logits = (1 - own) * target + own * matmul(centred, solved)

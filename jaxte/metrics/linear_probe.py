@@ -111,7 +111,7 @@ def _score(
     measure: str,
     key: int | Array | None,
 ) -> Outputs:
-    x, w, labels = statistics.centred_rows, statistics.rows.weights, statistics.labels
+    x, w, labels = statistics.centred, statistics.rows.weights, statistics.labels
     y = jax.nn.one_hot(labels, len(statistics.counts), dtype=x.dtype)
 
     def probe(fitted: Array) -> tuple[Array, Array]:

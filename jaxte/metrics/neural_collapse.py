@@ -241,7 +241,7 @@ def _head(statistics: Statistics, classifier: Array, bias: Array | None) -> tupl
         for part, size in zip((head, means), sizes, strict=True)
     )
     nc3 = -safe_root(jnp.sum((unit_head - unit_means) ** 2))
-    x, centres, weights = statistics.centred_rows, state.deviations, statistics.rows.weights
+    x, centres, weights = statistics.centred, state.deviations, statistics.rows.weights
     mean = (state.origin + state.relative_mean)[None]
     offset = 0 if bias is None else bias.astype(x.dtype)[None]
     logits = matmul(x + mean, head.T) * statistics.unit + offset

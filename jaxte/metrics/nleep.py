@@ -171,7 +171,7 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], **options: 
 def _fit(statistics: Statistics, fitted: Array, options: dict[str, Any]) -> _Model:
     """A mixture of the rows of these weights, and what it says of all."""
     y, counts = statistics.labels, statistics.counts
-    z, width = _principal(statistics.centred_rows, fitted, options["variance_share"])
+    z, width = _principal(statistics.centred, fitted, options["variance_share"])
     floor = jnp.asarray(options["reg_covar"]).astype(z.dtype) / statistics.unit / statistics.unit
     kind = options["covariance"]
 

@@ -111,7 +111,7 @@ def concept_variance(
 
 def _between_classes(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
     rows, y, counts = statistics.rows, statistics.labels, statistics.counts
-    pairs = Pairs.of(statistics.centred_rows, rows.weights)
+    pairs = Pairs.of(statistics.centred, rows.weights)
     labels = pairs.filled(y)
     member = jax.nn.one_hot(labels, len(counts), dtype=counts.dtype)
     shares = pairs.weights[:, None] * member / divisors(counts)[None]
@@ -126,7 +126,7 @@ def _between_classes(statistics: Statistics, _: tuple[Completed, ...], **__: Any
 
 
 def _mixed_neighbourhoods(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Outputs:
-    rows, x, width = statistics.rows, statistics.centred_rows, statistics.width
+    rows, x, width = statistics.rows, statistics.centred, statistics.width
     counted = (rows.weights > 0)[:, None]
     highest = jnp.where(counted, x, -jnp.inf).max(axis=0)
     extent = highest - jnp.where(counted, x, jnp.inf).min(axis=0)

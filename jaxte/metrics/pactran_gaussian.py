@@ -81,7 +81,7 @@ def _score(
     statistics: Statistics, _: tuple[Completed, ...], *, lam: ArrayLike, factor: ArrayLike
 ) -> Outputs:
     w, n, d, unit = statistics.rows.weights, statistics.total, statistics.width, statistics.unit
-    x = statistics.centred_rows  # divided by the unit, so that W is multiplied by it
+    x = statistics.centred  # divided by the unit, so that W is multiplied by it
     y = jax.nn.one_hot(statistics.labels, len(statistics.counts), dtype=x.dtype)
     lam = jnp.asarray(lam).astype(x.dtype)
     z = softmax.along_axes(x, w)

@@ -110,7 +110,7 @@ def _score(
 
 def _standardised(statistics: Statistics, num_components: int | None) -> Array:
     """Unit rows of standardised features or principal components."""
-    rows, x = statistics.rows, statistics.centred_rows
+    rows, x = statistics.rows, statistics.centred
     if num_components is None:
         square = matmul(rows.weights, x**2)
         varies, width = square > statistics.measured.moments.rounding, rows.width

@@ -102,7 +102,7 @@ def _score(
     labels, counts = statistics.labels, statistics.counts
     several = counts > 1
     w = jnp.where(jnp.take(several, labels, mode="clip"), statistics.rows.weights, 0)
-    x = statistics.centred_rows
+    x = statistics.centred
     x = x - (matmul(w, x) / divisors(w.sum()))[None]
     values, axes, *_ = spectrum(x, w)
     z = matmul(x, axes[:, :num_components])

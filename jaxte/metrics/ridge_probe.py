@@ -246,7 +246,7 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     """Predictions of each row by the others [n, k], and the mean of the targets, for n < d."""
     rows = statistics.rows
     root = safe_root(rows.weights)[:, None]
-    x = root * statistics.centred_rows
+    x = root * statistics.centred
     y, y_mean = centre(statistics.columns, rows)
     system = System(gram(x.T), root * y, None, statistics.present, rows.total)
     t = system.penalty(_stationary(u, system))

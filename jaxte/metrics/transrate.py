@@ -99,7 +99,7 @@ def _score(
     class_weights: str,
     epsilon: Any,
 ) -> Outputs:
-    z, weights, counts = statistics.centred_rows, statistics.rows.weights, statistics.counts
+    z, weights, counts = statistics.centred, statistics.rows.weights, statistics.counts
     unit, present = statistics.unit, counts > 0
     epsilon = jnp.asarray(epsilon).astype(unit.dtype)
     precision = unit**2 / epsilon

@@ -249,7 +249,7 @@ class Statistics:
         return self.measured.residuals
 
     @property
-    def centred_rows(self) -> Array:
+    def centred(self) -> Array:
         """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
         return self.batch().centred(self.measured.moments.deviations)
 
@@ -303,14 +303,6 @@ class Statistics:
             return self.squares.sum(axis=1)
         square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
         return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
-
-    @property
-    def centred(self) -> Array:
-        """Rows minus the mean of all [n, d], in units of ``unit``; in memory only."""
-        if self.num_classes is None:
-            return self.residuals
-        deviations = self.measured.moments.deviations
-        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
 
     # --- spectra of all rows, whatever their class ------------------------------------------------
 

@@ -21,7 +21,7 @@ def total_eigenvalues(statistics: Statistics, *, centred: bool) -> Array:
     state = statistics.measured.moments
     mean = jnp.where(centred, 0, state.origin + state.relative_mean)
     if statistics.in_memory and not (statistics.by_columns and mean.dtype == jnp.float64):
-        x, weights = statistics.centred_rows, statistics.rows.weights
+        x, weights = statistics.centred, statistics.rows.weights
         varies = weighted_sum(x**2, weights) > state.rounding
         return eigenvalues(jnp.where(varies[None], x, 0) + mean[None], weights)
     a = statistics.moments.total_scatter

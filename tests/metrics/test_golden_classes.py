@@ -23,7 +23,7 @@ from helpers import (
 
 import jaxte
 from jaxte import perturb
-from jaxte.metrics import REGISTRY, face_terms, sfda
+from jaxte.metrics import REGISTRY, face_terms, logme, sfda
 
 SCORE: dict[str, dict[str, Any]] = {
     "float32": {"rtol": 0, "atol": 1e-3},
@@ -160,8 +160,7 @@ def test_potential_energy_descent(name: str, dtype: str, nsigma: float) -> None:
         scale = golden["features"]["std"] * (1e-4 if dtype == "float32" else 1e-9)
         expected, rtol = golden["features"][key], VALUE[dtype]["rtol"]
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=scale, err_msg=key)
-    score = REGISTRY["logme"].function(x, y, variant="released")
-    np.testing.assert_allclose(score, golden["LOGME"], **VALUE[dtype])
+    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[dtype])
     np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[dtype])
 
 
