@@ -221,6 +221,11 @@ UNDEFINED: dict[str, dict[str, str]] = {
         metric: {edge: _ALONE for edge in ("every-row-its-class", "two-rows")}
         for metric in ("tvt", "nearest_class_mean-True")
     },
+    "tmi": {
+        edge: "no class has more than three samples"
+        for edge in ("d-far-above-n", "every-row-its-class", "two-rows")
+    },
+    "parc": {edge: "no two samples of one class" for edge in ("every-row-its-class", "two-rows")},
     "norm_entropy": {"one-column": "of one source class the entropy is 0 and ln Z too"},
 }
 

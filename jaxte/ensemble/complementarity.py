@@ -50,6 +50,9 @@ def complementary(
     can add, as it is of SFDA's probability. Norms come from the M x M products of rows,
     :math:`\lVert Z_a^\top Z_b \rVert_F^2`, and no row is made.
 
+    Models that see nothing of the classes are unlike all others, too: on the zoo's targets r = 0.5
+    selects hardly better than chance, and `greedy` much better (``benchmarks/ensembles.py``).
+
     Args:
         features: model name -> features [n, d] of the same samples.
         labels: [n] classes.

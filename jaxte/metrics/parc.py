@@ -19,7 +19,7 @@ from jaxte.statistics.spectrum import spectrum
 __all__ = ["parc"]
 
 _CELLS = 1 << 20  # that distances, 0 to 2, are sorted into where they are too many to rank
-_ROUNDED = 1 << 40  # steps of 2^-40 hide the rounding error of float64
+_STEPS, _TIE = 1 << 50, 16  # of float64; distances so few steps apart differ by rounding
 
 
 def parc(
@@ -34,17 +34,18 @@ def parc(
     r"""Spearman correlation, over pairs of samples, of feature distance and label distance.
 
     .. math::
-        \rho = \sqrt{12\,pq}\,\Bigl(\mathrm{AUC} - \tfrac12\Bigr) \frac{M}{\sqrt{M^2 - 1}}, \qquad
+        \rho = \frac{\sqrt{pq}}{\sigma} \Bigl(\mathrm{AUC} - \tfrac12\Bigr), \qquad
         \mathrm{AUC} = P(D_\text{different} > D_\text{same}) + \tfrac12 P(D_\text{different} =
         D_\text{same})
 
-    of M pairs, a share q of them of different classes, p = 1 - q; D is 1 minus the correlation of
-    two rows of standardised features. This is Spearman's coefficient exactly, as label distances
-    have two values. (The released code computes them with rounding errors, by which it then ranks
-    what should be ties; its numbers differ by that.) No score exceeds :math:`100 \sqrt{3pq}`:
-    compare models on the same samples only.
+    with a share q of the M pairs of different classes, p = 1 - q, and :math:`\sigma` the standard
+    deviation of the ranks of D over M, whose square is :math:`(1 - M^{-2}) / 12` without ties; D is
+    1 minus the correlation of two rows of standardised features. This is Spearman's coefficient
+    exactly, as label distances have two values. (The released code computes them with rounding
+    errors, by which it then ranks what should be ties; its numbers differ by that.) Without ties
+    no score exceeds :math:`100 \sqrt{3pq}`: compare models on the same samples only.
 
-    Up to 1024 samples pairs are ranked exactly, distances equal to 1e-12 (float32: 2e-6) being
+    Up to 1024 samples pairs are ranked exactly, distances equal to 1e-14 (float32: 2e-6) being
     ties. Beyond that they are counted in 2^20 cells, distances within 2e-6 of each other being
     ties; memory does not grow with the number of pairs.
 
@@ -95,13 +96,15 @@ def _score(
     else:
         same, different = pairs.sum(lambda block: _counted(block, labels))
     alike, apart = same.sum(), different.sum()
-    above = apart - jnp.cumsum(different) + different / 2
     possible = statistics.valid & (alike > 0) & (apart > 0)
     alike, apart = jnp.where(possible, alike, 1), jnp.where(possible, apart, 1)
-    auc = (same / alike) @ (above / apart)
-    pairs_in_all = (alike + apart) / 2  # each counted from both ends
-    spread = jnp.sqrt(12 * alike * apart) / (alike + apart)
-    rho = spread * (auc - 0.5) / jnp.sqrt(1 - pairs_in_all**-2)
+    above = (apart - jnp.cumsum(different) + different / 2) / apart
+    auc = (same / alike) @ above
+    share = (same + different) / (alike + apart)
+    rank = jnp.cumsum(share) - share / 2  # as a share of all, 1/2 in the mean
+    variance = share @ (rank - 0.5) ** 2
+    product = alike / (alike + apart) * apart / (alike + apart)
+    rho = (auc - 0.5) * jnp.sqrt(product / jnp.where(variance > 0, variance, 1))
     return {"score": jnp.where(possible, 100 * rho, jnp.nan)}
 
 
@@ -134,10 +137,13 @@ def _ranked(pairs: Pairs, labels: Array) -> tuple[Array, Array]:
         for part in (block.squares / 2, block.others, labels[:, None] == labels[None])
     )
     single = distance.dtype == jnp.float32
+    resolution, tie = (_CELLS / 2, 0) if single else (_STEPS, _TIE)
     # as integers: CPUs sort those alone several times faster than anything else
-    distance = jnp.round(distance * (_CELLS / 2 if single else _ROUNDED)).astype(int)
+    distance = jnp.round(distance * resolution).astype(int)
     weight = (block.weights[:, None] * twice[None].astype(other.dtype)).ravel() * other
-    ranks = jnp.searchsorted(jnp.sort(distance), distance)
+    ordered = jnp.sort(distance)
+    ranks = jnp.cumsum(jnp.append(jnp.zeros(1, int), jnp.diff(ordered) > tie))
+    ranks = ranks[jnp.searchsorted(ordered, distance)]
     return _sums(ranks, weight, alike, len(ranks))
 
 

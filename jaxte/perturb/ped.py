@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import checks
-from jaxte.perturb.steps import Result, prepare
-from jaxte.statistics.linalg import matmul, noise, safe_root
-from jaxte.statistics.measure import deviate, divisors
+from jaxte.perturb.steps import Result, class_balls, prepare
+from jaxte.statistics.linalg import matmul, safe_root
+from jaxte.statistics.measure import deviate
 from jaxte.statistics.rows import Classes, Rows, of_row, promote
 
 _STEPS = 6
@@ -133,19 +133,12 @@ class Settings(NamedTuple):
 def move_overlapping(row: Rows, group: Classes, source: Any, settings: Settings) -> Array:
     """Every row moved with its class."""
     state = deviate(row, group.labels, len(group.counts))
-    means = jnp.where(group.present[:, None], state.references + state.gap, 0)
-    counts = divisors(group.counts)
+    deviation = source
     if source is None:
-        deviation = _deviation(means, state.squares, group.counts / row.total, row.total)
-    else:
-        deviation = source.astype(means.dtype)
-    deviation = jnp.maximum(deviation, _LEAST_DEVIATION)[None]
-    square = jnp.sum(state.squares / deviation**2, axis=1)
-    radius = safe_root(square / counts)
-    # means that coincide but for rounding have no line between them to move along
-    size = jnp.sqrt(jnp.sum(((means + state.origin[None]) / deviation) ** 2, axis=1))
-    rounding = lax.stop_gradient(noise(size) + noise(radius, counts))
-    start = means / deviation
+        means, shares = class_balls(state, group, 1.0)[0], group.counts / row.total
+        deviation = _deviation(means, state.squares, shares, row.total)
+    deviation = jnp.maximum(deviation.astype(row.features.dtype), _LEAST_DEVIATION)
+    start, radius, rounding = class_balls(state, group, deviation)
     present = group.present
 
     def shift(now: Array, one: tuple[Array, ...]) -> Array:
@@ -167,7 +160,7 @@ def move_overlapping(row: Rows, group: Classes, source: Any, settings: Settings)
 
     begin = (start, jnp.zeros((), start.dtype), jnp.ones((), bool))
     (end, _first, _going), _none = lax.scan(step, begin, None, length=_STEPS)
-    return row.features + of_row((end - start) * deviation, group)
+    return row.features + of_row((end - start) * deviation[None], group)
 
 
 def _deviation(means: Array, squares: Array, shares: Array, total: Array) -> Array:

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics.linalg import matmul, noise, safe_root
-from jaxte.statistics.measure import centred, deviate, divisors
+from jaxte.statistics.measure import Deviations, centred, deviate, divisors
 from jaxte.statistics.rows import Classes, Rows, as_classes, as_rows, of_row
 from jaxte.statistics.spectrum import spectrum
 
@@ -229,17 +229,23 @@ def _from_class_means(row: Rows, group: Classes) -> tuple[Array, Array]:
     return state.rows, state.origin[None] + state.references + state.gap
 
 
-def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signed: bool) -> Array:
-    """Every class moved along the lines between the means."""
-    state = deviate(row, group.labels, len(group.counts))
+def class_balls(state: Deviations, group: Classes, unit: ArrayLike) -> tuple[Array, Array, Array]:
+    """Class means from a common origin [C, d], radii [C], and how far means lie by rounding [C].
+
+    ``unit``: that of each feature, [d] or one number. The radius is the root of the covariance's
+    trace. Means that coincide but for rounding have no line between them to move along.
+    """
+    unit = jnp.broadcast_to(jnp.asarray(unit, state.rows.dtype), state.rows.shape[1:])[None]
     means = jnp.where(group.present[:, None], state.references + state.gap, 0)
     counts = divisors(group.counts)
-    square = jnp.sum(state.squares, axis=1)
-    radius = safe_root(square / counts)
+    radius = safe_root(jnp.sum(state.squares / unit**2, axis=1) / counts)
+    size = jnp.sqrt(jnp.sum(((means + state.origin[None]) / unit) ** 2, axis=1))
+    return means / unit, radius, lax.stop_gradient(noise(size) + noise(radius, counts))
 
-    # means that coincide but for rounding have no line between them to move along
-    size = jnp.sqrt(jnp.sum((means + state.origin[None]) ** 2, axis=1))
-    rounding = lax.stop_gradient(noise(size) + noise(radius, counts))
+
+def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signed: bool) -> Array:
+    """Every class moved along the lines between the means."""
+    means, radius, rounding = class_balls(deviate(row, group.labels, len(group.counts)), group, 1.0)
 
     def shift(one: tuple[Array, Array, Array, Array]) -> Array:
         mean, own, unknown, present = one
