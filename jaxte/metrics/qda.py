@@ -42,7 +42,8 @@ def qda(
         \Sigma_c = 0.8\, S_c + 0.2\, \tfrac{\mathrm{tr} S_c}{d} I + 10^{-6} I, \qquad
         S_c = \tfrac12 \mathrm{Cov}_c + \tfrac12 S_W
 
-    of the leading principal components. Classes of one row only are left out.
+    of the leading principal components. Classes of one row are left out, unless fewer than two
+    would be left.
 
     Args:
         features: [n, d].
@@ -57,7 +58,7 @@ def qda(
             folds in their order.
 
     Returns:
-        Scalar in [0, 1]. NaN when fewer than two classes of two rows occur.
+        Scalar in [0, 1]. NaN when fewer than two classes occur.
 
     Raises:
         InputError: outside jit, for input that cannot be scored.
@@ -101,6 +102,7 @@ def _score(
 ) -> Outputs:
     labels, counts = statistics.labels, statistics.counts
     several = counts > 1
+    several = jnp.where(several.sum() >= 2, several, counts > 0)
     w = jnp.where(jnp.take(several, labels, mode="clip"), statistics.rows.weights, 0)
     x = statistics.centred
     x = x - (matmul(w, x) / divisors(w.sum()))[None]
@@ -118,7 +120,7 @@ def _score(
     size = 4 * z.shape[1] * (len(z) + z.shape[1]) * len(counts)
     own, _ = cross_fit(held_out, folds, labels, w, size=size, key=key)
     score = jnp.where(w > 0, own, 0) @ w / divisors(w.sum())
-    return {"score": jnp.where(statistics.valid & (several.sum() >= 2), score, jnp.nan)}
+    return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 
 def _logits(z: Array, shares: Array, width: Array, floor: Array) -> Array:

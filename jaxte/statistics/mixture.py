@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
-from jaxte.statistics.linalg import gram, matmul, noise
+from jaxte.statistics.linalg import gram, matmul
 from jaxte.statistics.tiles import at_width, map_tiles
 
 COVARIANCES = ("full", "diagonal", "spherical")
@@ -141,7 +141,7 @@ def log_joint(x: Array, shares: Array, width: Array, floor: Array, covariance: s
     total = shares.sum()
     within = jnp.max(shares.sum(axis=1) @ x**2) / total
     # rounding leaves so much of a variance of 0
-    floor = jnp.maximum(floor, lax.stop_gradient(noise(within, x.shape[1])))
+    floor = jnp.maximum(floor, lax.stop_gradient(jnp.finfo(x.dtype).eps * within))
 
     def one(share: Array) -> Array:
         count = share.sum()

@@ -142,6 +142,10 @@ def _solve(
     tolerance: ArrayLike,
 ) -> Linear:
     """Solve H z = rhs, in units in which the diagonal of H is about 1."""
+    # what rounding leaves of the direction that decides nothing has no solution
+    occurs = problem.occurs
+    constant = jnp.where(occurs, rhs.intercepts, 0).sum() / jnp.maximum(occurs.sum(), 1)
+    rhs = rhs._replace(intercepts=jnp.where(occurs, rhs.intercepts - constant, 0))
     scales = problem.scales(p)
 
     def scaled(vector: Linear) -> Linear:
@@ -174,6 +178,10 @@ def _newton(problem: Regression, begin: Linear) -> Linear:
         error = jnp.clip(jnp.sqrt(state.promised / (state.value + 1)), eps**0.5, _LOOSEST)
         way = _solve(problem, lambda v: problem.bend(p, v), p, rhs, error)
         promised = jnp.vdot(rhs.slopes, way.slopes) + jnp.vdot(rhs.intercepts, way.intercepts)
+
+        sound = jnp.isfinite(promised)
+        way = jax.tree.map(lambda part: jnp.where(sound, part, 0), way)
+        promised = jnp.where(sound, promised, 0)
 
         def after(share: Array) -> Linear:
             return jax.tree.map(lambda a, b: a + share * b, state.model, way)
