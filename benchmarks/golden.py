@@ -32,7 +32,6 @@ class Leaf(NamedTuple):
             for percentages.
         output: which output of the metric, if not its score.
         source: whether the metric reads the probabilities of the source head.
-        single: whether float32 has the digits for it.
     """
 
     metric: str
@@ -41,7 +40,6 @@ class Leaf(NamedTuple):
     factor: float = 1.0
     output: str = "score"
     source: bool = False
-    single: bool = True
 
     def outputs(self, x: Any, y: Any, **arguments: Any) -> Mapping[str, Any]:
         """All outputs, of features, targets and the keywords that all metrics share."""
@@ -78,13 +76,8 @@ LEAVES: tuple[Leaf, ...] = (
             "mean_prob": "mean_probability",
             "pca_dim": "pca_dim",
             "n_iter": "n_iter",
+            "lower_bound": "lower_bound",
         }.items()
-    ),
-    # variances at the floor of 1e-6 are rounding error of float32
-    Leaf(
-        *("nleep", "nleep_deterministic.lower_bound", {"start": "classes"}),
-        output="lower_bound",
-        single=False,
     ),
     *(
         Leaf(

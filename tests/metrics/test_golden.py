@@ -31,8 +31,7 @@ def parameters() -> list[Any]:
         )
         for check in ALL
         for dtype in TOLERANCE
-        if dtype == "float64"
-        or (check.leaf.single and (check.case in QUICK[dtype] or check.leaf.source))
+        if dtype == "float64" or check.case in QUICK[dtype] or check.leaf.source
     ]
 
 
