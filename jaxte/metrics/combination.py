@@ -80,7 +80,9 @@ def combine(
     if valid is not None:
         counts = counts & xp.asarray(valid).astype(bool)
     table = xp.where(counts[None], table, 0)
-    scaled = xp.stack([_normalised(xp, one, counts, normalise) for one in table])
+    tolerance = 1e-9 if table.dtype == np.float64 else 1e-6
+    table = table.astype(np.float64) if xp is np else table
+    scaled = xp.stack([_normalised(xp, one, counts, normalise, tolerance) for one in table])
     weight = xp.asarray(factors, table.dtype)[:, None]
     if mean == "geometric":
         logs = (weight * xp.log(scaled + _GEOMETRIC)).sum(axis=0)
@@ -120,12 +122,11 @@ def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
     return values, [weights[name] for name in names]
 
 
-def _normalised(xp: Any, values: Any, counts: Any, how: str) -> Any:
-    """One term on its new scale, 0 where it is the same for all models."""
+def _normalised(xp: Any, values: Any, counts: Any, how: str, tolerance: float) -> Any:
+    """One term on its new scale, 0 where it is the same for all models but for the tolerance."""
     if how == "sum":
         return values
     number = xp.maximum(counts.sum(), 1).astype(values.dtype)
-    tolerance = 1e-9 if values.dtype == np.float64 else 1e-6
     low = xp.where(counts, values, xp.inf).min()
     high = xp.where(counts, values, -xp.inf).max()
     tied = high - low <= tolerance * xp.maximum(1, xp.maximum(abs(low), abs(high)))

@@ -138,7 +138,7 @@ def _score(
     every = jnp.einsum("adk,adl->kl", roots, roots)
     inverse = jnp.linalg.pinv(every, hermitian=True)
 
-    def alternate(_: int, share: Array) -> Array:
+    def alternate(_: Any, share: Array) -> Array:
         return onto_simplex(matmul(inverse, matmul(explained, share)))
 
     number = len(every)

@@ -20,6 +20,7 @@ from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.class_grams import class_grams
 from jaxte.statistics.linalg import gram, matmul, noise, trace
 from jaxte.statistics.spectrum import root_sum, scaled_eigh, spectrum
+from jaxte.statistics.tiles import map_tiles
 
 __all__ = ["NCTI", "NctiTerms", "ncti", "ncti_terms"]
 
@@ -216,7 +217,7 @@ def _predictions(fit: Fit, batch: Batch, **_: Any) -> tuple[Array, Array]:
 
 def _score(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
     fit, (confidence, products) = completed[0]
-    nuclear = root_sum(products).sum()
+    nuclear = map_tiles(root_sum, products, products[0].size).sum()
     terms = {
         "feature_nuc": fit.feature_nuc,
         "cls_conf": confidence / statistics.total,

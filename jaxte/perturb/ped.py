@@ -99,7 +99,7 @@ def _of_source(features: ArrayLike, width: int, num_features: ArrayLike | None) 
         raise InputError(
             f"source_features have {own} columns, features {width}: give those of the same model"
         )
-    return jnp.pad(jnp.std(promote(features), axis=0), (0, width - own))
+    return jnp.pad(jnp.std(promote(jnp.asarray(features)), axis=0), (0, width - own))
 
 
 @partial(jax.jit, static_argnames="num_classes")

@@ -161,7 +161,7 @@ def log_joint(x: Array, shares: Array, width: Array, floor: Array, covariance: s
 
     n, d = x.shape
     size = 4 * n * d + (4 * d * d if covariance == "full" else 0)
-    out: Array = map_tiles(one, shares.T, size)
+    out: Array = map_tiles(one, shares.T, size, factorises=covariance == "full")
     return out.T
 
 
@@ -218,5 +218,5 @@ def of_parameters(x: Array, priors: Array, means: Array, covariance: Array, widt
 
     there = priors > 0
     prior = jnp.where(there, jnp.log(jnp.where(there, priors, 1)), -jnp.inf)
-    densities: Array = map_tiles(one, centres, 2 * x.size)
+    densities: Array = map_tiles(one, centres, 2 * x.size, factorises=False)
     return prior[None] + densities.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,11 +15,23 @@ _NUMBERS = 1 << 23  # that a tile holds
 _NARROWEST = 64
 
 
-def map_tiles(function: Callable[..., Any], xs: Any, size: int) -> Any:
+def map_tiles(function: Callable[..., Any], xs: Any, size: int, *, factorises: bool = True) -> Any:
     """As ``jax.lax.map``, of as many at a time as hold some ten million numbers.
 
-    ``size``: how many numbers the work on one of them takes.
+    Args:
+        function: of one of them.
+        xs: arrays, of which the first axis counts them.
+        size: how many numbers the work on one of them takes.
+        factorises: whether the function calls LAPACK: on CPUs one by one then, as two batches of
+            such calls at the same time can wait for each other's threads for ever.
     """
+    tiles = partial(_tiles, function, size)
+    if not factorises:
+        return tiles(xs)
+    return lax.platform_dependent(xs, cpu=partial(lax.map, function), default=tiles)
+
+
+def _tiles(function: Callable[..., Any], size: int, xs: Any) -> Any:
     count = len(jax.tree.leaves(xs)[0])
     rounds = -(-count // max(1, min(count, _NUMBERS // max(size, 1))))
     if rounds == 1:

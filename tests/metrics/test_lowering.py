@@ -4,6 +4,7 @@ Nothing runs. What is traced in float32 is lowered for both; float64, which only
 asked for once a metric, as it changes no more than the type.
 """
 
+import re
 from functools import partial
 from typing import Any
 
@@ -131,3 +132,24 @@ def test_on_a_mesh(name: str) -> None:
     )
     x, y = jax.ShapeDtypeStruct((40, 8), "float32"), jax.ShapeDtypeStruct((40,), "int32")
     lower(on_each, "float32", x, y, jax.ShapeDtypeStruct((40,), "float32"))
+
+
+# `map_tiles` runs these one by one on a CPU; a `vmap` of a user's own makes such batches again.
+BATCHED = re.compile(
+    r"(?:@lapack_|@blas_|stablehlo\.(?:cholesky|triangular_solve)).*tensor<\d+x\d+x\d+x"
+)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_no_batch_of_factorisations_on_a_cpu(name: str) -> None:
+    """Two such batches at the same time can wait for each other's threads for ever."""
+    metric = REGISTRY[name]
+    folds: list[dict[str, Any]] = [{"folds": 2}] if "folds" in metric.parameters else []
+    full: list[dict[str, Any]] = (
+        [{"covariance": "full"}] if "covariance" in metric.parameters else []
+    )
+    x, y = jax.ShapeDtypeStruct((40, 8), "float32"), jax.ShapeDtypeStruct((40,), "int32")
+    for options in ({}, *folds, *full):
+        function = jax.jit(partial(metric.function, num_classes=C, **options))
+        text = function.trace(x, y).lower(lowering_platforms=("cpu",)).as_text()
+        assert not BATCHED.findall(text)
