@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxte.intake import checks
 from jaxte.intake.checks import short
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
+from jaxte.metrics.passes import Completed, Pass, PassRequest
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -39,47 +40,6 @@ class MetricFunction(Protocol):
 
     def __call__(self, features: Any, labels: Any, /, *args: Any, **options: Any) -> Any:
         """As any of this package."""
-
-
-class Completed(NamedTuple):
-    """What an earlier pass was prepared with, and what it came to."""
-
-    constants: Any
-    result: Any
-
-
-class Pass(NamedTuple):
-    """One more pass over the rows: in memory all at once, streamed batch by batch, or on a mesh.
-
-    Attributes:
-        prepare: (statistics, completed passes, options) -> constants, made once.
-        apply: (constants, batch, options) -> sums over the rows of the batch, which are added up
-            over batches and devices; or with ``transform`` the new features of the rows.
-        transform: whether the pass makes new features. Its result are their `Statistics`, and
-            later passes see the new rows.
-        instead: (statistics, options) -> the result, where the moments of a stream hold it
-            already, else None.
-        lacking: what to do where moments alone do not hold it.
-        repeat: how many times it is made; ``prepare`` sees as the last result that of the time
-            before, and at first that of the pass before, which has to be of the same shapes.
-    """
-
-    prepare: Callable[..., Any]
-    apply: Callable[..., Any]
-    transform: bool = False
-    instead: Callable[..., Any] | None = None
-    lacking: str = ""
-    repeat: int = 1
-
-
-class PassRequest(NamedTuple):
-    """A pass that a metric asks for, after those that transform the rows before it.
-
-    Attributes:
-        chain: each pass with its constants and the statistics of the rows that it reads.
-    """
-
-    chain: tuple[tuple[Pass, Any, Statistics], ...]
 
 
 @dataclass(frozen=True, eq=False)

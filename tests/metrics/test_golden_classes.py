@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_perturb
 import pytest
 from helpers import (
     CLASSIFICATION,
@@ -217,7 +218,7 @@ def test_released_spread_attract_with_its_gate_closed(name: str, dtype: str) -> 
 def test_released_spread_attract_on_a_narrow_set_whose_gate_is_open() -> None:
     """The released code fails here (64 components of 30 columns); all 30 are what is meant."""
     x, y = golden_set("breast_cancer_raw")
-    features = oracles.attract(oracles.pca(x.astype(float)), y, variant="released")
+    features = oracles_perturb.attract(oracles_perturb.pca(x.astype(float)), y, variant="released")
     arguments, num_classes = golden_arrays("breast_cancer_raw")
     found = released(*arguments, metric="logme", num_classes=num_classes)
     expected = oracles.logme(features, y, variant="released")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_perturb as plain
 import pytest
 from helpers import blobs
 
@@ -20,32 +21,32 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 Move = Callable[..., Any]
 MOVES: dict[str, tuple[Move, Move]] = {
-    "spread": (partial(perturb.spread, force=3.0), partial(oracles.spread, force=3.0)),
+    "spread": (partial(perturb.spread, force=3.0), partial(plain.spread, force=3.0)),
     "attract": (
         partial(perturb.attract, alpha=0.1, sigma=1.1),
-        partial(oracles.attract, alpha=0.1, sigma=1.1),
+        partial(plain.attract, alpha=0.1, sigma=1.1),
     ),
     "attract-released": (
         partial(perturb.attract, alpha=0.1, sigma=1.1, variant="released"),
-        partial(oracles.attract, alpha=0.1, sigma=1.1, variant="released"),
+        partial(plain.attract, alpha=0.1, sigma=1.1, variant="released"),
     ),
-    "pca": (partial(perturb.pca, num_components=5), lambda x, y: oracles.pca(x, 5)),
-    "ped": (partial(perturb.ped, nsigma=2.0), partial(oracles.ped, nsigma=2.0)),
+    "pca": (partial(perturb.pca, num_components=5), lambda x, y: plain.pca(x, 5)),
+    "ped": (partial(perturb.ped, nsigma=2.0), partial(plain.ped, nsigma=2.0)),
     "ped-of-source": (
         partial(perturb.ped, source_features=SOURCE),
-        partial(oracles.ped, source=SOURCE),
+        partial(plain.ped, source=SOURCE),
     ),
     "spread_attract": (
         partial(perturb.spread_attract, num_components=5),
-        lambda x, y: oracles.attract(oracles.spread(oracles.pca(x, 5), y), y),
+        lambda x, y: plain.attract(plain.spread(plain.pca(x, 5), y), y),
     ),
     "spread_attract-no-pca": (
         partial(perturb.spread_attract, num_components=None, force=0.5),
-        lambda x, y: oracles.attract(oracles.spread(x, y, force=0.5), y),
+        lambda x, y: plain.attract(plain.spread(x, y, force=0.5), y),
     ),
     "spread_attract-released": (
         partial(perturb.spread_attract, num_components=5, variant="released", gate=False),
-        lambda x, y: oracles.attract(oracles.pca(x, 5), y, variant="released"),
+        lambda x, y: plain.attract(plain.pca(x, 5), y, variant="released"),
     ),
 }
 each_move = pytest.mark.parametrize("name", MOVES)
@@ -175,7 +176,7 @@ def test_ped_ends_where_little_is_left_to_move_and_where_nothing_overlaps() -> N
     """A step of 1.2 mends 72 % of each overlap, so that the second is the last."""
     each: list[dict[str, Any]] = [{"time_step": 1.2}, {"exit_ratio": 0.99}, {"nsigma": 1e-3}]
     for options in each:
-        expected = oracles.ped(X, Y, **({"nsigma": 3.0} | options))
+        expected = plain.ped(X, Y, **({"nsigma": 3.0} | options))
         moved = perturb.ped(jnp.asarray(X), jnp.asarray(Y), **({"nsigma": 3.0} | options))
         np.testing.assert_allclose(moved, expected, atol=1e-10)
     np.testing.assert_array_equal(moved, X)
@@ -213,7 +214,7 @@ def test_pca_width(n: int, d: int, asked: int) -> None:
     x, y = blobs(n, d, classes=2)
     z = np.asarray(perturb.pca(jnp.asarray(x), jnp.asarray(y), num_components=asked))
     assert z.shape == (n, min(d, asked))
-    expected = oracles.pca(x, min(asked, n - 1, d))
+    expected = plain.pca(x, min(asked, n - 1, d))
     np.testing.assert_allclose(z[:, : expected.shape[1]], expected, atol=1e-10)
     np.testing.assert_allclose(z[:, expected.shape[1] :], 0, atol=1e-10)
 
@@ -221,12 +222,12 @@ def test_pca_width(n: int, d: int, asked: int) -> None:
 @pytest.mark.parametrize("scale", [1.0, 30.0])
 def test_released_gate_follows_the_two_largest_variances(scale: float) -> None:
     x = scale * X
-    opened = oracles.gate_value(x) > oracles.GATE
+    opened = plain.gate_value(x) > plain.GATE
     assert opened == (scale > 1)
     wrapped = perturb.with_perturbation(
         sfda, "spread_attract", variant="released", num_components=5
     )
-    moved = oracles.attract(oracles.pca(x, 5), Y, variant="released") if opened else x
+    moved = plain.attract(plain.pca(x, 5), Y, variant="released") if opened else x
     found = float(wrapped(jnp.asarray(x), jnp.asarray(Y)))
     assert found == pytest.approx(oracles.sfda(moved, Y), rel=1e-8)
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles
+import oracles_perturb
 import pytest
 from helpers import Array
 
@@ -381,7 +382,7 @@ def test_classes_of_rectified_features_that_are_all_zero(move: str, precision: s
     dead = moved[y >= 2]
     np.testing.assert_allclose(dead, np.broadcast_to(dead[:1], dead.shape), atol=1e-6)
     if move == "attract":
-        expected = oracles.attract(x, np.minimum(y, 2), alpha=0.1)
+        expected = oracles_perturb.attract(x, np.minimum(y, 2), alpha=0.1)
         # the oracle sees one class where there are two: the others are drawn to it twice
         assert np.all(np.isfinite(moved))
         assert expected.shape == moved.shape
