@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -73,7 +74,7 @@ def get_metric(name: str | Metric | MetricFunction) -> Metric:
     """The metric of that name, or what a function or a `Metric` is by itself.
 
     Raises:
-        InputError: lists the known names.
+        InputError: names those that are spelt alike.
 
     Example:
         >>> import jaxte
@@ -88,8 +89,12 @@ def get_metric(name: str | Metric | MetricFunction) -> Metric:
         own = [one for one in _METRICS.values() if one.function is name]
         return own[0] if own else from_function(name)
     if not isinstance(name, str) or (name not in _METRICS and name not in _others()):
-        names = ", ".join(dict.fromkeys((*_METRICS, *_others())))
-        raise InputError(f"unknown metric {short(name)}: choose from {names}")
+        names = list(dict.fromkeys((*_METRICS, *_others())))
+        near = get_close_matches(str(name).lower(), names, 4, 0.4) or names[:4]
+        raise InputError(
+            f"unknown metric {short(name)}: choose {', '.join(near)} or another of the {len(names)} "
+            "that `jaxte metrics` lists"
+        )
     return _METRICS[name] if name in _METRICS else _load(name)
 
 
