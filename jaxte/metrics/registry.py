@@ -92,8 +92,8 @@ def get_metric(name: str | Metric | MetricFunction) -> Metric:
         names = list(dict.fromkeys((*_METRICS, *_others())))
         near = get_close_matches(str(name).lower(), names, 4, 0.4) or names[:4]
         raise InputError(
-            f"unknown metric {short(name)}: choose {', '.join(near)} or another of the {len(names)} "
-            "that `jaxte metrics` lists"
+            f"unknown metric {short(name)}: choose {', '.join(near)} or another of the "
+            f"{len(names)} that `jaxte metrics` lists"
         )
     return _METRICS[name] if name in _METRICS else _load(name)
 
