@@ -75,6 +75,9 @@ def greedy(
         True
     """
     record = get_metric(metric)
+    for name in options or {}:
+        if name not in record.parameters:
+            raise InputError(f"{record.name} has no option {name!r}")
     own = record.checked_options(options or {})
     if record.call is not None or record.needed(own) & set(SOURCE_OUTPUTS):
         raise InputError(f"{record.name} is no function of features alone: choose another metric")

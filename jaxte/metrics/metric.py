@@ -20,7 +20,7 @@ from jaxte.intake import checks
 from jaxte.intake.checks import short
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
-from jaxte.metrics.options import Options, check_kinds, jitted, plain, split_options
+from jaxte.metrics.options import Options, check_flags, jitted, plain, split_options
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -193,7 +193,7 @@ class Metric:
     def checked_options(self, own: Options) -> dict[str, Any]:
         """All options, of Python's own types; raises `InputError` for one that cannot be."""
         options = self.all_options(own)
-        check_kinds(self.name, self.parameters, options)
+        check_flags(self.parameters, options)
         if self.check is not None:
             self.check(**options)
         return plain(self.parameters, options)

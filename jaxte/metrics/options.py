@@ -10,18 +10,14 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics import Statistics
 
 Options: TypeAlias = Mapping[str, Any]
 
 
-def check_kinds(metric: str, parameters: Mapping[str, inspect.Parameter], options: Options) -> None:
-    """Raise `InputError` for an unknown option, and for a flag that is neither True nor False."""
-    if unknown := sorted(options.keys() - parameters.keys()):
-        names = ", ".join(parameters) or "none"
-        raise InputError(f"{metric} has no option {unknown[0]!r}: it has {names}")
+def check_flags(parameters: Mapping[str, inspect.Parameter], options: Options) -> None:
+    """Raise `InputError` for a flag that is neither True nor False."""
     for name, parameter in parameters.items():
         if isinstance(parameter.default, bool):
             checks.check_flag(name, options[name])
@@ -32,7 +28,7 @@ def plain(parameters: Mapping[str, inspect.Parameter], options: Options) -> dict
 
     def one(name: str, value: Any) -> Any:
         whole = isinstance(value, float | np.floating) and float(value).is_integer()
-        counts = type(parameters[name].default) in (int, type(None))
+        counts = name in parameters and type(parameters[name].default) in (int, type(None))
         return int(value) if isinstance(value, np.integer) or (whole and counts) else value
 
     return {name: one(name, value) for name, value in options.items()}
