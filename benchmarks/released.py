@@ -98,20 +98,7 @@ def _pactran_gaussian(module: Any) -> Score:
     return score
 
 
-def _tmi(module: Any) -> Score:
-    """Entropies of the classes, weighted by their shares, as its script joins them."""
-
-    def score(x: NDArray[Any], y: NDArray[Any]) -> float:
-        entropies = [
-            np.mean(y == c) * module.get_h(x[y == c], k=3, min_dist=1.0, workers=1)
-            for c in np.unique(y)
-        ]
-        finite = np.isfinite(entropies)
-        return float(np.sum(np.array(entropies)[finite]) / max(finite.sum(), 1))
-
-    return score
-
-
+_RELEASED = {"variant": "released"}
 _HSCORE, _ETRAN, _EMMS = "tllib/ranking/hscore.py", "mgholamikn/ETran", "OpenGVLab/EMMS"
 RELEASED = (
     Released("tllib", "hscore", "tllib", _HSCORE, _function("h_score")),
@@ -137,5 +124,5 @@ RELEASED = (
         *("TencentARC/SFDA", "nleep", "sfda", "metrics.py", _function("NLEEP"), None),
         note="a random start, and no logarithm",
     ),
-    Released("snudatalab/TMI", "tmi", "tmi", "src/trf_measurement.py", _tmi),
+    Released("snudatalab/TMI", "tmi", "tmi", "src/trf_measurement.py", _function("TMI"), _RELEASED),
 )

@@ -202,6 +202,8 @@ def weight_matrices(parameters: Any) -> Iterator[np.ndarray]:
             weight = weight.reshape(len(weight), -1)
         else:
             weight = weight.reshape(-1, weight.shape[-1])
+        if not np.isfinite(weight).all():
+            raise InputError(f"weights of {'/'.join(names)} contain NaN or infinity")
         if min(weight.shape) >= _SMALLEST:
             yield weight
 

@@ -16,7 +16,8 @@ from jaxte.ensemble.blocks import blocks_of
 from jaxte.ensemble.result import Ensemble
 from jaxte.errors import InputError
 from jaxte.metrics import Metric, get_metric
-from jaxte.metrics.metric import SOURCE_OUTPUTS, split_options
+from jaxte.metrics.metric import SOURCE_OUTPUTS
+from jaxte.metrics.options import split_options
 from jaxte.runtime.precision import precision_context
 from jaxte.statistics import Measured, Sample, Statistics
 
@@ -74,11 +75,12 @@ def greedy(
         True
     """
     record = get_metric(metric)
-    own = record.all_options(options or {})
+    for name in options or {}:
+        if name not in record.parameters:
+            raise InputError(f"{record.name} has no option {name!r}")
+    own = record.checked_options(options or {})
     if record.call is not None or record.needed(own) & set(SOURCE_OUTPUTS):
         raise InputError(f"{record.name} is no function of features alone: choose another metric")
-    if record.check is not None:
-        record.check(**own)
     blocks = blocks_of(
         features, targets, size, num_classes, weights, regression="regression" in record.tasks
     )

@@ -224,6 +224,17 @@ def check_whole(name: str, value: Any) -> None:
         raise InputError(f"{name} is {short(value)}: it must be a positive whole number below 2^31")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise `InputError` unless an option is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} is {short(value)}: it must be True or False")
+
+
+def optional_array(name: str, value: Any) -> Any:
+    """An option that is an array of numbers, or None."""
+    return value if value is None or is_traced(value) else as_features(value, name)
+
+
 def number(value: Any) -> float:
     """One real number as such; NaN for anything else, which no limit lets pass."""
     if isinstance(value, str | bytes | bool | np.bool_):

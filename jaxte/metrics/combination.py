@@ -72,6 +72,10 @@ def combine(
     if mean == "geometric" and normalise not in ("minmax", "rank"):
         raise InputError("a geometric mean needs terms in [0, 1]: normalise='minmax' or 'rank'")
     values, factors = _aligned(terms, weights)
+    if valid is not None and np.shape(valid) != np.shape(values[0]):
+        raise InputError(
+            f"valid has shape {np.shape(valid)}, terms {np.shape(values[0])}: say it of each model"
+        )
     xp: Any = jnp if any(isinstance(one, jax.Array) for one in (*values, valid)) else np
     table = xp.stack([xp.asarray(one) for one in values])
     if not xp.issubdtype(table.dtype, xp.floating):
@@ -103,6 +107,8 @@ def of_one_model(
 
 def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
     """Values and weights of the terms, in one order."""
+    if not isinstance(terms, Mapping | Sequence) or isinstance(terms, str):
+        raise InputError(f"terms are {checks.short(terms)}: give name -> scores of the models")
     names = list(terms) if isinstance(terms, Mapping) else list(range(len(terms)))
     if not names:
         raise InputError("there are no terms: give at least one")
@@ -111,6 +117,11 @@ def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
     if len(shapes) > 1 or len(next(iter(shapes))) != 1:
         shown = ", ".join(map(str, sorted(shapes)))
         raise InputError(f"terms have shapes {shown}: each needs one number for every model")
+    for name, one in zip(names, values, strict=True):
+        if not checks.is_traced(one) and np.asarray(one).dtype.kind not in "biuf":
+            raise InputError(
+                f"term {name!r} is {checks.short(one)}: give one number for each model"
+            )
     if weights is None:
         return values, [1.0] * len(names)
     known = list(weights) if isinstance(weights, Mapping) else list(range(len(weights)))
@@ -119,6 +130,11 @@ def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
             f"weights are for {', '.join(map(str, known))}, terms are "
             f"{', '.join(map(str, names))}: give one weight for each term"
         )
+    for name in names:
+        if not checks.is_traced(weights[name]) and not np.isfinite(checks.number(weights[name])):
+            raise InputError(
+                f"weight of {name!r} is {checks.short(weights[name])}: it must be a finite number"
+            )
     return values, [weights[name] for name in names]
 
 

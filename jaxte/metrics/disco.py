@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.metrics.collapse import balanced_means
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
@@ -73,8 +72,7 @@ def disco(
 
 
 def _check(*, num_components: Any) -> None:
-    if not isinstance(num_components, int) or num_components < 1:
-        raise InputError(f"num_components is {checks.short(num_components)}: give a number >= 1")
+    checks.check_whole("num_components", num_components)
 
 
 def _components(

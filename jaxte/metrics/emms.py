@@ -78,7 +78,7 @@ def emms(
         num_classes,
         weights,
         num_features,
-        label_embeddings=None if label_embeddings is None else jnp.asarray(label_embeddings),
+        label_embeddings=checks.optional_array("label_embeddings", label_embeddings),
         variant=variant,
     )["score"]
 

@@ -13,7 +13,7 @@ from jaxte.intake import checks
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics, softmax
-from jaxte.statistics.folds import check_folds, cross_fit
+from jaxte.statistics.folds import check_folds, check_key, cross_fit
 from jaxte.statistics.linalg import matmul, noise, safe_root
 
 __all__ = ["linear_probe"]
@@ -86,8 +86,9 @@ def linear_probe(
     )["score"]
 
 
-def _check(*, folds: Any, lam: Any, measure: str, **_: Any) -> None:
+def _check(*, folds: Any, lam: Any, measure: str, key: Any) -> None:
     check_folds(folds)
+    check_key(key)
     checks.check_positive("lam", lam)
     checks.choose("measure", measure, _MEASURES)
 

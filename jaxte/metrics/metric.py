@@ -20,13 +20,13 @@ from jaxte.intake import checks
 from jaxte.intake.checks import short
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
+from jaxte.metrics.options import Options, check_flags, jitted, plain, split_options
 from jaxte.metrics.passes import Completed, Pass, PassRequest
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
 
 Outputs: TypeAlias = Mapping[str, Array]
-Options: TypeAlias = Mapping[str, Any]
 
 # The arguments that all metrics share; what else a function takes are its options.
 SIGNATURE = ("features", "labels", "targets", "num_classes", "weights", "num_features")
@@ -150,6 +150,14 @@ class Metric:
         defaults = {k: p.default for k, p in self.parameters.items() if p.default is not empty}
         return {**defaults, **own}
 
+    def checked_options(self, own: Options) -> dict[str, Any]:
+        """All options, of Python's own types; raises `InputError` for one that cannot be."""
+        options = self.all_options(own)
+        check_flags(self.parameters, options)
+        if self.check is not None:
+            self.check(**options)
+        return plain(self.parameters, options)
+
     def needed(self, options: Options) -> frozenset[str]:
         """What it reads with these options."""
         return self.needs(**self.all_options(options)) if callable(self.needs) else self.needs
@@ -181,9 +189,7 @@ class Metric:
         Raises:
             InputError: outside jit, for input that cannot be scored.
         """
-        options = self.all_options(options)
-        if self.check is not None:
-            self.check(**options)
+        options = self.checked_options(options)
         wanted = self.needed(options) & set(SOURCE_OUTPUTS)
         source, advice = outputs_of(logits, probabilities), ""
         if source is not None:
@@ -302,9 +308,7 @@ class Metric:
         Raises:
             InputError: where these moments do not suffice.
         """
-        options = self.all_options(options)
-        if self.check is not None:
-            self.check(**options)
+        options = self.checked_options(options)
         if state.targets is not None and "regression" not in self.tasks:
             raise InputError(f"{self.name} needs moments of integer labels, not of float targets")
         with state.precision:
@@ -332,14 +336,6 @@ def _summed(sums: Any, statistics: Statistics) -> Any:
     return jax.tree.map(statistics.all_reduce, sums)
 
 
-def split_options(options: Options) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
-    """Options that are known while tracing, and those that are arrays."""
-    fixed = (str, bool, int, np.integer, tuple, type(None))
-    static = {name: value for name, value in options.items() if isinstance(value, fixed)}
-    dynamic = {name: value for name, value in options.items() if name not in static}
-    return tuple(sorted(static.items())), dynamic
-
-
 @partial(jax.jit, static_argnums=(2, 3, 4))
 def _outputs(
     sample: Sample,
@@ -350,31 +346,3 @@ def _outputs(
 ) -> Outputs:
     statistics = Statistics(sample, num_classes=num_classes)
     return metric.evaluate(statistics, {**dict(static), **dynamic})
-
-
-def jitted(
-    function: Callable[..., Any],
-    statistics: Statistics,
-    completed: tuple[Completed, ...],
-    options: Options,
-) -> Any:
-    """Call a function of a metric as a program of its own, compiled once for its settings."""
-    static, dynamic = split_options(options)
-    return _jitted(statistics, completed, dynamic, function, static)
-
-
-@partial(jax.jit, static_argnums=(3, 4))
-def _jitted(
-    statistics: Statistics,
-    completed: tuple[Completed, ...],
-    dynamic: Options,
-    function: Callable[..., Any],
-    static: tuple[tuple[str, Any], ...],
-) -> Any:
-    return function(statistics, completed, **dict(static), **dynamic)
-
-
-def shortlist(names: Sequence[str]) -> str:
-    """A few names in a sentence."""
-    shown = ", ".join(names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

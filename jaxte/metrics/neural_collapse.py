@@ -172,7 +172,7 @@ def neural_collapse(
         (0.0, 1.0)
     """
     named = {"classifier": classifier, "bias": bias}
-    heads = {name: one if one is None else jnp.asarray(one) for name, one in named.items()}
+    heads = {name: checks.optional_array(name, one) for name, one in named.items()}
     outputs = _ALL.outputs(
         features, labels, num_classes, weights, num_features, weighting=weighting, **heads
     )

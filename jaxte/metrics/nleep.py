@@ -15,7 +15,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics
 from jaxte.statistics import mixture as mixtures
-from jaxte.statistics.folds import check_folds, cross_fit, key_of
+from jaxte.statistics.folds import check_folds, check_key, cross_fit, key_of
 from jaxte.statistics.kmeans import kmeans
 from jaxte.statistics.linalg import gram, matmul
 from jaxte.statistics.measure import divisors
@@ -128,6 +128,7 @@ def _check(**options: Any) -> None:
     checks.check_share("variance_share", options["variance_share"])
     for name in ("reg_covar", "tol"):
         checks.check_positive(name, options[name])
+    check_key(options["key"])
     if options["folds"] is not None:
         check_folds(options["folds"])
     if options["num_components"] is not None:

@@ -14,7 +14,7 @@ from jaxte.statistics import Statistics
 from jaxte.statistics.linalg import matmul
 from jaxte.statistics.pairs import Block, Pairs, unit_rows
 from jaxte.statistics.rows import Rows
-from jaxte.statistics.spectrum import spectrum
+from jaxte.statistics.spectrum import spectrum_of_rows
 
 __all__ = ["parc"]
 
@@ -115,7 +115,9 @@ def _standardised(statistics: Statistics, num_components: int | None) -> Array:
         square = matmul(rows.weights, x**2)
         varies, width = square > statistics.measured.moments.rounding, rows.width
     else:
-        spectral = spectrum(x, rows.weights)
+        # standardised, the least of them counts as much as the largest: so that none is lost to the
+        # rounding error of a product of the rows, they are of the rows themselves
+        spectral = spectrum_of_rows(x, rows.weights)
         x = matmul(x, spectral.axes[:, :num_components])
         square = spectral.values[:num_components]
         varies = square > 0

@@ -13,7 +13,7 @@ from jaxte.intake import checks
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics
-from jaxte.statistics.folds import check_folds, cross_fit
+from jaxte.statistics.folds import check_folds, check_key, cross_fit
 from jaxte.statistics.linalg import gram, matmul
 from jaxte.statistics.measure import divisors
 from jaxte.statistics.mixture import log_normal
@@ -86,8 +86,9 @@ def qda(
     )["score"]
 
 
-def _check(*, num_components: Any, folds: Any, **_: Any) -> None:
+def _check(*, num_components: Any, folds: Any, key: Any) -> None:
     check_folds(folds)
+    check_key(key)
     if num_components is not None:
         checks.check_whole("num_components", num_components)
 

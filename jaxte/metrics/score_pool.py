@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
+from jaxte.intake import as_features, checks
 from jaxte.metrics.metric import Metric, MetricFunction
 from jaxte.metrics.registry import get_metric
 
@@ -60,7 +61,7 @@ def score_pool(
         2
     """
     record = get_metric(metric)
-    features = jnp.asarray(features)
+    features = jnp.asarray(features if checks.is_traced(features) else as_features(features))
     if features.ndim != 3:
         raise InputError(
             f"features have shape {features.shape}: a pool is [models, rows, columns], each model "

@@ -20,7 +20,7 @@ from jaxte.errors import InputError, said
 from jaxte.intake import Labels, as_features, as_labels, checks, join_layers, sources
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.intake.sources import Source
-from jaxte.metrics.metric import shortlist
+from jaxte.metrics.options import shortlist
 from jaxte.runtime.devices import platform_of
 from jaxte.statistics import Moments
 from jaxte.store import FeatureStore, formats, imports, is_store

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from jaxte.metrics import Metric
-from jaxte.metrics.metric import shortlist
+from jaxte.metrics.options import shortlist
 from jaxte.ranking.result import are_tied, tie_groups
 
 __all__ = ["notes_on", "verdict"]

@@ -145,11 +145,10 @@ def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
                 names = ", ".join(parameters) or "none"
                 raise InputError(f"{name} has no option {option!r}: it has {names}")
             _check_kind(f"{name}.{option}", value, str(parameters[option].annotation))
-        if (check := chosen[name].check) is not None:
-            try:
-                check(**chosen[name].all_options(own))
-            except InputError as error:
-                raise InputError(f"options of {name}: {error}") from None
+        try:
+            chosen[name].checked_options(own)
+        except InputError as error:
+            raise InputError(f"options of {name}: {error}") from None
     for metric in metrics:
         own = options.get(metric.name, {})
         for name, parameter in metric.parameters.items():

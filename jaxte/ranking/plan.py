@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxte.metrics import Metric
-from jaxte.metrics.metric import SOURCE_OUTPUTS, Pass, split_options
+from jaxte.metrics.metric import SOURCE_OUTPUTS, Pass
+from jaxte.metrics.options import split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program

@@ -20,7 +20,8 @@ from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
 from jaxte.intake.checks import choose
 from jaxte.metrics import DEFAULT_METRICS, Metric, MetricFunction
-from jaxte.metrics.metric import SOURCE_OUTPUTS, shortlist
+from jaxte.metrics.metric import SOURCE_OUTPUTS
+from jaxte.metrics.options import shortlist
 from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed

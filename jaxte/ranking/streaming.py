@@ -19,8 +19,8 @@ from jax import Array
 from jaxte.errors import InputError, said
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
-from jaxte.metrics.metric import Pass, jitted, split_options
-from jaxte.metrics.passes import PassRequest
+from jaxte.metrics.options import jitted, split_options
+from jaxte.metrics.passes import Pass, PassRequest
 from jaxte.ranking.blocks import Block, Blocks
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes

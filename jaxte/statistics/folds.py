@@ -31,6 +31,8 @@ def fold_numbers(
     """
     labels = jnp.asarray(labels)
     n = len(labels)
+    if k > n:
+        raise InputError(f"folds is {k}, but there are {n} rows: choose fewer folds than rows")
     counted = jnp.ones(n, bool) if weights is None else jnp.asarray(weights) > 0
     place = jnp.cumsum(counted) - 1
     order = place
@@ -48,7 +50,8 @@ def fold_numbers(
 
 def check_folds(folds: Any) -> None:
     """Raise `InputError` unless these are a number of folds, or the fold of each row."""
-    if jnp.ndim(folds) == 0:
+    listed = isinstance(folds, list | tuple)
+    if not listed and np.ndim(folds) == 0:
         checks.check_whole("folds", folds)
         if int(folds) < 2:
             raise InputError("folds is 1: at least two are needed, to fit to one and score another")
@@ -57,12 +60,25 @@ def check_folds(folds: Any) -> None:
         f"folds must be a number from 2 on, or one fold number 0..{_MOST - 1} for each row, of at "
         f"least two folds: got {checks.short(folds)}"
     )
-    if jnp.ndim(folds) != 1 or not jnp.issubdtype(jnp.result_type(folds), jnp.integer):
+    if listed or jnp.ndim(folds) != 1 or not jnp.issubdtype(jnp.result_type(folds), jnp.integer):
         raise wrong
     if not checks.is_traced(folds):
         numbers = np.unique(np.asarray(folds))
         if len(numbers) < 2 or numbers[0] < 0 or numbers[-1] >= _MOST:
             raise wrong
+
+
+def check_key(key: Any) -> None:
+    """Raise `InputError` unless this is None, a seed or a key of ``jax.random``."""
+    seed = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    is_key = isinstance(key, Array) and (
+        (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0)
+        or (key.dtype == jnp.uint32 and key.shape == (2,))
+    )
+    if not (key is None or is_key or (seed and -(1 << 31) <= key < 1 << 31)):
+        raise InputError(
+            f"key is {checks.short(key)}: give one key of jax.random, or a whole number below 2^31"
+        )
 
 
 def key_of(key: int | Array) -> Array:

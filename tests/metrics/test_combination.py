@@ -63,6 +63,16 @@ def test_terms_that_do_not_go_together() -> None:
         combine({"a": A, "b": B}, {"a": 1.0})
     with pytest.raises(InputError, match="normalise"):
         combine([A], normalise="softmax")
+    wrong: Any = combine
+    with pytest.raises(InputError, match="term 'a'"):
+        wrong({"a": ["x", "y"]})
+    for weight in ("x", np.nan):
+        with pytest.raises(InputError, match="weight of 'a'"):
+            wrong({"a": A}, {"a": weight})
+    with pytest.raises(InputError, match="valid has shape"):
+        wrong([A], valid=[True])
+    with pytest.raises(InputError, match="terms are None"):
+        wrong(None)
 
 
 # --- through rank ---------------------------------------------------------------------------------

@@ -157,6 +157,15 @@ def test_parc_with_no_more_directions_than_there_are() -> None:
     assert np.isnan(parc(x, np.arange(10)))
 
 
+def test_parc_of_principal_components_of_very_different_size() -> None:
+    """Standardised, the least of them counts as much: it must not drown in a product of rows."""
+    x, y = TALL.features * np.logspace(-4, 4, TALL.features.shape[1]), TALL.targets
+    _, _, axes = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    peaks = axes[np.arange(len(axes)), abs(axes).argmax(axis=1)]
+    parts = (x - x.mean(axis=0)) @ (axes * np.sign(peaks)[:, None]).T
+    assert float(parc(x, y)) == pytest.approx(spearman_of_pairs(parts, y), rel=1e-9)
+
+
 # --- TMI, INT, concept variance -------------------------------------------------------------------
 
 

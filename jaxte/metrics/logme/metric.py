@@ -15,7 +15,8 @@ from jax.typing import ArrayLike
 from jaxte.intake import checks
 from jaxte.metrics.logme import evidence
 from jaxte.metrics.logme.maximum import is_constant, maximum_evidence, of_ridge, optimum
-from jaxte.metrics.metric import Completed, Metric, Outputs, shortlist
+from jaxte.metrics.metric import Completed, Metric, Outputs
+from jaxte.metrics.options import shortlist
 from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Sample, Statistics
 from jaxte.statistics.ridge import decompose, problem_of, sharpen

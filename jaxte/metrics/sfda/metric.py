@@ -113,8 +113,19 @@ def sfda(
     )["score"]
 
 
-def _check(*, variant: str, shrinkage: Any, shrink_target: str, folds: Any, **_: Any) -> None:
+def _check(
+    *,
+    variant: str,
+    shrinkage: Any,
+    shrink_target: str,
+    double_softmax: Any,
+    log_score: Any,
+    folds: Any,
+) -> None:
     check_number(folds)
+    for name, flag in {"double_softmax": double_softmax, "log_score": log_score}.items():
+        if flag is not None:
+            checks.check_flag(name, flag)
     checks.choose("variant", variant, _VARIANTS)
     checks.choose("shrink_target", shrink_target, TARGETS)
     if shrinkage is not None:
