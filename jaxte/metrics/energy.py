@@ -104,12 +104,17 @@ def _energies(width: Array, batch: Batch, of: str) -> Array:
             raise InputError("the energy of probabilities is 0 for any model: give logits")
         return jax.nn.logsumexp(batch.logits, axis=1)
     assert batch.features is not None
-    inside = jnp.arange(batch.features.shape[1]) < width
-    return jax.nn.logsumexp(jnp.where(inside[None], batch.features, -jnp.inf), axis=1)
+    return energies(batch.features, width)
 
 
 def _sum(width: Array, batch: Batch, *, of: str, **_: Any) -> Array:
     return batch.weights @ _energies(width, batch, of)
+
+
+def energies(features: Array, width: Array) -> Array:
+    """Log-sum-exp of each row [n], of its true columns."""
+    inside = jnp.arange(features.shape[1]) < width
+    return jax.nn.logsumexp(jnp.where(inside[None], features, -jnp.inf), axis=1)
 
 
 def tail_mean(values: Array, weights: Array, fraction: ArrayLike, tail: str) -> Array:

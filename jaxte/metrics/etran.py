@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.intake import checks
 from jaxte.metrics.combination import of_one_model
-from jaxte.metrics.energy import tail_mean
+from jaxte.metrics.energy import energies, tail_mean
 from jaxte.metrics.lda import mean_probability
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
@@ -98,11 +97,9 @@ def _score(
     statistics: Statistics, _: tuple[Completed, ...], *, fraction: Any, tail: str
 ) -> Outputs:
     rows = statistics.rows
-    inside = jnp.arange(rows.features.shape[1]) < rows.width
-    energies = jax.nn.logsumexp(jnp.where(inside[None], rows.features, -jnp.inf), axis=1)
     classes = statistics.num_classes is not None
     terms = {
-        "energy": tail_mean(energies, rows.weights, fraction, tail),
+        "energy": tail_mean(energies(rows.features, rows.width), rows.weights, fraction, tail),
         "fit": mean_probability(statistics) if classes else -_residual(statistics),
     }
     return of_one_model(terms, _WEIGHTS, statistics.valid)

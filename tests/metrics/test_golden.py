@@ -1,18 +1,15 @@
 """Every value of released implementations that a metric must give, from one table.
 
-The sets are padded to two shapes, so that a metric compiles for these and not for each set;
-`python -m benchmarks golden` takes them as they are.
+The sets are padded to two shapes, so that a metric compiles for these and not for each set.
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import jax
 import pytest
-from helpers import QUICK, golden_arrays
+from helpers import QUICK
 
-from benchmarks.golden import LEAVES, Check, Leaf, checks, values
+from benchmarks.golden import LEAVES, Check, checks, values
 
 TOLERANCE = {"float64": (1e-6, 1e-12), "float32": (1e-3, 1e-4)}  # relative, absolute
 ALL = list(checks())
@@ -35,30 +32,10 @@ def parameters() -> list[Any]:
     ]
 
 
-@cache
-def program(first: int) -> Callable[..., Any]:
-    """All outputs of a leaf, known by its number, under jit."""
-
-    def outputs(x: Any, y: Any, weights: Any, width: Any, *, num_classes: int | None) -> Any:
-        shared = {"num_classes": num_classes, "weights": weights, "num_features": width}
-        return LEAVES[first].outputs(x, y, **shared)
-
-    return jax.jit(outputs, static_argnames="num_classes")
-
-
-def score(leaf: Leaf, case: str) -> float:
-    """One program for all leaves that differ in the output alone."""
-    calls = [(one.metric, one.options) for one in LEAVES]
-    arguments, num_classes = golden_arrays(case)
-    outputs = program(calls.index((leaf.metric, leaf.options)))(*arguments, num_classes=num_classes)
-    return float(outputs[leaf.output])
-
-
 @pytest.mark.parametrize(("check", "dtype"), parameters())
 def test_golden_value(check: Check, dtype: str) -> None:
     with jax.enable_x64(dtype == "float64"):
-        found = check.score(dtype) if check.leaf.source else score(check.leaf, check.case)
-        assert found == pytest.approx(check.expected, *TOLERANCE[dtype])
+        assert check.score(dtype) == pytest.approx(check.expected, *TOLERANCE[dtype])
 
 
 def test_every_line_of_the_table_says_something() -> None:
