@@ -141,8 +141,12 @@ def _solve(
     p: Array,
     rhs: Linear,
     tolerance: ArrayLike,
+    enough: ArrayLike = 0.0,
 ) -> Linear:
-    """Solve H z = rhs, in units in which the diagonal of H is about 1."""
+    """Solve H z = rhs, in units in which the diagonal of H is about 1.
+
+    To a relative error, or to one that is ``enough``.
+    """
     # what rounding leaves of the direction that decides nothing has no solution
     occurs = problem.occurs
     constant = jnp.where(occurs, rhs.intercepts, 0).sum() / jnp.maximum(occurs.sum(), 1)
@@ -155,7 +159,7 @@ def _solve(
     def product(vector: Linear) -> Linear:
         return scaled(bend(scaled(vector)))
 
-    return scaled(cg(product, scaled(rhs), tol=tolerance, maxiter=_INNER)[0])
+    return scaled(cg(product, scaled(rhs), tol=tolerance, atol=enough, maxiter=_INNER)[0])
 
 
 class _State(NamedTuple):
@@ -177,7 +181,8 @@ def _newton(problem: Regression, begin: Linear) -> Linear:
         rhs = jax.tree.map(jnp.negative, slope)
         # the closer, the more exact: convergence is quadratic
         error = jnp.clip(jnp.sqrt(state.promised / (state.value + 1)), eps**0.5, _LOOSEST)
-        way = _solve(problem, lambda v: problem.bend(p, v), p, rhs, error)
+        rounding = 0.02 * jnp.sqrt(eps * jnp.abs(state.value))
+        way = _solve(problem, lambda v: problem.bend(p, v), p, rhs, error, rounding)
         promised = jnp.vdot(rhs.slopes, way.slopes) + jnp.vdot(rhs.intercepts, way.intercepts)
 
         sound = jnp.isfinite(promised)
