@@ -57,7 +57,7 @@ class Batch(NamedTuple):
     Attributes:
         residuals: [b, d] features minus the mean of their class.
         labels: [b] class numbers, or [b, k] the targets of a regression.
-        weights: [b].
+        weights: [b], NaN for a row of a head's outputs that cannot be.
         probabilities: [b, z] by the model's own head, as they came; None if it has none.
         logits: [b, z] of the head, or None where only probabilities are known.
         features: [b, d] as they came, but for rows of weight 0.
@@ -386,18 +386,15 @@ class Statistics:
     def batch(self) -> Batch:
         """All rows at hand."""
         batch = self._of_features()
-        logits, probabilities = rows_of_outputs(self._sample().source, batch.weights)
-        return batch._replace(logits=logits, probabilities=probabilities)
+        source = self._sample().source
+        weights, logits, probabilities = rows_of_outputs(source, batch.weights)
+        return batch._replace(weights=weights, logits=logits, probabilities=probabilities)
 
     def sum_over_rows(self, function: Callable[[Batch], Any]) -> Any:
         """What a function makes of all rows, summed; it may be given few of them at a time."""
-        source, batch = self._sample().source, self._of_features()
-        if source is None:
-            made = function(batch)
-        else:
-            unweighted = self.rows.unweighted
-            made = sum_with_outputs(function, batch, source, unweighted=unweighted)
-        return jax.tree.map(self.all_reduce, made)
+        batch, source = self._of_features(), self._sample().source
+        sums = sum_with_outputs(function, batch, source, unweighted=self.rows.unweighted)
+        return jax.tree.map(self.all_reduce, sums)
 
     def _of_features(self) -> Batch:
         labels = self.labels if self.num_classes is not None else self.columns
