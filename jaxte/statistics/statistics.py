@@ -386,8 +386,7 @@ class Statistics:
     def batch(self) -> Batch:
         """All rows at hand."""
         batch = self._of_features()
-        source = self._sample().source
-        weights, logits, probabilities = rows_of_outputs(source, batch.weights)
+        weights, logits, probabilities = rows_of_outputs(self._sample().source, batch.weights)
         return batch._replace(weights=weights, logits=logits, probabilities=probabilities)
 
     def sum_over_rows(self, function: Callable[[Batch], Any]) -> Any:
