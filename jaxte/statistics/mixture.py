@@ -193,13 +193,24 @@ def of_clusters(
     covariance: str,
 ) -> Array:
     """Start of `fit` from a partition of the rows into clusters 0..number-1 [n]."""
-    return log_joint(
-        x,
-        weights[:, None] * jax.nn.one_hot(clusters, number, dtype=x.dtype),
-        width,
-        floor,
-        covariance,
-    )
+    shares = weights[:, None] * jax.nn.one_hot(clusters, number, dtype=x.dtype)
+    return _narrow_log_joint(covariance, x, shares, width, floor)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _narrow_log_joint(covariance: str, x: Array, *rest: Array) -> Array:
+    """`log_joint` of no more columns than count."""
+    _shares, width, _floor = rest
+    joint: Array = at_width(partial(log_joint, covariance=covariance), width, x, *rest)
+    return joint
+
+
+@_narrow_log_joint.defjvp
+def _narrow_log_joint_jvp(
+    covariance: str, primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
+    whole = partial(log_joint, covariance=covariance)
+    return _narrow_log_joint(covariance, *primals), jax.jvp(whole, primals, tangents)[1]
 
 
 def of_parameters(x: Array, priors: Array, means: Array, covariance: Array, width: Array) -> Array:
