@@ -200,7 +200,10 @@ def test_regression_and_several_labels_are_scored_by_what_can(
         (("--models", "lacks.toml"), "lacks.toml: model 1 has no source"),
         (("--model", "a=zoo:mlp-mnist", "--model", "a=zoo:vgg-cifar"), "two models are called a"),
         (("--model", "zoo:mlp-mnist", "--metrics", "logmee"), "logmee"),
-        (("--model", "zoo:mlp-mnist", "--set", "face.x=1", "--metrics", "logme"), "--set face"),
+        (
+            ("--model", "zoo:mlp-mnist", "--set", "face.x=1", "--metrics", "logme"),
+            "given for 'face'",
+        ),
         (("--model", "zoo:mlp-mnist", "--precision", "half"), "unknown precision 'half'"),
         (("--model", "zoo:mlp-mnist", "--normalize", "max"), "unknown normalize 'max'"),
         (("--model", "zoo:mlp-mnist", "--no-store", "--devices", "2"), "--devices is for features"),
