@@ -52,8 +52,8 @@ Layers = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATHS",
-        help="Comma-separated paths of layers, as blocks/11,penultimate, or all; by default the "
-        "model's.",
+        help="Comma-separated or repeated paths of layers, as blocks/11,penultimate, or all; by "
+        "default the model's.",
     ),
 ]
 Pool = Annotated[str | None, typer.Option(help="mean, max, cls, last or flatten; mean by default.")]

@@ -37,7 +37,10 @@ def demo(
     *,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--target", help="Which shipped target set; repeatable, by default all."),
+        typer.Option(
+            "--target",
+            help="Which shipped target sets; repeatable, or comma-separated; by default all.",
+        ),
     ] = None,
     details: Annotated[
         bool, typer.Option("--details", help="A table of all models and scores per target, too.")

@@ -37,7 +37,7 @@ def race(
             "--model",
             metavar="NAME",
             help="Of the zoo, or zoo:NAME, python:MODULE:ATTRIBUTE; "
-            "repeatable, by default all of the zoo.",
+            "repeatable, or comma-separated; by default all of the zoo.",
         ),
     ] = None,
     budget: Annotated[

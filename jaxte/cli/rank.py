@@ -32,7 +32,7 @@ def rank(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Comma-separated names, by default ridge_probe,logme,sfda,face; "
+            help="Comma-separated or repeated, by default ridge_probe,logme,sfda,face; "
             "`jaxte metrics` lists them.",
         ),
     ] = None,

@@ -35,14 +35,16 @@ def run(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]SPEC", help="A model as `jaxte extract` takes it; repeatable."
+            metavar="[NAME=]SPEC",
+            help="A model as `jaxte extract` takes it; repeatable, or comma-separated.",
         ),
     ] = None,
     metrics: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Comma-separated; by default of ridge_probe,logme,sfda,face those for the task.",
+            help="Comma-separated or repeated; by default of ridge_probe,logme,sfda,face those "
+            "for the task.",
         ),
     ] = None,
     features: Annotated[
