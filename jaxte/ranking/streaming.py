@@ -21,7 +21,7 @@ from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
 from jaxte.metrics.options import jitted, split_options
 from jaxte.metrics.passes import Pass, PassRequest
-from jaxte.ranking.blocks import Block, Blocks
+from jaxte.ranking.blocks import Block, Blocks, check_finite
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
@@ -99,7 +99,7 @@ def score(
     source, dtype = stream.source, jnp.zeros(()).dtype
     pass_over = None
     if isinstance(source, Moments):
-        width = source.means.shape[1]
+        width, unit = source.means.shape[1], 1
         classes: Sequence[Any] = range(len(source.counts))
         state = jax.tree.map(lambda part: _in_precision(part, dtype), source)
         only_once = "its moments are all that is left of the samples: give the samples"
@@ -125,9 +125,14 @@ def score(
         (state,) = passing(lambda: [_first_pass(blocks, plan)], number=1)
         if isinstance(state, Exception):
             raise state
-        width = blocks.width
+        width, unit = blocks.width, blocks.unit
         classes = blocks.numbers.classes or range(len(state.counts))
         pass_over = passing if source.reiterable else None
+    if not np.isfinite(state.squares).all():
+        raise InputError(
+            f"squares of these features leave the range of {dtype}: divide them by their size, or "
+            "give precision='float64'"
+        )
     if state.targets is None and int((state.counts > 0).sum()) < 2:
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     kind = "classification" if state.targets is None else "regression"
@@ -147,7 +152,8 @@ def score(
             )
         else:
             able.append(metric)
-    outputs, unable = _finish(able, plan, state, width, pass_over, only_once)
+    statistics_of = partial(Statistics.of_moments, width=width, unit=unit)
+    outputs, unable = _finish(able, plan, state, statistics_of, pass_over, only_once)
     return Outcome(outputs, reasons | unable, None if state.targets is not None else classes)
 
 
@@ -155,7 +161,7 @@ def _finish(
     metrics: Sequence[Metric],
     plan: ScoringPlan,
     state: Moments,
-    width: int,
+    statistics_of: Callable[..., Statistics],
     pass_over: Callable[..., list[Any]] | None,
     only_once: str,
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
@@ -181,7 +187,7 @@ def _finish(
         needs = plan.needed(metric)
         passes = metric.asked(options)
         for route in ("full",) if passes else ("quick", "full"):
-            statistics = Statistics.of_moments(state, width, route=route)
+            statistics = statistics_of(state, route=route)
             if needs <= set(SHARED) and not passes:  # read from what others read too
                 for shared in needs - {name for name, kind in made if kind == route}:
                     of_moments = _made if shared in FACTORISED else getattr
@@ -203,7 +209,7 @@ def _finish(
                 reasons[name] = said(result)
                 continue
             if request.chain[-1][0].transform:
-                result = Statistics.of_moments(result, width, route="full")
+                result = statistics_of(result, route="full")
             go_on(name, steps, result)
         number += 1
     return outputs, reasons
@@ -234,15 +240,15 @@ class _Ask(NamedTuple):
     request: PassRequest
     options: Mapping[str, Any]
 
-    def begin(self, block: Block, padded: int) -> tuple[_Step, Any, Any]:
+    def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
         """The step, its constants, and what it begins with."""
         chain = self.request.chain
         static, dynamic = split_options(self.options)
         step = _Step(tuple(one for one, _, _ in chain), static)
         states = [statistics.measured.moments for *_, statistics in chain]
         centres = tuple((state.origin, state.means) for state in states)
-        constants = (centres, tuple(part for _, part, _ in chain), dynamic)
-        rows = _rows_of(block, padded)
+        constants = (centres, tuple(part for _, part, _ in chain), dynamic, blocks.unit)
+        rows = _rows_of(block, blocks.padded)
         like = jax.eval_shape(partial(_apply, step), constants, *rows)
         if not chain[-1][0].transform:
             start: Any = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
@@ -253,7 +259,7 @@ class _Ask(NamedTuple):
             )
         else:
             count, dtype = len(states[-1].counts), states[-1].means.dtype
-            start = moments.init(padded, num_classes=count, dtype=dtype)
+            start = moments.init(blocks.padded, num_classes=count, dtype=dtype)
         return step, constants, start
 
 
@@ -262,7 +268,7 @@ class _Collect(NamedTuple):
 
     start: Moments
 
-    def begin(self, block: Block, padded: int) -> tuple[_Step, Any, Any]:
+    def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
         """As of `_Ask`."""
         return _Step((), ()), (), self.start
 
@@ -302,34 +308,29 @@ def _pass_over(
     failed: dict[int, Exception] = {}
     before: tuple[Array, Block] | None = None
     for block in blocks:
+        unit = blocks.unit_of(block)
         if carries is None:
             begun = []
             for index, one in enumerate(start()):
                 try:
-                    begun.append(one.begin(block, blocks.padded))
+                    begun.append(one.begin(block, blocks))
                 except Exception as error:  # of one metric
                     failed[index] = error
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
             # copied, because the steps write over them
             carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
-        carries, bad = _advance(carries, constants, *block[:4], steps=steps, width=blocks.padded)
+        carries, bad = _advance(
+            carries, constants, unit, *block[:4], steps=steps, width=blocks.padded
+        )
         # of the block before, so that this one is under way while the next is read
-        _check_finite(before)
+        check_finite(before)
         before = (bad, block)
         report(block.start + block.rows, blocks.rows, f"{name}: pass {number}")
-    _check_finite(before)
+    check_finite(before)
     rest = iter(carries or ())
     count = len(carries or ()) + len(failed)
     return [failed[index] if index in failed else next(rest) for index in range(count)]
-
-
-def _check_finite(done: tuple[Array, Block] | None) -> None:
-    if done is not None and (row := int(done[0])) >= 0:
-        raise InputError(
-            f"features contain NaN or infinity, first in row {done[1].start + row}: fix the "
-            "model's output or give those rows weight 0"
-        )
 
 
 def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any, Any]:
@@ -348,7 +349,8 @@ def _apply(
     outputs: SourceOutputs | None,
 ) -> Any:
     """What the last pass of a chain makes of rows, which those before it transform."""
-    centres, prepared, dynamic = constants
+    centres, prepared, dynamic, unit = constants
+    own_features = features * unit
     options = {**dict(step.options), **dynamic}
     own_class = labels
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -357,8 +359,8 @@ def _apply(
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
         # one after the other: far from 0 their sum would be rounded
         residuals = features - origin[None] - jnp.take(means, own_class, axis=0, mode="clip")
-        batch = Batch(residuals, labels, weights, probabilities, logits, features)
-        features = one.apply(own, batch, **options)
+        batch = Batch(residuals, labels, weights, probabilities, logits, own_features)
+        features = own_features = one.apply(own, batch, **options)
     return features
 
 
@@ -366,6 +368,7 @@ def _apply(
 def _advance(
     carries: tuple[Any, ...],
     constants: tuple[Any, ...],
+    unit: Array,
     features: Array,
     targets: Array,
     weights: Array,
@@ -378,7 +381,7 @@ def _advance(
     x = jnp.pad(features.astype(weights.dtype), ((0, 0), (0, width - features.shape[1])))
     wrong = (weights > 0) & ~jnp.isfinite(x).all(axis=1)
     bad = jnp.where(wrong.any(), jnp.argmax(wrong), -1)
-    rows = as_rows(x, weights, None)
+    rows = as_rows(x / unit, weights, None)
     moved = []
     for step, carry, own in zip(steps, carries, constants, strict=True):
         if not step.passes:
