@@ -50,7 +50,8 @@ def itm(
     measured after every 100 steps. **What is unconfirmed**: the paper's code cannot be read. All
     constants are those of its port in the TE-Bench benchmark; the random numbers are ours.
     Labels of the batch that is measured enter its own forward pass through the sum, so that this
-    is no accuracy of a classifier.
+    is no accuracy of a classifier. Rounding grows with the steps: in float32 another program, of
+    another shape, may tell a few rows otherwise.
 
     Args:
         features: [n, d]; shifts and positive scales of the columns do not matter.
