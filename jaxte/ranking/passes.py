@@ -14,7 +14,7 @@ from jaxte.errors import InputError
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics.options import split_options
 from jaxte.metrics.passes import Pass, PassRequest
-from jaxte.ranking.blocks import Block, Blocks
+from jaxte.ranking.blocks import Block, Blocks, check_finite
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.statistics import Batch, moments
 from jaxte.statistics.measure import Moments, even
@@ -39,15 +39,15 @@ class Ask(NamedTuple):
     request: PassRequest
     options: Mapping[str, Any]
 
-    def begin(self, block: Block, padded: int) -> tuple[_Step, Any, Any]:
+    def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
         """The step, its constants, and what it begins with."""
         chain = self.request.chain
         static, dynamic = split_options(self.options)
         step = _Step(tuple(one for one, _, _ in chain), static)
         states = [statistics.measured.moments for *_, statistics in chain]
         centres = tuple((state.origin, state.means) for state in states)
-        constants = (centres, tuple(part for _, part, _ in chain), dynamic)
-        rows = _rows_of(block, padded)
+        constants = (centres, tuple(part for _, part, _ in chain), dynamic, blocks.unit)
+        rows = _rows_of(block, blocks.padded)
         like = jax.eval_shape(partial(_apply, step), constants, *rows)
         if not chain[-1][0].transform:
             start: Any = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
@@ -58,7 +58,7 @@ class Ask(NamedTuple):
             )
         else:
             count, dtype = len(states[-1].counts), states[-1].means.dtype
-            start = moments.init(padded, num_classes=count, dtype=dtype)
+            start = moments.init(blocks.padded, num_classes=count, dtype=dtype)
         return step, constants, start
 
 
@@ -67,7 +67,7 @@ class Collect(NamedTuple):
 
     start: Moments
 
-    def begin(self, block: Block, padded: int) -> tuple[_Step, Any, Any]:
+    def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
         """As of `Ask`."""
         return _Step((), ()), (), self.start
 
@@ -107,34 +107,29 @@ def pass_over(
     failed: dict[int, Exception] = {}
     before: tuple[Array, Block] | None = None
     for block in blocks:
+        unit = blocks.unit_of(block)
         if carries is None:
             begun = []
             for index, one in enumerate(start()):
                 try:
-                    begun.append(one.begin(block, blocks.padded))
+                    begun.append(one.begin(block, blocks))
                 except Exception as error:  # of one metric
                     failed[index] = error
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
             # copied, because the steps write over them
             carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
-        carries, bad = _advance(carries, constants, *block[:4], steps=steps, width=blocks.padded)
+        carries, bad = _advance(
+            carries, constants, unit, *block[:4], steps=steps, width=blocks.padded
+        )
         # of the block before, so that this one is under way while the next is read
-        _check_finite(before)
+        check_finite(before)
         before = (bad, block)
         report(block.start + block.rows, blocks.rows, f"{name}: pass {number}")
-    _check_finite(before)
+    check_finite(before)
     rest = iter(carries or ())
     count = len(carries or ()) + len(failed)
     return [failed[index] if index in failed else next(rest) for index in range(count)]
-
-
-def _check_finite(done: tuple[Array, Block] | None) -> None:
-    if done is not None and (row := int(done[0])) >= 0:
-        raise InputError(
-            f"features contain NaN or infinity, first in row {done[1].start + row}: fix the "
-            "model's output or give those rows weight 0"
-        )
 
 
 def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any, Any]:
@@ -153,7 +148,8 @@ def _apply(
     outputs: SourceOutputs | None,
 ) -> Any:
     """What the last pass of a chain makes of rows, which those before it transform."""
-    centres, prepared, dynamic = constants
+    centres, prepared, dynamic, unit = constants
+    own_features = features * unit
     options = {**dict(step.options), **dynamic}
     own_class = labels
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -162,8 +158,8 @@ def _apply(
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
         # one after the other: far from 0 their sum would be rounded
         residuals = features - origin[None] - jnp.take(means, own_class, axis=0, mode="clip")
-        batch = Batch(residuals, labels, weights, probabilities, logits, features)
-        features = one.apply(own, batch, **options)
+        batch = Batch(residuals, labels, weights, probabilities, logits, own_features)
+        features = own_features = one.apply(own, batch, **options)
     return features
 
 
@@ -171,6 +167,7 @@ def _apply(
 def _advance(
     carries: tuple[Any, ...],
     constants: tuple[Any, ...],
+    unit: Array,
     features: Array,
     targets: Array,
     weights: Array,
@@ -183,7 +180,7 @@ def _advance(
     x = jnp.pad(features.astype(weights.dtype), ((0, 0), (0, width - features.shape[1])))
     wrong = (weights > 0) & ~jnp.isfinite(x).all(axis=1)
     bad = jnp.where(wrong.any(), jnp.argmax(wrong), -1)
-    rows = as_rows(x, weights, None)
+    rows = as_rows(x / unit, weights, None)
     moved = []
     for step, carry, own in zip(steps, carries, constants, strict=True):
         if not step.passes:

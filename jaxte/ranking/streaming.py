@@ -107,6 +107,11 @@ def score(
         )
         samples = _of_blocks(blocks, plan, stream, report)
     state, classes = samples.moments, samples.classes
+    if not np.isfinite(state.squares).all():
+        raise InputError(
+            f"squares of these features leave the range of {state.squares.dtype}: divide them by "
+            "their size, or give precision='float64'"
+        )
     if state.targets is None and int((state.counts > 0).sum()) < 2:
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     able, reasons = _able(plan, stream, regression=state.targets is not None)
@@ -120,6 +125,7 @@ class _Samples(NamedTuple):
     Attributes:
         moments: of all of them.
         width: of the features.
+        unit: that the features were divided by.
         classes: as they are named; in regression of no meaning.
         again: makes another pass over them, or None.
         only_once: why there is none.
@@ -127,9 +133,14 @@ class _Samples(NamedTuple):
 
     moments: Moments
     width: int
+    unit: Any
     classes: Sequence[Any]
     again: Callable[..., list[Any]] | None
     only_once: str
+
+    def statistics(self, state: Moments, route: str) -> Statistics:
+        """Of these moments, or of those that a pass has made of the same samples."""
+        return Statistics.of_moments(state, self.width, self.unit, route=route)
 
 
 def _of_moments(state: Moments) -> _Samples:
@@ -138,6 +149,7 @@ def _of_moments(state: Moments) -> _Samples:
     return _Samples(
         jax.tree.map(lambda part: _in_precision(part, dtype), state),
         state.means.shape[1],
+        1,
         range(len(state.counts)),
         None,
         "its moments are all that is left of the samples: give the samples",
@@ -159,7 +171,9 @@ def _of_blocks(blocks: Blocks, plan: ScoringPlan, stream: Stream, report: Report
     if isinstance(state, Exception):
         raise state
     classes = blocks.numbers.classes or range(len(state.counts))
-    return _Samples(state, blocks.width, classes, passing if reiterable else None, only_once)
+    return _Samples(
+        state, blocks.width, blocks.unit, classes, passing if reiterable else None, only_once
+    )
 
 
 def _able(
@@ -189,7 +203,7 @@ def _finish(
     metrics: Sequence[Metric], plan: ScoringPlan, samples: _Samples
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """All metrics side by side: each further pass serves all that ask for one."""
-    state, width, _, again, only_once = samples
+    state, again, only_once = samples.moments, samples.again, samples.only_once
     outputs: dict[str, dict[str, float]] = {}
     reasons: dict[str, str] = {}
     asked: dict[str, tuple[Any, PassRequest]] = {}
@@ -211,7 +225,7 @@ def _finish(
         needs = plan.needed(metric)
         passes = metric.asked(options)
         for route in ("full",) if passes else ("quick", "full"):
-            statistics = Statistics.of_moments(state, width, route=route)
+            statistics = samples.statistics(state, route)
             if needs <= set(SHARED) and not passes:  # read from what others read too
                 for shared in needs - {name for name, kind in made if kind == route}:
                     of_moments = _made if shared in FACTORISED else getattr
@@ -233,7 +247,7 @@ def _finish(
                 reasons[name] = said(result)
                 continue
             if request.chain[-1][0].transform:
-                result = Statistics.of_moments(result, width, route="full")
+                result = samples.statistics(result, "full")
             go_on(name, steps, result)
         number += 1
     return outputs, reasons

@@ -50,6 +50,20 @@ def power_of_two(size: Array) -> Array:
     return jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1))))
 
 
+def unit_of(
+    x: Array, weights: Array, across: Callable[[Array], Array] = lambda largest: largest
+) -> Array:
+    """Power of two near the largest entry of rows that count, in which to square them.
+
+    The squares of ordinary features leave the range of float32, not that of float64: there it is 1.
+    ``across`` is the maximum over devices.
+    """
+    if x.dtype != jnp.float32:
+        return jnp.ones((), x.dtype)
+    largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
+    return power_of_two(lax.stop_gradient(across(largest)))
+
+
 def trace(a: Array) -> Array:
     """Sum of the diagonal, of which ``jnp.trace`` makes a masked copy of the whole matrix."""
     return jnp.diagonal(a).sum()

@@ -6,7 +6,7 @@ written once, of these, and never asks where they come from.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +18,9 @@ from jaxte.errors import InputError
 from jaxte.statistics.linalg import (
     gram,
     matmul,
-    power_of_two,
     ridge_solve,
     ridge_solve_scatter,
+    unit_of,
 )
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
@@ -127,12 +127,13 @@ class Statistics:
         self.__dict__.update(shared)  # where the cached properties look first
 
     @classmethod
-    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Statistics:
-        """Of samples that have gone by."""
-        dtype = state.means.dtype
+    def of_moments(
+        cls, state: Moments, width: ArrayLike, unit: ArrayLike = 1, *, route: str = "sure"
+    ) -> Statistics:
+        """Of samples that have gone by, in units of ``unit``."""
         num_classes = None if state.targets is not None else state.counts.shape[0]
-        width = jnp.asarray(width).astype(dtype)
-        measured = Measured(state, None, jnp.ones((), dtype), width)
+        width, unit = (jnp.asarray(one).astype(state.means.dtype) for one in (width, unit))
+        measured = Measured(state, None, unit, width)
         return cls(
             None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
         )
@@ -189,14 +190,9 @@ class Statistics:
 
     @cached_property
     def _unit(self) -> Array:
-        """The squares of ordinary features leave the range of float32, not that of float64."""
-        x, weights = self.rows.features, self.rows.weights
-        if x.dtype != jnp.float32:
-            return jnp.ones((), x.dtype)
-        largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
-        if self.axis is not None:
-            largest = lax.pmax(largest, self.axis)
-        return power_of_two(lax.stop_gradient(largest))
+        rows, alone = self.rows, self.axis is None
+        across = () if alone else (partial(lax.pmax, axis_name=self.axis),)
+        return unit_of(rows.features, rows.weights, *across)
 
     def all_reduce(self, part: Array) -> Array:
         """A sum over the rows at hand, added up over all devices."""
