@@ -105,7 +105,7 @@ VCI = register(
         confirmed="own replica",
         range=(-1.0, 0.0),
         cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "scatter", "target_products"}),
+        needs=frozenset({"measured", "target_products"}),
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=vci_from_moments,
     )

@@ -164,6 +164,8 @@ class ScoringPlan:
         shared = {name for names in needed.values() for name in names}
         if shared & set(FACTORISED):
             shared |= {"measured", "scatter"} if normal else {"measured"}
+        if by_columns and "target_products" in shared:
+            shared |= {"scatter"}
         scatter = any("scatter" in n and not self.reads_rows(m) for m, n in needed.items())
         if not (by_columns or scatter):
             shared -= {"scatter"}  # larger than the rows, which do as well

@@ -185,7 +185,12 @@ class Statistics:
     @property
     def labels(self) -> Array:
         """Class numbers [n] of the rows."""
-        return jnp.asarray(self._sample().targets).astype(jnp.int32)
+        return jnp.asarray(self.targets).astype(jnp.int32)
+
+    @property
+    def targets(self) -> Any:
+        """Class numbers [n], or floats [n] or [n, k], as they came."""
+        return self._sample().targets
 
     @cached_property
     def _unit(self) -> Array:
@@ -208,7 +213,7 @@ class Statistics:
         if self.num_classes is not None:
             y = jax.nn.one_hot(self.labels, self.num_classes, dtype=self.rows.weights.dtype)
         else:
-            y = target_columns(self._sample().targets, self.rows)
+            y = target_columns(self.targets, self.rows)
         return only_present(y, self.present)
 
     # --- moments ----------------------------------------------------------------------------------
@@ -322,7 +327,7 @@ class Statistics:
     @cached_property
     def target_products(self) -> Array:
         """Products [C, C] of class means, or of whitened targets, in units of the total scatter."""
-        return target_products(self.moments)
+        return target_products(self)
 
     # --- the within-class scatter, from the rows where it is not formed ---------------------------
 
