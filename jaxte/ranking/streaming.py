@@ -25,7 +25,7 @@ from jaxte.ranking.blocks import Block, Blocks
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.statistics import FACTORISED, SHARED, Batch, Statistics, moments
+from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Batch, Statistics, moments
 from jaxte.statistics.measure import Moments, even
 from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.rows import as_rows
@@ -183,6 +183,10 @@ def _finish(
         for route in ("full",) if passes else ("quick", "full"):
             statistics = Statistics.of_moments(state, width, route=route)
             if needs <= set(SHARED) and not passes:  # read from what others read too
+                first = "reduced", route
+                if route == "quick" and needs & {*OF_REDUCED}:
+                    known = made[first] = made.get(first) or _made(statistics, "reduced")
+                    statistics = Statistics.of_moments(state, width, route=route, reduced=known)
                 for shared in needs - {name for name, kind in made if kind == route}:
                     of_moments = _made if shared in FACTORISED else getattr
                     made[shared, route] = of_moments(statistics, shared)

@@ -25,11 +25,12 @@ from jaxte.statistics.linalg import (
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.outputs import rows_of_outputs
-from jaxte.statistics.ridge import Ridge, ridge_of
+from jaxte.statistics.ridge import Ridge, reduced_of, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
 from jaxte.statistics.total import target_products, total_eigenvalues
+from jaxte.statistics.tridiagonal import Reduced
 
-__all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
+__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
 
 
 class Sample(NamedTuple):
@@ -95,8 +96,10 @@ class Measured(NamedTuple):
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
-# Each is made of the first two, and those of `FACTORISED` cost a factorisation.
-FACTORISED = ("ridge", "eigenvalues", "gram_eigenvalues", "target_products")
+# Each is made of the first two, and those of `FACTORISED` cost a factorisation. Those of
+# `OF_REDUCED` are quick once the first of them is there.
+OF_REDUCED = ("reduced", "ridge", "eigenvalues", "gram_eigenvalues")
+FACTORISED = (*OF_REDUCED, "target_products")
 SHARED = ("measured", "scatter", "squares", *FACTORISED)
 
 
@@ -127,15 +130,16 @@ class Statistics:
         self.__dict__.update(shared)  # where the cached properties look first
 
     @classmethod
-    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Statistics:
+    def of_moments(
+        cls, state: Moments, width: ArrayLike, *, route: str = "sure", **shared: Any
+    ) -> Statistics:
         """Of samples that have gone by."""
         dtype = state.means.dtype
         num_classes = None if state.targets is not None else state.counts.shape[0]
         width = jnp.asarray(width).astype(dtype)
         measured = Measured(state, None, jnp.ones((), dtype), width)
-        return cls(
-            None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
-        )
+        shared |= {"measured": measured, "scatter": state.scatter}
+        return cls(None, num_classes=num_classes, route=route, **shared)
 
     def only(self, **shared: Any) -> Statistics:
         """The same model, of which only these statistics are known."""
@@ -185,12 +189,7 @@ class Statistics:
     @property
     def labels(self) -> Array:
         """Class numbers [n] of the rows."""
-        return jnp.asarray(self.targets).astype(jnp.int32)
-
-    @property
-    def targets(self) -> Any:
-        """Class numbers [n], or floats [n] or [n, k], as they came."""
-        return self._sample().targets
+        return jnp.asarray(self._sample().targets).astype(jnp.int32)
 
     @cached_property
     def _unit(self) -> Array:
@@ -213,7 +212,7 @@ class Statistics:
         if self.num_classes is not None:
             y = jax.nn.one_hot(self.labels, self.num_classes, dtype=self.rows.weights.dtype)
         else:
-            y = target_columns(self.targets, self.rows)
+            y = target_columns(self._sample().targets, self.rows)
         return only_present(y, self.present)
 
     # --- moments ----------------------------------------------------------------------------------
@@ -312,6 +311,12 @@ class Statistics:
     # --- spectra of all rows, whatever their class ------------------------------------------------
 
     @cached_property
+    def reduced(self) -> Reduced | None:
+        """The total scatter in tridiagonal form, where with the route "quick" that is cheapest."""
+        row = self.rows if self.in_memory else None
+        return reduced_of(row, self.normal) if self.route == "quick" else None
+
+    @cached_property
     def eigenvalues(self) -> Array:
         """Eigenvalues of the total scatter [r], largest first, 0 where they are rounding error.
 
@@ -367,8 +372,8 @@ class Statistics:
     def ridge(self) -> Ridge:
         """The targets in coordinates in which ridge regression is solved for many penalties."""
         rows = (self.rows.features, self.columns, self.rows.weights) if self.in_memory else None
-        quick = self.route == "quick"
-        return ridge_of(rows, self.normal, self.present, self.valid, quick=quick)
+        known = self.normal, self.present, self.valid
+        return ridge_of(rows, *known, quick=self.route == "quick", reduced=self.reduced)
 
     # --- passes -----------------------------------------------------------------------------------
 

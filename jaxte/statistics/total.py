@@ -10,8 +10,14 @@ from jax import Array, lax
 
 from jaxte.statistics.linalg import gram, matmul, noise, pseudo_solve
 from jaxte.statistics.measure import Moments, divisors
-from jaxte.statistics.rows import target_columns, weighted_sum
-from jaxte.statistics.spectrum import eigenvalues, eigenvalues_of_gram, gram_terms, scaled_eigh
+from jaxte.statistics.rows import weighted_sum
+from jaxte.statistics.spectrum import (
+    eigenvalues,
+    eigenvalues_of_gram,
+    gram_terms,
+    scaled_eigh,
+    unit_diagonal,
+)
 
 if TYPE_CHECKING:
     from jaxte.statistics.statistics import Statistics
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
 def total_eigenvalues(statistics: Statistics, *, centred: bool) -> Array:
     """Eigenvalues of the scatter about the mean of all rows, or about 0, from the smaller side."""
     state = statistics.measured.moments
+    if statistics.reduced is not None:
+        return statistics.reduced.eigenvalues(state.total, centred=centred)
     mean = jnp.where(centred, 0, state.origin + state.relative_mean)
     if statistics.in_memory and not (statistics.by_columns and mean.dtype == jnp.float64):
         x, weights = statistics.centred, statistics.rows.weights
@@ -70,14 +78,13 @@ def explained(statistics: Statistics) -> Explained:
     crossed = _crossed(state)
     if statistics.by_columns:
         total = lax.stop_gradient(statistics.moments.total_scatter)
-        scale = _inverse_root(jnp.diagonal(total))
-        terms = gram_terms(state.samples, jnp.sum(scale > 0))
+        scale, terms = unit_diagonal(total, state.samples)
         scaled = scale[:, None] * total * scale[None]
         found = pseudo_solve(scaled, scale[:, None] * crossed, terms)
         return Explained(crossed, scale[:, None] * found.solution, _products(found.half))
     root = jnp.sqrt(statistics.rows.weights)[:, None]
     rows = lax.stop_gradient(statistics.centred) * root
-    scale = _inverse_root(jnp.sum(rows**2, axis=0))
+    scale = jnp.sqrt(inverse_or_0(jnp.sum(rows**2, axis=0)))
     rows = rows * scale[None]
     terms = gram_terms(state.samples, jnp.sum(scale > 0))
     columns = root * _columns(statistics, state)
@@ -91,10 +98,6 @@ def _products(half: Array) -> Array:
     return matmul(half.T, half)
 
 
-def _inverse_root(squares: Array) -> Array:
-    return jnp.sqrt(inverse_or_0(squares))
-
-
 def _crossed(state: Moments) -> Array:
     if state.targets is None:
         return (jnp.sqrt(divisors(state.counts))[:, None] * state.deviations).T
@@ -105,8 +108,7 @@ def _columns(statistics: Statistics, state: Moments) -> Array:
     """The columns themselves [n, k], of which `_crossed` has the products with the features."""
     if state.targets is not None:
         centre = state.targets.origin + state.targets.mean
-        columns = target_columns(statistics.targets, statistics.rows)
-        return matmul(columns - centre[None], whitened_targets(state)[1])
+        return matmul(statistics.columns - centre[None], whitened_targets(state)[1])
     own = jax.nn.one_hot(statistics.labels, len(state.counts), dtype=state.counts.dtype)
     return own / jnp.sqrt(divisors(state.counts))[None]
 
