@@ -79,8 +79,8 @@ def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
 def leading(a: Array, number: int) -> tuple[Array, Array]:
     """The largest eigenvalues [k] of a symmetric matrix, in order, and their axes [d, k].
 
-    The derivative is that of the space which the axes span, and of the values: right for all that
-    does not depend on a basis of that space.
+    The entry of largest magnitude of each axis is positive. The derivative is that of the space
+    which the axes span, and of the values: right for all that does not depend on a basis of it.
     """
     if len(a) < _FEW * number or a.dtype != jnp.float64:
         return _leading_of_all(a, number)
@@ -90,7 +90,8 @@ def leading(a: Array, number: int) -> tuple[Array, Array]:
 
 def _leading_of_all(a: Array, number: int) -> tuple[Array, Array]:
     values, axes = jnp.linalg.eigh(a)
-    return values[::-1][:number], axes[:, ::-1][:, :number]
+    axes = axes[:, ::-1][:, :number]
+    return values[::-1][:number], axes * _signs(axes)
 
 
 def _leading_by_reduction(a: Array, number: int) -> tuple[Array, Array]:
@@ -105,7 +106,8 @@ def leading_of(form: Reduction, a: Array, number: int, scale: ArrayLike = 1) -> 
     @sequential_vmap  # or both sides of the condition would be computed
     def choose(form: Reduction, a: Array, scale: Array) -> tuple[Array, Array]:
         values, axes, exact = leading_axes(form, a, number, scale)
-        return lax.cond(exact, lambda: (values, axes), lambda: _leading_of_all(a, number))
+        found = values, axes * _signs(axes)
+        return lax.cond(exact, lambda: found, lambda: _leading_of_all(a, number))
 
     return choose(form, a, jnp.asarray(scale, a.dtype))
 
@@ -117,6 +119,7 @@ def _leading_jvp(
     (a,), (da,) = primals, tangents
     values, axes = jnp.linalg.eigh(a)
     values, axes = values[::-1], axes[:, ::-1]
+    axes *= _signs(axes)
     kept, rest = axes[:, :number], axes[:, number:]
     moved = matmul(da, kept)
     gap = values[None, :number] - values[number:, None]

@@ -40,6 +40,18 @@ def total_eigenvalues(statistics: Statistics, *, centred: bool) -> Array:
     return eigenvalues_of_gram(a, state.samples)
 
 
+def total_products(statistics: Statistics, varies: Array | None = None) -> Array:
+    """S_T, or where rows are fewer their products [n, n]: of one trace and one Frobenius norm.
+
+    ``varies`` [d]: columns that count, or None for all.
+    """
+    if statistics.by_columns:
+        total = statistics.moments.total_scatter
+        return total if varies is None else jnp.where(varies[:, None] & varies[None], total, 0)
+    rows = statistics.centred * jnp.sqrt(statistics.rows.weights)[:, None]
+    return gram((rows if varies is None else jnp.where(varies[None], rows, 0)).T)
+
+
 def inverse_or_0(values: Array) -> Array:
     """1 / x of what is positive, 0 of anything else."""
     return jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1), 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import Array
 
+import jaxte
 from jaxte.statistics import Sample, Statistics, linalg
 from jaxte.statistics.linalg import pseudo_solve
 from jaxte.statistics.spectrum import leading
@@ -99,3 +100,18 @@ def test_pseudo_solve(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(one.solution, other.solution, rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(one.half.T @ one.half, other.half.T @ other.half, rtol=1e-9)
     np.testing.assert_allclose(one.solution, np.linalg.pinv(np.asarray(a)) @ b, atol=1e-9)
+
+
+def test_a_pool_that_shares_it_scores_as_the_metrics_alone(x64: None) -> None:
+    n, d = 260, 258
+    x, y = np.random.default_rng(2).normal(size=(n, d)) / np.arange(1, d + 1), np.arange(n) % C
+    x[:, :C] += np.eye(C)[y]
+    names = ("logme", "hscore", "rankme", "alpha_req", "ncti", "parc")
+    ranking = jaxte.rank({"m": x}, y, metrics=names, precision="float64")
+    for name in names:
+        alone = float(getattr(jaxte.metrics, name)(x, y))
+        terms = ranking.terms("m", name)
+        shared = ranking.score("m", name)
+        if name == "ncti":  # which a pool of one brings to 0
+            shared = terms["feature_nuc"] + terms["cls_conf"] - terms["log_class_pred_nuc"]
+        assert shared == pytest.approx(alone, rel=1e-9), name
