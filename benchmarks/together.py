@@ -58,7 +58,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         jaxte.rank({"model": x}, y, metrics=metrics, precision=spec["dtype"])
         return time.perf_counter() - clock, time.process_time() - processor
 
-    rows = {name: {"name": name, "run": [], "cpu": []} for name in [*names, ALL]}
+    rows: dict[str, dict[str, Any]] = {
+        name: {"name": name, "run": [], "cpu": []} for name in [*names, ALL]
+    }
     for index, name in enumerate(names):
         before = programs.compiled_programs()
         first = timed(names[: index + 1])[1]
