@@ -25,7 +25,7 @@ from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.passes import Ask, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.statistics import FACTORISED, SHARED, Statistics
+from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
 from jaxte.statistics.measure import Moments
 
 __all__ = ["Outcome", "score", "score_all"]
@@ -138,9 +138,9 @@ class _Samples(NamedTuple):
     again: Callable[..., list[Any]] | None
     only_once: str
 
-    def statistics(self, state: Moments, route: str) -> Statistics:
+    def statistics(self, state: Moments, route: str, **shared: Any) -> Statistics:
         """Of these moments, or of those that a pass has made of the same samples."""
-        return Statistics.of_moments(state, self.width, self.unit, route=route)
+        return Statistics.of_moments(state, self.width, self.unit, route=route, **shared)
 
 
 def _of_moments(state: Moments) -> _Samples:
@@ -227,6 +227,10 @@ def _finish(
         for route in ("full",) if passes else ("quick", "full"):
             statistics = samples.statistics(state, route)
             if needs <= set(SHARED) and not passes:  # read from what others read too
+                first = "reduced", route
+                if route == "quick" and needs & {*OF_REDUCED}:
+                    known = made[first] = made.get(first) or _made(statistics, "reduced")
+                    statistics = samples.statistics(state, route, reduced=known)
                 for shared in needs - {name for name, kind in made if kind == route}:
                     of_moments = _made if shared in FACTORISED else getattr
                     made[shared, route] = of_moments(statistics, shared)

@@ -8,7 +8,7 @@ mu = V'm, and ``off`` the part of m outside V.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -25,7 +25,15 @@ from jaxte.statistics.spectrum import (
     spectrum_of_gram,
     spectrum_of_rows,
 )
-from jaxte.statistics.tridiagonal import Tridiagonal, padded, reduce_normal, reduce_rows
+from jaxte.statistics.tridiagonal import (
+    Reduced,
+    Tridiagonal,
+    padded,
+    reduce_normal,
+    reduce_rows,
+    reduced_products,
+    reduced_scatter,
+)
 
 __all__ = [
     "NEAR_EXACT",
@@ -33,6 +41,8 @@ __all__ = [
     "Ridge",
     "is_tridiagonal",
     "problem_of",
+    "reduced_of",
+    "repays",
     "ridge_of",
     "rows_of",
     "tridiagonal_of",
@@ -195,16 +205,35 @@ def is_tridiagonal(rows: RowsOf | None, normal: Normal | None) -> bool:
     """Whether the tridiagonal form beats eigenvectors, on a CPU."""
     array = rows[0] if normal is None and rows is not None else normal and normal.mean
     assert array is not None
-    return min(array.shape) >= _REDUCED and array.dtype == jnp.float64
+    return repays(array.shape, array.dtype)
 
 
-def tridiagonal_of(rows: RowsOf | None, normal: Normal | None) -> Tridiagonal:
-    """The problem without eigenvectors."""
+def repays(shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether that is so for features of this shape, or for a mean [d]."""
+    return min(shape) >= _REDUCED and dtype == jnp.float64
+
+
+def reduced_of(row: Rows | None, normal: Normal | None) -> Reduced | None:
+    """The tridiagonal form of the features alone, where it beats eigenvectors, on a CPU."""
+    array = row.features if normal is None and row is not None else normal and normal.mean
+    assert array is not None
+    if not repays(array.shape, array.dtype):
+        return None
     if normal is not None:
-        return reduce_normal(normal)
+        return reduced_scatter(normal)
+    assert row is not None
+    return reduced_products(rows_of(row.features, row.weights))
+
+
+def tridiagonal_of(
+    rows: RowsOf | None, normal: Normal | None, reduced: Reduced | None = None
+) -> Tridiagonal:
+    """The problem without eigenvectors, in coordinates that may be known already."""
+    if normal is not None:
+        return reduce_normal(normal, reduced)
     assert rows is not None
     features, y, weights = rows
-    return reduce_rows(rows_of(features, weights), y)
+    return reduce_rows(rows_of(features, weights), y, reduced)
 
 
 class Ridge(NamedTuple):
@@ -225,14 +254,21 @@ class Ridge(NamedTuple):
 
 
 def ridge_of(
-    rows: RowsOf | None, normal: Normal | None, present: Array, valid: Array, *, quick: bool
+    rows: RowsOf | None,
+    normal: Normal | None,
+    present: Array,
+    valid: Array,
+    *,
+    quick: bool,
+    reduced: Reduced | None = None,
 ) -> Ridge:
     """The cheapest form; ``quick``: on a CPU, and it may be rough.
 
-    Without ``rows`` the normal equations are all that there is.
+    Without ``rows`` the normal equations are all that there is. With ``reduced`` the tridiagonal
+    form is.
     """
-    if quick and is_tridiagonal(rows, normal):
-        form = padded(tridiagonal_of(rows, normal))
+    if reduced is not None:
+        form = padded(tridiagonal_of(rows, normal, reduced))
         return Ridge(form, present, valid, form.blurred)
     problem = problem_of(rows, normal, sharp=not quick)
     rough = quick and rows is not None

@@ -25,11 +25,12 @@ from jaxte.statistics.linalg import (
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.outputs import rows_of_outputs
-from jaxte.statistics.ridge import Ridge, ridge_of
+from jaxte.statistics.ridge import Ridge, reduced_of, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
 from jaxte.statistics.total import target_products, total_eigenvalues
+from jaxte.statistics.tridiagonal import Reduced
 
-__all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
+__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
 
 
 class Sample(NamedTuple):
@@ -95,8 +96,10 @@ class Measured(NamedTuple):
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
-# Each is made of the first two, and those of `FACTORISED` cost a factorisation.
-FACTORISED = ("ridge", "eigenvalues", "gram_eigenvalues", "target_products")
+# Each is made of the first two, and those of `FACTORISED` cost a factorisation. Those of
+# `OF_REDUCED` are quick once the first of them is there.
+OF_REDUCED = ("reduced", "ridge", "eigenvalues", "gram_eigenvalues")
+FACTORISED = (*OF_REDUCED, "target_products")
 SHARED = ("measured", "scatter", "squares", *FACTORISED)
 
 
@@ -128,15 +131,19 @@ class Statistics:
 
     @classmethod
     def of_moments(
-        cls, state: Moments, width: ArrayLike, unit: ArrayLike = 1, *, route: str = "sure"
+        cls,
+        state: Moments,
+        width: ArrayLike,
+        unit: ArrayLike = 1,
+        *,
+        route: str = "sure",
+        **shared: Any,
     ) -> Statistics:
         """Of samples that have gone by, in units of ``unit``."""
         num_classes = None if state.targets is not None else state.counts.shape[0]
         width, unit = (jnp.asarray(one).astype(state.means.dtype) for one in (width, unit))
-        measured = Measured(state, None, unit, width)
-        return cls(
-            None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
-        )
+        shared |= {"measured": Measured(state, None, unit, width), "scatter": state.scatter}
+        return cls(None, num_classes=num_classes, route=route, **shared)
 
     def only(self, **shared: Any) -> Statistics:
         """The same model, of which only these statistics are known."""
@@ -303,6 +310,12 @@ class Statistics:
     # --- spectra of all rows, whatever their class ------------------------------------------------
 
     @cached_property
+    def reduced(self) -> Reduced | None:
+        """The total scatter in tridiagonal form, where with the route "quick" that is cheapest."""
+        row = self.rows if self.in_memory else None
+        return reduced_of(row, self.normal) if self.route == "quick" else None
+
+    @cached_property
     def eigenvalues(self) -> Array:
         """Eigenvalues of the total scatter [r], largest first, 0 where they are rounding error.
 
@@ -318,7 +331,7 @@ class Statistics:
     @cached_property
     def target_products(self) -> Array:
         """Products [C, C] of class means, or of whitened targets, in units of the total scatter."""
-        return target_products(self.moments)
+        return target_products(self)
 
     # --- the within-class scatter, from the rows where it is not formed ---------------------------
 
@@ -358,8 +371,8 @@ class Statistics:
     def ridge(self) -> Ridge:
         """The targets in coordinates in which ridge regression is solved for many penalties."""
         rows = (self.rows.features, self.columns, self.rows.weights) if self.in_memory else None
-        quick = self.route == "quick"
-        return ridge_of(rows, self.normal, self.present, self.valid, quick=quick)
+        known = self.normal, self.present, self.valid
+        return ridge_of(rows, *known, quick=self.route == "quick", reduced=self.reduced)
 
     # --- passes -----------------------------------------------------------------------------------
 
