@@ -212,6 +212,7 @@ class Metric:
         if wanted and source is None:
             kind = "probabilities" if "probabilities" in wanted else "logits"
             source = SourceOutputs(**{kind: clean.features}, width=clean.num_features)
+            clean = clean._replace(features=source.without_features(None), num_features=None)
         if source is not None:
             rows = np.shape(clean.features)[0]
             source = check_outputs(source, rows, clean.weights, advice=advice)
@@ -229,8 +230,10 @@ class Metric:
                 outputs: Outputs = stop.value
                 return outputs
             one, constants, now = request.chain[-1]
-            applied = one.apply(constants, now.batch(), **options)
-            result = now.transformed(applied) if one.transform else _summed(applied, now)
+            apply = partial(one.apply, constants, **options)
+            result = (
+                now.transformed(apply(now.batch())) if one.transform else now.sum_over_rows(apply)
+            )
 
     def steps(
         self,
@@ -282,7 +285,7 @@ class Metric:
 
             def body(_: Any, result: Any) -> Any:
                 constants = one.prepare(now, (*completed, Completed(None, result)), **options)
-                return _summed(one.apply(constants, now.batch(), **options), now)
+                return now.sum_over_rows(partial(one.apply, constants, **options))
 
             return Completed(None, lax.fori_loop(0, one.repeat, body, completed[-1].result))
         seen = completed
@@ -330,10 +333,6 @@ def _directly(
     options: Options,
 ) -> Any:
     return function(statistics, completed, **options)
-
-
-def _summed(sums: Any, statistics: Statistics) -> Any:
-    return jax.tree.map(statistics.all_reduce, sums)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))

@@ -6,6 +6,7 @@ written once, of these, and never asks where they come from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from jaxte.statistics.linalg import (
 )
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
-from jaxte.statistics.outputs import rows_of_outputs
+from jaxte.statistics.outputs import rows_of_outputs, sum_with_outputs
 from jaxte.statistics.ridge import Ridge, reduced_of, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
 from jaxte.statistics.total import target_products, total_eigenvalues
@@ -393,7 +394,20 @@ class Statistics:
 
     def batch(self) -> Batch:
         """All rows at hand."""
+        batch = self._of_features()
+        logits, probabilities = rows_of_outputs(self._sample().source, batch.weights)
+        return batch._replace(logits=logits, probabilities=probabilities)
+
+    def sum_over_rows(self, function: Callable[[Batch], Any]) -> Any:
+        """What a function makes of all rows, summed; it may be given few of them at a time."""
+        source, batch = self._sample().source, self._of_features()
+        if source is None:
+            made = function(batch)
+        else:
+            unweighted = self.rows.unweighted
+            made = sum_with_outputs(function, batch, source, unweighted=unweighted)
+        return jax.tree.map(self.all_reduce, made)
+
+    def _of_features(self) -> Batch:
         labels = self.labels if self.num_classes is not None else self.columns
-        rows = self.rows
-        logits, probabilities = rows_of_outputs(self._sample().source, rows.weights)
-        return Batch(self.residuals, labels, rows.weights, probabilities, logits, rows.features)
+        return Batch(self.residuals, labels, self.rows.weights, features=self.rows.features)
