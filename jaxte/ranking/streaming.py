@@ -245,7 +245,8 @@ class _Ask(NamedTuple):
         rows = _rows_of(block, padded)
         like = jax.eval_shape(partial(_apply, step), constants, *rows)
         if not chain[-1][0].transform:
-            start: Any = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+            # of NumPy, which compiles nothing
+            start: Any = jax.tree.map(lambda one: np.zeros(one.shape, one.dtype), like)
         elif like.shape != rows[0].shape:
             raise InputError(
                 "a pass that makes other features has to keep their number where samples are "
@@ -311,8 +312,7 @@ def _pass_over(
                     failed[index] = error
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
-            # copied, because the steps write over them
-            carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
+            carries = tuple(_copied(carry) for *_, carry in begun)
         carries, bad = _advance(carries, constants, *block[:4], steps=steps, width=blocks.padded)
         # of the block before, so that this one is under way while the next is read
         _check_finite(before)
@@ -360,6 +360,12 @@ def _apply(
         batch = Batch(residuals, labels, weights, probabilities, logits, features)
         features = one.apply(own, batch, **options)
     return features
+
+
+@jax.jit
+def _copied(carry: Any) -> Any:
+    """Of its own, because the steps write over it; one program, not one for each array."""
+    return jax.tree.map(jnp.array, carry)
 
 
 @partial(jax.jit, static_argnames=("steps", "width"), donate_argnums=0)
