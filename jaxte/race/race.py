@@ -126,7 +126,7 @@ def race(
     try:
         trust = TRUST
         if isinstance(prior, str):
-            prior, trust = contest.layer_scores(), LAYERS_TRUST
+            prior, trust = contest.layer_scores, LAYERS_TRUST
         believed = prior_of(contest.names, prior, history, trust=trust)
         track = Track(
             contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxte.errors import InputError
@@ -50,7 +51,8 @@ class Ask(NamedTuple):
         rows = _rows_of(block, blocks.padded)
         like = jax.eval_shape(partial(_apply, step), constants, *rows)
         if not chain[-1][0].transform:
-            start: Any = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+            # of NumPy, which compiles nothing
+            start: Any = jax.tree.map(lambda one: np.zeros(one.shape, one.dtype), like)
         elif like.shape != rows[0].shape:
             raise InputError(
                 "a pass that makes other features has to keep their number where samples are "
@@ -117,8 +119,7 @@ def pass_over(
                     failed[index] = error
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
-            # copied, because the steps write over them
-            carries = tuple(jax.tree.map(jnp.array, carry) for *_, carry in begun)
+            carries = tuple(_copied(carry) for *_, carry in begun)
         carries, bad = _advance(
             carries, constants, unit, *block[:4], steps=steps, width=blocks.padded
         )
@@ -161,6 +162,12 @@ def _apply(
         batch = Batch(residuals, labels, weights, probabilities, logits, own_features)
         features = own_features = one.apply(own, batch, **options)
     return features
+
+
+@jax.jit
+def _copied(carry: Any) -> Any:
+    """Of its own, because the steps write over it; one program, not one for each array."""
+    return jax.tree.map(jnp.array, carry)
 
 
 @partial(jax.jit, static_argnames=("steps", "width"), donate_argnums=0)
