@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # BLAS threads that compete for the cores of a busy machine make small factorisations 100 times
 # slower; it is read when NumPy and JAX are first imported.
@@ -28,6 +29,7 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
+from jaxte.ranking import streaming
 from jaxte.runtime.programs import forget
 
 # The first process of a run makes the directory, its workers inherit it. None of them uses it
@@ -82,6 +84,20 @@ def few_executables() -> Iterator[None]:
         if mappings > _MOST:
             jax.clear_caches()
             forget()
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the models that were streamed."""
+    names: list[str] = []
+    score = streaming.score
+
+    def watched(stream: Any, *arguments: Any, **options: Any) -> streaming.Outcome:
+        names.append(stream.name)
+        return score(stream, *arguments, **options)
+
+    monkeypatch.setattr(streaming, "score", watched)
+    return names
 
 
 @pytest.fixture

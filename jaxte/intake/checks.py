@@ -231,8 +231,13 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def optional_array(name: str, value: Any) -> Any:
-    """An option that is an array of numbers, or None."""
-    return value if value is None or is_traced(value) else as_features(value, name)
+    """An option that is an array of finite numbers, or None."""
+    if value is None or is_traced(value):
+        return value
+    array = as_features(value, name)
+    if not np.isfinite(np.asarray(array)).all():
+        raise InputError(f"{name} contains NaN or infinity: it must be finite throughout")
+    return array
 
 
 def number(value: Any) -> float:

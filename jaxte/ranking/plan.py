@@ -205,7 +205,7 @@ class ScoringPlan:
             shown = {name: values[name] for name in reads}
             if "sample" not in reads and "measured" in reads:
                 shown["measured"] = shown["measured"]._replace(residuals=None)
-            return shown, {name: np.asarray(own) for name, own in (dynamic or {}).items()}
+            return shown, {name: _as_array(own) for name, own in (dynamic or {}).items()}
 
         return program, makes, inputs
 
@@ -215,6 +215,12 @@ class ScoringPlan:
         on_mesh = self.layout is not None and self.layout.axis is not None
         by_columns = on_mesh or n >= d
         return by_columns, on_mesh or (by_columns and jnp.zeros(()).dtype == jnp.float64)
+
+
+def _as_array(option: Any) -> Any:
+    """An option on the host, but for keys of ``jax.random``, which are nothing to NumPy."""
+    is_key = isinstance(option, jax.Array) and jnp.issubdtype(option.dtype, jax.dtypes.prng_key)
+    return option if is_key else np.asarray(option)
 
 
 def _add(values: Values, name: str, made: Any) -> None:

@@ -20,7 +20,6 @@ from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
 from jaxte.intake.checks import choose
 from jaxte.metrics import DEFAULT_METRICS, Metric, MetricFunction
-from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import shortlist
 from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
@@ -28,7 +27,6 @@ from jaxte.ranking.agreement import agreed
 from jaxte.ranking.inputs import (
     Candidate,
     Resolved,
-    expand_stores,
     none_left,
     of_another_task,
     resolve,
@@ -38,6 +36,7 @@ from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.result import Ranking
+from jaxte.ranking.stores import expand_stores
 from jaxte.ranking.verdict import HISTORY, past_places
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
@@ -169,14 +168,9 @@ def rank(
         if len(outcomes.problems) == len(names):
             raise none_left(outcomes.problems)
         computed_in = str(jnp.zeros(()).dtype)
-    number = None if outcomes.classes is None else len(outcomes.classes)
     meta = {
         "precision": computed_in,
-        "num_classes": number if num_classes is None or number is None else int(num_classes),
-        "class_names": None if outcomes.classes is None else class_names(outcomes.classes),
-        "perturb": None if asked.perturb is None else _name_of(asked.perturb),
-        "normalize": normalize,
-        "options": {name: dict(value) for name, value in asked.options.items()},
+        **_choices(asked, normalize, num_classes, outcomes.classes),
         "seconds": time.perf_counter() - started,
         "device": device.device_kind,
         "devices": 1 if mesh is None else mesh.size,
@@ -196,7 +190,6 @@ def _resolved(
 ) -> tuple[Resolved, Mapping[str, int] | None]:
     """The models that can be scored, and on several processes the rows that each fills up to."""
     whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
-    outputs = any(asked.needs(metric) & set(SOURCE_OUTPUTS) for metric in asked.metrics)
     try:
         resolved = resolve(
             models,
@@ -205,7 +198,7 @@ def _resolved(
             num_classes,
             asked.memory_limit,
             whole,
-            outputs=outputs,
+            outputs=asked.read_outputs,
             readers=[metric.name for metric in asked.metrics if not metric.label_free],
         )
     except InputError as error:
@@ -258,6 +251,20 @@ def _runs(
     ]
     runs = zip(split, (list(candidates), joined), strict=True)
     return [(replace(plan, metrics=tuple(own)), models) for own, models in runs if own]
+
+
+def _choices(
+    asked: RankOptions, normalize: str, num_classes: int | None, classes: Sequence[Any] | None
+) -> dict[str, Any]:
+    """What was chosen of the classes and of the options, for the result."""
+    number = None if classes is None else len(classes)
+    return {
+        "num_classes": number if num_classes is None or number is None else int(num_classes),
+        "class_names": None if classes is None else class_names(classes),
+        "perturb": None if asked.perturb is None else _name_of(asked.perturb),
+        "normalize": normalize,
+        "options": {name: dict(value) for name, value in asked.options.items()},
+    }
 
 
 def _ranking(

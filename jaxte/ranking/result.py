@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.metrics import combine
+from jaxte.metrics.registry import spelling
 from jaxte.ranking.verdict import HISTORY, PROBE, recommended
 
 if TYPE_CHECKING:
@@ -329,10 +330,13 @@ class Ranking:
     def _key(self, model: str, metric: str) -> tuple[str, str]:
         if (model, metric) in self._scores:
             return model, metric
-        for kind, name, known in (("model", model, self.models), ("metric", metric, self.metrics)):
-            if name not in known:
-                raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(known)}")
-        return model, metric
+        known = spelling(metric, self.metrics)
+        if model in self.models and known is not None:
+            return model, known
+        kind, name, names = "metric", metric, self.metrics
+        if known is not None:
+            kind, name, names = "model", model, self.models
+        raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(names)}")
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def init(
     Raises:
         InputError: unless exactly one of ``num_classes`` and ``num_targets`` is given.
 
-    Source: Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
+    References: Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
 
     Example:
         >>> import jaxte
@@ -106,7 +106,7 @@ def update(
     Raises:
         InputError: outside jit, if the batch does not fit the state or is not finite.
 
-    Source: as `init`.
+    References: as `init`.
 
     Example:
         >>> import jax, jaxte
@@ -191,7 +191,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     Raises:
         InputError: if the two do not belong together.
 
-    Source: as `init`.
+    References: as `init`.
 
     Example:
         >>> import jax, jaxte
