@@ -205,6 +205,14 @@ def is_classification(targets: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(targets), jnp.integer))
 
 
+def as_numbers(**options: Any) -> tuple[Any, ...]:
+    """Options that are finite numbers; whole ones as floats, as they may be of any size."""
+    for name, value in options.items():
+        if not is_traced(value) and not np.isfinite(number(value)):
+            raise InputError(f"{name} is {short(value)}: it must be a finite number")
+    return tuple(float(one) if isinstance(one, int) else one for one in options.values())
+
+
 def check_positive(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option is a positive finite number."""
     if not is_traced(value) and not 0 < number(value) < np.inf:

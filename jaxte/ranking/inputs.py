@@ -6,8 +6,8 @@ Nothing behind this asks again what an input is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -118,7 +118,7 @@ def resolve(
     num_classes = checks.check_num_classes(num_classes)
     weights = None if weights is None else np.asarray(checks.check_weights(weights, None))
     resolver = _Resolver(targets, weights, num_classes, memory_limit, whole, outputs, readers)
-    resolver = replace(resolver, shared=resolver.shared_labels())
+    _ = resolver.shared  # what is wrong with the labels of all is wrong with the call
     resolved = Resolved()
     for key, value in features.items():
         name = str(key)
@@ -147,7 +147,6 @@ class _Resolver:
     whole: str
     outputs: bool
     readers: Sequence[str]
-    shared: Labels | None = None
 
     def resolve(self, name: str, key: Any, value: Any) -> tuple[Candidate | Stream, Labels | None]:
         """One model with its labels."""
@@ -172,7 +171,8 @@ class _Resolver:
             raise self._no_labels()
         return self._candidate(name, array, labels, head, layers), labels
 
-    def shared_labels(self) -> Labels | None:
+    @cached_property
+    def shared(self) -> Labels | None:
         """Labels that all models share."""
         if self.targets is None or isinstance(self.targets, Mapping):
             return None
@@ -213,7 +213,8 @@ class _Resolver:
         head: SourceOutputs | None,
         layers: Mapping[str, Any] | None,
     ) -> Candidate:
-        array, weights = checks.check_features(features, self.weights)
+        weights = self.weights  # the same object for all models, which are then one program
+        array, _ = checks.check_features(features, weights)
         joined = None if layers is None else join_layers(_in_memory(layers), weights)
         if joined is not None and len(joined) != len(array):
             raise InputError(f"its layers have {len(joined)} rows, its features {len(array)}")
