@@ -386,7 +386,7 @@ def _parts(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str], 
             mean, sd, z, p_value, saturated = (record.get(name) for name in CHANCE)
             full = str(saturated).lower() == "true"
             numbers = map(_number, (mean, sd, z, p_value))
-            chances[key] = Chance(*numbers, full)  # type: ignore[call-arg]
+            chances[key] = Chance(*numbers, full)  # type: ignore[call-arg, arg-type]
     if not scores:
         raise ValueError("it has no records")
     return scores, statuses, terms, chances

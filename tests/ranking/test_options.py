@@ -55,6 +55,8 @@ MEANT: dict[str, tuple[Any, ...]] = {
     "perturb": (None,),
     "progress": (None,),
     "mesh": (None,),
+    "permutations": (),
+    "seed": (),
 }
 CASES = [
     (name, value)
