@@ -55,8 +55,8 @@ MEANT: dict[str, tuple[Any, ...]] = {
     "perturb": (None,),
     "progress": (None,),
     "mesh": (None,),
-    "permutations": (),
-    "seed": (),
+    "permutations": (5,),
+    "seed": (5,),
 }
 CASES = [
     (name, value)
