@@ -53,6 +53,12 @@ def rank(
     precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
+    permutations: Annotated[
+        int,
+        typer.Option(
+            help="Score so many random labellings too: what each score is without any signal."
+        ),
+    ] = 0,
     layers: Annotated[
         str,
         typer.Option(help="Of a store with several: each by itself, or joined into one model."),
@@ -85,6 +91,7 @@ def rank(
             "perturb": perturb,
             "precision": precision,
             "normalize": normalize,
+            "permutations": permutations,
         }
         checked(**how)
         how["layers"] = choose("layers", layers, ("each", "joined"))

@@ -39,6 +39,8 @@ class RankOptions(NamedTuple):
     perturb: Callable[..., Any] | None
     memory_limit: int
     layout: Layout | None
+    permutations: int = 0
+    seed: int = 0
 
     def needs(self, metric: Metric) -> frozenset[str]:
         """What a metric reads, with its options."""
@@ -62,6 +64,8 @@ def checked(
     normalize: Any = "sum",
     memory_limit: Any = 1 << 30,
     mesh: Any = None,
+    permutations: Any = 0,
+    seed: Any = 0,
 ) -> RankOptions:
     """The options of a call, or an `InputError` that names the one that cannot be."""
     chosen = _metrics(metrics)
@@ -88,7 +92,14 @@ def checked(
         raise InputError(f"perturb is {short(perturb)}: give a function or one of {names}")
     if layout is not None and layout.axis is not None and perturb is not None:
         raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
-    return RankOptions(chosen, options, perturb, int(memory_limit), layout)
+    for name, value in {"permutations": permutations, "seed": seed}.items():
+        if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
+            raise InputError(f"{name} is {short(value)}: give a whole number from 0 on")
+    if layout is not None and permutations:
+        raise InputError("permutations are scored on one device: leave out mesh, or permutations")
+    return RankOptions(
+        chosen, options, perturb, int(memory_limit), layout, int(permutations), int(seed)
+    )
 
 
 def check_names(features: Mapping[Any, Any]) -> None:

@@ -343,6 +343,11 @@ class Statistics:
             return jnp.diagonal(self.scatter)
         return weighted_sum(self.residuals**2, self.rows.weights)
 
+    @property
+    def ones(self) -> Array:
+        """The vector of ones [d], in the axes of the features."""
+        return jnp.ones_like(self.within_diagonal)
+
     def within_times(self, v: Array, scale: Array) -> Array:
         """Product of the scaled within-class scatter with a vector [d]."""
         if self.by_columns:

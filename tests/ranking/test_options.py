@@ -55,6 +55,8 @@ MEANT: dict[str, tuple[Any, ...]] = {
     "perturb": (None,),
     "progress": (None,),
     "mesh": (None,),
+    "permutations": (5,),
+    "seed": (5,),
 }
 CASES = [
     (name, value)
