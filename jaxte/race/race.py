@@ -124,10 +124,11 @@ def race(
             raise InputError("recipe is of fine-tuning by jaxte: leave it out, as trial= is given")
         contest = _Own(_named(models, True), trial, costs, rungs, seed, directory)
     try:
-        trust = TRUST
         if isinstance(prior, str):
-            prior, trust = contest.layer_scores, LAYERS_TRUST
-        believed = prior_of(contest.names, prior, history, trust=trust)
+            scores, trust = contest.layer_scores, LAYERS_TRUST
+            believed = prior_of(contest.names, scores, history, trust=trust)
+        else:
+            believed = prior_of(contest.names, prior, history, trust=TRUST)
         track = Track(
             contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
             float(confidence), seed,

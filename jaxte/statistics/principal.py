@@ -19,8 +19,9 @@ from jaxte.statistics.measure import Moments, TargetMoments, divisors
 from jaxte.statistics.normal import Normal, only_present, targets_of
 from jaxte.statistics.ridge import Ridge, problem_in_axes
 from jaxte.statistics.rows import Rows, centre, class_sums, target_columns
+from jaxte.statistics.sample import Measured, Sample
 from jaxte.statistics.spectrum import spectrum
-from jaxte.statistics.statistics import Measured, Sample, Statistics
+from jaxte.statistics.statistics import Statistics
 from jaxte.statistics.total import inverse_or_0, whitened_targets
 
 __all__ = ["Principal", "Relabelled", "permuted", "principal_of"]

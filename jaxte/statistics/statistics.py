@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,71 +28,11 @@ from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.outputs import rows_of_outputs, sum_with_outputs
 from jaxte.statistics.ridge import Ridge, reduced_of, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
+from jaxte.statistics.sample import Batch, Measured, Sample
 from jaxte.statistics.total import target_products, total_eigenvalues
 from jaxte.statistics.tridiagonal import Reduced
 
-__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
-
-
-class Sample(NamedTuple):
-    """Rows of one model.
-
-    Attributes:
-        features: [n, d].
-        targets: class numbers [n], or floats [n] or [n, k].
-        weights: [n], or None.
-        num_features: the true width where trailing columns are padding, or None.
-        source: `SourceOutputs` of the model's own head, or None.
-    """
-
-    features: Any
-    targets: Any
-    weights: Any = None
-    num_features: Any = None
-    source: Any = None
-
-
-class Batch(NamedTuple):
-    """Rows as a pass over them sees them: all at once in memory, or as many as go by.
-
-    Attributes:
-        residuals: [b, d] features minus the mean of their class.
-        labels: [b] class numbers, or [b, k] the targets of a regression.
-        weights: [b].
-        probabilities: [b, z] by the model's own head, as they came; None if it has none.
-        logits: [b, z] of the head, or None where only probabilities are known.
-        features: [b, d] as they came, but for rows of weight 0.
-    """
-
-    residuals: Array
-    labels: Array
-    weights: Array
-    probabilities: Array | None = None
-    logits: Array | None = None
-    features: Array | None = None
-
-    def centred(self, deviations: Array) -> Array:
-        """Features minus the mean of all, from the deviations of the class means [C, d]."""
-        if self.labels.ndim == 2:
-            return self.residuals
-        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
-
-
-class Measured(NamedTuple):
-    """Moments without scatter and squares, and what they were made from.
-
-    Attributes:
-        moments: in units of ``unit``.
-        residuals: [n, d] rows minus the mean of their class; None where the rows have gone by.
-        unit: power of two that the features were divided by.
-        width: true number of features.
-    """
-
-    moments: Moments
-    residuals: Array | None
-    unit: Array
-    width: Array
-
+__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Statistics"]
 
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
