@@ -63,7 +63,7 @@ def test_greedy_takes_the_best_of_all_at_each_step(metric: str, rows: int) -> No
         for name, value in step.items():
             joined = jaxte.join_layers([models[one] for one in (*members, name)], weights)
             with jax.enable_x64(True):
-                padded = padded_to((60, 11), Problem(joined, y), weights)
+                padded = padded_to((64, 11), Problem(joined, y), weights)
                 expected = float(compiled(Case(metric), 4)(*padded))
             assert value == pytest.approx(expected, rel=1e-6)
         assert (max(step.values()), step[member]) == (score, score)
@@ -105,7 +105,7 @@ def test_complementarity_by_the_rows_that_are_never_made() -> None:
     with jax.enable_x64(True):
         for x in models.values():
             joined = Problem(jaxte.join_layers([x]), y.astype(np.int32))
-            arguments = padded_to((60, 11), joined)
+            arguments = padded_to((64, 11), joined)
             z = np.asarray(fisher_coordinates(*arguments, num_classes=4))
             products = z @ z.T
             rows.append(products.ravel() / np.linalg.norm(products))
@@ -121,7 +121,7 @@ def test_fisher_coordinates_are_those_of_discriminant_analysis() -> None:
     """Products of samples in the space where the within-class scatter is the identity."""
     x, y = blobs(60, 5, classes=3)
     with jax.enable_x64(True):
-        arguments = padded_to((60, 11), Problem(x, y))
+        arguments = padded_to((64, 11), Problem(x, y))
         z = np.asarray(fisher_coordinates(*arguments, num_classes=4))
     means = np.stack([x[y == c].mean(axis=0) for c in range(3)])
     within = (x - means[y]).T @ (x - means[y]) / len(x)
@@ -131,7 +131,8 @@ def test_fisher_coordinates_are_those_of_discriminant_analysis() -> None:
     white = axes / np.sqrt(values)
     span = np.linalg.svd((means - x.mean(axis=0)) @ white)[2][:2]
     expected = (x - x.mean(axis=0)) @ white @ span.T
-    np.testing.assert_allclose(z @ z.T, expected @ expected.T, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(z[:60] @ z[:60].T, expected @ expected.T, rtol=1e-8, atol=1e-10)
+    assert np.all(z[60:] == 0)  # rows of weight 0
 
 
 def test_a_copy_adds_nothing() -> None:
