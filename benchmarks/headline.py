@@ -169,7 +169,8 @@ def _claims_of_sfda(
     once = _training(truth, "finetune")
     tuned, head = slower(once), slower(_training(truth, "probe"))
     passed = {
-        dataset: sfda[dataset] + proof_curve._forward(dataset) * once[dataset] for dataset in truth
+        dataset: sfda[dataset] + proof_curve.forward_share(dataset) * once[dataset]
+        for dataset in truth
     }
     whole = tuned / slower(passed)
     gains = [_gain(taus, "sfda", name) for name in ("nleep", "nleep, mean probability")]

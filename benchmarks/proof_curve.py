@@ -46,7 +46,7 @@ def points(
         for dataset, models in accuracies.items()
         if dataset in raced
     }
-    forward = float(np.mean([_forward(dataset) for dataset in means]))
+    forward = float(np.mean([forward_share(dataset) for dataset in means]))
     regrets: dict[str, list[float]] = {RANDOM: [], ALL: []}
     for dataset, reached in means.items():
         best = max(reached.values())
@@ -68,7 +68,7 @@ def _point(cost: float, regrets: np.ndarray) -> Point:
     return Point(cost, float(regrets.mean()), float(error))
 
 
-def _forward(dataset: str) -> float:
+def forward_share(dataset: str) -> float:
     """Share of a full fine-tuning that one forward pass over the train part costs."""
     from jaxte.race.steps import Recipe
     from jaxte.zoo import benchmark
@@ -140,13 +140,16 @@ def draw(made: Mapping[str, Point], path: str, count: int) -> None:
         )
     chart.draw_without_rendering()
     for x, column in labels.items():
-        low = {-1: -math.inf, 1: -math.inf}  # labels of one column and side stand above each other
+        highest = {
+            -1: -math.inf,
+            1: -math.inf,
+        }  # labels of one column and side stand above each other
         for regret, name, colour in sorted(column):
             side = -1 if name in (*VERDICT, ALL) else 1
-            y = axes.transData.transform((x, regret))[1]
-            low[side] = max(y, low[side] + 13)
+            height = axes.transData.transform((x, regret))[1]
+            highest[side] = max(height, highest[side] + 13)
             axes.annotate(
-                VERDICT.get(name, name), (x, regret), (9 * side, (low[side] - y) * 72 / chart.dpi),
+                VERDICT.get(name, name), (x, regret), (9 * side, (highest[side] - height) * 72 / chart.dpi),
                 fontsize=8, textcoords="offset points", va="center", color=colour,
                 ha="left" if side > 0 else "right",
             )  # fmt: skip

@@ -20,7 +20,14 @@ def test_what_ships_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[st
     picture = tmp_path / "curve.png"
     assert proof.run(options("--curve", str(picture))) == 0
     shown = capsys.readouterr().out
-    for metric in ("logme", "sfda", proof.JOINED, proof.CHOSEN_RULE, "static ranking", "noise ceiling"):
+    for metric in (
+        "logme",
+        "sfda",
+        proof.JOINED,
+        proof.CHOSEN_RULE,
+        "static ranking",
+        "noise ceiling",
+    ):
         assert metric in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
 
