@@ -139,18 +139,18 @@ def draw(made: Mapping[str, Point], path: str, count: int) -> None:
             (max(p.regret for p in others), f"{len(others)} other scores", "#888888")
         )
     chart.draw_without_rendering()
-    for x, column in labels.items():
+    for at, column in labels.items():
         highest = {
             -1: -math.inf,
             1: -math.inf,
         }  # labels of one column and side stand above each other
         for regret, name, colour in sorted(column):
             side = -1 if name in (*VERDICT, ALL) else 1
-            height = axes.transData.transform((x, regret))[1]
+            height = axes.transData.transform((at, regret))[1]
             highest[side] = max(height, highest[side] + 13)
             axes.annotate(
-                VERDICT.get(name, name), (x, regret), (9 * side, (highest[side] - height) * 72 / chart.dpi),
-                fontsize=8, textcoords="offset points", va="center", color=colour,
+                VERDICT.get(name, name), (at, regret),
+                (9 * side, (highest[side] - height) * 72 / chart.dpi), fontsize=8, textcoords="offset points", va="center", color=colour,
                 ha="left" if side > 0 else "right",
             )  # fmt: skip
     chart.saved(path)

@@ -36,7 +36,9 @@ def ranking() -> jaxte.Ranking:
 def test_the_null_is_that_of_the_metric_itself(ranking: jaxte.Ranking) -> None:
     """In principal axes (LogME), by brute force (PARC), and by calls of a user's function."""
     keys = jax.random.split(jax.random.key(3), 19)
-    drawn = [permuted(LABELS, None, jax.random.bits(key, (60,), "uint32")) for key in keys]
+    drawn = [
+        permuted(jnp.array(LABELS), None, jax.random.bits(key, (60,), "uint32")) for key in keys
+    ]
     own = {"logme": jaxte.metrics.logme, "parc": jaxte.metrics.parc}
     with jax.enable_x64(True):
         for name, function in own.items():
