@@ -148,9 +148,10 @@ def draw(made: Mapping[str, Point], path: str, count: int) -> None:
             side = -1 if name in (*VERDICT, ALL) else 1
             height = axes.transData.transform((at, regret))[1]
             highest[side] = max(height, highest[side] + 13)
+            above = (highest[side] - height) * 72 / chart.dpi
             axes.annotate(
-                VERDICT.get(name, name), (at, regret),
-                (9 * side, (highest[side] - height) * 72 / chart.dpi), fontsize=8, textcoords="offset points", va="center", color=colour,
+                VERDICT.get(name, name), (at, regret), (9 * side, above), fontsize=8,
+                textcoords="offset points", va="center", color=colour,
                 ha="left" if side > 0 else "right",
             )  # fmt: skip
     chart.saved(path)
