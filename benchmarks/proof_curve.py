@@ -140,10 +140,8 @@ def draw(made: Mapping[str, Point], path: str, count: int) -> None:
         )
     chart.draw_without_rendering()
     for at, column in labels.items():
-        highest = {
-            -1: -math.inf,
-            1: -math.inf,
-        }  # labels of one column and side stand above each other
+        # labels of one column and side stand above each other
+        highest = dict.fromkeys((-1, 1), -math.inf)
         for regret, name, colour in sorted(column):
             side = -1 if name in (*VERDICT, ALL) else 1
             height = axes.transData.transform((at, regret))[1]
