@@ -12,7 +12,7 @@ from jaxte.errors import InputError
 from jaxte.evaluate import accuracy_table
 from jaxte.race.posterior import Prior
 
-__all__ = ["LAYERS_TRUST", "TRUST", "prior_of"]
+__all__ = ["LAYERS_TRUST", "prior_of"]
 
 # Correlation at which a score is believed to follow the accuracy after fine-tuning: any, and the
 # ridge probe on all layers, which on the targets that it was chosen on reached 0.5 to 0.95.

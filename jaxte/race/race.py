@@ -19,7 +19,7 @@ from jaxte.errors import InputError
 from jaxte.intake.checks import choose
 from jaxte.race.engine import Course, Rung, Track, compete
 from jaxte.race.memo import Memo
-from jaxte.race.prior import LAYERS_TRUST, TRUST, prior_of
+from jaxte.race.prior import LAYERS_TRUST, prior_of
 from jaxte.race.result import Race, Stop
 
 if TYPE_CHECKING:
@@ -125,10 +125,9 @@ def race(
         contest = _Own(_named(models, True), trial, costs, rungs, seed, directory)
     try:
         if isinstance(prior, str):
-            scores, trust = contest.layer_scores, LAYERS_TRUST
-            believed = prior_of(contest.names, scores, history, trust=trust)
+            believed = prior_of(contest.names, contest.layer_scores, history, trust=LAYERS_TRUST)
         else:
-            believed = prior_of(contest.names, prior, history, trust=TRUST)
+            believed = prior_of(contest.names, prior, history)
         track = Track(
             contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
             float(confidence), seed,
