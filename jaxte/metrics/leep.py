@@ -168,10 +168,8 @@ def _counts(like: Array, batch: Batch, **_: Any) -> Array:
     """Mass of each pair of a class and the head's most likely one [C, z]."""
     values = batch.probabilities if batch.logits is None else batch.logits
     assert values is not None
-    broken = jnp.isnan(values[:, 0])  # argmax would hide it
     joint = jnp.zeros((len(like), values.shape[1]), like.dtype)
-    weights = jnp.where(broken, jnp.nan, batch.weights)
-    return joint.at[batch.labels, first_largest(values)].add(weights, mode="drop")
+    return joint.at[batch.labels, first_largest(values)].add(batch.weights, mode="drop")
 
 
 def _entropy(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:

@@ -155,7 +155,7 @@ def _apply(
     own_class = labels
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         own_class, labels = jnp.zeros(len(labels), jnp.int32), labels.reshape(len(labels), -1)
-    logits, probabilities = rows_of_outputs(outputs, weights)
+    weights, logits, probabilities = rows_of_outputs(outputs, weights)
     for one, (origin, means), own in zip(step.passes, centres, prepared, strict=True):
         # one after the other: far from 0 their sum would be rounded
         residuals = features - origin[None] - jnp.take(means, own_class, axis=0, mode="clip")

@@ -19,43 +19,46 @@ __all__ = ["rows_of_outputs", "sum_with_outputs"]
 
 
 def rows_of_outputs(
-    source: SourceOutputs | None, weights: Array
-) -> tuple[Array | None, Array | None]:
-    """Logits [n, z], None if only probabilities are known, and probabilities [n, z].
+    source: SourceOutputs | None, weights: Array, *, unweighted: bool = False
+) -> tuple[Array, Array | None, Array | None]:
+    """Weights [n], logits [n, z], None if only probabilities are known, and probabilities [n, z].
 
-    A row that cannot be is NaN. One of weight 0 becomes the same for all classes, because the
-    derivative with respect to its weight needs a number. Padding has logits of -inf.
+    The weight of a row that cannot be becomes NaN; where it is 0 the row becomes the same for all
+    classes, because the derivative with respect to its weight needs a number. ``unweighted``: there
+    is no such derivative, and no copy is made for it. Padding has logits of -inf.
     """
     if source is None:
-        return None, None
+        return weights, None, None
     values = jnp.asarray(source.values).astype(weights.dtype)
-    fill = 1 / values.shape[1] if source.logits is None else 0.0
-    instead = jnp.where(weights > 0, jnp.nan, fill)
-    values = jnp.where(_can_be(source, values)[:, None], values, instead[:, None])
-    return _prepared(source, values)
+    sound = _can_be(source, values)
+    weights = jnp.where(sound | (weights <= 0), weights, jnp.nan)
+    if not unweighted:
+        fill = 1 / values.shape[1] if source.logits is None else 0.0
+        values = jnp.where(sound[:, None], values, fill)
+    if source.logits is None:
+        return weights, None, values
+    if source.width is not None:
+        values = jnp.where((jnp.arange(values.shape[1]) < source.width)[None], values, -jnp.inf)
+    return weights, values, jax.nn.softmax(values, axis=1)
 
 
 def sum_with_outputs(
-    function: Callable[[Batch], Any], batch: Batch, source: SourceOutputs, *, unweighted: bool
+    function: Callable[[Batch], Any],
+    batch: Batch,
+    source: SourceOutputs | None,
+    *,
+    unweighted: bool,
 ) -> Any:
-    """Sum of what a function makes of rows and outputs, of which few are prepared at a time.
-
-    ``unweighted``: whether all weights are 1. Then that of a row which cannot be becomes NaN, and
-    no copy of the outputs is needed for that.
-    """
+    """Sum of what a function makes of rows and outputs, of which few are prepared at a time."""
+    if source is None:
+        return function(batch)
 
     def of_block(rows: tuple[Batch, Array], counted: Array) -> Any:
         own, values = rows
-        logits: Array | None
-        probabilities: Array | None
-        weights = jnp.where(counted, own.weights, 0)
-        if unweighted:
-            values = values.astype(weights.dtype)
-            weights = jnp.where(_can_be(source, values), weights, jnp.nan)
-            logits, probabilities = _prepared(source, values)
-        else:
-            part = source._replace(**{source.kind: values})
-            logits, probabilities = rows_of_outputs(part, weights)
+        part = source._replace(**{source.kind: values})
+        weights, logits, probabilities = rows_of_outputs(
+            part, jnp.where(counted, own.weights, 0), unweighted=unweighted
+        )
         return function(own._replace(weights=weights, probabilities=probabilities, logits=logits))
 
     values = jnp.asarray(source.values)
@@ -65,15 +68,7 @@ def sum_with_outputs(
 def _can_be(source: SourceOutputs, values: Array) -> Array:
     """Which rows are finite logits, or probabilities that sum to 1 [n]."""
     values = lax.stop_gradient(values)
-    least = values.min(axis=1)  # NaN if any is
     if source.logits is not None:
-        return jnp.isfinite(least) & jnp.isfinite(values.max(axis=1))
-    return (least >= 0) & (jnp.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)
-
-
-def _prepared(source: SourceOutputs, values: Array) -> tuple[Array | None, Array]:
-    if source.logits is None:
-        return None, values
-    if source.width is not None:
-        values = jnp.where((jnp.arange(values.shape[1]) < source.width)[None], values, -jnp.inf)
-    return values, jax.nn.softmax(values, axis=1)
+        return jnp.isfinite(values).all(axis=1)
+    # the sum is NaN if any entry is; what the least of them is then differs between platforms
+    return (values.min(axis=1) >= 0) & (jnp.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)

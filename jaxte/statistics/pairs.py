@@ -20,7 +20,7 @@ from jaxte.statistics.tiles import sum_over
 __all__ = ["Block", "Pairs", "nearest", "reach", "unit_rows"]
 
 T = TypeVar("T")
-_ELEMENTS = 1 << 20  # of a block: what a core's caches bear
+_ELEMENTS = 3 << 18  # of a block: what a core's caches bear
 
 
 class Block(NamedTuple):

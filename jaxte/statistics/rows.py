@@ -132,7 +132,7 @@ def target_columns(targets: ArrayLike, row: Rows) -> Array:
 
 
 def first_largest(values: Array) -> Array:
-    """Column of the largest entry of each row [n, z], the first of equals; of NaN where one is.
+    """Column of the largest entry of each row [n, z], the first of equals; any if some are NaN.
 
     XLA compares one by one on a CPU: it is given the largest of every few columns.
     """

@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     Attributes:
         residuals: [b, d] features minus the mean of their class.
         labels: [b] class numbers, or [b, k] the targets of a regression.
-        weights: [b].
+        weights: [b], NaN for a row of a head's outputs that cannot be.
         probabilities: [b, z] by the model's own head, as they came; None if it has none.
         logits: [b, z] of the head, or None where only probabilities are known.
         features: [b, d] as they came, but for rows of weight 0.

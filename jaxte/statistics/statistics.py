@@ -340,18 +340,14 @@ class Statistics:
     def batch(self) -> Batch:
         """All rows at hand."""
         batch = self._of_features()
-        logits, probabilities = rows_of_outputs(self._sample().source, batch.weights)
-        return batch._replace(logits=logits, probabilities=probabilities)
+        weights, logits, probabilities = rows_of_outputs(self._sample().source, batch.weights)
+        return batch._replace(weights=weights, logits=logits, probabilities=probabilities)
 
     def sum_over_rows(self, function: Callable[[Batch], Any]) -> Any:
         """What a function makes of all rows, summed; it may be given few of them at a time."""
-        source, batch = self._sample().source, self._of_features()
-        if source is None:
-            made = function(batch)
-        else:
-            unweighted = self.rows.unweighted
-            made = sum_with_outputs(function, batch, source, unweighted=unweighted)
-        return jax.tree.map(self.all_reduce, made)
+        batch, source = self._of_features(), self._sample().source
+        sums = sum_with_outputs(function, batch, source, unweighted=self.rows.unweighted)
+        return jax.tree.map(self.all_reduce, sums)
 
     def _of_features(self) -> Batch:
         labels = self.labels if self.num_classes is not None else self.columns
