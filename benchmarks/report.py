@@ -160,8 +160,9 @@ def _metric_line(row: Row, rows: Sequence[Row]) -> list[str]:
 
 def _together(section: Row) -> Iterator[str]:
     yield (
-        "One model in memory, one call of `jaxte.rank`. Ratios are of the least times, against "
-        "LogME alone. Programs and compilation (processor time): what joining this metric to those "
+        "One model in memory, one call of `jaxte.rank`; all metrics that moments suffice for, but "
+        "LiDAR, whose classes are images. Ratios are of the least times, against LogME alone. "
+        "Programs and compilation (processor time): what joining this metric to those "
         "above it adds to a first call."
     )
     yield ""

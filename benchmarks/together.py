@@ -35,7 +35,7 @@ def run(
 
 
 def of_one_pass() -> list[str]:
-    """Metrics that moments suffice for, LogME first; LiDAR takes images as classes, not classes."""
+    """Metrics that moments suffice for, LogME first; without LiDAR, whose classes are images."""
     from jaxte.metrics import REGISTRY
 
     others = [name for name, metric in REGISTRY.items() if metric.moments]

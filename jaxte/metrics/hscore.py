@@ -116,7 +116,7 @@ def _needs(*, folds: int | None) -> frozenset[str]:
 
 def _correlations(training: Statistics, left_out: Batch) -> tuple[Array, Array, Array]:
     """Products and squares of the canonical variates of the training rows, on those left out."""
-    state, (_, solved, products) = training.measured.moments, explained(training)
+    state, (solved, products) = training.measured.moments, explained(training)
     means, counts = state.deviations, state.counts
     if state.targets is None:
         root = jnp.diag(jnp.sqrt(inverse_or_0(counts)))

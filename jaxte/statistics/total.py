@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,12 +71,10 @@ class Explained(NamedTuple):
     """What the total scatter of the features explains of k columns of the targets.
 
     Attributes:
-        crossed: [d, k] products of features and columns.
-        solved: [d, k] S_T^+ times them.
-        products: [k, k] their products in units of the total scatter.
+        solved: [d, k] S_T^+ times the products of features and columns.
+        products: [k, k] products of these in units of the total scatter.
     """
 
-    crossed: Array
     solved: Array
     products: Array
 
@@ -84,30 +82,49 @@ class Explained(NamedTuple):
 def explained(statistics: Statistics) -> Explained:
     """Least squares of class indicators over sqrt(n_c), or of whitened targets, on the features.
 
-    From whichever is smaller, the scatter [d, d] or the products of the rows [n, n]. No derivative.
+    From whichever is smaller, the scatter [d, d] or the products of the rows [n, n]. The derivative
+    is that at constant rank.
     """
-    state = lax.stop_gradient(statistics.measured.moments)
+    state = statistics.measured.moments
     crossed = _crossed(state)
     if statistics.by_columns:
-        total = lax.stop_gradient(statistics.moments.total_scatter)
-        scale, terms = unit_diagonal(total, state.samples)
+        total = statistics.moments.total_scatter
+        scale, terms = lax.stop_gradient(unit_diagonal(total, state.samples))
         scaled = scale[:, None] * total * scale[None]
-        found = pseudo_solve(scaled, scale[:, None] * crossed, terms)
-        return Explained(crossed, scale[:, None] * found.solution, _products(found.half))
-    root = jnp.sqrt(statistics.rows.weights)[:, None]
-    rows = lax.stop_gradient(statistics.centred) * root
-    scale = jnp.sqrt(inverse_or_0(jnp.sum(rows**2, axis=0)))
-    rows = rows * scale[None]
-    terms = gram_terms(state.samples, jnp.sum(scale > 0))
-    columns = root * _columns(statistics, state)
-    null = root[:, 0] / jnp.sqrt(state.total)  # the rows are centred
-    found = pseudo_solve(gram(rows.T), columns, terms, null)
-    solved = scale[:, None] * matmul(rows.T, found.solution)
-    return Explained(crossed, solved, _products(found.half))
+        solution, half = _solved(scaled, scale[:, None] * crossed, terms)
+        solved = scale[:, None] * solution
+        fixed = lax.stop_gradient(solved)
+        moving = matmul(fixed.T, matmul(total, fixed))
+    else:
+        root = jnp.sqrt(statistics.rows.weights)[:, None]
+        centred = statistics.centred
+        scale = lax.stop_gradient(jnp.sqrt(inverse_or_0(jnp.sum((root * centred) ** 2, axis=0))))
+        rows = root * centred * scale[None]
+        terms = gram_terms(state.samples, jnp.sum(scale > 0))
+        null = root[:, 0] / jnp.sqrt(state.total)  # the rows are centred
+        solution, half = _solved(gram(rows.T), root * _columns(statistics, state), terms, null)
+        solved = scale[:, None] * matmul(rows.T, solution)
+        fixed = lax.stop_gradient(solved)
+        along = matmul(centred, fixed)
+        moving = matmul(along.T, statistics.rows.weights[:, None] * along)
+    products = lax.stop_gradient(matmul(half.T, half))
+    # that of M P M' is as if P did not move, 2 M P - P S_T P
+    beside = matmul(fixed.T, crossed)
+    moving = beside + beside.T - moving
+    return Explained(solved, products + moving - lax.stop_gradient(moving))
 
 
-def _products(half: Array) -> Array:
-    return matmul(half.T, half)
+def _solved(a: Array, b: Array, terms: Array, null: Array | None = None) -> tuple[Array, Array]:
+    """`pseudo_solve` with the derivative of its solution."""
+
+    def solve(_: Any, b: Array) -> tuple[Array, Array]:
+        found = pseudo_solve(a, b, terms, null)
+        return found.solution, found.half
+
+    solution, half = lax.custom_linear_solve(
+        lambda z: matmul(a, z), b, solve, symmetric=True, has_aux=True
+    )
+    return solution, half
 
 
 def _crossed(state: Moments) -> Array:
@@ -131,20 +148,12 @@ def target_products(statistics: Statistics) -> Array:
     Columns are class means times sqrt(n_c), or the products of features and whitened targets. The
     eigenvalues are the squared canonical correlations of the features with the targets.
     """
-    state = statistics.measured.moments
-    _, solved, products = lax.stop_gradient(explained(statistics))
-    crossed = _crossed(state)
-    # at constant rank the derivative is that of M P M' as if P did not move, 2 M P - P S_T P
-    half = matmul(solved.T, crossed)
+    targets, products = statistics.measured.moments.targets, explained(statistics).products
+    if targets is None:
+        return products
+    # the whitening moves in the same way
+    own, white = whitened_targets(statistics.measured.moments)
+    white = lax.stop_gradient(white)
+    half = matmul(lax.stop_gradient(products), matmul(white.T, matmul(own, white))) / 2
     moving = half + half.T
-    if statistics.by_columns:
-        moving -= matmul(solved.T, matmul(statistics.moments.total_scatter, solved))
-    else:
-        along = matmul(statistics.centred, solved)
-        moving -= matmul(along.T, statistics.rows.weights[:, None] * along)
-    if state.targets is not None:  # and that of the whitening, in the same way
-        own, white = whitened_targets(state)
-        white = lax.stop_gradient(white)
-        half = 0.5 * matmul(products, matmul(white.T, matmul(own, white)))
-        moving -= half + half.T
-    return products + moving - lax.stop_gradient(moving)
+    return products - moving + lax.stop_gradient(moving)
