@@ -49,10 +49,16 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(_own_cache, ignore_errors=True)
 
 
-def pytest_collection_finish() -> None:
-    """What is there by now stays to the end: going through it again and again finds no garbage."""
+def settle() -> None:
+    """What is there by now stays: going through it again and again finds no garbage."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for seldom, or it takes a tenth of the time: tracing makes little."""
+    gc.set_threshold(10_000, 20, 20)
+    settle()
 
 
 # Rooms where Flax models, torch or tables broadcast as they please.
@@ -78,12 +84,16 @@ def few_executables() -> Iterator[None]:
     Until then it is kept, also between files: most of what the tests take is compilation.
     """
     yield
-    if next(_tests) % _OFTEN == 0 and _MAPS.exists():
+    if next(_tests) % _OFTEN:
+        return
+    if _MAPS.exists():
         with _MAPS.open("rb") as lines:
             mappings = sum(1 for _ in lines)
         if mappings > _MOST:
             jax.clear_caches()
             forget()
+            gc.unfreeze()
+    settle()
 
 
 @pytest.fixture
