@@ -124,13 +124,16 @@ def leading_axes(
     eps = jnp.finfo(a.dtype).eps
     # beside the eigenvalues, or the solution may not be finite
     shifts = values + eps * jnp.abs(values).max() + jnp.finfo(a.dtype).tiny
-    diagonals = r.diagonal[None] - shifts[:, None]
-    beside = jnp.broadcast_to(r.below[None], (number, len(r.below)))
-    zero = jnp.zeros((number, 1), a.dtype)
-    lower, upper = (jnp.concatenate(p, axis=1) for p in ((zero, beside), (beside, zero)))
+    beside = jnp.append(r.below, jnp.zeros(1, a.dtype))
+
+    def solve(one: tuple[Array, Array]) -> Array:
+        shift, b = one
+        lower = jnp.roll(beside, 1)
+        return lax.linalg.tridiagonal_solve(lower, r.diagonal - shift, beside, b[:, None])[:, 0]
+
     z = jax.random.normal(jax.random.key(0), (len(a), number), a.dtype)
     for _ in range(_STEPS):
-        z = lax.linalg.tridiagonal_solve(lower, diagonals, upper, z.T[:, :, None])[:, :, 0].T
+        z = lax.map(solve, (shifts, z.T)).T  # in turn: two batches of LAPACK's can wait for ever
         z = jnp.linalg.qr(z / jnp.abs(z).max(axis=0)[None])[0]
     axes = r.back(z)
     moved = matmul(a, axes)

@@ -153,3 +153,20 @@ def test_no_batch_of_factorisations_on_a_cpu(name: str) -> None:
         function = jax.jit(partial(metric.function, num_classes=C, **options))
         text = function.trace(x, y).lower(lowering_platforms=("cpu",)).as_text()
         assert not BATCHED.findall(text)
+
+
+@pytest.mark.parametrize("name", ["hscore", "ncti", "parc", "rankme", "tvt"])
+def test_no_batch_of_what_only_wide_features_take(name: str, x64: None) -> None:
+    """Also by the quick route of a pool, from a reduction that is there."""
+    metric = REGISTRY[name]
+
+    def score(x: Any, y: Any, route: str) -> Any:
+        statistics = Statistics(Sample(x, y), num_classes=C, route=route)
+        return metric.evaluate(statistics, metric.all_options({}))["score"]
+
+    x, y = jax.ShapeDtypeStruct((300, 260), "float64"), jax.ShapeDtypeStruct((300,), "int32")
+    for route in ("quick", "sure"):
+        function = jax.jit(partial(score, route=route))
+        text = function.trace(x, y).lower(lowering_platforms=("cpu",)).as_text()
+        assert not re.findall(r"@lapack_\w+\(.*num_batch_dims = \"[1-9]", text)
+        assert not BATCHED.findall(text)
