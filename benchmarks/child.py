@@ -28,6 +28,8 @@ _JOBS = {
     "growth": "benchmarks.growth_job",
     "extraction": "benchmarks.extraction",
     "disk": "benchmarks.disk",
+    "together": "benchmarks.together",
+    "grid": "benchmarks.grid",
 }
 
 

@@ -15,7 +15,9 @@ from benchmarks import (
     disk,
     extraction,
     golden,
+    grid,
     growth,
+    headline,
     machine,
     metrics,
     pool,
@@ -23,6 +25,7 @@ from benchmarks import (
     proof,
     rivals,
     store,
+    together,
 )
 from benchmarks.settings import METRICS, Settings, say
 
@@ -31,7 +34,7 @@ _THREADS = (
     "that wait for each other make some rivals many times slower, so compare there with 1"
 )
 MEASURED = tuple(dict.fromkeys(rival.metric for rival in rivals.RIVALS))
-COMMANDS = ("metrics", "pool", "growth", "extraction", "memory")
+COMMANDS = ("metrics", "pool", "growth", "extraction", "memory")  # of "all"
 _QUICK: dict[str, Any] = {
     "n": [60],
     "d": [12, 80],
@@ -45,7 +48,7 @@ _QUICK: dict[str, Any] = {
     "images": 64,
     "gigabytes": (0.002, 0.004),
     "batch": 32,
-    "repeats": {"metrics": 2, "pool": 1, "growth": 2, "extraction": 2, "memory": 1},
+    "repeats": {"metrics": 2, "growth": 2, "extraction": 2},  # and of the others one
 }
 
 
@@ -58,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if given.command == "proof":
             return proof.run(given)
+        if given.command == "headline":
+            return headline.run(given)
         if given.command == "golden":
             return golden.run(given)
         settings = Settings(
@@ -87,7 +92,9 @@ def _measure(given: argparse.Namespace, settings: Settings) -> int:
     empty = False
     for command in commands:
         settings.skipped = []
-        settings.repeats = given.repeats or (_QUICK["repeats"][command] if given.quick else 5)
+        settings.repeats = given.repeats or (
+            _QUICK["repeats"].get(command, 1) if given.quick else 5
+        )
         begun = time.time()
         section = _RUNS[command](given, settings)
         section |= {
@@ -117,6 +124,24 @@ def _metrics(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         given.classes or (_QUICK["classes"] if given.quick else [10, 100]),
         given.dtypes or (_QUICK["dtypes"] if given.quick else ["float32", "float64"]),
         metrics.chosen(given.metrics, {} if given.quick else settings.clones),
+    )
+
+
+def _together(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    return together.run(
+        settings,
+        given.n or (_QUICK["n"] if given.quick else [5000, 1000]),
+        given.d or (_QUICK["d"][:1] if given.quick else [2048, 512]),
+        given.classes or (_QUICK["classes"] if given.quick else [100, 10]),
+        given.dtypes or ["float64"],
+    )
+
+
+def _grid(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    return grid.run(
+        settings,
+        given.n or ([800, 850] if given.quick else [2500, 5000]),
+        given.d or (_QUICK["widths"] if given.quick else grid.WIDTHS),
     )
 
 
@@ -172,7 +197,9 @@ def _memory(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
 
 _RUNS: dict[str, Callable[[argparse.Namespace, Settings], dict[str, Any]]] = {
     "metrics": _metrics,
+    "together": _together,
     "pool": _pool,
+    "grid": _grid,
     "growth": _growth,
     "extraction": _extraction,
     "memory": _memory,
@@ -184,11 +211,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "metrics": "each metric over sizes against its rivals",
+        "together": "all metrics of one pass in one call, against LogME alone",
         "pool": "ranking a ragged pool, cold and warm",
+        "grid": "SFDA and NCTI on 11 networks and 11 data sets, extrapolated in n",
         "growth": "seconds and memory against n, d, classes and models",
         "extraction": "forward passes alone, with moments, and in jaxte.extract",
         "memory": "peak memory of ranking files, small and large",
-        "all": "all of these",
+        "all": "all of these but together and grid",
     }
     for name, text in helps.items():
         sub = commands.add_parser(name, help=text)
@@ -222,6 +251,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--largest", type=float, default=2.0, help="GiB of an array (2)")
     sub = commands.add_parser("proof", help="which score picks the model that fine-tunes best")
     proof.add_arguments(sub)
+    sub = commands.add_parser("headline", help="what was claimed of SFDA, perturbation and FaCe")
+    headline.add_arguments(sub)
     sub = commands.add_parser("golden", help="every metric against values of released code")
     golden.add_arguments(sub)
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")

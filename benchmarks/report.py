@@ -19,7 +19,7 @@ _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 def markdown(whole: Mapping[str, Any]) -> str:
     """Every section that was measured, in the order of the commands."""
     writers = {"metrics": _metrics, "pool": _pool, "growth": _growth, "extraction": _extraction}
-    writers["memory"] = _disk
+    writers |= {"together": _together, "grid": _grid, "memory": _disk}
     parts = ["# Benchmarks", ""]
     described: Any = None
     for name, write in writers.items():
@@ -156,6 +156,64 @@ def _metric_line(row: Row, rows: Sequence[Row]) -> list[str]:
         against(GRAM),
         *(_memory(row, part) for part in ("rise", "peak", "device")),
     ]
+
+
+def _together(section: Row) -> Iterator[str]:
+    yield (
+        "One model in memory, one call of `jaxte.rank`; all metrics that moments suffice for, but "
+        "LiDAR, whose classes are images. Ratios are of the least times, against LogME alone. "
+        "Programs and compilation (processor time): what joining this metric to those "
+        "above it adds to a first call."
+    )
+    yield ""
+    keys = ("n", "d", "classes", "dtype")
+    for case, group in groupby(section["rows"], key=lambda row: [row[key] for key in keys]):
+        rows = list(group)
+        yield f"### n = {case[0]}, d = {case[1]}, C = {case[2]}, {case[3]}"
+        yield ""
+        base = rows[0]
+        header = ("metric", "programs", "compilation", "clock", "ratio", "processor", "ratio")
+        yield from table(
+            header,
+            (
+                [
+                    row["name"],
+                    str(row.get("programs", "")),
+                    seconds(max(row["first"], 0)) if "first" in row else "",
+                    *(
+                        cell
+                        for key in ("run", "cpu")
+                        for cell in (spread(row[key]), ratio(min(row[key]), min(base[key])))
+                    ),
+                ]
+                for row in rows
+            ),
+        )
+
+
+def _grid(section: Row) -> Iterator[str]:
+    low, high = sorted({row["n"] for row in section["measured"]})
+    yield (
+        "All 11 models of a data set in one call of `jaxte.rank` in float64, warm. Not measured at "
+        f"the data sets' own sizes: at n = {low} and {high}, and from there on linearly in n; with "
+        "as many classes as the table says. Beside it the sum that TE-Bench's README gives for the "
+        "same 121 pairs, on a machine that it does not name."
+    )
+    yield ""
+    for metric, group in groupby(
+        sorted(section["rows"], key=lambda row: str(row["metric"])), key=lambda row: row["metric"]
+    ):
+        rows = list(group)
+        lines = [
+            [row["name"], str(row["n"]), str(row["classes"]), str(row["as"])]
+            + [seconds(row[key][0]) for key in ("run", "cpu")]
+            for row in rows
+        ]
+        total = [seconds(sum(row[key][0] for row in rows)) for key in ("run", "cpu")]
+        yield f"### {metric}; TE-Bench: {rows[0]['published']} s"
+        yield ""
+        header = ("data set", "n", "C", "measured with C", "clock", "processor")
+        yield from table(header, [*lines, ["all 11", "", "", "", *total]])
 
 
 def _pool(section: Row) -> Iterator[str]:

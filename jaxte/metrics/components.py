@@ -9,9 +9,9 @@ from jax import Array
 
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import gram, matmul
-from jaxte.statistics.spectrum import leading, rank_of_scatter, spectrum
+from jaxte.statistics.spectrum import leading, leading_of, rank_of_scatter, spectrum
 
-__all__ = ["Components", "principal_components"]
+__all__ = ["Components", "leading_components", "principal_components"]
 
 
 class Components(NamedTuple):
@@ -45,6 +45,14 @@ class Components(NamedTuple):
         return matmul(batch.residuals, self.axes)
 
 
+def leading_components(statistics: Statistics, number: int) -> tuple[Array, Array]:
+    """The largest eigenvalues of the total scatter [k], in order, and their axes [d, k]."""
+    total = statistics.moments.total_scatter
+    if statistics.reduced is None:
+        return leading(total, number)
+    return leading_of(statistics.reduced.form, total, number, statistics.reduced.energy)
+
+
 def principal_components(statistics: Statistics, number: int) -> Components:
     """Exact components: from the total scatter, or of fewer rows than columns from the rows."""
     state = statistics.measured.moments
@@ -52,7 +60,7 @@ def principal_components(statistics: Statistics, number: int) -> Components:
     if statistics.by_columns:
         total = statistics.moments.total_scatter
         number = min(number, len(total))
-        values, axes = leading(total, number)
+        values, axes = leading_components(statistics, number)
         rank = rank_of_scatter(total, state.samples)
     else:
         spec = spectrum(statistics.centred, statistics.rows.weights)
@@ -61,6 +69,8 @@ def principal_components(statistics: Statistics, number: int) -> Components:
         rank = jnp.sum(spec.values > 0)
     values = jnp.maximum(values, 0)
     there = jnp.minimum(statistics.width, jnp.maximum(rank.astype(values.dtype), statistics.total))
-    counted = jnp.arange(number) < there
-    axes = jnp.where(counted[None], axes, 0)
+    place = jnp.arange(number)
+    counted = place < there
+    # along others rows vary by rounding only, which is large beside itself
+    axes = jnp.where((counted & (place < rank))[None], axes, 0)
     return Components(axes, jnp.where(counted, values, 0), counted, matmul(means, axes))

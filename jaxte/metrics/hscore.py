@@ -14,8 +14,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Moments, Statistics
 from jaxte.statistics.linalg import matmul, noise, trace
-from jaxte.statistics.spectrum import scaled_eigh
-from jaxte.statistics.total import inverse_or_0, whitened_targets
+from jaxte.statistics.total import explained, inverse_or_0, whitened_targets
 
 __all__ = ["hscore", "hscore_from_moments"]
 
@@ -109,9 +108,7 @@ def _check(*, folds: Any) -> None:
 
 
 def _needs(*, folds: int | None) -> frozenset[str]:
-    return with_rows(
-        frozenset({"measured", "scatter"} | (set() if folds else {"target_products"})), folds
-    )
+    return with_rows(frozenset({"scatter" if folds else "target_products", "measured"}), folds)
 
 
 # --- measured on rows that are left out -----------------------------------------------------------
@@ -119,23 +116,18 @@ def _needs(*, folds: int | None) -> frozenset[str]:
 
 def _correlations(training: Statistics, left_out: Batch) -> tuple[Array, Array, Array]:
     """Products and squares of the canonical variates of the training rows, on those left out."""
-    state = training.moments
+    state, (solved, products) = training.measured.moments, explained(training)
     means, counts = state.deviations, state.counts
     if state.targets is None:
         root = jnp.diag(jnp.sqrt(inverse_or_0(counts)))
-        crossed = jnp.sqrt(counts)[None] * means.T
         toward = jnp.take(means, left_out.labels, axis=0, mode="clip")
         centre = counts / state.total
         targets = jax.nn.one_hot(left_out.labels, len(counts), dtype=centre.dtype) - centre[None]
     else:
-        root = whitened_targets(state)[1]
-        crossed, toward = matmul(state.targets.cross, root), jnp.zeros((), counts.dtype)
+        root, toward = whitened_targets(state)[1], jnp.zeros((), counts.dtype)
         targets = left_out.labels - (state.targets.origin + state.targets.mean)[None]
-    values, axes, scale = scaled_eigh(state.total_scatter, state.samples)
-    along = matmul(axes.T, scale[:, None] * crossed)
-    solved = scale[:, None] * matmul(axes, inverse_or_0(values)[:, None] * along)
-    strength, turn = jnp.linalg.eigh(matmul(along.T, inverse_or_0(values)[:, None] * along))
-    turn = jnp.where(strength[None] > noise(jnp.ones_like(strength), len(values))[None], turn, 0)
+    strength, turn = jnp.linalg.eigh(products)
+    turn = jnp.where(strength[None] > noise(jnp.ones_like(strength), len(solved))[None], turn, 0)
     turn = turn[:, ::-1]  # the strongest first
     strength = jnp.where(strength > 0, strength, 1)[::-1]
     features = matmul(left_out.residuals + toward, matmul(solved, turn))
@@ -169,7 +161,7 @@ HSCORE = register(
         confirmed="released code",
         tasks=("classification", "regression"),
         range=(0.0, float("inf")),
-        cost="2 n d^2 + O(d^3)",
+        cost="2 n d k + O(k^3)",
         needs=_needs,
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),

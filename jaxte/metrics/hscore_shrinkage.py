@@ -13,6 +13,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import matmul, noise, trace
+from jaxte.statistics.total import total_products
 
 __all__ = ["hscore_shrinkage"]
 
@@ -84,22 +85,10 @@ def _fourth_powers(deviations: Array, batch: Batch, **_: Any) -> Array:
     return batch.weights @ jnp.sum(rows**2, axis=1) ** 2
 
 
-def _total(statistics: Statistics) -> tuple[Array, Array]:
-    """Trace and squared Frobenius norm of the scatter about the mean of all."""
-    state = statistics.measured.moments
-    if statistics.by_columns:
-        scatter = statistics.moments.total_scatter
-        return trace(scatter), jnp.sum(scatter**2)
-    batch = statistics.batch()
-    rows = batch.residuals + jnp.take(state.deviations, batch.labels, axis=0, mode="clip")
-    products = matmul(rows, rows.T)
-    return batch.weights @ jnp.diagonal(products), batch.weights @ products**2 @ batch.weights
-
-
 def _score(statistics: Statistics, completed: tuple[Completed, ...], *, variant: str) -> Outputs:
     state, n, width = statistics.measured.moments, statistics.total, statistics.width
-    size, square = _total(statistics)
-    size, square, fourth = size / n, square / n**2, completed[0].result / n
+    total = total_products(statistics)
+    size, square, fourth = trace(total) / n, jnp.sum(total**2) / n**2, completed[0].result / n
     varies = size > state.rounding.sum() / n
     size = jnp.where(varies, size, 1)
     apart = square - size**2 / width  # d times the squared distance from a multiple of I

@@ -10,6 +10,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Statistics
 from jaxte.statistics.linalg import matmul, safe_root
+from jaxte.statistics.total import total_products
 
 __all__ = ["lfc", "lfc_from_moments"]
 
@@ -28,8 +29,8 @@ def lfc(
     .. math:: \frac{\langle K - \bar K, T - \bar T \rangle}{\|K - \bar K\| \, \|T - \bar T\|},
         \qquad K = X X^\top, \quad T_{ij} = \pm 1
 
-    with grand means and Frobenius norms, exactly and without any n x n matrix. For float targets
-    T is y y' of the centred target, and the score the mean over target columns that vary.
+    with grand means and Frobenius norms, exactly, from the smaller of X'X and XX'. For float
+    targets T is y y' of the centred target, and the score the mean over target columns that vary.
 
     Args:
         features: [n, d], any scale.
@@ -90,12 +91,16 @@ def lfc_from_moments(state: Moments, *, centred: bool = False) -> Array:
 
 def _score(statistics: Statistics, _: tuple[Completed, ...], *, centred: bool) -> Outputs:
     """By sums from which the grand means have been taken off, so that an offset costs no digits."""
-    state = statistics.moments
-    total, n = state.total_scatter, state.total
-    varies = jnp.diagonal(total) > state.rounding
-    total = jnp.where(varies[:, None] & varies[None], total, 0)
-    mean = jnp.where(centred, 0, state.origin + state.relative_mean)
-    norm = safe_root(jnp.sum(total**2) + 2 * n * mean @ matmul(total, mean))
+    state = statistics.measured.moments
+    n = state.total
+    varies = statistics.within_diagonal + state.counts @ state.deviations**2 > state.rounding
+    mean = jnp.where(varies & ~jnp.asarray(centred), state.origin + state.relative_mean, 0)
+    total = total_products(statistics, varies)
+    if statistics.by_columns:
+        beside = mean @ matmul(total, mean)
+    else:
+        beside = statistics.rows.weights @ matmul(statistics.centred, mean) ** 2
+    norm = safe_root(jnp.sum(total**2) + 2 * n * beside)
     if state.targets is None:
         gaps, counts = jnp.where(varies[None], state.deviations, 0), state.counts
         along = jnp.sum(counts**2 * jnp.sum(gaps * (2 * mean[None] + gaps), axis=1))
@@ -120,8 +125,8 @@ LFC = register(
         confirmed="own replica",
         tasks=("classification", "regression"),
         range=(-1.0, 1.0),
-        cost="2 n d^2",
-        needs=frozenset({"measured", "scatter"}),
+        cost="2 n d k",
+        needs=frozenset({"measured", "scatter", "rows"}),
         invariances=frozenset({"rotation", "scale"}),
         from_moments=lfc_from_moments,
     )

@@ -80,6 +80,8 @@ class Metric:
         at_ceiling: what to do where scores tie at the upper end of ``range``.
         pads: whether features may have trailing columns of zeros beyond ``num_features``.
         takes_weights: whether weights decide anything.
+        any_axes: whether it depends on the axes of the features through `Statistics.ones` alone,
+            so that it may be computed in others; so may all that "rotation" does not change.
         joins_layers: whether it reads all layers of a model that brings several, joined, and not
             its features alone.
         call: (sample, num_classes, options) -> score, where it is no function of statistics.
@@ -108,6 +110,7 @@ class Metric:
     at_ceiling: str = ""
     pads: bool = True
     takes_weights: bool = True
+    any_axes: bool = False
     joins_layers: bool = False
     call: Callable[..., float] | None = None
 
@@ -129,6 +132,11 @@ class Metric:
     def moments(self) -> bool:
         """Whether class counts, means and scatter are enough, so that one pass is."""
         return self.from_moments is not None
+
+    @property
+    def in_any_axes(self) -> bool:
+        """Whether it may be computed in other axes of the features."""
+        return self.any_axes or "rotation" in self.invariances
 
     @property
     def default_variant(self) -> str | None:

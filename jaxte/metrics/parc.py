@@ -5,20 +5,23 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 
 from jaxte.intake import checks
+from jaxte.metrics.components import leading_components
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics
 from jaxte.statistics.linalg import matmul
 from jaxte.statistics.pairs import Block, Pairs, unit_rows
 from jaxte.statistics.rows import Rows
-from jaxte.statistics.spectrum import spectrum_of_rows
+from jaxte.statistics.spectrum import Spectrum, spectrum, spectrum_of_rows
 
 __all__ = ["parc"]
 
 _CELLS = 1 << 20  # that distances, 0 to 2, are sorted into where they are too many to rank
+_CLEAR = 1e-6  # share of the largest eigenvalue above which products of the rows tell all of one
 _STEPS, _TIE = 1 << 50, 16  # of float64; distances so few steps apart differ by rounding
 
 
@@ -84,6 +87,11 @@ def _check(*, num_components: int | None) -> None:
         checks.check_whole("num_components", num_components)
 
 
+def _needs(*, num_components: int | None) -> frozenset[str]:
+    of_components = set() if num_components is None else {"scatter", "reduced"}
+    return frozenset({"all_rows", "measured"} | of_components)
+
+
 def _score(
     statistics: Statistics, _: tuple[Completed, ...], *, num_components: int | None
 ) -> Outputs:
@@ -115,16 +123,36 @@ def _standardised(statistics: Statistics, num_components: int | None) -> Array:
         square = matmul(rows.weights, x**2)
         varies, width = square > statistics.measured.moments.rounding, rows.width
     else:
-        # standardised, the least of them counts as much as the largest: so that none is lost to the
-        # rounding error of a product of the rows, they are of the rows themselves
-        spectral = spectrum_of_rows(x, rows.weights)
-        x = matmul(x, spectral.axes[:, :num_components])
-        square = spectral.values[:num_components]
+        square, axes = _components(statistics, x, num_components)
+        x = matmul(x, axes)
         varies = square > 0
         width = varies.sum().astype(x.dtype)
     deviation = jnp.sqrt(jnp.where(varies, square, 1) / rows.total)
     x = jnp.where(varies[None], x / deviation[None], 0)
     return unit_rows(Rows(x, rows.weights, rows.total, width), about_mean=True, width=width)
+
+
+def _components(statistics: Statistics, x: Array, number: int) -> tuple[Array, Array]:
+    """Largest eigenvalues of the scatter of centred rows, and their axes.
+
+    Standardised, the least of them counts as much as the largest. Where it may be lost to the
+    rounding error of a product of the rows, they are of the rows themselves.
+    """
+
+    def leading(spectral: Spectrum) -> tuple[Array, Array]:
+        return spectral.values[:number], spectral.axes[:, :number]
+
+    @sequential_vmap  # or both sides of the condition would be computed
+    def choose(x: Array, weights: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+        clear = found[0][-1] > _CLEAR * found[0][0]
+        return lax.cond(clear, lambda: found, lambda: leading(spectrum_of_rows(x, weights)))
+
+    weights = statistics.rows.weights
+    if x.dtype == jnp.float32 or min(x.shape) <= number:
+        return leading(spectrum_of_rows(x, weights))
+    columns = statistics.by_columns
+    found = leading_components(statistics, number) if columns else leading(spectrum(x, weights))
+    return choose(*lax.stop_gradient((x, weights, found)))
 
 
 def _ranked(pairs: Pairs, labels: Array) -> tuple[Array, Array]:
@@ -174,7 +202,7 @@ PARC = register(
         confirmed="own replica",
         range=(-100.0, 100.0),
         cost="2 n^2 k",
-        needs=frozenset({"all_rows", "measured"}),
+        needs=_needs,
         check=_check,
         invariances=frozenset({"shift", "scale"}),
     )

@@ -104,8 +104,8 @@ VCI = register(
         paper="Xu, Liu, ICML 2023",
         confirmed="own replica",
         range=(-1.0, 0.0),
-        cost="2 n d^2 + O(d^3)",
-        needs=frozenset({"measured", "scatter", "target_products"}),
+        cost="2 n d k + O(k^3)",
+        needs=frozenset({"measured", "target_products"}),
         invariances=frozenset({"rotation", "shift", "scale"}),
         from_moments=vci_from_moments,
     )

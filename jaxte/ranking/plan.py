@@ -21,7 +21,8 @@ from jaxte.metrics.options import split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program
-from jaxte.statistics import FACTORISED, SHARED, Measured, Sample, Statistics
+from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Measured, Sample, Statistics
+from jaxte.statistics.ridge import repays
 
 __all__ = ["Form", "ScoringPlan", "Values"]
 
@@ -160,10 +161,16 @@ class ScoringPlan:
         unable = self.reasons(values["sample"].source is not None)
         metrics = [m for m in metrics if m.call is None and m.name not in unable]
         needed = {m: self.needed(m) for m in metrics}
-        by_columns, normal = self._routes(values["sample"])
-        shared = {name for names in needed.values() for name in names}
+        by_columns, normal, tridiagonal = self._routes(values["sample"])
+        tridiagonal &= route == "quick"
+        shared = {name for names in needed.values() for name in names} - {"reduced"}
+        of_reduced = set(OF_REDUCED[0 if by_columns else 1 :])  # metrics read that of columns only
+        if tridiagonal and any(names & of_reduced for names in needed.values()):
+            shared |= {"reduced"}
         if shared & set(FACTORISED):
             shared |= {"measured", "scatter"} if normal else {"measured"}
+        if by_columns and "target_products" in shared:
+            shared |= {"scatter"}
         scatter = any("scatter" in n and not self.reads_rows(m) for m, n in needed.items())
         if not (by_columns or scatter):
             shared -= {"scatter"}  # larger than the rows, which do as well
@@ -172,7 +179,8 @@ class ScoringPlan:
         for name in SHARED:
             if name in shared and name not in values:
                 known = [one for one in SHARED[:2] if one in values]
-                of_moments = normal and name in FACTORISED and name != "ridge"
+                known += ["reduced"] if tridiagonal and name in OF_REDUCED[1:] else []
+                of_moments = normal and name in FACTORISED and (tridiagonal or name != "ridge")
                 of_moments |= name == "target_products"
                 if not (of_moments and "scatter" in values):  # else one for all counts of rows
                     known = ["sample", *known]
@@ -205,16 +213,24 @@ class ScoringPlan:
             shown = {name: values[name] for name in reads}
             if "sample" not in reads and "measured" in reads:
                 shown["measured"] = shown["measured"]._replace(residuals=None)
-            return shown, {name: np.asarray(own) for name, own in (dynamic or {}).items()}
+            return shown, {name: _as_array(own) for name, own in (dynamic or {}).items()}
 
         return program, makes, inputs
 
-    def _routes(self, sample: Sample) -> tuple[bool, bool]:
-        """Whether d x d matrices are made of these rows, and normal equations solved."""
+    def _routes(self, sample: Sample) -> tuple[bool, bool, bool]:
+        """Whether d x d matrices are made of these rows, normal equations solved, and reduced."""
         n, d = np.shape(sample.features)[-2:]
         on_mesh = self.layout is not None and self.layout.axis is not None
         by_columns = on_mesh or n >= d
-        return by_columns, on_mesh or (by_columns and jnp.zeros(()).dtype == jnp.float64)
+        dtype = jnp.zeros(()).dtype
+        normal = on_mesh or (by_columns and dtype == jnp.float64)
+        return by_columns, normal, repays((d,) if normal else (n, d), dtype)
+
+
+def _as_array(option: Any) -> Any:
+    """An option on the host, but for keys of ``jax.random``, which are nothing to NumPy."""
+    is_key = isinstance(option, jax.Array) and jnp.issubdtype(option.dtype, jax.dtypes.prng_key)
+    return option if is_key else np.asarray(option)
 
 
 def _add(values: Values, name: str, made: Any) -> None:

@@ -18,7 +18,15 @@ import numpy as np
 
 from jaxte.runtime.devices import default_device, platform_of
 
-__all__ = ["CPU_COMPILE", "FAST_COMPILE", "Program", "forget", "in_context", "when_forgetting"]
+__all__ = [
+    "CPU_COMPILE",
+    "FAST_COMPILE",
+    "Program",
+    "compiled_programs",
+    "forget",
+    "in_context",
+    "when_forgetting",
+]
 
 _KEPT = 512  # executables, of a megabyte or two each
 # What a CPU compiles in half the time with, to code as good; releases of JAX know more or fewer
@@ -59,6 +67,11 @@ def forget(kept: int = 0) -> None:
             _made.popitem(last=False)
     for let_go in (*_jitted(), *_forgetting):
         let_go()
+
+
+def compiled_programs() -> int:
+    """How many programs are kept compiled."""
+    return len(_made)
 
 
 def when_forgetting(let_go: Callable[[], None]) -> None:
@@ -155,7 +168,7 @@ class Program:
 
     def _executable(self, like: tuple[Any, ...]) -> _Executable:
         leaves, structure = jax.tree.flatten(like)
-        shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype), _sharding(leaf)) for leaf in leaves)
+        shapes = tuple((np.shape(leaf), leaf.dtype, _sharding(leaf)) for leaf in leaves)
         key = self, structure, shapes, *_context()
         with _lock:
             executable = _made.setdefault(key, _Executable())

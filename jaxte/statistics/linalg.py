@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import sequential_vmap
-from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxte.statistics.rows import HIGHEST
@@ -27,7 +27,9 @@ _REORDER, _HALVE = 1e8, 1e9  # multiplications in a Gram matrix that repay what 
 _HARMLESS, _HARMLESS_SINGLE, _MENDABLE, _MENDABLE_SINGLE = 1e5, 10.0, 1e14, 1e3
 _STRIPS = 1024  # size from which a factor is made in strips
 _ROUNDING = 4.0  # eps
-_SMALL = 64  # size up to which an inverse is made in a loop
+_SMALL = 192  # size below which eigenvectors are as quick as a Cholesky factor
+_CLEAR = 1e-3  # share of the smallest eigenvalue that the cut for rounding error may be
+_LOOPED = 64  # size up to which an inverse is made in a loop
 
 
 def noise(size: Array, terms: ArrayLike = 1) -> Array:
@@ -49,6 +51,20 @@ def safe_root(square: Array) -> Array:
 def power_of_two(size: Array) -> Array:
     """The power of two nearest to a size, so that dividing by it costs no digit."""
     return jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1))))
+
+
+def unit_of(
+    x: Array, weights: Array, across: Callable[[Array], Array] = lambda largest: largest
+) -> Array:
+    """Power of two near the largest entry of rows that count, in which to square them.
+
+    The squares of ordinary features leave the range of float32, not that of float64: there it is 1.
+    ``across`` is the maximum over devices.
+    """
+    if x.dtype != jnp.float32:
+        return jnp.ones((), x.dtype)
+    largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
+    return power_of_two(lax.stop_gradient(across(largest)))
 
 
 def trace(a: Array) -> Array:
@@ -208,6 +224,59 @@ def _solve_by_eigenvectors(needed: Array, a: Array, ridge: Array, b: Array, z: A
     return lax.cond(needed, by_eigenvectors, lambda: z)
 
 
+class Solved(NamedTuple):
+    """A^+ b [m, k], F [m, k] with F'F = b' A^+ b, and the rank of A."""
+
+    solution: Array
+    half: Array
+    rank: Array
+
+
+def pseudo_solve(a: Array, b: Array, terms: Array, null: Array | None = None) -> Solved:
+    """A^+ b for a positive semidefinite A [m, m] of m-dimensional b [m, k].
+
+    Eigenvalues that are rounding error of so many ``terms`` count as 0. Cholesky, where the factor
+    shows that there are none such, and else eigenvectors. With the unit vector ``null``, of which
+    A null = 0 is known, F'F is b'b of the part of b that A reaches; zero rows of A, as of absent
+    samples, may be as many as there are. No derivatives.
+    """
+    a, b, terms, null = lax.stop_gradient((a, b, terms, null))
+
+    def by_eigenvectors() -> Solved:
+        values, axes = jnp.linalg.eigh(a, symmetrize_input=False)
+        kept = values > noise(values[-1], terms**2)
+        along = jnp.where(kept[:, None], matmul(axes.T, b), 0)
+        root = jnp.sqrt(jnp.where(kept, values, 1))[:, None]
+        half = along / root
+        return Solved(matmul(axes, half / root), along if null is not None else half, kept.sum())
+
+    if len(a) < _SMALL:
+        return by_eigenvectors()
+
+    @sequential_vmap  # or both sides of the condition would be computed
+    def choose(a: Array, b: Array, terms: Array, null: Array | None) -> Solved:
+        there = jnp.diagonal(a) > 0
+        size = trace(a) / jnp.maximum(there.sum(), 1)
+        full = a + jnp.diag(jnp.where(there, 0, size))
+        if null is not None:
+            full = full + size * null[:, None] * null[None]
+        factor = _factor(full)
+        largest = jnp.max(jnp.sum(jnp.abs(full), axis=1))
+        known = noise(largest, terms**2) * factor.inverse_norm() < _CLEAR
+
+        def by_cholesky() -> Solved:
+            rank = there.sum() - (null is not None)
+            own = jnp.where(there[:, None], b, 0)
+            if null is not None:
+                own = own - null[:, None] * matmul(null, own)[None]
+            half = factor.half(own)
+            return Solved(factor.back(half), own if null is not None else half, rank)
+
+        return lax.cond(known, by_cholesky, by_eigenvectors)
+
+    return choose(a, b, terms, null)
+
+
 def _plus(a: Array, ridge: Array) -> Array:
     return a + ridge * jnp.eye(len(a), dtype=a.dtype)
 
@@ -219,7 +288,7 @@ def inverse_of_lower(a: Array) -> Array:
     cores that the next products need.
     """
     q = len(a)
-    if q > _SMALL:
+    if q > _LOOPED:
         half = -(-q // 2)
         padded = jnp.pad(a, (0, 2 * half - q)) + jnp.diag(jnp.arange(2 * half) >= q)
         upper, below, lower = padded[:half, :half], padded[half:, :half], padded[half:, half:]
@@ -253,11 +322,23 @@ class _Factor(NamedTuple):
         )
         return (diagonal.max() / diagonal.min()) ** 2
 
+    def inverse_norm(self) -> Array:
+        """Norm of A^-1 from below, by two steps of inverse iteration."""
+        size = sum(len(strip) for strip in self.strips)
+        v = jnp.cos(jnp.arange(1, size + 1, dtype=self.strips[0].dtype) ** 2)[:, None]
+        for _ in range(2):
+            v = self.solve(v / jnp.sqrt(jnp.sum(v**2)))
+        return jnp.sqrt(jnp.sum(v**2))
+
     @jax.jit  # traced once for all its uses
     def solve(self, b: Array) -> Array:
         """A^-1 b for b [d, k]."""
+        return self.back(self.half(b))
+
+    def half(self, b: Array) -> Array:
+        """L^-1 b."""
         if not self.inverses:
-            return cho_solve((self.strips[0], True), b)
+            return solve_triangular(self.strips[0], b, lower=True)
         done: list[Array] = []
         start = 0
         for strip, inverse in zip(self.strips, self.inverses, strict=True):
@@ -266,7 +347,12 @@ class _Factor(NamedTuple):
                 part = part - matmul(strip[:, :start], jnp.concatenate(done))
             done.append(matmul(inverse, part))
             start += len(strip)
-        rest = jnp.concatenate(done)
+        return jnp.concatenate(done)
+
+    def back(self, rest: Array) -> Array:
+        """L'^-1 b."""
+        if not self.inverses:
+            return solve_triangular(self.strips[0], rest, lower=True, trans="T")
         out: list[Array] = []
         for strip, inverse in zip(reversed(self.strips), reversed(self.inverses), strict=True):
             start = rest.shape[0] - len(strip)

@@ -13,7 +13,7 @@ from jaxte.intake.outputs import SUM_TOLERANCE, SourceOutputs
 from jaxte.statistics.tiles import sum_over_rows
 
 if TYPE_CHECKING:
-    from jaxte.statistics.statistics import Batch
+    from jaxte.statistics.sample import Batch
 
 __all__ = ["rows_of_outputs", "sum_with_outputs"]
 

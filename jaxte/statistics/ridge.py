@@ -8,7 +8,7 @@ mu = V'm, and ``off`` the part of m outside V.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -25,14 +25,25 @@ from jaxte.statistics.spectrum import (
     spectrum_of_gram,
     spectrum_of_rows,
 )
-from jaxte.statistics.tridiagonal import Tridiagonal, padded, reduce_normal, reduce_rows
+from jaxte.statistics.tridiagonal import (
+    Reduced,
+    Tridiagonal,
+    padded,
+    reduce_normal,
+    reduce_rows,
+    reduced_products,
+    reduced_scatter,
+)
 
 __all__ = [
     "NEAR_EXACT",
     "Problem",
     "Ridge",
     "is_tridiagonal",
+    "problem_in_axes",
     "problem_of",
+    "reduced_of",
+    "repays",
     "ridge_of",
     "rows_of",
     "tridiagonal_of",
@@ -66,6 +77,20 @@ def decompose_normal(normal: Normal) -> Problem:
     unit = jnp.maximum(unit, power_of_two(jnp.abs(normal.mean).max()))
     spec = spectrum_of_gram(normal.scatter / unit**2, normal.samples)
     along = matmul(spec.axes.T, normal.cross / unit)
+    return _in_axes(spec, along, normal, unit)
+
+
+def problem_in_axes(values: Array, normal: Normal) -> Problem:
+    """The same where the axes of the features are principal ones, of these eigenvalues [d]."""
+    eye = jnp.eye(len(values), dtype=values.dtype)
+    spec = Spectrum(
+        values, eye, jnp.zeros((0, len(values)), values.dtype), jnp.zeros_like(normal.n)
+    )
+    return _in_axes(spec, normal.cross, normal, jnp.ones_like(normal.n))
+
+
+def _in_axes(spec: Spectrum, along: Array, normal: Normal, unit: Array) -> Problem:
+    """Products ``along`` [r, k] of the axes and the targets, in units of ``unit``."""
     kept = (spec.values > 0)[:, None]
     xi = jnp.where(kept, along / jnp.sqrt(jnp.where(kept, spec.values[:, None], 1)), 0)
     rest = normal.square - jnp.sum(xi**2, axis=0)
@@ -195,16 +220,35 @@ def is_tridiagonal(rows: RowsOf | None, normal: Normal | None) -> bool:
     """Whether the tridiagonal form beats eigenvectors, on a CPU."""
     array = rows[0] if normal is None and rows is not None else normal and normal.mean
     assert array is not None
-    return min(array.shape) >= _REDUCED and array.dtype == jnp.float64
+    return repays(array.shape, array.dtype)
 
 
-def tridiagonal_of(rows: RowsOf | None, normal: Normal | None) -> Tridiagonal:
-    """The problem without eigenvectors."""
+def repays(shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether that is so for features of this shape, or for a mean [d]."""
+    return min(shape) >= _REDUCED and dtype == jnp.float64
+
+
+def reduced_of(row: Rows | None, normal: Normal | None) -> Reduced | None:
+    """The tridiagonal form of the features alone, where it beats eigenvectors, on a CPU."""
+    array = row.features if normal is None and row is not None else normal and normal.mean
+    assert array is not None
+    if not repays(array.shape, array.dtype):
+        return None
     if normal is not None:
-        return reduce_normal(normal)
+        return reduced_scatter(normal)
+    assert row is not None
+    return reduced_products(rows_of(row.features, row.weights))
+
+
+def tridiagonal_of(
+    rows: RowsOf | None, normal: Normal | None, reduced: Reduced | None = None
+) -> Tridiagonal:
+    """The problem without eigenvectors, in coordinates that may be known already."""
+    if normal is not None:
+        return reduce_normal(normal, reduced)
     assert rows is not None
     features, y, weights = rows
-    return reduce_rows(rows_of(features, weights), y)
+    return reduce_rows(rows_of(features, weights), y, reduced)
 
 
 class Ridge(NamedTuple):
@@ -225,14 +269,21 @@ class Ridge(NamedTuple):
 
 
 def ridge_of(
-    rows: RowsOf | None, normal: Normal | None, present: Array, valid: Array, *, quick: bool
+    rows: RowsOf | None,
+    normal: Normal | None,
+    present: Array,
+    valid: Array,
+    *,
+    quick: bool,
+    reduced: Reduced | None = None,
 ) -> Ridge:
     """The cheapest form; ``quick``: on a CPU, and it may be rough.
 
-    Without ``rows`` the normal equations are all that there is.
+    Without ``rows`` the normal equations are all that there is. With ``reduced`` the tridiagonal
+    form is.
     """
-    if quick and is_tridiagonal(rows, normal):
-        form = padded(tridiagonal_of(rows, normal))
+    if reduced is not None:
+        form = padded(tridiagonal_of(rows, normal, reduced))
         return Ridge(form, present, valid, form.blurred)
     problem = problem_of(rows, normal, sharp=not quick)
     rough = quick and rows is not None

@@ -12,15 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import eigh_tridiagonal
+from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 
-from jaxte.statistics.linalg import gram, matmul, noise
+from jaxte.statistics.linalg import gram, matmul, noise, pseudo_solve
+from jaxte.statistics.reduction import Reduction, leading_axes, reduce, tridiagonal_values
 
 # Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough: at
 # 100 times it the evidence was off by 2e-4. Features of real networks stay well above.
 BLUR = 1e4
 _REDUCED = 1024  # size from which bisection of a tridiagonal form repays its compilation
+_FEW = 4  # times the leading axes that make all of them the dearer
 
 
 class Spectrum(NamedTuple):
@@ -77,11 +79,37 @@ def spectrum_of_gram(a: Array, samples: Array) -> Spectrum:
 def leading(a: Array, number: int) -> tuple[Array, Array]:
     """The largest eigenvalues [k] of a symmetric matrix, in order, and their axes [d, k].
 
-    The derivative is that of the space which the axes span, and of the values: right for all that
-    does not depend on a basis of that space.
+    The entry of largest magnitude of each axis is positive. The derivative is that of the space
+    which the axes span, and of the values: right for all that does not depend on a basis of it.
     """
+    if len(a) < _FEW * number or a.dtype != jnp.float64:
+        return _leading_of_all(a, number)
+    quick = partial(_leading_by_reduction, number=number)
+    return lax.platform_dependent(a, cpu=quick, default=partial(_leading_of_all, number=number))
+
+
+def _leading_of_all(a: Array, number: int) -> tuple[Array, Array]:
     values, axes = jnp.linalg.eigh(a)
-    return values[::-1][:number], axes[:, ::-1][:, :number]
+    axes = axes[:, ::-1][:, :number]
+    return values[::-1][:number], axes * _signs(axes)
+
+
+def _leading_by_reduction(a: Array, number: int) -> tuple[Array, Array]:
+    return leading_of(reduce(a), a, number)
+
+
+def leading_of(form: Reduction, a: Array, number: int, scale: ArrayLike = 1) -> tuple[Array, Array]:
+    """As `leading`, from the reduction of A / ``scale``; without a derivative."""
+    if len(a) < _FEW * number:
+        return _leading_of_all(a, number)
+
+    @sequential_vmap  # or both sides of the condition would be computed
+    def choose(form: Reduction, a: Array, scale: Array) -> tuple[Array, Array]:
+        values, axes, exact = leading_axes(form, a, number, scale)
+        found = values, axes * _signs(axes)
+        return lax.cond(exact, lambda: found, lambda: _leading_of_all(a, number))
+
+    return choose(form, a, jnp.asarray(scale, a.dtype))
 
 
 @leading.defjvp
@@ -91,6 +119,7 @@ def _leading_jvp(
     (a,), (da,) = primals, tangents
     values, axes = jnp.linalg.eigh(a)
     values, axes = values[::-1], axes[:, ::-1]
+    axes *= _signs(axes)
     kept, rest = axes[:, :number], axes[:, number:]
     moved = matmul(da, kept)
     gap = values[None, :number] - values[number:, None]
@@ -121,7 +150,7 @@ def eigenvalues(x: Array, weights: Array) -> Array:
     n, d = x.shape
     rows = x * jnp.sqrt(weights)[:, None]
     if x.dtype == jnp.float64:
-        return _cut(_values(gram(rows if n >= d else rows.T)), max(n, d))
+        return cut(_values(gram(rows if n >= d else rows.T)), max(n, d))
     if n >= d:  # a column keeps the digits that its own size has, sorted before any product
         order = jnp.argsort(-jnp.sum(rows**2, axis=0))
         rows = jnp.linalg.qr(rows[:, order], mode="r")
@@ -145,7 +174,7 @@ def eigenvalues_of_gram(a: Array, samples: Array) -> Array:
 
     Those that are alike have no derivative each, but their symmetric functions have it.
     """
-    return _cut(_values(a), gram_terms(samples, len(a)))
+    return cut(_values(a), gram_terms(samples, len(a)))
 
 
 @eigenvalues_of_gram.defjvp
@@ -161,15 +190,19 @@ def _values(a: Array) -> Array:
     """Eigenvalues, largest first; `eigvalsh` makes the eigenvectors too, and drops them."""
 
     def reduced(a: Array) -> Array:
-        _, diagonal, below, _ = lax.linalg.tridiagonal(a)
-        return eigh_tridiagonal(diagonal, below, eigvals_only=True)
+        form = reduce(a)
+        return tridiagonal_values(form.diagonal, form.below)
+
+    def by_eigenvectors(a: Array) -> Array:
+        return jnp.linalg.eigvalsh(a)[::-1]
 
     if len(a) < _REDUCED or a.dtype != jnp.float64:
-        return jnp.linalg.eigvalsh(a)[::-1]
-    return lax.platform_dependent(a, cpu=reduced, default=jnp.linalg.eigvalsh)[::-1]
+        return by_eigenvectors(a)
+    return lax.platform_dependent(a, cpu=reduced, default=by_eigenvectors)
 
 
-def _cut(values: Array, size: ArrayLike) -> Array:
+def cut(values: Array, size: ArrayLike) -> Array:
+    """Eigenvalues, largest first, 0 below so many roundings of the largest."""
     return jnp.where(values > size * jnp.finfo(values.dtype).eps * values[0], values, 0)
 
 
@@ -201,24 +234,32 @@ def scaled_eigh(a: Array, samples: Array) -> tuple[Array, Array, Array]:
 
     Also the scales [d] that make the diagonal 1, so that the scales of the columns do not matter.
     """
-    root = jnp.sqrt(jnp.diagonal(a))
-    scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
+    scale, terms = unit_diagonal(a, samples)
     values, axes = jnp.linalg.eigh(scale[:, None] * a * scale[None])
-    terms = gram_terms(samples, jnp.sum(root > 0))  # zero columns, as of padding, round nothing
     kept = values > noise(values[-1], terms**2)
     return jnp.where(kept, values, 0), axes, scale
 
 
+def unit_diagonal(a: Array, samples: Array) -> tuple[Array, Array]:
+    """What scales a scatter of so many samples to a unit diagonal [d], and its `gram_terms`."""
+    root = jnp.sqrt(jnp.diagonal(a))
+    scale = jnp.where(root > 0, 1 / jnp.where(root > 0, root, 1), 0)
+    return scale, gram_terms(
+        samples, jnp.sum(root > 0)
+    )  # zero columns, as of padding, round nothing
+
+
 def rank_of_scatter(a: Array, samples: Array) -> Array:
     """Rank of a scatter matrix of so many samples, whatever the scales of its columns."""
-    return jnp.sum(scaled_eigh(a, samples)[0] > 0)
+    scale, terms = unit_diagonal(a, samples)
+    return pseudo_solve(scale[:, None] * a * scale[None], jnp.zeros_like(a[:, :1]), terms).rank
 
 
 def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:
     """Eigenvalues, largest first, eigenvectors, and which values are not rounding error."""
     values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
     values, vectors = values[::-1], vectors[:, ::-1]
-    return values, vectors, _cut(values, size) > 0
+    return values, vectors, cut(values, size) > 0
 
 
 def _signs(axes: Array) -> Array:

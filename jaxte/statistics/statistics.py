@@ -7,8 +7,8 @@ written once, of these, and never asks where they come from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,85 +19,28 @@ from jaxte.errors import InputError
 from jaxte.statistics.linalg import (
     gram,
     matmul,
-    power_of_two,
     ridge_solve,
     ridge_solve_scatter,
+    unit_of,
 )
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
 from jaxte.statistics.outputs import rows_of_outputs, sum_with_outputs
-from jaxte.statistics.ridge import Ridge, ridge_of
+from jaxte.statistics.ridge import Ridge, reduced_of, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
+from jaxte.statistics.sample import Batch, Measured, Sample
 from jaxte.statistics.total import target_products, total_eigenvalues
+from jaxte.statistics.tridiagonal import Reduced
 
-__all__ = ["FACTORISED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
-
-
-class Sample(NamedTuple):
-    """Rows of one model.
-
-    Attributes:
-        features: [n, d].
-        targets: class numbers [n], or floats [n] or [n, k].
-        weights: [n], or None.
-        num_features: the true width where trailing columns are padding, or None.
-        source: `SourceOutputs` of the model's own head, or None.
-    """
-
-    features: Any
-    targets: Any
-    weights: Any = None
-    num_features: Any = None
-    source: Any = None
-
-
-class Batch(NamedTuple):
-    """Rows as a pass over them sees them: all at once in memory, or as many as go by.
-
-    Attributes:
-        residuals: [b, d] features minus the mean of their class.
-        labels: [b] class numbers, or [b, k] the targets of a regression.
-        weights: [b], NaN for a row of a head's outputs that cannot be.
-        probabilities: [b, z] by the model's own head, as they came; None if it has none.
-        logits: [b, z] of the head, or None where only probabilities are known.
-        features: [b, d] as they came, but for rows of weight 0.
-    """
-
-    residuals: Array
-    labels: Array
-    weights: Array
-    probabilities: Array | None = None
-    logits: Array | None = None
-    features: Array | None = None
-
-    def centred(self, deviations: Array) -> Array:
-        """Features minus the mean of all, from the deviations of the class means [C, d]."""
-        if self.labels.ndim == 2:
-            return self.residuals
-        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
-
-
-class Measured(NamedTuple):
-    """Moments without scatter and squares, and what they were made from.
-
-    Attributes:
-        moments: in units of ``unit``.
-        residuals: [n, d] rows minus the mean of their class; None where the rows have gone by.
-        unit: power of two that the features were divided by.
-        width: true number of features.
-    """
-
-    moments: Moments
-    residuals: Array | None
-    unit: Array
-    width: Array
-
+__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Statistics"]
 
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
 # What is made once and serves several metrics, in the order in which it is made.
-# Each is made of the first two, and those of `FACTORISED` cost a factorisation.
-FACTORISED = ("ridge", "eigenvalues", "gram_eigenvalues", "target_products")
+# Each is made of the first two, and those of `FACTORISED` cost a factorisation. Those of
+# `OF_REDUCED` are quick once the first of them is there.
+OF_REDUCED = ("reduced", "ridge", "eigenvalues", "gram_eigenvalues")
+FACTORISED = (*OF_REDUCED, "target_products")
 SHARED = ("measured", "scatter", "squares", *FACTORISED)
 
 
@@ -128,15 +71,20 @@ class Statistics:
         self.__dict__.update(shared)  # where the cached properties look first
 
     @classmethod
-    def of_moments(cls, state: Moments, width: ArrayLike, *, route: str = "sure") -> Statistics:
-        """Of samples that have gone by."""
-        dtype = state.means.dtype
+    def of_moments(
+        cls,
+        state: Moments,
+        width: ArrayLike,
+        unit: ArrayLike = 1,
+        *,
+        route: str = "sure",
+        **shared: Any,
+    ) -> Statistics:
+        """Of samples that have gone by, in units of ``unit``."""
         num_classes = None if state.targets is not None else state.counts.shape[0]
-        width = jnp.asarray(width).astype(dtype)
-        measured = Measured(state, None, jnp.ones((), dtype), width)
-        return cls(
-            None, num_classes=num_classes, route=route, measured=measured, scatter=state.scatter
-        )
+        width, unit = (jnp.asarray(one).astype(state.means.dtype) for one in (width, unit))
+        shared |= {"measured": Measured(state, None, unit, width), "scatter": state.scatter}
+        return cls(None, num_classes=num_classes, route=route, **shared)
 
     def only(self, **shared: Any) -> Statistics:
         """The same model, of which only these statistics are known."""
@@ -190,14 +138,9 @@ class Statistics:
 
     @cached_property
     def _unit(self) -> Array:
-        """The squares of ordinary features leave the range of float32, not that of float64."""
-        x, weights = self.rows.features, self.rows.weights
-        if x.dtype != jnp.float32:
-            return jnp.ones((), x.dtype)
-        largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
-        if self.axis is not None:
-            largest = lax.pmax(largest, self.axis)
-        return power_of_two(lax.stop_gradient(largest))
+        rows, alone = self.rows, self.axis is None
+        across = () if alone else (partial(lax.pmax, axis_name=self.axis),)
+        return unit_of(rows.features, rows.weights, *across)
 
     def all_reduce(self, part: Array) -> Array:
         """A sum over the rows at hand, added up over all devices."""
@@ -308,6 +251,12 @@ class Statistics:
     # --- spectra of all rows, whatever their class ------------------------------------------------
 
     @cached_property
+    def reduced(self) -> Reduced | None:
+        """The total scatter in tridiagonal form, where with the route "quick" that is cheapest."""
+        row = self.rows if self.in_memory else None
+        return reduced_of(row, self.normal) if self.route == "quick" else None
+
+    @cached_property
     def eigenvalues(self) -> Array:
         """Eigenvalues of the total scatter [r], largest first, 0 where they are rounding error.
 
@@ -323,7 +272,7 @@ class Statistics:
     @cached_property
     def target_products(self) -> Array:
         """Products [C, C] of class means, or of whitened targets, in units of the total scatter."""
-        return target_products(self.moments)
+        return target_products(self)
 
     # --- the within-class scatter, from the rows where it is not formed ---------------------------
 
@@ -333,6 +282,11 @@ class Statistics:
         if self.by_columns:
             return jnp.diagonal(self.scatter)
         return weighted_sum(self.residuals**2, self.rows.weights)
+
+    @property
+    def ones(self) -> Array:
+        """The vector of ones [d], in the axes of the features."""
+        return jnp.ones_like(self.within_diagonal)
 
     def within_times(self, v: Array, scale: Array) -> Array:
         """Product of the scaled within-class scatter with a vector [d]."""
@@ -363,8 +317,8 @@ class Statistics:
     def ridge(self) -> Ridge:
         """The targets in coordinates in which ridge regression is solved for many penalties."""
         rows = (self.rows.features, self.columns, self.rows.weights) if self.in_memory else None
-        quick = self.route == "quick"
-        return ridge_of(rows, self.normal, self.present, self.valid, quick=quick)
+        known = self.normal, self.present, self.valid
+        return ridge_of(rows, *known, quick=self.route == "quick", reduced=self.reduced)
 
     # --- passes -----------------------------------------------------------------------------------
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxte.statistics.linalg import matmul, noise
+from jaxte.statistics.linalg import gram, matmul, noise, pseudo_solve
 from jaxte.statistics.measure import Moments, divisors
 from jaxte.statistics.rows import weighted_sum
-from jaxte.statistics.spectrum import eigenvalues, eigenvalues_of_gram, scaled_eigh
+from jaxte.statistics.spectrum import (
+    eigenvalues,
+    eigenvalues_of_gram,
+    gram_terms,
+    scaled_eigh,
+    unit_diagonal,
+)
 
 if TYPE_CHECKING:
     from jaxte.statistics.statistics import Statistics
@@ -19,6 +26,8 @@ if TYPE_CHECKING:
 def total_eigenvalues(statistics: Statistics, *, centred: bool) -> Array:
     """Eigenvalues of the scatter about the mean of all rows, or about 0, from the smaller side."""
     state = statistics.measured.moments
+    if statistics.reduced is not None:
+        return statistics.reduced.eigenvalues(state.total, centred=centred)
     mean = jnp.where(centred, 0, state.origin + state.relative_mean)
     if statistics.in_memory and not (statistics.by_columns and mean.dtype == jnp.float64):
         x, weights = statistics.centred, statistics.rows.weights
@@ -29,6 +38,18 @@ def total_eigenvalues(statistics: Statistics, *, centred: bool) -> Array:
     a = jnp.where(varies[:, None] & varies[None], a, 0)
     a += state.total * mean[:, None] * mean[None]
     return eigenvalues_of_gram(a, state.samples)
+
+
+def total_products(statistics: Statistics, varies: Array | None = None) -> Array:
+    """S_T, or where rows are fewer their products [n, n]: of one trace and one Frobenius norm.
+
+    ``varies`` [d]: columns that count, or None for all.
+    """
+    if statistics.by_columns:
+        total = statistics.moments.total_scatter
+        return total if varies is None else jnp.where(varies[:, None] & varies[None], total, 0)
+    rows = statistics.centred * jnp.sqrt(statistics.rows.weights)[:, None]
+    return gram((rows if varies is None else jnp.where(varies[None], rows, 0)).T)
 
 
 def inverse_or_0(values: Array) -> Array:
@@ -46,28 +67,93 @@ def whitened_targets(state: Moments) -> tuple[Array, Array]:
     return scatter, scale[:, None] * axes * jnp.sqrt(inverse_or_0(values))[None]
 
 
-def target_products(state: Moments) -> Array:
+class Explained(NamedTuple):
+    """What the total scatter of the features explains of k columns of the targets.
+
+    Attributes:
+        solved: [d, k] S_T^+ times the products of features and columns.
+        products: [k, k] products of these in units of the total scatter.
+    """
+
+    solved: Array
+    products: Array
+
+
+def explained(statistics: Statistics) -> Explained:
+    """Least squares of class indicators over sqrt(n_c), or of whitened targets, on the features.
+
+    From whichever is smaller, the scatter [d, d] or the products of the rows [n, n]. The derivative
+    is that at constant rank.
+    """
+    state = statistics.measured.moments
+    crossed = _crossed(state)
+    if statistics.by_columns:
+        total = statistics.moments.total_scatter
+        scale, terms = lax.stop_gradient(unit_diagonal(total, state.samples))
+        scaled = scale[:, None] * total * scale[None]
+        solution, half = _solved(scaled, scale[:, None] * crossed, terms)
+        solved = scale[:, None] * solution
+        fixed = lax.stop_gradient(solved)
+        moving = matmul(fixed.T, matmul(total, fixed))
+    else:
+        root = jnp.sqrt(statistics.rows.weights)[:, None]
+        centred = statistics.centred
+        scale = lax.stop_gradient(jnp.sqrt(inverse_or_0(jnp.sum((root * centred) ** 2, axis=0))))
+        rows = root * centred * scale[None]
+        terms = gram_terms(state.samples, jnp.sum(scale > 0))
+        null = root[:, 0] / jnp.sqrt(state.total)  # the rows are centred
+        solution, half = _solved(gram(rows.T), root * _columns(statistics, state), terms, null)
+        solved = scale[:, None] * matmul(rows.T, solution)
+        fixed = lax.stop_gradient(solved)
+        along = matmul(centred, fixed)
+        moving = matmul(along.T, statistics.rows.weights[:, None] * along)
+    products = lax.stop_gradient(matmul(half.T, half))
+    # that of M P M' is as if P did not move, 2 M P - P S_T P
+    beside = matmul(fixed.T, crossed)
+    moving = beside + beside.T - moving
+    return Explained(solved, products + moving - lax.stop_gradient(moving))
+
+
+def _solved(a: Array, b: Array, terms: Array, null: Array | None = None) -> tuple[Array, Array]:
+    """`pseudo_solve` with the derivative of its solution."""
+
+    def solve(_: Any, b: Array) -> tuple[Array, Array]:
+        found = pseudo_solve(a, b, terms, null)
+        return found.solution, found.half
+
+    solution, half = lax.custom_linear_solve(
+        lambda z: matmul(a, z), b, solve, symmetric=True, has_aux=True
+    )
+    return solution, half
+
+
+def _crossed(state: Moments) -> Array:
+    if state.targets is None:
+        return (jnp.sqrt(divisors(state.counts))[:, None] * state.deviations).T
+    return matmul(state.targets.cross, lax.stop_gradient(whitened_targets(state)[1]))
+
+
+def _columns(statistics: Statistics, state: Moments) -> Array:
+    """The columns themselves [n, k], of which `_crossed` has the products with the features."""
+    if state.targets is not None:
+        centre = state.targets.origin + state.targets.mean
+        return matmul(statistics.columns - centre[None], whitened_targets(state)[1])
+    own = jax.nn.one_hot(statistics.labels, len(state.counts), dtype=state.counts.dtype)
+    return own / jnp.sqrt(divisors(state.counts))[None]
+
+
+def target_products(statistics: Statistics) -> Array:
     """Products [k, k] of the targets' columns in units of the total scatter of the features.
 
     Columns are class means times sqrt(n_c), or the products of features and whitened targets. The
     eigenvalues are the squared canonical correlations of the features with the targets.
     """
-    total = state.total_scatter
-    if state.targets is None:
-        crossed = (jnp.sqrt(divisors(state.counts))[:, None] * state.deviations).T
-    else:
-        own, white = whitened_targets(state)
-        white = lax.stop_gradient(white)
-        crossed = matmul(state.targets.cross, white)
-    values, axes, scale = lax.stop_gradient(scaled_eigh(total, state.samples))
-    root = jnp.sqrt(inverse_or_0(values))
-    along = matmul(crossed.T * scale[None], axes) * root[None]  # in units of the spread
-    products = lax.stop_gradient(matmul(along, along.T))
-    # at constant rank the derivative is that of M P M' as if P did not move, 2 M P - P S_T P
-    solved = lax.stop_gradient(matmul(along * root[None], axes.T) * scale[None])
-    half = matmul(solved, crossed)
-    moving = half + half.T - matmul(solved, matmul(total, solved.T))
-    if state.targets is not None:  # and that of the whitening, in the same way
-        half = 0.5 * matmul(products, matmul(white.T, matmul(own, white)))
-        moving -= half + half.T
-    return products + moving - lax.stop_gradient(moving)
+    targets, products = statistics.measured.moments.targets, explained(statistics).products
+    if targets is None:
+        return products
+    # the whitening moves in the same way
+    own, white = whitened_targets(statistics.measured.moments)
+    white = lax.stop_gradient(white)
+    half = matmul(lax.stop_gradient(products), matmul(white.T, matmul(own, white))) / 2
+    moving = half + half.T
+    return products - moving + lax.stop_gradient(moving)

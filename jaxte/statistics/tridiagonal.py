@@ -13,16 +13,25 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
 from jaxte.statistics.linalg import gram, matmul, trace
 from jaxte.statistics.measure import centred
 from jaxte.statistics.normal import Normal
+from jaxte.statistics.reduction import Reduction, reduce, tridiagonal_values
 from jaxte.statistics.rows import Rows, centre
-from jaxte.statistics.spectrum import BLUR, gram_terms, hides
+from jaxte.statistics.spectrum import BLUR, cut, gram_terms, hides
 
-__all__ = ["Tridiagonal", "padded", "reduce_normal", "reduce_rows", "sweep"]
+__all__ = [
+    "Reduced",
+    "Tridiagonal",
+    "padded",
+    "reduce_normal",
+    "reduce_rows",
+    "reduced_products",
+    "reduced_scatter",
+    "sweep",
+]
 
 _PADDED = 2048  # entries; what is read from them is compiled once for all narrower features
 # A logarithm costs more than the rest of a row: of the product of so many, each below e^60.
@@ -44,46 +53,94 @@ class Tridiagonal(NamedTuple):
     size: int | Array  # r; entries beyond, which are 0, may follow
 
 
-def reduce_normal(normal: Normal) -> Tridiagonal:
-    """The d x d scatter of the features, for n >= d."""
+class Reduced(NamedTuple):
+    """Tridiagonal form of the total scatter A, or of the products of the centred rows, over tr G.
+
+    Attributes:
+        form: the reduction, of which the first axis is the direction of the mean m; of products of
+            the rows that of Xc m.
+        energy: tr G.
+        length: squared length of the mean over tr G, for rows; None for a scatter.
+        terms: how many roundings of its largest eigenvalue A is off by.
+        blurred: 1 where the rows might tell more than their products do.
+    """
+
+    form: Reduction
+    energy: Array
+    length: Array | None
+    terms: Array
+    blurred: Array
+
+    def eigenvalues(self, n: Array, *, centred: bool) -> Array:
+        """Of A, or not ``centred`` of A + n m m' [r], largest first; 0 where rounding error."""
+        form = self.form
+        diagonal, below = form.diagonal, form.below
+        if not centred and self.length is None:
+            diagonal = diagonal.at[0].add(n * form.along**2)
+        elif self.length is not None and not centred:
+            # as of one more row, sqrt(n) m
+            diagonal = jnp.append((n * self.length)[None], diagonal)
+            below = jnp.append((jnp.sqrt(n) * form.along)[None], below)
+        values = tridiagonal_values(diagonal, below)[: len(form.diagonal)]
+        return cut(values, self.terms) * self.energy
+
+
+def reduced_scatter(normal: Normal) -> Reduced:
+    """Of the d x d scatter of the features, for n >= d."""
     energy = trace(normal.scatter) + normal.n * (normal.mean @ normal.mean)
     scale = jnp.where(energy > 0, energy, 1)
-    rhs = jnp.concatenate([normal.cross, normal.mean[:, None]], axis=1) / jnp.sqrt(scale)
-    squares = jnp.diagonal(normal.scatter)
-    diagonal, below, rhs = tridiagonal(normal.scatter / scale, rhs)
-    terms = gram_terms(normal.samples, len(diagonal))
-    clear = count_clear(diagonal, below, terms)
-    return Tridiagonal(
-        diagonal,
-        below,
-        rhs[:, :-1],
-        rhs[:, -1],
-        normal.square,
-        normal.y_mean,
-        normal.n,
-        None,
-        hides(clear, normal.samples, squares),
-        len(diagonal),
-    )
+    form = reduce(normal.scatter / scale, normal.mean / jnp.sqrt(scale))
+    terms = gram_terms(normal.samples, len(normal.mean))
+    clear = count_clear(form.diagonal, form.below, terms)
+    blurred = hides(clear, normal.samples, jnp.diagonal(normal.scatter))
+    return Reduced(form, scale, None, terms, blurred)
 
 
-def reduce_rows(row: Rows, targets: Array) -> Tridiagonal:
-    """The n x n products of the rows with each other, for n < d."""
+def reduced_products(row: Rows) -> Reduced:
+    """Of the n x n products of the rows with each other, for n < d."""
     x, mean = centred(row)
-    y, y_mean = centre(targets, row)
-    root = jnp.sqrt(row.weights)[:, None]
-    x, y = x * root, y * root
+    x = x * jnp.sqrt(row.weights)[:, None]
     squares = jnp.sum(x**2, axis=0)
     energy = squares.sum() + row.total * (mean @ mean)
-    x, mean = (part / jnp.sqrt(jnp.where(energy > 0, energy, 1)) for part in (x, mean))
-    rhs = jnp.concatenate([y, matmul(x, mean)[:, None]], axis=1)
-    diagonal, below, rhs = tridiagonal(gram(x.T), rhs)
-    square = jnp.sum(y**2, axis=0)
-    y, along, length = rhs[:, :-1], rhs[:, -1], mean @ mean
-    size = len(diagonal)
-    clear = count_clear(diagonal, below, x.shape[1])
+    scale = jnp.where(energy > 0, energy, 1)
+    x, mean = x / jnp.sqrt(scale), mean / jnp.sqrt(scale)
+    form = reduce(gram(x.T), matmul(x, mean))
+    terms = jnp.asarray(x.shape[1], x.dtype)
+    clear = count_clear(form.diagonal, form.below, terms)
     blurred = hides(clear, (row.weights > 0).sum(), squares)
-    return Tridiagonal(diagonal, below, y, along, square, y_mean, row.total, length, blurred, size)
+    return Reduced(form, scale, mean @ mean, terms, blurred)
+
+
+def reduce_normal(normal: Normal, reduced: Reduced | None = None) -> Tridiagonal:
+    """The normal equations in these coordinates."""
+    own = reduced_scatter(normal) if reduced is None else reduced
+    targets = own.form.turned(normal.cross / jnp.sqrt(own.energy))
+    return _assembled(own, targets, normal.square, normal.y_mean, normal.n)
+
+
+def reduce_rows(row: Rows, targets: Array, reduced: Reduced | None = None) -> Tridiagonal:
+    """The rows in these coordinates."""
+    own = reduced_products(row) if reduced is None else reduced
+    y, y_mean = centre(targets, row)
+    y = y * jnp.sqrt(row.weights)[:, None]
+    return _assembled(own, own.form.turned(y), jnp.sum(y**2, axis=0), y_mean, row.total)
+
+
+def _assembled(own: Reduced, targets: Array, square: Array, y_mean: Array, n: Array) -> Tridiagonal:
+    form = own.form
+    mean = jnp.zeros_like(form.diagonal).at[0].set(form.along)
+    return Tridiagonal(
+        form.diagonal,
+        form.below,
+        targets,
+        mean,
+        square,
+        y_mean,
+        n,
+        own.length,
+        own.blurred,
+        len(form.diagonal),
+    )
 
 
 def padded(p: Tridiagonal) -> Tridiagonal:
@@ -133,36 +190,6 @@ def sweep(p: Tridiagonal, t: Array) -> tuple[Array, Array, Array, Array]:
     entries = (p.diagonal, below, targets, p.mean)
     carry = lax.fori_loop(0, -(-p.size // _FACTORS), several, start)
     return carry[0], carry[4], carry[5], carry[6]
-
-
-def tridiagonal(a: Array, rhs: Array, block: int = 64) -> tuple[Array, Array, Array]:
-    """Reduce symmetric A = Q T Q': the diagonal of T [d], the one below it [d-1] and Q' rhs.
-
-    Costs about a third of an eigendecomposition. Q is never formed: its reflectors are applied
-    in blocks, I - V S V' with S triangular.
-    """
-    d = a.shape[0]
-    if d == 1:
-        return a[0], jnp.zeros(0, a.dtype), rhs
-    packed, diagonal, below, scales = lax.linalg.tridiagonal(a)
-    block = min(block, d)
-    count = -(-(d - 1) // block)
-    packed = jnp.pad(packed, ((0, 0), (0, max(0, count * block - d))))
-    scales = jnp.pad(scales, (0, count * block - (d - 1)))
-    height = jnp.arange(d)[:, None]
-
-    def apply(index: Array, z: Array) -> Array:
-        start = index * block
-        column = start + jnp.arange(block)[None]
-        v = lax.dynamic_slice(packed, (0, start), (d, block))
-        v = jnp.where(height == column + 1, 1, jnp.where(height > column + 1, v, 0))
-        tau = lax.dynamic_slice(scales, (start,), (block,))
-        mixed = jnp.tril(matmul(v.T, v), -1) * tau[None]
-        mixed += jnp.eye(block, dtype=a.dtype)
-        along = solve_triangular(mixed, matmul(v.T, z), lower=True, unit_diagonal=True)
-        return z - matmul(v, tau[:, None] * along)
-
-    return diagonal, below, lax.fori_loop(0, count, apply, rhs)
 
 
 def count_clear(diagonal: Array, below: Array, size: ArrayLike) -> Array:

@@ -16,6 +16,7 @@ from benchmarks import (
     child,
     cli,
     clones,
+    grid,
     growth,
     growth_job,
     machine,
@@ -28,8 +29,10 @@ from benchmarks import (
     stats,
     store,
     timing,
+    together,
 )
 from benchmarks.contestants import GRAM, own_name
+from benchmarks.settings import Settings
 from jaxte.metrics import get_metric
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,6 +261,36 @@ def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_folder_name() -> None:
     assert machine.slug("AMD EPYC 7B13 (x2)") == "amd-epyc-7b13-x2"
+
+
+def test_the_grid_goes_on_linearly_from_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second a thousand rows beside a fixed one; a data set takes the next number of classes."""
+
+    def of_child(job: str, spec: dict[str, Any]) -> dict[str, Any]:
+        rows = [
+            {"metric": metric, "n": n, "classes": spec["classes"], "run": [1 + n / 1000, 99.0]}
+            for metric in ("sfda", "ncti")
+            for n in spec["ns"]
+        ]
+        return {"rows": [{**row, "cpu": [0.0]} for row in rows]}
+
+    monkeypatch.setattr(child, "run", of_child)
+    found = grid.run(Settings(), [2500, 5000], [8])
+    rows = {(row["metric"], row["name"]): row for row in found["rows"]}
+    assert len(rows) == 22
+    assert rows["sfda", "food"]["run"] == [pytest.approx(102)]
+    assert rows["sfda", "food"]["as"] == 102
+    assert rows["ncti", "aircraft"]["run"] == [pytest.approx(11)]
+    assert "### ncti; TE-Bench: 242.4 s" in "\n".join(report._grid(found))
+
+
+@pytest.mark.slow
+def test_metrics_together_are_measured_beside_logme(tmp_path: Path) -> None:
+    assert cli.main(["together", "--quick", "--out", str(tmp_path)]) == 0
+    whole = json.loads((tmp_path / "results.json").read_text())
+    names = [row["name"] for row in whole["together"]["rows"]]
+    assert names == [*together.of_one_pass(), together.ALL]
+    assert {"logme", "hscore", "rankme", "gbc"} <= set(names)
 
 
 @pytest.mark.slow

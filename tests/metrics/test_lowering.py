@@ -1,7 +1,7 @@
 """Every metric lowers for GPUs and TPUs, which needs neither: in memory, batched and streamed.
 
-Nothing runs. What is traced in float32 is lowered for both; float64, which only GPUs have, is
-asked for once a metric, as it changes no more than the type.
+Nothing runs. What is traced in float32 is lowered for both: wide problems in batches, long ones on
+a mesh and streamed. Float64, which only GPUs have, is asked for once a metric.
 """
 
 import re
@@ -49,8 +49,8 @@ def shaped(function: Any, *like: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("shape", "dtype"),
-    [((12, 20), "float32"), ((12, 20), "float64"), ((3, 40, 8), "float32")],
-    ids=["wide", "wide-float64", "three-tall"],
+    [((3, 12, 20), "float32"), ((40, 8), "float64")],
+    ids=["three-wide", "tall-float64"],
 )
 @pytest.mark.parametrize("name", CALLS)
 def test_metrics(name: str, shape: tuple[int, ...], dtype: str) -> None:
@@ -152,4 +152,21 @@ def test_no_batch_of_factorisations_on_a_cpu(name: str) -> None:
     for options in ({}, *folds, *full):
         function = jax.jit(partial(metric.function, num_classes=C, **options))
         text = function.trace(x, y).lower(lowering_platforms=("cpu",)).as_text()
+        assert not BATCHED.findall(text)
+
+
+@pytest.mark.parametrize("name", ["hscore", "ncti", "parc", "rankme", "tvt"])
+def test_no_batch_of_what_only_wide_features_take(name: str, x64: None) -> None:
+    """Also by the quick route of a pool, from a reduction that is there."""
+    metric = REGISTRY[name]
+
+    def score(x: Any, y: Any, route: str) -> Any:
+        statistics = Statistics(Sample(x, y), num_classes=C, route=route)
+        return metric.evaluate(statistics, metric.all_options({}))["score"]
+
+    x, y = jax.ShapeDtypeStruct((300, 260), "float64"), jax.ShapeDtypeStruct((300,), "int32")
+    for route in ("quick", "sure"):
+        function = jax.jit(partial(score, route=route))
+        text = function.trace(x, y).lower(lowering_platforms=("cpu",)).as_text()
+        assert not re.findall(r"@lapack_\w+\(.*num_batch_dims = \"[1-9]", text)
         assert not BATCHED.findall(text)

@@ -9,7 +9,7 @@ import pytest
 from helpers import Array
 
 from jaxte.statistics import linalg
-from jaxte.statistics.tridiagonal import tridiagonal
+from jaxte.statistics.reduction import reduce
 
 RANDOM = np.random.default_rng(3)
 
@@ -23,8 +23,12 @@ def symmetric(d: int) -> Array:
 @pytest.mark.parametrize("d", [1, 2, 64, 65, 200])
 def test_a_tridiagonal_reduction_is_undone_by_its_own_rotation(d: int, x64: None) -> None:
     a = symmetric(d)
-    diagonal, below, turned = tridiagonal(jnp.asarray(a), jnp.eye(d))
-    q = np.asarray(turned).T
+    vector = np.arange(1.0, d + 1)
+    form = reduce(jnp.asarray(a), jnp.asarray(vector))
+    diagonal, below, q = form.diagonal, form.below, np.asarray(form.turned(jnp.eye(d))).T
+    np.testing.assert_allclose(form.back(jnp.eye(d)), q, atol=1e-13 * d)
+    along = np.eye(d)[0] * form.along
+    np.testing.assert_allclose(q.T @ vector, along, atol=1e-13 * d * np.abs(vector).max())
     t = np.diag(diagonal) + np.diag(below, -1) + np.diag(below, 1)
     np.testing.assert_allclose(q.T @ q, np.eye(d), atol=1e-13 * d)
     np.testing.assert_allclose(q @ t @ q.T, a, atol=1e-13 * d * np.abs(a).max())
@@ -32,8 +36,8 @@ def test_a_tridiagonal_reduction_is_undone_by_its_own_rotation(d: int, x64: None
 
 def test_a_reduction_of_a_matrix_that_is_reduced_already(x64: None) -> None:
     a = np.diag(np.arange(5.0))
-    diagonal, below, turned = tridiagonal(jnp.asarray(a), jnp.eye(5))
-    q = np.asarray(turned).T
+    form = reduce(jnp.asarray(a))
+    diagonal, below, q = form.diagonal, form.below, np.asarray(form.turned(jnp.eye(5))).T
     np.testing.assert_allclose(q @ (np.diag(diagonal) + np.diag(below, -1)) @ q.T, a, atol=1e-15)
 
 
