@@ -17,6 +17,7 @@ from benchmarks import (
     golden,
     grid,
     growth,
+    headline,
     machine,
     metrics,
     pool,
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if given.command == "proof":
             return proof.run(given)
+        if given.command == "headline":
+            return headline.run(given)
         if given.command == "golden":
             return golden.run(given)
         settings = Settings(
@@ -248,6 +251,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--largest", type=float, default=2.0, help="GiB of an array (2)")
     sub = commands.add_parser("proof", help="which score picks the model that fine-tunes best")
     proof.add_arguments(sub)
+    sub = commands.add_parser("headline", help="what was claimed of SFDA, perturbation and FaCe")
+    headline.add_arguments(sub)
     sub = commands.add_parser("golden", help="every metric against values of released code")
     golden.add_arguments(sub)
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")

@@ -170,6 +170,14 @@ def case(name: str) -> Mapping[str, NDArray[Any]]:
         return dict(data)
 
 
+def padded_shape(x: NDArray[Any], y: NDArray[Any]) -> tuple[int, int, int | None]:
+    """Rows, columns and classes that a case is padded to, so that cases share programs."""
+    n, d = x.shape
+    if y.dtype.kind != "i":
+        return n, d, None
+    return *next(s for s in SHAPES if n <= s[0] and d <= s[1]), MOST_CLASSES
+
+
 def checks() -> Iterator[Check]:
     """Every leaf on every case that has its value; a value that is an error is none."""
     for leaf in LEAVES:
@@ -190,10 +198,10 @@ def padded(first: int, name: str, dtype: str) -> Mapping[str, Any]:
     """All outputs of a leaf, known by its number, by one program for the cases of a shape."""
     data = case(name)
     x, y = data["features"].astype(dtype), data["labels"]
-    (n, d), classes = x.shape, y.dtype.kind == "i"
-    rows, width = next(s for s in SHAPES if n <= s[0] and d <= s[1]) if classes else (n, d)
+    n, d = x.shape
+    rows, width, classes = padded_shape(x, y)
     shared = {"weights": (np.arange(rows) < n).astype(dtype), "num_features": np.int32(d)}
-    program = _program(first, MOST_CLASSES if classes else None)
+    program = _program(first, classes)
     x = np.pad(x, ((0, rows - n), (0, width - d)))
     outputs: Mapping[str, Any] = program(x, np.pad(y, (0, rows - n)), **shared)
     return outputs

@@ -8,29 +8,38 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from benchmarks.settings import say
 
 SCORES = Path(__file__).parent / "results" / "proof" / "scores.csv"
-COLUMNS = ("dataset", "model", "metric", "score")
-PUBLISHED = ("logme", "sfda", "face", "hscore")
-LAST, JOINED = "ridge_probe, last layer", "ridge_probe, all layers"
+KEYS = ("dataset", "model")
+PROBE, JOINED = "ridge_probe", "ridge_probe, all layers"
+HISTORY = " + history"
+CHOSEN, CHOSEN_RULE = "score chosen on the other targets", "rule chosen on the other targets"
+PUBLISHED = ("logme", "sfda", "face", "hscore", "nleep", "parc", "ncti", "knn")
+HEADLINE = (
+    JOINED,
+    PROBE,
+    JOINED + HISTORY,
+    "logme" + HISTORY,
+    *PUBLISHED,
+    CHOSEN,
+    CHOSEN_RULE,
+    "parameters",
+)
+FOLDED = ("sfda", "lda", "hscore", "nearest_class_mean", "nleep")  # fit what they score
+MOVED = ("logme", "sfda")  # with a perturbation
+PERTURBATIONS = ("spread_attract", "ped")
 STAGES = ("finetune", "probe", "finetune_shifted", "probe_shifted")
 
 Table = dict[str, dict[str, dict[str, float]]]  # data set -> metric -> model -> score
-
-
-class Pair(NamedTuple):
-    """A model and a target."""
-
-    dataset: str
-    model: str
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -41,68 +50,93 @@ def collect(folder: Path, path: Path = SCORES) -> None:
 
     Args:
         folder: where `jaxte zoo build --pool benchmark` wrote targets and weights.
-        path: the file of scores.
+        path: the file of scores, a row for each model and target and a column for each metric.
     """
+    from jaxte import zoo
     from jaxte.zoo import benchmark
     from jaxte.zoo.benchmark.build import load_cut
 
-    done = {Pair(row["dataset"], row["model"]) for row in read(path)}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    table = read(path)
+    roots = benchmark.models(root=folder)
     for dataset in benchmark.targets():
-        cut = load_cut(dataset, folder)
-        for model, root in benchmark.models(root=folder).items():
-            if Pair(dataset, model) in done:
-                continue
-            rows = list(scores_of(model, root, cut.train.images, cut.train.labels))
-            _append(path, [{"dataset": dataset, "model": model, **row} for row in rows])
-            say(f"{model} on {dataset}")
+        scored = {model for models in table.get(dataset, {}).values() for model in models}
+        if scored >= set(roots):
+            continue
+        train = load_cut(dataset, folder).train
+        models = {name: zoo.load(name, root=root) for name, root in roots.items()}
+        table[dataset] = scores_of(models, train.images, train.labels)
+        write(path, table)
+        say(dataset)
 
 
 def scores_of(
-    name: str, root: Path, images: np.ndarray, labels: np.ndarray
-) -> Iterator[dict[str, Any]]:
-    """Every score of one model, from one forward pass."""
+    models: Mapping[str, Any], images: np.ndarray, labels: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Metric -> model -> score: every metric on the last layer, and the ridge probe on all."""
     import jaxte
-    from jaxte import zoo
 
-    model = zoo.load(name, root=root)
-    store = jaxte.extract(model, zip_batches(images, labels), layers="all", logits=False)
+    pool = {name: layers_of(model, images, labels) for name, model in models.items()}
+    last = {name: one["features"] for name, one in pool.items()}
+    task = "classification" if labels.ndim == 1 else "regression"
+    usual = [
+        name
+        for name, metric in jaxte.metrics.REGISTRY.items()
+        if task in metric.tasks or metric.label_free
+        if "probabilities" not in metric.needed({}) and "logits" not in metric.needed({})
+    ]
+    runs: list[tuple[str, Any, Sequence[str], dict[str, Any]]] = [("", last, usual, {})]
+    runs.append((", all layers", pool, ("ridge_probe",), {}))
+    folded = [name for name in FOLDED if name in usual]
+    if folded:
+        folds = {"options": {name: {"folds": 5} for name in folded}}
+        runs.append((", 5 folds", last, folded, folds))
+    for perturbation in PERTURBATIONS if task == "classification" else ():
+        runs.append((f" + {perturbation}", last, MOVED, {"perturb": perturbation}))
+    scores: dict[str, dict[str, float]] = {}
+    for suffix, features, metrics, options in runs:
+        ranking = jaxte.rank(features, labels, metrics=metrics, **options)
+        for metric in metrics:
+            scores[metric + suffix] = {name: ranking.score(name, metric) for name in models}
+    scores["parameters"] = {n: float(model.card["parameters"]) for n, model in models.items()}
+    scores["width"] = {name: float(features.shape[1]) for name, features in last.items()}
+    return scores
+
+
+def layers_of(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Features of the last layer and of all, as `jaxte.rank` takes them."""
+    import jaxte
+
+    batches = [(images[i : i + 256], labels[i : i + 256]) for i in range(0, len(images), 256)]
+    store = jaxte.extract(model, batches, layers="all", logits=False)
     layers = {layer: np.asarray(store[layer].features()) for layer in store.layers}
-    last = model.features(images)
-    classes = labels.ndim == 1
-    metrics = ("ridge_probe", *(PUBLISHED if classes else ("logme",)))
-    alone = jaxte.rank({name: last}, labels, metrics=metrics)
-    for metric in metrics:
-        label = LAST if metric == "ridge_probe" else metric
-        yield {"metric": label, "score": alone.score(name, metric)}
-    model_of_layers = {name: {"features": last, "layers": layers}}
-    joined = jaxte.rank(model_of_layers, labels, metrics="ridge_probe")
-    yield {"metric": JOINED, "score": joined.score(name, "ridge_probe")}
-    yield {"metric": "parameters", "score": float(model.card["parameters"])}
-    yield {"metric": "width", "score": float(last.shape[1])}
+    return {"features": model.features(images), "layers": layers}
 
 
-def zip_batches(images: np.ndarray, labels: np.ndarray, size: int = 256) -> list[Any]:
-    """Batches of (images, labels)."""
-    starts = range(0, len(images), size)
-    return [(images[start : start + size], labels[start : start + size]) for start in starts]
+def read(path: Path) -> Table:
+    """A file of scores; a metric has no scores of the models whose cells are empty."""
+    table: Table = {}
+    for row in csv.DictReader(path.read_text().splitlines()) if path.is_file() else ():
+        metrics = table.setdefault(row["dataset"], {})
+        for metric, cell in row.items():
+            if metric not in KEYS and cell:
+                metrics.setdefault(metric, {})[row["model"]] = float(cell)
+    return table
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a file of scores, none if there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    new = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerows({**row, "score": f"{row['score']:.10g}"} for row in rows)
+def write(path: Path, table: Table) -> None:
+    """Write a file of scores in one step."""
+    metrics = sorted({metric for scores in table.values() for metric in scores})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*KEYS, *metrics))
+        for dataset, scores in sorted(table.items()):
+            for model in sorted({model for values in scores.values() for model in values}):
+                cells = [scores.get(metric, {}).get(model, "") for metric in metrics]
+                shown = (f"{cell:.7g}" if cell != "" else "" for cell in cells)
+                writer.writerow((dataset, model, *shown))
+    part.replace(path)
 
 
 # --- comparison -----------------------------------------------------------------------------------
@@ -111,57 +145,77 @@ def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def tables(path: Path, stage: str, least: int) -> tuple[Table, dict[str, dict[str, Any]]]:
     """Scores and accuracies of the targets on which so many models were measured.
 
-    To the scores come the recommended orders: of the ridge probe on all layers, and joined with the
-    history, which is what the same models reached on the other targets.
+    To the scores come the recommended orders, without and with a history, which is what the same
+    models reached on the other targets; and what choosing among single scores, or among rules for
+    the recommended order, comes to where the choice is made on the other targets alone.
     """
-    from jaxte.evaluate import static_ranking
-    from jaxte.ranking.verdict import recommended
     from jaxte.zoo import benchmark
 
     truth = benchmark.by_target(benchmark.results(), stage)
     truth = {dataset: models for dataset, models in truth.items() if len(models) >= least}
-    scores: Table = {}
-    for row in read(path):
-        if row["model"] in truth.get(row["dataset"], {}):
-            of_metric = scores.setdefault(row["dataset"], {}).setdefault(row["metric"], {})
-            of_metric[row["model"]] = float(row["score"])
-    for dataset, of_dataset in scores.items():
-        past = static_ranking(truth, dataset)
-        for metric in (JOINED, "logme"):
-            finite = {m: s for m, s in of_dataset[metric].items() if math.isfinite(s)}
-            of_dataset[f"{metric} + history"] = recommended(finite, past)
+    scores = {
+        dataset: {
+            metric: {m: s for m, s in values.items() if m in truth[dataset] and math.isfinite(s)}
+            for metric, values in metrics.items()
+        }
+        for dataset, metrics in read(path).items()
+        if dataset in truth
+    }
     accuracies = {dataset: truth[dataset] for dataset in scores}
-    _add_choice(scores, accuracies)
+    single = {m for metrics in scores.values() for m in metrics if m not in ("parameters", "width")}
+    rules = _add_rules(scores, truth)
+    _add_choice(scores, accuracies, sorted(single), CHOSEN)
+    _add_choice(scores, accuracies, rules, CHOSEN_RULE)
+    for metrics in scores.values():
+        for rule in set(rules) - {f"{JOINED}{HISTORY}", f"logme{HISTORY}"}:
+            metrics.pop(rule, None)
     return scores, accuracies
 
 
-def _add_choice(scores: Table, accuracies: Mapping[str, Mapping[str, Any]]) -> None:
-    """Of each target the scores, without history, that ranked the other targets best.
+def _add_rules(scores: Table, truth: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Add orders made of the ridge probe and the history; returns their names."""
+    from jaxte.evaluate import static_ranking
+    from jaxte.ranking.verdict import HISTORY_WEIGHT, recommended
 
-    What the choice of a rule is worth where it was not made.
-    """
+    weights = (0.0, 0.25, HISTORY_WEIGHT, 1.0, 2.0)
+    bases: tuple[tuple[str, ...], ...] = ((PROBE,), (JOINED,), (PROBE, JOINED))
+    names = []
+    for base, weight in [*itertools.product(bases, weights), (("logme",), HISTORY_WEIGHT)]:
+        usual = weight == HISTORY_WEIGHT
+        name = f"{' and '.join(base)}{HISTORY}{'' if usual else f' times {weight:g}'}"
+        names.append(name)
+        for dataset, metrics in scores.items():
+            past = static_ranking(truth, dataset)
+            orders = [recommended(metrics.get(one, {}), past, weight=weight) for one in base]
+            both = set.intersection(*map(set, orders))
+            metrics[name] = {model: sum(order[model] for order in orders) for model in both}
+    return names[:-1]
+
+
+def _add_choice(
+    scores: Table, accuracies: Mapping[str, Mapping[str, Any]], candidates: Sequence[str], name: str
+) -> None:
+    """Add the order of the candidate whose mean weighted tau on the other targets is largest."""
     from jaxte.evaluate import weighted_tau
 
-    candidates = (*PUBLISHED, LAST, JOINED)
     taus: dict[str, dict[str, float]] = {metric: {} for metric in candidates}
-    for dataset, of_dataset in scores.items():
+    for dataset, metrics in scores.items():
         for metric in candidates:
-            values = of_dataset.get(metric, {})
-            models = [m for m in values if math.isfinite(values[m])]
-            if len(models) > 2:
-                reached = [float(np.mean(accuracies[dataset][m])) for m in models]
-                taus[metric][dataset] = weighted_tau([values[m] for m in models], reached)
+            values = metrics.get(metric, {})
+            if len(values) > 2 and len(values) >= 0.9 * len(accuracies[dataset]):
+                reached = [float(np.mean(accuracies[dataset][m])) for m in values]
+                taus[metric][dataset] = weighted_tau(list(values.values()), reached)
     chosen = {}
     for dataset in scores:
         means = {
-            metric: float(np.mean([tau for name, tau in of.items() if name != dataset]))
+            metric: float(np.mean([tau for other, tau in of.items() if other != dataset]))
             for metric, of in taus.items()
             if dataset in of and len(of) > 1
         }
         if means:
             chosen[dataset] = max(means, key=means.__getitem__)
     for dataset, metric in chosen.items():
-        scores[dataset]["chosen on the other targets"] = scores[dataset][metric]
+        scores[dataset][name] = scores[dataset][metric]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,6 +224,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scores", default=str(SCORES), metavar="FILE", help="where they lie")
     parser.add_argument("--stage", choices=STAGES, default=STAGES[0], help="which accuracies")
     parser.add_argument("--least", type=int, default=10, help="models a target has to have (10)")
+    parser.add_argument("--metrics", nargs="+", default=HEADLINE, help="which; all for every one")
     parser.add_argument("--plot", metavar="FILE", help="draw it, too")
     parser.add_argument("--curve", metavar="FILE", help="draw regret against compute")
 
@@ -183,13 +238,19 @@ def run(options: argparse.Namespace) -> int:
         collect(Path(options.collect), path)
         return 0
     scores, accuracies = tables(path, options.stage, options.least)
-    result = evaluate(scores, accuracies)
+    shown = scores
+    if "all" not in options.metrics:
+        shown = {
+            dataset: {metric: values for metric, values in of.items() if metric in options.metrics}
+            for dataset, of in scores.items()
+        }
+    result = evaluate(shown, accuracies)
     print(result)  # noqa: T201
     if options.plot:
         result.plot(options.plot)
     if options.curve:
         from benchmarks import proof_curve
 
-        made = proof_curve.points(scores, accuracies)
-        proof_curve.draw(made, options.curve, len(accuracies))
+        made, count = proof_curve.points(scores, accuracies)
+        proof_curve.draw(made, options.curve, count)
     return 0

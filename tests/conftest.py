@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # BLAS threads that compete for the cores of a busy machine make small factorisations 100 times
 # slower; it is read when NumPy and JAX are first imported.
@@ -28,6 +29,7 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
+from jaxte.ranking import streaming
 from jaxte.runtime.programs import forget
 
 # The first process of a run makes the directory, its workers inherit it. None of them uses it
@@ -47,10 +49,16 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(_own_cache, ignore_errors=True)
 
 
-def pytest_collection_finish() -> None:
-    """What is there by now stays to the end: going through it again and again finds no garbage."""
+def settle() -> None:
+    """What is there by now stays: going through it again and again finds no garbage."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for seldom, or it takes a tenth of the time: tracing makes little."""
+    gc.set_threshold(10_000, 20, 20)
+    settle()
 
 
 # Rooms where Flax models, torch or tables broadcast as they please.
@@ -76,12 +84,30 @@ def few_executables() -> Iterator[None]:
     Until then it is kept, also between files: most of what the tests take is compilation.
     """
     yield
-    if next(_tests) % _OFTEN == 0 and _MAPS.exists():
+    if next(_tests) % _OFTEN:
+        return
+    if _MAPS.exists():
         with _MAPS.open("rb") as lines:
             mappings = sum(1 for _ in lines)
         if mappings > _MOST:
             jax.clear_caches()
             forget()
+            gc.unfreeze()
+    settle()
+
+
+@pytest.fixture
+def streamed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the models that were streamed."""
+    names: list[str] = []
+    score = streaming.score
+
+    def watched(stream: Any, *arguments: Any, **options: Any) -> streaming.Outcome:
+        names.append(stream.name)
+        return score(stream, *arguments, **options)
+
+    monkeypatch.setattr(streaming, "score", watched)
+    return names
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jaxte.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -21,8 +23,6 @@ def warn(message: str) -> None:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what a user can mend into one line on standard error and exit code 2."""
-    from jaxte.errors import InputError
-
     try:
         yield
     except ImportError as error:
@@ -48,8 +48,6 @@ def system_message(error: OSError) -> str:
 
 def check_counts(least: int = 1, /, **options: float | None) -> None:
     """Raise `InputError` for a number below the least; a name stands for its --option."""
-    from jaxte.errors import InputError
-
     for name, value in options.items():
         if value is not None and not least <= value < 1 << 62:
             kind = "positive number" if least else "number from 0 on"

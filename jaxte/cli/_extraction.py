@@ -11,13 +11,13 @@ import re
 import time
 import tomllib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from jaxte import _progress, data
 from jaxte.cli._errors import check_counts, system_message, warn
-from jaxte.cli._options import names
+from jaxte.cli._options import SPEC, Extraction, models, names
 from jaxte.data import Dataset
 from jaxte.errors import InputError
 from jaxte.extraction import Model, resolve
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from jaxte.store import FeatureStore
 
 __all__ = ["FAILED", "Job", "Options", "Outcome", "directory_name", "jobs_of_file", "jobs_of_specs"]
-__all__ += ["make_plans", "model_options", "read_data", "run_jobs", "size_of"]
+__all__ += ["make_plans", "model_options", "places", "read_data", "run_jobs", "size_of"]
 
 FAILED = "failed"
-_NAMED = re.compile(r"([\w.+-]+)=((?:zoo|hf|timm|python):.*)")
+_NAMED = re.compile(rf"([\w.+-]+)=({SPEC}.*)")
 _TEXTS = ("name", "source", "layers", "pool", "level", "layout", "prepare", "compute_dtype")
 _KINDS: dict[str, Any] = dict.fromkeys(_TEXTS, str) | {
     "max_length": int,
@@ -89,26 +89,23 @@ class Job(NamedTuple):
 class Options(NamedTuple):
     """How every model is extracted."""
 
-    dtype: str
-    logits: bool
-    pixels: float | None
-    pixel_budget: int | None
-    seed: int
-    workers: int
+    shared: Extraction
     store: bool
     traceback: bool
     precision: str = "auto"
     on_error: str = "raise"
     mesh: jax.sharding.Mesh | None = None
 
-    def check(self, devices: int | None, **counts: int | None) -> None:
+    def check(self) -> None:
         """Raise `InputError` for values that cannot be, before anything is read or loaded."""
-        check_type(self.dtype, FEATURE_TYPES, "features")
-        if self.pixels is not None and not 0 < self.pixels < float("inf"):
-            raise InputError(f"--pixels {self.pixels}: it must be a positive number")
-        check_counts(0, seed=self.seed, workers=self.workers)
-        check_counts(1, pixel_budget=self.pixel_budget, **counts)
-        if devices is not None and not self.store:
+        shared = self.shared
+        check_type(shared.dtype, FEATURE_TYPES, "features")
+        if shared.pixels is not None and not 0 < shared.pixels < float("inf"):
+            raise InputError(f"--pixels {shared.pixels}: it must be a positive number")
+        check_counts(0, seed=shared.seed, workers=shared.workers)
+        counts = ("batch_size", "max_length", "subset", "limit", "pixel_budget")
+        check_counts(1, **{name: getattr(shared, name) for name in counts})
+        if shared.devices is not None and not self.store:
             raise InputError(
                 "--devices is for features that are stored: leave it out, or --no-store"
             )
@@ -116,11 +113,12 @@ class Options(NamedTuple):
     @property
     def positions(self) -> Pixels:
         """Which pixels of label maps become rows."""
-        return Pixels(self.pixels, self.pixel_budget, self.seed)
+        return Pixels(self.shared.pixels, self.shared.pixel_budget, self.shared.seed)
 
     def features(self) -> dict[str, Any]:
         """What decides about features."""
-        return {"dtype": self.dtype, "logits": self.logits, "pixels": self.positions}
+        shared = self.shared
+        return {"dtype": shared.dtype, "logits": shared.logits, "pixels": self.positions}
 
 
 class Outcome(NamedTuple):
@@ -146,6 +144,11 @@ class Outcome(NamedTuple):
 Where: TypeAlias = "Callable[[str], Path | None]"  # name of a model -> directory of its store
 
 
+def places(root: Path, dataset: Dataset) -> Where:
+    """Where `jaxte run` keeps the features of a data set."""
+    return lambda name: root / directory_name(name) / directory_name(dataset.name)
+
+
 class _FirstRows(Dataset):
     """The first n rows of another data set, as --limit takes them."""
 
@@ -168,41 +171,33 @@ class _FirstRows(Dataset):
         return self._whole.label(row)
 
 
-def read_data(
-    spec: str,
-    *,
-    subset: int | None,
-    seed: int,
-    limit: int | None,
-    data_dir: str | None,
-    skip: bool = False,
-) -> Dataset:
+def read_data(spec: str, options: Extraction, *, skip: bool = False) -> Dataset:
     """The data set of the command line."""
-    dataset = data.load(spec, data_dir=data_dir, on_error="skip" if skip else "raise")
-    if subset is not None:
-        dataset = dataset.subset(subset, seed=seed)
-    return dataset if limit is None else _FirstRows(dataset, limit)
+    dataset = data.load(spec, data_dir=options.data_dir, on_error="skip" if skip else "raise")
+    if options.subset is not None:
+        dataset = dataset.subset(options.subset, seed=options.seed)
+    return dataset if options.limit is None else _FirstRows(dataset, options.limit)
 
 
 def model_options(
-    layers: str | None, pool: str | None, compute_dtype: str | None, max_length: int | None
+    layers: Sequence[str] | None, pool: str | None, options: Extraction, **others: Any
 ) -> dict[str, Any]:
     """What decides about features of every model, unless it says otherwise."""
-    if compute_dtype is not None:
-        choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
+    if options.compute_dtype is not None:
+        choose("compute_dtype", options.compute_dtype, COMPUTE_TYPES)
     if pool is not None:
         check_pool(pool, "example")
-    options: dict[str, Any] = {"layers": None if layers is None else names(layers), "pool": pool}
-    options |= {"compute_dtype": compute_dtype, "max_length": max_length}
-    return {name: value for name, value in options.items() if value is not None}
+    own: dict[str, Any] = {"layers": names(layers) if layers else None, "pool": pool, **others}
+    own |= {"compute_dtype": options.compute_dtype, "max_length": options.max_length}
+    return {name: value for name, value in own.items() if value is not None}
 
 
 def jobs_of_specs(
-    models: Sequence[str], options: Mapping[str, Any], batch_size: int | None
+    texts: Iterable[str], options: Mapping[str, Any], batch_size: int | None
 ) -> list[Job]:
     """The models of --model, each SPEC or NAME=SPEC."""
     jobs = []
-    for text in models:
+    for text in models(texts):
         named = _NAMED.fullmatch(text)
         name, source = named.groups() if named else (None, text)
         name = options.get("name") or name
@@ -303,7 +298,8 @@ def _extract(
     out = where(model.name)
     done = extraction(
         model, dataset, out=out, batch_size=job.batch_size, mesh=options.mesh,
-        workers=options.workers, progress=report, on_error=options.on_error, **options.features(),
+        workers=options.shared.workers, progress=report, on_error=options.on_error,
+        **options.features(),
     )  # fmt: skip
     store = done.store
     width = sum(store[layer].shape[1] for layer in store.layers)
@@ -328,7 +324,7 @@ def _stream(
     notes: list[str] = []
     states = streamed(
         model, dataset, precision=options.precision, batch_size=job.batch_size,
-        pixels=options.positions, workers=options.workers, progress=report, notes=notes,
+        pixels=options.positions, workers=options.shared.workers, progress=report, notes=notes,
         on_error=options.on_error,
     )  # fmt: skip
     several = len(states) > 1

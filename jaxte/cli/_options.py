@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
 from jaxte.cli._output import Format
+from jaxte.errors import InputError
+
+SPEC = r"(?:zoo|encoder|hf|timm|python):"
+_NEXT = re.compile(rf",\s*(?=(?:[\w.+-]+=)?{SPEC})")
 
 Form = Annotated[
     Format | None,
@@ -21,6 +29,15 @@ Out = Annotated[
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Save a picture too (png, svg or pdf).")]
 
+
+class Output(NamedTuple):
+    """Where results go, of commands that draw them, too."""
+
+    form: Form = None
+    out: Out = None
+    plot: Plot = None
+
+
 # --- of `jaxte extract` and `jaxte run` ----------------------------------------------------------
 
 Data = Annotated[
@@ -32,37 +49,15 @@ Data = Annotated[
     ),
 ]
 Layers = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        help="Comma-separated paths of layers, as blocks/11,penultimate, or all; by default the "
-        "model's."
+        metavar="PATHS",
+        help="Comma-separated or repeated paths of layers, as blocks/11,penultimate, or all; by "
+        "default the model's.",
     ),
 ]
 Pool = Annotated[str | None, typer.Option(help="mean, max, cls, last or flatten; mean by default.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Examples at once (64).")]
-Dtype = Annotated[str, typer.Option(help="Of the stored features: float32, float16 or bfloat16.")]
-ComputeDtype = Annotated[
-    str | None, typer.Option("--compute-dtype", help="Of the models' arithmetic, as bfloat16.")
-]
-MaxLength = Annotated[int | None, typer.Option(help="Tokens at which texts are cut.")]
-Subset = Annotated[int | None, typer.Option(help="Draw so many examples, each class its share.")]
 Seed = Annotated[int, typer.Option(help="Of the subset and of the choice of pixels.")]
-Limit = Annotated[int | None, typer.Option(help="Take the first so many examples only.")]
-DataDir = Annotated[str | None, typer.Option(help="Directory of tensorflow-datasets.")]
-Pixels = Annotated[
-    float | None,
-    typer.Option(help="Of label maps: positions of each class that are taken of an image (8)."),
-]
-PixelBudget = Annotated[
-    int | None, typer.Option(help="Instead: positions of each class in the whole data set.")
-]
-Logits = Annotated[
-    bool, typer.Option("--logits/--no-logits", help="Keep the output of the models' own heads.")
-]
-Workers = Annotated[int, typer.Option(help="Threads that read and prepare examples ahead.")]
-Devices = Annotated[
-    int | None, typer.Option(help="Share every batch between so many devices (or CPU cores).")
-]
 Store = Annotated[
     bool,
     typer.Option(
@@ -74,6 +69,42 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done, and what is there already.")
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show in full where a model failed.")]
+
+
+class Extraction(NamedTuple):
+    """How examples are chosen and features made of them."""
+
+    batch_size: Annotated[int | None, typer.Option(help="Examples at once (64).")] = None
+    dtype: Annotated[
+        str, typer.Option(help="Of the stored features: float32, float16 or bfloat16.")
+    ] = "float32"
+    compute_dtype: Annotated[
+        str | None, typer.Option(help="Of the models' arithmetic, as bfloat16.")
+    ] = None
+    max_length: Annotated[int | None, typer.Option(help="Tokens at which texts are cut.")] = None
+    logits: Annotated[
+        bool,
+        typer.Option("--logits/--no-logits", help="Keep the output of the models' own heads."),
+    ] = True
+    subset: Annotated[
+        int | None, typer.Option(help="Draw so many examples, each class its share.")
+    ] = None
+    seed: Seed = 0
+    limit: Annotated[int | None, typer.Option(help="Take the first so many examples only.")] = None
+    data_dir: Annotated[str | None, typer.Option(help="Directory of tensorflow-datasets.")] = None
+    pixels: Annotated[
+        float | None,
+        typer.Option(help="Of label maps: positions of each class that are taken of an image (8)."),
+    ] = None
+    pixel_budget: Annotated[
+        int | None, typer.Option(help="Instead: positions of each class in the whole data set.")
+    ] = None
+    workers: Annotated[int, typer.Option(help="Threads that read and prepare examples ahead.")] = 0
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Share every batch between so many devices (or CPU cores)."),
+    ] = None
+
 
 # --- of `jaxte rank` and `jaxte run` -------------------------------------------------------------
 
@@ -89,15 +120,72 @@ Settings = Annotated[
 ]
 
 
-def names(text: str) -> tuple[str, ...]:
-    """The names in a comma-separated list."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+class Sharing(NamedTuple):
+    """Devices and processes that share the rows."""
+
+    devices: Annotated[
+        int | None, typer.Option(help="Share the samples between so many devices (or CPU cores).")
+    ] = None
+    processes: Annotated[
+        int | None, typer.Option(help="Start so many processes, each with its share of rows.")
+    ] = None
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Process 0, where they run on several machines."),
+    ] = None
+    process_id: Annotated[
+        int | None, typer.Option(help="Which of the processes this one is, from 0.")
+    ] = None
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A function for `typer`: a parameter that is a NamedTuple stands for an option a field."""
+    signature = inspect.signature(function, eval_str=True)
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, one in signature.parameters.items():
+        if not hasattr(one.annotation, "_fields"):
+            parameters.append(one.replace(kind=one.KEYWORD_ONLY))
+            continue
+        groups[name] = one.annotation
+        hints = get_type_hints(one.annotation, include_extras=True)
+        defaults = one.annotation._field_defaults
+        parameters += [
+            inspect.Parameter(field, one.KEYWORD_ONLY, default=defaults[field], annotation=hint)
+            for field, hint in hints.items()
+        ]
+
+    @functools.wraps(function)
+    def grouped(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(*map(values.pop, group._fields))
+        function(**values)
+
+    grouped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    grouped.__annotations__ = {one.name: one.annotation for one in parameters}
+    return grouped
+
+
+def names(texts: Iterable[str]) -> tuple[str, ...]:
+    """The names in comma-separated lists."""
+    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
+
+
+def models(texts: Iterable[str]) -> tuple[str, ...]:
+    """The models in comma-separated lists of SPEC or NAME=SPEC, or of names in the zoo.
+
+    Paths may have commas: one parts two models only where a kind of model follows.
+    """
+    return tuple(
+        model.strip()
+        for text in texts
+        for model in (_NEXT.split(text) if ":" in text else text.split(","))
+        if model.strip()
+    )
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, dict[str, Any]]:
     """`["sfda.variant=paper"]` as `{"sfda": {"variant": "paper"}}`, numbers as numbers."""
-    from jaxte.errors import InputError
-
     options: dict[str, dict[str, Any]] = {}
     words = {"true": True, "false": False, "none": None}
     for setting in settings or ():

@@ -8,11 +8,12 @@ import sys
 import textwrap
 from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
 from jaxte.cli._errors import warn
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,14 @@ class Format(StrEnum):
     HTML = "html"
 
 
+class Destination(NamedTuple):
+    """Where results go, and in which form."""
+
+    form: Format
+    out: Path | None
+    plot: Path | None
+
+
 _PICTURES = (".png", ".svg", ".pdf")
 _ENDINGS = {
     "": Format.TABLE,
@@ -43,10 +52,8 @@ _ENDINGS = {
 _PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>jaxte</title>\n{}\n</html>'
 
 
-def checked_format(form: Format | None, out: Path | None, plot: Path | None = None) -> Format:
-    """The format to write, after a check of both paths so that no work is lost on a bad one."""
-    from jaxte.errors import InputError
-
+def checked(form: Format | None, out: Path | None, plot: Path | None = None) -> Destination:
+    """The same with the format to write; no work is to be lost on a path that will not do."""
     for path in (out, plot):
         if path is not None and not path.parent.is_dir():
             raise InputError(f"{path.parent} is not a directory: create it first")
@@ -58,13 +65,11 @@ def checked_format(form: Format | None, out: Path | None, plot: Path | None = No
         import_module("jaxte.report.plots")  # or Matplotlib would be missed after the work
         if plot.suffix.lower() not in _PICTURES:
             raise InputError(f"--plot {plot}: end the name in {', '.join(_PICTURES)}")
-    if form is not None:
-        return form
     ending = "" if out is None else out.suffix.lower()
-    if ending not in _ENDINGS:
+    if form is None and ending not in _ENDINGS:
         endings = ", ".join(name for name in _ENDINGS if name)
         raise InputError(f"--out {out}: end the name in {endings}, or choose with --format")
-    return _ENDINGS[ending]
+    return Destination(form or _ENDINGS[ending], out, plot)
 
 
 def write(text: str, out: Path | None) -> None:

@@ -18,7 +18,7 @@ import jaxte
 from jaxte import _progress, report
 from jaxte.cli import _output, _tables
 from jaxte.cli._errors import warn
-from jaxte.cli._extraction import FAILED, Outcome, size_of
+from jaxte.cli._extraction import FAILED, Outcome, directory_name, size_of
 from jaxte.data import Dataset
 from jaxte.errors import InputError
 from jaxte.extraction.plan import describe_data
@@ -45,7 +45,7 @@ def choose_metrics(names: Sequence[str] | None, dataset: Dataset) -> tuple[str, 
             f"{dataset.name} is a {dataset.task} data set, but {', '.join(unable)} cannot score "
             f"that: choose of {', '.join(choose_metrics(None, dataset))}"
         )
-    return tuple(names)
+    return tuple(get_metric(name).name for name in names)
 
 
 def rank_models(outcomes: Sequence[Outcome], metrics: Sequence[str], **options: Any) -> Ranking:
@@ -96,11 +96,10 @@ def earlier_report(out: Path, dataset: Dataset) -> EarlierReport:
     return EarlierReport(out, tuple(dict.fromkeys(map(str, scored))))
 
 
-def stored_models(
-    root: Path, folder: str, dataset: Dataset, without: Collection[str]
-) -> list[Outcome]:
+def stored_models(root: Path, dataset: Dataset, without: Collection[str]) -> list[Outcome]:
     """The models whose features of a data set lie in a directory, but those of some names."""
     outcomes: list[Outcome] = []
+    folder = directory_name(dataset.name)
     now = plain(describe_data(dataset, None), "data")
     for place in disk.listing(root) if root.is_dir() else ():
         if not is_store(place / folder):

@@ -32,17 +32,20 @@ class _Result(NamedTuple):
     taus: dict[str, float]
 
 
+@options.command
 def demo(
+    *,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--target", help="Which shipped target set; repeatable, by default all."),
+        typer.Option(
+            "--target",
+            help="Which shipped target sets; repeatable, or comma-separated; by default all.",
+        ),
     ] = None,
     details: Annotated[
         bool, typer.Option("--details", help="A table of all models and scores per target, too.")
     ] = False,
-    form: options.Form = None,
-    out: options.Out = None,
-    plot: options.Plot = None,
+    output: options.Output,
 ) -> None:
     """Say which of the models that ship to fine-tune, beside what fine-tuning them reached.
 
@@ -58,10 +61,10 @@ def demo(
     # Many small factorisations: BLAS threads would only wait for each other. Read at first import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with one_line_errors():
-        form = _output.checked_format(form, out, plot)
+        form, out, plot = _output.checked(*output)
         _cache.turn_on()
         with _progress.bar("features", unit="") as progress:
-            results, seconds = _run(targets, progress)
+            results, seconds = _run(options.names(targets or ()), progress)
         if plot is not None:
             from jaxte.report.plots import plot_agreement
 
@@ -76,7 +79,7 @@ def demo(
 
 
 def _run(
-    names: Sequence[str] | None, progress: Callable[[int, int | None, str], None]
+    names: Sequence[str], progress: Callable[[int, int | None, str], None]
 ) -> tuple[list[_Result], dict[str, float]]:
     """Features, then scores; with the seconds that each took."""
     import jaxte

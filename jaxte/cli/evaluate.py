@@ -13,7 +13,9 @@ from jaxte.cli._errors import check_counts, one_line_errors
 from jaxte.cli._output import Format
 
 
+@options.command
 def evaluate(
+    *,
     scores: Annotated[str, typer.Argument(help="File or directory of scores.")],
     accuracies: Annotated[
         str, typer.Argument(help="File or directory of accuracies, or published:POOL/REGIME.")
@@ -21,9 +23,7 @@ def evaluate(
     dataset: Annotated[
         str | None, typer.Option(help="The data set of files that name none; or the only one.")
     ] = None,
-    form: options.Form = None,
-    out: options.Out = None,
-    plot: options.Plot = None,
+    output: options.Output,
     draws: Annotated[int, typer.Option(help="Random orders and bootstrap samples.")] = 1000,
     seed: options.Seed = 0,
 ) -> None:
@@ -37,7 +37,7 @@ def evaluate(
     scores against the accuracies into a second file, FILE-scores.
     """
     with one_line_errors():
-        form = _output.checked_format(form, out, plot)
+        form, out, plot = _output.checked(*output)
         check_counts(draws=draws)
         check_counts(0, seed=seed)
         from jaxte.evaluate import evaluate

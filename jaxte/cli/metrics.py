@@ -22,7 +22,7 @@ def metrics(
     CSV and JSON have everything: options, variants, invariances, passes, cost.
     """
     with one_line_errors():
-        form = _output.checked_format(form, out)
+        form, *_ = _output.checked(form, out)
         from jaxte import report
         from jaxte.metrics import Metric, get_metric, installed
         from jaxte.report.metrics import SHOWN, describe

@@ -25,9 +25,10 @@ import typer
 
 from jaxte.cli import _cache
 from jaxte.cli._errors import check_counts, system_message, warn
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import jax
     import numpy as np
@@ -82,8 +83,6 @@ def checked(
     perturb: str | None = None,
 ) -> Processes:
     """The processes that the options describe, or an `InputError` that says which is missing."""
-    from jaxte.errors import InputError
-
     check_counts(devices=devices, processes=processes)
     if (coordinator is None) != (index is None):
         raise InputError(
@@ -102,7 +101,7 @@ def checked(
     return Processes(devices, count, coordinator, index or 0)
 
 
-def run_all(group: Processes, directory: str, options: Mapping[str, Any]) -> None:
+def run_all(group: Processes, directory: str, **options: Any) -> None:
     """Start all processes here and wait; one that fails ends the others, and the command."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -198,8 +197,6 @@ def joined(group: Processes) -> Iterator[None]:
         _end_with_parent()
     import jax
 
-    from jaxte.errors import InputError
-
     if group.devices is not None and "device_count" not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # JAX has started, in a notebook or a test
             jax.config.update("jax_num_cpu_devices", group.devices)  # of no meaning to a GPU
@@ -253,7 +250,6 @@ def mesh(group: Processes) -> jax.sharding.Mesh | None:
     import jax
     import numpy as np
 
-    from jaxte.errors import InputError
     from jaxte.runtime.devices import platform_of
 
     if not group.shares:
@@ -268,9 +264,12 @@ def mesh(group: Processes) -> jax.sharding.Mesh | None:
     return jax.sharding.Mesh(np.array(chosen), ("samples",))
 
 
-def share(files: FeatureSet, group: Processes) -> FeatureSet:
-    """The rows of every model that are this process's own, in memory; others are not read."""
-    from jaxte.errors import InputError
+def share(files: FeatureSet, group: Processes, *, outputs: bool = False) -> FeatureSet:
+    """The rows of every model that are this process's own, in memory; others are not read.
+
+    ``outputs``: with those of the models' own heads, where there are any.
+    """
+    from jaxte.intake.sources import Source
 
     if not group.shares:
         return files
@@ -284,6 +283,9 @@ def share(files: FeatureSet, group: Processes) -> FeatureSet:
             labels[name] = y[start:stop]
         try:
             features[name] = _between(own, start, stop)
+            head = own.logits() if outputs and isinstance(own, Source) else None
+            if head is not None:
+                features[name] = {"features": features[name], "logits": head[start:stop]}
         except InputError as error:  # `rank` gives it to this model alone
             features[name] = error
     return files._replace(features=features, labels=labels)

@@ -12,14 +12,20 @@ from jaxte.cli import _cache, _output
 from jaxte.cli import _options as options
 from jaxte.cli._errors import one_line_errors, warn
 from jaxte.cli._output import Format
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxte.race import Race
 
 
+@options.command
 def race(
-    target: Annotated[
-        str | None, typer.Option("--target", help="A target set of the zoo, as digits.")
+    *,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", metavar="NAME", help="A target set of the zoo, as digits."),
     ] = None,
     data: Annotated[
         str | None,
@@ -31,7 +37,7 @@ def race(
             "--model",
             metavar="NAME",
             help="Of the zoo, or zoo:NAME, python:MODULE:ATTRIBUTE; "
-            "repeatable, by default all of the zoo.",
+            "repeatable, or comma-separated; by default all of the zoo.",
         ),
     ] = None,
     budget: Annotated[
@@ -49,9 +55,7 @@ def race(
         Path | None,
         typer.Option(metavar="DIR", help="Keep finished trials here, and go on with those kept."),
     ] = None,
-    form: options.Form = None,
-    out: options.Out = None,
-    plot: options.Plot = None,
+    output: options.Output,
 ) -> None:
     """Fine-tune models a little, where it decides, and say which to fine-tune in full.
 
@@ -64,26 +68,33 @@ def race(
     with one_line_errors():
         import jaxte
         from jaxte import zoo
-        from jaxte.errors import InputError
 
-        form = _output.checked_format(form, out, plot)
-        if (target is None) == (data is None):
-            raise InputError("say what to race on: --target NAME of the zoo, or --data SPEC")
-        if target is not None and target not in zoo.targets():
-            raise InputError(
-                f"no zoo target named {target!r}: there are {', '.join(zoo.targets())}"
-            )
-        names = list(models or zoo.names())
+        form, out, plot = _output.checked(*output)
+        data = _checked_data(options.names(targets or ()), data)
+        names = options.models(models or zoo.names())
         pool = {name: name if ":" in name else f"zoo:{name}" for name in names}
         _cache.turn_on()
         result = jaxte.race(
-            pool, data or f"zoo:{target}/train", budget=budget, confidence=confidence,
+            pool, data, budget=budget, confidence=confidence,
             history=history, seed=seed, resume=resume, progress=True,
         )  # fmt: skip
         if plot is not None:
             result.plot(plot)
             warn(f"wrote {plot}")
         _show(result, form, out)
+
+
+def _checked_data(targets: Sequence[str], data: str | None) -> str:
+    """The one data set to race on."""
+    from jaxte import zoo
+
+    if len(targets) + (data is not None) != 1:
+        raise InputError("say what to race on: --target NAME of the zoo, or --data SPEC, once")
+    for target in targets:
+        if target not in zoo.targets():
+            known = ", ".join(zoo.targets())
+            raise InputError(f"no zoo target named {target!r}: there are {known}")
+    return data or f"zoo:{targets[0]}/train"
 
 
 def _show(result: Race, form: Format, out: Path | None) -> None:

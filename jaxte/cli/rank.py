@@ -13,7 +13,8 @@ from jaxte.cli import _cache, _output, processes
 from jaxte.cli import _options as options
 from jaxte.cli._accuracies import Truth, csv_of, draw, json_of
 from jaxte.cli._errors import one_line_errors, warn
-from jaxte.cli._output import Format
+from jaxte.cli._output import Destination, Format
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,18 +24,19 @@ if TYPE_CHECKING:
     from jaxte.ranking import Ranking
 
 
+@options.command
 def rank(
+    *,
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Directory of features.")],
     metrics: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Comma-separated names, by default ridge_probe,logme,sfda,face; "
-            "`jaxte metrics` lists them."
+            metavar="NAMES",
+            help="Comma-separated or repeated, by default ridge_probe,logme,sfda,face; "
+            "`jaxte metrics` lists them.",
         ),
     ] = None,
-    form: options.Form = None,
-    out: options.Out = None,
-    plot: options.Plot = None,
+    output: options.Output,
     dataset: Annotated[
         str | None, typer.Option(help="Which data set, where DIR holds features of several.")
     ] = None,
@@ -51,24 +53,17 @@ def rank(
     precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
+    permutations: Annotated[
+        int,
+        typer.Option(
+            help="Score so many random labellings too: what each score is without any signal."
+        ),
+    ] = 0,
     layers: Annotated[
         str,
         typer.Option(help="Of a store with several: each by itself, or joined into one model."),
     ] = "each",
-    devices: Annotated[
-        int | None, typer.Option(help="Share the samples between so many devices (or CPU cores).")
-    ] = None,
-    number: Annotated[
-        int | None,
-        typer.Option("--processes", help="Start so many processes, each with its share of rows."),
-    ] = None,
-    coordinator: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Process 0, where they run on several machines."),
-    ] = None,
-    process_id: Annotated[
-        int | None, typer.Option(help="Which of the processes this one is, from 0.")
-    ] = None,
+    sharing: options.Sharing,
 ) -> None:
     """Rank the models whose features lie in DIR.
 
@@ -89,45 +84,75 @@ def rank(
         from jaxte.metrics import DEFAULT_METRICS
         from jaxte.ranking.options import checked
 
-        form = _output.checked_format(form, out, plot)
-        names = DEFAULT_METRICS if metrics is None else options.names(metrics)
-        of_metrics = options.parse_settings(settings)
+        to = _output.checked(*output)
         how: dict[str, Any] = {
-            "options": of_metrics,
+            "metrics": DEFAULT_METRICS if metrics is None else options.names(metrics),
+            "options": options.parse_settings(settings),
             "perturb": perturb,
             "precision": precision,
             "normalize": normalize,
+            "permutations": permutations,
         }
-        checked(names, **how)
-        choose("layers", layers, ("each", "joined"))
-        how |= {"metrics": names, "layers": layers}
+        checked(**how)
+        how["layers"] = choose("layers", layers, ("each", "joined"))
         truth = None if accuracies is None else Truth.read(accuracies)
-        group = processes.checked(devices, number, coordinator, process_id, perturb)
+        group = processes.checked(*sharing, perturb)
         if group.starts_all:
-            command: dict[str, Any] = {"metrics": metrics, "format": form, "out": out, "plot": plot}
-            command |= {"set": settings, "dataset": dataset, "precision": precision}
-            command |= {"normalize": normalize, "devices": devices, "accuracies": accuracies}
-            command |= {"layers": layers}
-            processes.run_all(group, directory, command)
+            processes.run_all(
+                group, directory, metrics=metrics, format=to.form, out=to.out, plot=to.plot,
+                set=settings, dataset=dataset, precision=precision, normalize=normalize,
+                layers=layers, devices=sharing.devices, accuracies=accuracies,
+            )  # fmt: skip
             return
         _cache.turn_on()
         with processes.joined(group):
             places = truth.directories(directory) if truth and dataset is None else []
             if truth and places:
-                done = _rank_each(places, group, how)
-                if group.is_primary:
-                    _show_all(done, truth, form, out, plot)
-                return
-            own = truth.dataset(directory, dataset) if truth else None
-            one = _rank(directory, dataset, group, how)
-            if group.is_primary:
-                scored = any(one.ranking.order(metric) for metric in names)
-                evaluation = truth.compare(one.ranking, own) if truth and scored else None
-                _show(one, form, out, evaluation)
-                _draw(one.ranking, evaluation, plot)
+                _rank_each(places, truth, group, how, to)
             else:
-                processes.warn_of_failures(one.ranking, group)
-            _check_scored(one.ranking, directory)
+                _rank_one(directory, dataset, truth, group, how, to)
+
+
+def _rank_one(
+    directory: str,
+    dataset: str | None,
+    truth: Truth | None,
+    group: processes.Processes,
+    how: dict[str, Any],
+    to: Destination,
+) -> None:
+    """One data set."""
+    own = truth.dataset(directory, dataset) if truth else None
+    one = _rank(directory, dataset, group, how)
+    scored = any(one.ranking.order(metric) for metric in one.ranking.metrics)
+    if group.is_primary:
+        evaluation = truth.compare(one.ranking, own) if truth and scored else None
+        _show(one, evaluation, to)
+        _draw(one.ranking, evaluation, to.plot)
+    else:
+        processes.warn_of_failures(one.ranking, group)
+    if not scored:
+        raise InputError(f"{directory}: no model could be scored, the reasons are above")
+
+
+def _rank_each(
+    places: Sequence[Path],
+    truth: Truth,
+    group: processes.Processes,
+    how: dict[str, Any],
+    to: Destination,
+) -> None:
+    """Several directories, each a data set; one that cannot be ranked is named and left out."""
+    done = {}
+    for place in places:
+        try:
+            done[place.name] = _rank(place, None, group, how)
+        except InputError as error:
+            warn(f"{place.name}: {error}")
+    if not done:
+        raise InputError("no data set could be ranked, the reasons are above")
+    if group.is_primary:
+        _show_all(done, truth, to)
 
 
 class _Ranked(NamedTuple):
@@ -142,11 +167,13 @@ def _rank(
     directory: str | Path, dataset: str | None, group: processes.Processes, how: dict[str, Any]
 ) -> _Ranked:
     import jaxte
+    from jaxte.ranking.options import checked
     from jaxte.store import read_features
 
-    label_free = all(jaxte.metrics.get_metric(name).label_free for name in how["metrics"])
+    asked = checked(how["metrics"], options=how["options"])
+    label_free = all(metric.label_free for metric in asked.metrics)
     files = read_features(directory, dataset=dataset, label_free=label_free)
-    files = processes.share(files, group)
+    files = processes.share(files, group, outputs=asked.read_outputs)
     start = time.perf_counter()
     with processes.quiet(group), _progress.bar("scoring", unit="") as progress:
         ranking = jaxte.rank(
@@ -155,36 +182,11 @@ def _rank(
     return _Ranked(ranking, files.problems, time.perf_counter() - start)
 
 
-def _check_scored(ranking: Ranking, directory: str | Path) -> None:
-    from jaxte.errors import InputError
-
-    if not any(ranking.order(metric) for metric in ranking.metrics):
-        raise InputError(f"{directory}: no model could be scored, the reasons are above")
-
-
-def _rank_each(
-    places: Sequence[Path], group: processes.Processes, how: dict[str, Any]
-) -> dict[str, _Ranked]:
-    """The directories, each a data set; one that cannot be ranked is named and left out."""
-    from jaxte.errors import InputError
-
-    done = {}
-    for place in places:
-        try:
-            done[place.name] = _rank(place, None, group, how)
-        except InputError as error:
-            warn(f"{place.name}: {error}")
-    if not done:
-        raise InputError("no data set could be ranked, the reasons are above")
-    return done
-
-
-def _show_all(
-    done: dict[str, _Ranked], truth: Truth, form: Format, out: Path | None, plot: Path | None
-) -> None:
+def _show_all(done: dict[str, _Ranked], truth: Truth, to: Destination) -> None:
     """The evaluation over several data sets; as CSV and JSON with all the scores."""
     from jaxte import report
 
+    form, out, plot = to
     evaluation = truth.compare({name: one.ranking for name, one in done.items()}, None)
     if form in (Format.TABLE, Format.HTML):
         seconds = sum(one.seconds for one in done.values())
@@ -223,9 +225,10 @@ def _draw(ranking: Ranking, evaluation: Evaluation | None, plot: Path | None) ->
     warn(f"wrote {plot}")
 
 
-def _show(one: _Ranked, form: Format, out: Path | None, evaluation: Evaluation | None) -> None:
+def _show(one: _Ranked, evaluation: Evaluation | None, to: Destination) -> None:
     from jaxte import report
 
+    form, out, _ = to
     table = report.table(one.ranking, problems=one.problems)
     tables = [table, *(evaluation.tables() if evaluation else [])]
     if form in (Format.TABLE, Format.HTML):

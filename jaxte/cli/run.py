@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jaxte.cli import _cache, _output, processes
 from jaxte.cli import _options as options
 from jaxte.cli._errors import one_line_errors
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from jaxte.cli._extraction import Job, Outcome
+    from jaxte.cli._extraction import Job, Options, Outcome
+    from jaxte.cli._ranking import EarlierReport
+    from jaxte.data import Dataset
     from jaxte.ranking import Ranking
 
 
+@options.command
 def run(
+    *,
     data: options.Data,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Directory of the report; made if missing.")
@@ -30,13 +35,16 @@ def run(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[NAME=]SPEC", help="A model as `jaxte extract` takes it; repeatable."
+            metavar="[NAME=]SPEC",
+            help="A model as `jaxte extract` takes it; repeatable, or comma-separated.",
         ),
     ] = None,
     metrics: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Comma-separated; by default of ridge_probe,logme,sfda,face those for the task."
+            metavar="NAMES",
+            help="Comma-separated or repeated; by default of ridge_probe,logme,sfda,face those "
+            "for the task.",
         ),
     ] = None,
     features: Annotated[
@@ -44,19 +52,7 @@ def run(
     ] = None,
     layers: options.Layers = None,
     pool: options.Pool = None,
-    batch_size: options.BatchSize = None,
-    dtype: options.Dtype = "float32",
-    compute_dtype: options.ComputeDtype = None,
-    max_length: options.MaxLength = None,
-    logits: options.Logits = True,
-    subset: options.Subset = None,
-    seed: options.Seed = 0,
-    limit: options.Limit = None,
-    data_dir: options.DataDir = None,
-    pixels: options.Pixels = None,
-    pixel_budget: options.PixelBudget = None,
-    workers: options.Workers = 0,
-    devices: options.Devices = None,
+    shared: options.Extraction,
     precision: Annotated[str, typer.Option(help="Of scores: auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
@@ -79,77 +75,97 @@ def run(
     2 if none is left or the call cannot be.
     """
     with one_line_errors():
-        from jaxte.cli import _extraction, _ranking, _tables
-        from jaxte.errors import InputError
+        from jaxte.cli import _extraction, _ranking
         from jaxte.intake.checks import choose
-        from jaxte.ranking.options import NORMALIZATIONS, PRECISIONS, checked
+        from jaxte.ranking.options import NORMALIZATIONS, PRECISIONS
 
-        how = _extraction.Options(
-            dtype, logits, pixels, pixel_budget, seed, workers, store, trace, precision
-        )
-        how.check(devices, batch_size=batch_size, max_length=max_length, subset=subset, limit=limit)
-        of_models = _extraction.model_options(layers, pool, compute_dtype, max_length)
-        jobs = _extraction.jobs_of_file(models, of_models, batch_size) if models else []
-        jobs += _extraction.jobs_of_specs(model or [], of_models, batch_size)
-        if not jobs:
-            raise InputError("name the models: --models FILE, or --model SPEC once or more")
-        _check_names(jobs)
-        of_metrics = options.parse_settings(settings)
-        choose("precision", precision, PRECISIONS)
-        choose("normalize", normalize, NORMALIZATIONS)
-        group = processes.checked(devices)
+        how = _extraction.Options(shared, store, trace, precision)
+        how.check()
+        jobs = _jobs(models, model, _extraction.model_options(layers, pool, shared), shared)
+        scoring: dict[str, Any] = {
+            "options": options.parse_settings(settings),
+            "precision": choose("precision", precision, PRECISIONS),
+            "normalize": choose("normalize", normalize, NORMALIZATIONS),
+            "layers": "joined" if options.names(layers or ()) == ("all",) else "each",
+        }
+        group = processes.checked(shared.devices)
         _cache.turn_on()
         with processes.joined(group):
-            dataset = _extraction.read_data(
-                data, subset=subset, seed=seed, limit=limit, data_dir=data_dir
-            )
-            named = None if metrics is None else options.names(metrics)
-            names = _ranking.choose_metrics(named, dataset)
-            for name in of_metrics:
-                if name not in names:
-                    raise InputError(f"--set {name}...: the metrics are {', '.join(names)}")
-            checked(names, options=of_metrics)
-            folder = _extraction.directory_name(dataset.name)
-            root = out / "features" if features is None else features
+            dataset = _extraction.read_data(data, shared)
+            scoring["metrics"] = _checked_metrics(metrics, scoring["options"], dataset)
             before = _ranking.earlier_report(out, dataset)
-
-            def where(name: str) -> Path:
-                return root / _extraction.directory_name(name) / folder
-
+            root = features or out / "features"
             how = how._replace(mesh=processes.mesh(group))
-            if dry_run:
-                plans = _extraction.make_plans(jobs, dataset, where, how)
-                _output.write_page([_tables.plans(plans)], None)
-                good = sum(_tables.is_usable(plan) for _, plan in plans)
-                raise typer.Exit(_exit_code(good, len(plans)))
-            expected = [job.expected for job in jobs]
-            if None not in expected:  # else it is seen at the end
-                others = _ranking.stored_models(root, folder, dataset, ())
-                before.check([*(name for name in expected if name), *(one.name for one in others)])
-            out.mkdir(parents=True, exist_ok=True)
-            outcomes = _extraction.run_jobs(jobs, dataset, where, how)
-            usable = [one for one in outcomes if one.features]
-            if not usable:
-                _output.write_page([_tables.outcomes(outcomes)], None)
-                raise InputError("no model could be extracted, the reasons are above")
-            extracted = [one.name for one in outcomes]
-            every = [*outcomes, *_ranking.stored_models(root, folder, dataset, extracted)]
-            ranking = _ranking.rank_models(
-                every, names, precision=precision, normalize=normalize, options=of_metrics,
-                layers="joined" if layers == "all" else "each",
-            )  # fmt: skip
-            _ranking.write_report(ranking, every, before, dataset.name)
-            good = sum(_is_scored(one, ranking) for one in usable)
-            raise typer.Exit(_exit_code(good, len(outcomes)))
+            act = _show_plans if dry_run else _extract_and_rank
+            raise typer.Exit(act(jobs, dataset, root, how, before, scoring))
 
 
-def _check_names(jobs: Sequence[Job]) -> None:
-    from jaxte.errors import InputError
+def _jobs(
+    file: Path | None,
+    texts: Sequence[str] | None,
+    of_models: Mapping[str, Any],
+    shared: options.Extraction,
+) -> list[Job]:
+    """The models of --models and --model, no two of one name."""
+    from jaxte.cli import _extraction
 
+    jobs = [] if file is None else _extraction.jobs_of_file(file, of_models, shared.batch_size)
+    jobs += _extraction.jobs_of_specs(texts or (), of_models, shared.batch_size)
+    if not jobs:
+        raise InputError("name the models: --models FILE, or --model SPEC once or more")
     names = [job.expected or job.source for job in jobs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two models are called {name}: give each a name, NAME=SPEC")
+    return jobs
+
+
+def _checked_metrics(
+    texts: Sequence[str] | None, settings: Mapping[str, Any], dataset: Dataset
+) -> tuple[str, ...]:
+    """The metrics for a data set, once it is sure that they can be had with these options."""
+    from jaxte.cli import _ranking
+    from jaxte.ranking.options import checked
+
+    names = _ranking.choose_metrics(None if texts is None else options.names(texts), dataset)
+    checked(names, options=settings)
+    return names
+
+
+def _show_plans(jobs: Sequence[Job], dataset: Dataset, root: Path, how: Options, *_: Any) -> int:
+    """Show what would be done, and return the exit code."""
+    from jaxte.cli import _extraction, _tables
+
+    plans = _extraction.make_plans(jobs, dataset, _extraction.places(root, dataset), how)
+    _output.write_page([_tables.plans(plans)], None)
+    return _exit_code(sum(_tables.is_usable(plan) for _, plan in plans), len(plans))
+
+
+def _extract_and_rank(
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    root: Path,
+    how: Options,
+    before: EarlierReport,
+    scoring: Mapping[str, Any],
+) -> int:
+    """Extract what is missing, rank all models that are there, and return the exit code."""
+    from jaxte.cli import _extraction, _ranking, _tables
+
+    expected = [job.expected for job in jobs]
+    if None not in expected:  # else what an earlier report would lose is seen at the end
+        others = _ranking.stored_models(root, dataset, ())
+        before.check([*(name for name in expected if name), *(one.name for one in others)])
+    before.directory.mkdir(parents=True, exist_ok=True)
+    outcomes = _extraction.run_jobs(jobs, dataset, _extraction.places(root, dataset), how)
+    usable = [one for one in outcomes if one.features]
+    if not usable:
+        _output.write_page([_tables.outcomes(outcomes)], None)
+        raise InputError("no model could be extracted, the reasons are above")
+    others = _ranking.stored_models(root, dataset, [one.name for one in outcomes])
+    ranking = _ranking.rank_models([*outcomes, *others], **scoring)
+    _ranking.write_report(ranking, [*outcomes, *others], before, dataset.name)
+    return _exit_code(sum(_is_scored(one, ranking) for one in usable), len(outcomes))
 
 
 def _exit_code(good: int, total: int) -> int:

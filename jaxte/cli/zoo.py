@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,9 +12,28 @@ from jaxte.cli import _cache, _output
 from jaxte.cli import _options as options
 from jaxte.cli._errors import one_line_errors
 from jaxte.cli._output import Format
+from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Benchmark(NamedTuple):
+    """Options of `jaxte zoo build` for the benchmark pool alone."""
+
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES", help="Comma-separated targets of the benchmark; all by default."
+        ),
+    ] = None
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the benchmark's accuracies, a JSON object a line: pairs that it has are "
+            "left out, new ones are added; accuracies.jsonl under --out by default."
+        ),
+    ] = None
 
 
 class Pool(StrEnum):
@@ -38,7 +57,7 @@ def list_(form: options.Form = None, out: options.Out = None) -> None:
     A model's accuracy is its own on the test images of what it was pre-trained on.
     """
     with one_line_errors():
-        form = _output.checked_format(form, out)
+        form, *_ = _output.checked(form, out)
         from jaxte import report, zoo
         from jaxte.zoo.artefacts import read_json
         from jaxte.zoo.catalog import PACKAGE
@@ -96,7 +115,9 @@ def _accuracy(card: Mapping[str, Any]) -> str:
 
 
 @app.command("build", short_help="Make weights and accuracies from the original data.")
+@options.command
 def build(
+    *,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -109,13 +130,15 @@ def build(
     ] = False,
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("jaxte-zoo"),
     models: Annotated[
-        str | None, typer.Option(help="Comma-separated names; all by default.")
+        list[str] | None,
+        typer.Option(metavar="NAMES", help="Comma-separated names; all by default."),
     ] = None,
     stages: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--stages",
             "--only",
+            metavar="NAMES",
             help="Of pretrain, targets, finetune, probe; with --pool benchmark of pretrain, "
             "targets, accuracies. All by default.",
         ),
@@ -130,17 +153,7 @@ def build(
     pool: Annotated[
         Pool, typer.Option(help="The zoo itself, or the benchmark pool of 30 models.")
     ] = Pool.ZOO,
-    targets: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated targets of the benchmark; all by default."),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of the benchmark's accuracies, a JSON object a line: pairs that it has are "
-            "left out, new ones are added; accuracies.jsonl under --out by default."
-        ),
-    ] = None,
+    benchmark: Benchmark,
 ) -> None:
     """Make weights, target sets and fine-tuned accuracies from the original data.
 
@@ -151,24 +164,23 @@ def build(
     jaxte zoo build --pool benchmark --data DIR --resume jaxte/zoo/benchmark/accuracies.jsonl
     """
     with one_line_errors():
-        from jaxte import InputError
-
         if pool is Pool.ZOO and data is None and not tfds:
             raise InputError("say where the original data is: --data DIR, or --tfds")
-        of_zoo = {"--tfds": tfds, "--seeds": seeds, "--fresh": fresh}
-        of_benchmark = {"--targets": targets, "--resume": resume}
-        for name, value in (of_benchmark if pool is Pool.ZOO else of_zoo).items():
-            if value is not None and value is not False:
-                raise InputError(f"{name} does not go with --pool {pool}: leave it out")
-        chosen = {"models": models, "stages": stages, "targets": targets}
+        if pool is Pool.ZOO:
+            _check_absent(pool, **benchmark._asdict())
+        else:
+            _check_absent(pool, tfds=tfds, seeds=seeds, fresh=fresh)
+        chosen = {"models": models, "stages": stages, "targets": benchmark.targets}
         selection: dict[str, Any] = {
-            key: options.names(text) for key, text in chosen.items() if text
+            key: names for key, texts in chosen.items() if (names := options.names(texts or ()))
         }
         _cache.turn_on()
         if pool is Pool.BENCHMARK:
             from jaxte.zoo.benchmark.build import build as build_benchmark
 
-            build_benchmark(data, out=out, results=resume, progress=typer.echo, **selection)
+            build_benchmark(
+                data, out=out, results=benchmark.resume, progress=typer.echo, **selection
+            )
         else:
             from jaxte.zoo.build import build as build_zoo
 
@@ -177,6 +189,13 @@ def build(
                 data, out=out, tfds=tfds, seeds=seeds, progress=typer.echo, resume=not fresh,
                 **selection,
             )  # fmt: skip
+
+
+def _check_absent(pool: Pool, **values: Any) -> None:
+    """Raise `InputError` for options of the other pool."""
+    for name, value in values.items():
+        if value is not None and value is not False:
+            raise InputError(f"--{name} does not go with --pool {pool}: leave it out")
 
 
 @app.command("convert", short_help="Convert an encoder that you downloaded.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -187,30 +187,18 @@ def extraction(
         "dtype": dtype,
         "settings": describe_settings(model, logits, pixels),
     }
-    with ExitStack() as stack:
-        stack.callback(forward.close)
+    with closing(forward):
         first = None
         if out is not None and not is_store(Path(out)):
             first = _first(reader, forward, targets)  # what fails here leaves nothing behind
-        writer: Store
-        if out is None:
-            writer = MemoryWriter(model={"name": model.name, "card": model.card}, **described)
-        else:
-            writer = Writer(out, model=describe_model(model), shard_rows=shard_rows, **described)
-        stack.enter_context(writer)
-        if first is not None and writer.batches:
-            raise InputError(f"another process has written to {out} meanwhile: run it again")
-        other_data = isinstance(writer, Writer) and writer.other_data
-        if writer.batches:
-            _check_stored(reader, writer, forward, targets, other_data)
-        if isinstance(writer, Writer) and other_data:
-            writer.adopt()
-        complete, before = writer.complete, writer.examples
-        if not complete:
-            with reporter(progress, model.name) as report:
-                _work(reader, writer, forward, targets, first, report)
-        examples = writer.examples - before
-        store = writer.finish()
+        with _writer(out, model, shard_rows, described) as writer:
+            _take_up(reader, writer, forward, targets, first)
+            complete, before = writer.complete, writer.examples
+            if not complete:
+                with reporter(progress, model.name) as report:
+                    _work(reader, writer, forward, targets, first, report)
+            examples = writer.examples - before
+            store = writer.finish()
     seconds = time.perf_counter() - started
     skipped = store.manifest.get("skipped", {})
     notes = (*forward.notes, *([left_out(skipped)] if skipped else []))
@@ -219,6 +207,34 @@ def extraction(
     for note in notes[len(forward.notes) :]:  # the others were said when they were seen
         log.warning("%s: %s", model.name, note)
     return Extraction(store, "resumed" if before else "extracted", examples, seconds, notes)
+
+
+def _writer(
+    out: str | os.PathLike[str] | None, model: Model, shard_rows: int, described: dict[str, Any]
+) -> Store:
+    """A store in a directory, new or begun before, or in memory."""
+    if out is None:
+        return MemoryWriter(model={"name": model.name, "card": model.card}, **described)
+    return Writer(out, model=describe_model(model), shard_rows=shard_rows, **described)
+
+
+def _take_up(
+    reader: ResumableBatches,
+    writer: Store,
+    forward: Forward,
+    targets: Targets,
+    first: _First | None,
+) -> None:
+    """Make sure that what is stored is of the same model and data."""
+    if first is not None and writer.batches and isinstance(writer, Writer):
+        raise InputError(
+            f"another process has written to {writer.directory} meanwhile: run it again"
+        )
+    other_data = isinstance(writer, Writer) and writer.other_data
+    if writer.batches:
+        _check_stored(reader, writer, forward, targets, other_data)
+    if isinstance(writer, Writer) and other_data:
+        writer.adopt()
 
 
 def _layout(mesh: Any) -> Layout:

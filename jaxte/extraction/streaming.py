@@ -191,49 +191,88 @@ def streamed(
     x64 = jnp.result_type(float) == jnp.float64  # of the caller, and so of the model
     reader = ResumableBatches(batches, model.prepare, batch_size, workers, weighted=True)
     model, source = reader.all_named(model), reader.remaining(())
-    if function is None:
-        function = model.apply if model.traced else _identity
-    make = functools.partial(_compiled_step, form, model.layers)
-    step = cached(function, ("stream", form, model.layers), make)
-    states: dict[str, Moments] = {}
-    before: tuple[Array, Batch] | None = None
-    seen = 0
+    function = function or (model.apply if model.traced else _identity)
     with precision_context(precision), reporter(progress, model.name) as report:
-        dtype = jnp.zeros(()).dtype
         with jax.enable_x64(x64):
             forward = Forward(model, dtype="", logits=False, layout=None, size=reader.size)
+        running = _Running(function, form, forward, targets, num_targets, class_counts, x64)
         report(0, reader.total, model.name)
         for batch in _in_precision(source, x64):
-            with jax.enable_x64(x64):
-                inputs, places, labels, weights = _arrays(
-                    batch, forward, model.traced, targets, seen
-                )
-            if not states:
-                kind = _kind(labels, targets.num_classes, num_targets)
-                empty = functools.partial(_empty, forward.widths, kind, class_counts)
-                states = empty()
-            labels = checked(labels, weights, kind, dtype, batch=batch.number)
-            positions = len(labels) // batch.rows
-            weights = np.pad(weights, (0, (forward.size - batch.rows) * positions))
-            labels = pad_rows(labels, forward.size * positions)
-            params = forward.params if model.traced else None
-            run = functools.partial(step, params=params, x64=x64)
-            rows = (inputs, places, labels, weights.astype(dtype))
-            if model.traced:
-                check = functools.partial(
-                    compare_steps, run, empty, rows, forward.is_half_precision(())
-                )
-                with model_named_in_errors(model):
-                    forward.check_once(inputs, function, check)
-            states, bad = run(states, rows=rows)
-            _check_finite(before, model.layers)  # the step before: this one is under way meanwhile
-            before, seen = (bad, batch._replace(inputs=None)), seen + batch.rows
-            report(seen, reader.total, model.name)
-        _check_finite(before, model.layers)
+            running.add(batch)
+            report(running.seen, reader.total, model.name)
+        states = running.finish()
     notes += forward.notes
-    if not states:
-        raise InputError("there are no batches: was the iterator used up before?")
-    return {layer: states[layer] for layer in model.layers}  # jit has sorted them
+    return states
+
+
+class _Running:
+    """The moments of every layer while batches go by, ``seen`` of their examples so far."""
+
+    def __init__(
+        self,
+        function: Any,
+        form: str,
+        forward: Forward,
+        targets: Targets,
+        num_targets: int | None,
+        class_counts: ArrayLike | None,
+        x64: bool,
+    ) -> None:
+        self._function, self._forward, self._targets, self._x64 = function, forward, targets, x64
+        self._num_targets, self._class_counts = num_targets, class_counts
+        self._layers, self._traced = forward.model.layers, bool(forward.model.traced)
+        self._dtype = jnp.zeros(()).dtype
+        make = functools.partial(_compiled_step, form, self._layers)
+        self._step = cached(function, ("stream", form, self._layers), make)
+        self._states: dict[str, Moments] = {}
+        self._before: tuple[Array, Batch] | None = None
+        self.seen = 0
+
+    def add(self, batch: Batch) -> None:
+        """Bring the moments up to date."""
+        forward = self._forward
+        with jax.enable_x64(self._x64):
+            inputs, places, labels, weights = _arrays(
+                batch, forward, self._traced, self._targets, self.seen
+            )
+        if not self._states:
+            self._kind = _kind(labels, self._targets.num_classes, self._num_targets)
+            self._states = self._empty()
+        labels = checked(labels, weights, self._kind, self._dtype, batch=batch.number)
+        positions = len(labels) // batch.rows
+        weights = np.pad(weights, (0, (forward.size - batch.rows) * positions))
+        labels = pad_rows(labels, forward.size * positions)
+        rows = (inputs, places, labels, weights.astype(self._dtype))
+        params = forward.params if self._traced else None
+        step = functools.partial(self._step, params=params, x64=self._x64)
+        if self._traced:
+            half = forward.is_half_precision(())
+            check = functools.partial(compare_steps, step, self._empty, rows, half)
+            with model_named_in_errors(forward.model):
+                forward.check_once(inputs, self._function, check)
+        self._states, bad = step(self._states, rows=rows)
+        # of the step before: this one is under way meanwhile
+        _check_finite(self._before, self._layers)
+        self._before = (bad, batch._replace(inputs=None))
+        self.seen += batch.rows
+
+    def finish(self) -> dict[str, Moments]:
+        """The moments of all batches."""
+        _check_finite(self._before, self._layers)
+        if not self._states:
+            raise InputError("there are no batches: was the iterator used up before?")
+        return {layer: self._states[layer] for layer in self._layers}  # jit has sorted them
+
+    def _empty(self) -> dict[str, Moments]:
+        """The moments of no rows, of each layer."""
+        init = functools.partial(
+            moments.init,
+            num_classes=self._kind.num_classes,
+            num_targets=self._kind.num_targets,
+            class_counts=self._class_counts,
+        )
+        states = {layer: init(width) for layer, width in self._forward.widths.items()}
+        return jax.tree.map(jnp.array, states)  # the step writes over them
 
 
 def _counts(dataset: Dataset, num_classes: int | None) -> np.ndarray | None:
@@ -254,7 +293,7 @@ def _in_precision(batches: Iterator[Batch], x64: bool) -> Iterator[Batch]:
 
 
 def _arrays(
-    batch: Batch, forward: Forward, traced: bool | None, targets: Targets, first: int
+    batch: Batch, forward: Forward, traced: bool, targets: Targets, first: int
 ) -> tuple[Any, ...]:
     """Inputs (or features, of a model outside JAX) and places, labels and weights of the rows."""
     weights = np.ones(batch.rows) if batch.weights is None else batch.weights
@@ -283,20 +322,6 @@ def _kind(labels: np.ndarray, num_classes: int | None, num_targets: int | None) 
     if num_classes is None:
         raise InputError("the labels are classes: say how many there are (num_classes=...)")
     return LabelCounts(int(num_classes), None, None)
-
-
-def _empty(
-    widths: dict[str, int], kind: LabelCounts, class_counts: ArrayLike | None
-) -> dict[str, Moments]:
-    """The moments of no rows, of each layer."""
-    init = functools.partial(
-        moments.init,
-        num_classes=kind.num_classes,
-        num_targets=kind.num_targets,
-        class_counts=class_counts,
-    )
-    states = {layer: init(width) for layer, width in widths.items()}
-    return jax.tree.map(jnp.array, states)  # the step writes over them
 
 
 def _check_finite(step: tuple[Array, Batch] | None, layers: tuple[str, ...]) -> None:

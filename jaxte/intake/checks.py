@@ -205,6 +205,14 @@ def is_classification(targets: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(targets), jnp.integer))
 
 
+def as_numbers(**options: Any) -> tuple[Any, ...]:
+    """Options that are finite numbers; whole ones as floats, as they may be of any size."""
+    for name, value in options.items():
+        if not is_traced(value) and not np.isfinite(number(value)):
+            raise InputError(f"{name} is {short(value)}: it must be a finite number")
+    return tuple(float(one) if isinstance(one, int) else one for one in options.values())
+
+
 def check_positive(name: str, value: ArrayLike) -> None:
     """Raise `InputError` unless an option is a positive finite number."""
     if not is_traced(value) and not 0 < number(value) < np.inf:
@@ -231,8 +239,13 @@ def check_flag(name: str, value: Any) -> None:
 
 
 def optional_array(name: str, value: Any) -> Any:
-    """An option that is an array of numbers, or None."""
-    return value if value is None or is_traced(value) else as_features(value, name)
+    """An option that is an array of finite numbers, or None."""
+    if value is None or is_traced(value):
+        return value
+    array = as_features(value, name)
+    if not np.isfinite(np.asarray(array)).all():
+        raise InputError(f"{name} contains NaN or infinity: it must be finite throughout")
+    return array
 
 
 def number(value: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import stat
@@ -10,7 +11,7 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -49,6 +50,14 @@ def read_bytes(path: Path, kind: str) -> bytes:
     """All of a file."""
     with reading(path, kind):
         return path.read_bytes()
+
+
+def read_json(path: Path, advice: str) -> Any:
+    """What a JSON file holds; ``advice`` is what to do where it cannot be read."""
+    try:
+        return json.loads(read_bytes(path, "JSON"))
+    except (ValueError, RecursionError) as error:  # an InputError among them
+        raise InputError(f"{path} cannot be read ({error}): {advice}") from error
 
 
 def listing(directory: Path) -> list[Path]:

@@ -41,6 +41,7 @@ from jaxte.metrics.vci import *
 from jaxte.metrics.disco import *
 from jaxte.metrics.emms import *
 from jaxte.metrics.lead import *
+from jaxte.metrics.itm import *
 
 # pairs of samples
 from jaxte.metrics.knn import *

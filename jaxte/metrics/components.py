@@ -69,6 +69,8 @@ def principal_components(statistics: Statistics, number: int) -> Components:
         rank = jnp.sum(spec.values > 0)
     values = jnp.maximum(values, 0)
     there = jnp.minimum(statistics.width, jnp.maximum(rank.astype(values.dtype), statistics.total))
-    counted = jnp.arange(number) < there
-    axes = jnp.where(counted[None], axes, 0)
+    place = jnp.arange(number)
+    counted = place < there
+    # along others rows vary by rounding only, which is large beside itself
+    axes = jnp.where((counted & (place < rank))[None], axes, 0)
     return Components(axes, jnp.where(counted, values, 0), counted, matmul(means, axes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -167,7 +168,10 @@ def atc(
         \frac1m \,|\{j : s(q^{\mathrm{source}}_j) < t\}| = 1 - \text{source accuracy}
 
     with s minus the entropy, or the largest probability. Without ``source_logits`` there is no
-    threshold, and the score is the mean of the largest probability, which is `msp`.
+    threshold, and the score is the mean of the largest probability, which is `msp`. `jaxte.rank`
+    has one threshold for all models of a call, and says so in its notes: the threshold belongs to
+    the head that gave ``source_logits``, so rank models that share a head, or call this function
+    with the source logits of each.
 
     Args:
         features: q itself, [n, z], where neither ``probabilities`` nor ``logits`` are passed;
@@ -179,8 +183,6 @@ def atc(
         weights: [n] sample weights >= 0; 0 = absent row, 2 = row written twice.
         num_features: true z when trailing columns of q as the first argument are padding.
         source_logits: [m, z] of the head on samples of its own task that it was not trained on.
-            In `jaxte.rank` they are those of all models, so give models of different heads to
-            this function one by one.
         source_accuracy: the head's accuracy there, in [0, 1].
         confidence: s: "entropy", which its authors found to be better, or "maximum".
 
@@ -301,6 +303,25 @@ def _mean(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) ->
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
 
 
+def _with_threshold(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
+    threshold = completed[0].constants
+    own = {} if threshold is None else {"threshold": threshold}
+    return {**_mean(statistics, completed), **own}
+
+
+def _notes_on_thresholds(
+    outputs: Mapping[str, Mapping[str, float]], num_classes: int | None
+) -> list[str]:
+    for one in outputs.values():
+        if "threshold" in one:
+            return [
+                f"one threshold, {one['threshold']:.4g}, for all models, from source_logits and "
+                "source_accuracy: a model with another head needs its own, by a call of its own."
+            ]
+        return ["there are no source_logits and so no threshold: the score is that of msp."]
+    return []
+
+
 _CONFIDENCE = {"entropy": _negative_entropy, "maximum": _largest}
 _FACTS: dict[str, Any] = {
     "score": _mean,
@@ -348,6 +369,7 @@ ATC = register(
         range=(0.0, 1.0),
         passes=(Pass(_threshold, _sum_surer),),
         check=_check_atc,
-        **_FACTS,
+        notes=_notes_on_thresholds,
+        **(_FACTS | {"score": _with_threshold}),
     )
 )

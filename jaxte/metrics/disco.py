@@ -104,7 +104,8 @@ def _score(
     number = (counts > 0).sum()
     between = jnp.sum(matmul(balanced_means(statistics), axes) ** 2, axis=0) / number
     within = jnp.sum(squares / divisors(counts)[:, None], axis=0) / number
-    floor = _FLOOR / statistics.unit**2
+    least = jnp.finfo(within.dtype).tiny  # of huge features, or padding would be divided by 0
+    floor = jnp.maximum(jnp.square(_FLOOR**0.5 / statistics.unit), least)
     total = values.sum()
     shares = values / jnp.where(total > 0, total, jnp.nan)
     score = jnp.sum(shares * between / (within + floor))

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
-from jaxte.statistics.rows import class_sums
+from jaxte.statistics.rows import class_sums, first_largest
 
 __all__ = ["leep", "nce"]
 
@@ -166,12 +166,10 @@ def _mean(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) ->
 
 def _counts(like: Array, batch: Batch, **_: Any) -> Array:
     """Mass of each pair of a class and the head's most likely one [C, z]."""
-    assert batch.probabilities is not None
-    most_likely = jnp.argmax(batch.probabilities, axis=1)
-    broken = jnp.isnan(batch.probabilities[:, 0])  # argmax would hide it
-    joint = jnp.zeros((len(like), batch.probabilities.shape[1]), like.dtype)
-    weights = jnp.where(broken, jnp.nan, batch.weights)
-    return joint.at[batch.labels, most_likely].add(weights, mode="drop")
+    values = batch.probabilities if batch.logits is None else batch.logits
+    assert values is not None
+    joint = jnp.zeros((len(like), values.shape[1]), like.dtype)
+    return joint.at[batch.labels, first_largest(values)].add(batch.weights, mode="drop")
 
 
 def _entropy(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:

@@ -107,10 +107,13 @@ def _score(statistics: Statistics, _: tuple[Completed, ...], *, delta: Any) -> O
     number = (state.counts > 0).sum().astype(unit.dtype)
     views = state.total - number  # beyond the first of each image
     means = balanced_means(statistics)
-    ridge = jnp.asarray(delta).astype(unit.dtype) / unit / unit
+    least = jnp.finfo(unit.dtype).tiny  # of huge features, or padding would be divided by 0
+    # squared last: the square of a unit may be no number of float32
+    ridge = jnp.maximum(jnp.square(jnp.sqrt(jnp.asarray(delta).astype(unit.dtype)) / unit), least)
     scale = state.total / jnp.where(views > 0, views, jnp.nan)
     # as many eigenvalues as images and not as features; their common factor does not matter
-    products = matmul(means, statistics.solve_within(scale, ridge, means.T))
+    size = jnp.maximum(ridge, 1)
+    products = matmul(means, statistics.solve_within(scale / size, ridge / size, means.T))
     values = eigenvalues_of_gram((products + products.T) / 2, number)
     total = values.sum()
     exists = statistics.valid & (views > 0) & (total > 0)

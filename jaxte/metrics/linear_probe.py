@@ -113,16 +113,16 @@ def _score(
     key: int | Array | None,
 ) -> Outputs:
     x, w, labels = statistics.centred, statistics.rows.weights, statistics.labels
-    y = jax.nn.one_hot(labels, len(statistics.counts), dtype=x.dtype)
+    y = jax.nn.one_hot(labels, len(statistics.counts), dtype=x.dtype, axis=0)
 
     def probe(fitted: Array) -> tuple[Array, Array]:
         """Log probability of each row's class, and whether it is the most probable [n]."""
         z = softmax.along_axes(standardised(x, fitted), fitted)
         problem = softmax.Regression(z, y, fitted, jnp.asarray(lam).astype(x.dtype))
         log_p = problem.log_probabilities(softmax.fit(z, y, fitted, lam))
-        known = matmul(y, problem.occurs.astype(x.dtype)) > 0
-        own = jnp.sum(jnp.where((y > 0) & known[:, None], log_p, 0), axis=1)
-        right = jnp.argmax(log_p, axis=1) == labels
+        known = matmul(problem.occurs.astype(x.dtype), y) > 0
+        own = jnp.sum(jnp.where((y > 0) & known[None], log_p, 0), axis=0)
+        right = jnp.argmax(log_p, axis=0) == labels
         return jnp.where(known, own, -jnp.log(fitted.sum() + 1)), right.astype(x.dtype)
 
     size = 4 * (x.size + y.size)

@@ -80,6 +80,8 @@ class Metric:
         at_ceiling: what to do where scores tie at the upper end of ``range``.
         pads: whether features may have trailing columns of zeros beyond ``num_features``.
         takes_weights: whether weights decide anything.
+        any_axes: whether it depends on the axes of the features through `Statistics.ones` alone,
+            so that it may be computed in others; so may all that "rotation" does not change.
         joins_layers: whether it reads all layers of a model that brings several, joined, and not
             its features alone.
         call: (sample, num_classes, options) -> score, where it is no function of statistics.
@@ -108,6 +110,7 @@ class Metric:
     at_ceiling: str = ""
     pads: bool = True
     takes_weights: bool = True
+    any_axes: bool = False
     joins_layers: bool = False
     call: Callable[..., float] | None = None
 
@@ -129,6 +132,11 @@ class Metric:
     def moments(self) -> bool:
         """Whether class counts, means and scatter are enough, so that one pass is."""
         return self.from_moments is not None
+
+    @property
+    def in_any_axes(self) -> bool:
+        """Whether it may be computed in other axes of the features."""
+        return self.any_axes or "rotation" in self.invariances
 
     @property
     def default_variant(self) -> str | None:
@@ -212,6 +220,7 @@ class Metric:
         if wanted and source is None:
             kind = "probabilities" if "probabilities" in wanted else "logits"
             source = SourceOutputs(**{kind: clean.features}, width=clean.num_features)
+            clean = clean._replace(features=source.without_features(None), num_features=None)
         if source is not None:
             rows = np.shape(clean.features)[0]
             source = check_outputs(source, rows, clean.weights, advice=advice)
@@ -229,8 +238,10 @@ class Metric:
                 outputs: Outputs = stop.value
                 return outputs
             one, constants, now = request.chain[-1]
-            applied = one.apply(constants, now.batch(), **options)
-            result = now.transformed(applied) if one.transform else _summed(applied, now)
+            apply = partial(one.apply, constants, **options)
+            result = (
+                now.transformed(apply(now.batch())) if one.transform else now.sum_over_rows(apply)
+            )
 
     def steps(
         self,
@@ -282,7 +293,7 @@ class Metric:
 
             def body(_: Any, result: Any) -> Any:
                 constants = one.prepare(now, (*completed, Completed(None, result)), **options)
-                return _summed(one.apply(constants, now.batch(), **options), now)
+                return now.sum_over_rows(partial(one.apply, constants, **options))
 
             return Completed(None, lax.fori_loop(0, one.repeat, body, completed[-1].result))
         seen = completed
@@ -330,10 +341,6 @@ def _directly(
     options: Options,
 ) -> Any:
     return function(statistics, completed, **options)
-
-
-def _summed(sums: Any, statistics: Statistics) -> Any:
-    return jax.tree.map(statistics.all_reduce, sums)
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))

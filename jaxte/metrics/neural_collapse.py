@@ -171,6 +171,8 @@ def neural_collapse(
         >>> round(float(collapsed.nc2_angles), 4) + 0, float(collapsed.nc4)
         (0.0, 1.0)
     """
+    if bias is not None and classifier is None:
+        raise InputError("there is a bias, but no classifier: give both, or classifier alone")
     named = {"classifier": classifier, "bias": bias}
     heads = {name: checks.optional_array(name, one) for name, one in named.items()}
     outputs = _ALL.outputs(
@@ -250,7 +252,8 @@ def _head(statistics: Statistics, classifier: Array, bias: Array | None) -> tupl
         jnp.argmax(jnp.where(present[None], part, -jnp.inf), axis=1) for part in (logits, near)
     )
     agree = statistics.all_reduce(jnp.sum(weights * (chosen == nearest)))
-    return nc3, agree / statistics.total
+    sound = jnp.isfinite(head).all() & jnp.isfinite(offset).all()
+    return jnp.where(sound, nc3, jnp.nan), jnp.where(sound, agree / statistics.total, jnp.nan)
 
 
 NC1 = register(

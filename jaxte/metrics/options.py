@@ -24,11 +24,14 @@ def check_flags(parameters: Mapping[str, inspect.Parameter], options: Options) -
 
 
 def plain(parameters: Mapping[str, inspect.Parameter], options: Options) -> dict[str, Any]:
-    """Whole numbers as int, of which sizes can be made."""
+    """Whole numbers as int, of which sizes can be made; as float where the default is one."""
 
     def one(name: str, value: Any) -> Any:
+        kind = type(parameters[name].default) if name in parameters else None
+        if kind is float and isinstance(value, int | np.integer):
+            return float(value)  # an int may be too large for an array of integers
         whole = isinstance(value, float | np.floating) and float(value).is_integer()
-        counts = name in parameters and type(parameters[name].default) in (int, type(None))
+        counts = kind in (int, type(None))
         return int(value) if isinstance(value, np.integer) or (whole and counts) else value
 
     return {name: one(name, value) for name, value in options.items()}

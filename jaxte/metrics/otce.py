@@ -85,6 +85,7 @@ def otce(
         )
     x, source = promote(x), promote(source)
     one_hot = jax.nn.one_hot(y, classes or 0).T
+    (epsilon,) = checks.as_numbers(epsilon=epsilon)
     coupled = _coupled(x, source.astype(x.dtype), w, epsilon, one_hot)
     return _negative_entropy(coupled, jnp.asarray(own.values), len(own.classes))
 

@@ -82,13 +82,13 @@ def _score(
 ) -> Outputs:
     w, n, d, unit = statistics.rows.weights, statistics.total, statistics.width, statistics.unit
     x = statistics.centred  # divided by the unit, so that W is multiplied by it
-    y = jax.nn.one_hot(statistics.labels, len(statistics.counts), dtype=x.dtype)
+    y = jax.nn.one_hot(statistics.labels, len(statistics.counts), dtype=x.dtype, axis=0)
     lam = jnp.asarray(lam).astype(x.dtype)
     z = softmax.along_axes(x, w)
     model = softmax.fit(z, y, w, lam * unit * unit)
     problem = softmax.Regression(z, y, w, lam * unit * unit)
     p = problem.probabilities(model)
-    uncertain = w * jnp.sum(p * (1 - p), axis=1)
+    uncertain = w * jnp.sum(p * (1 - p), axis=0)
     weights = d * (statistics.counts > 0).sum()  # of the head
     h = lam * unit * unit * (uncertain @ jnp.sum(x**2, axis=1)) + lam * uncertain.sum()
     sharpness = (h * n + weights) / weights + 1e-10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
@@ -71,14 +71,14 @@ def is_same(one: Metric, other: Metric) -> bool:
 
 
 def get_metric(name: str | Metric | MetricFunction) -> Metric:
-    """The metric of that name, or what a function or a `Metric` is by itself.
+    """The metric of that name, in any case, or what a function or a `Metric` is by itself.
 
     Raises:
         InputError: names those that are spelt alike.
 
     Example:
         >>> import jaxte
-        >>> jaxte.metrics.get_metric("logme").tasks
+        >>> jaxte.metrics.get_metric("LogME").tasks
         ('classification', 'regression')
         >>> jaxte.metrics.get_metric(jaxte.metrics.logme).name
         'logme'
@@ -88,14 +88,24 @@ def get_metric(name: str | Metric | MetricFunction) -> Metric:
     if callable(name):
         own = [one for one in _METRICS.values() if one.function is name]
         return own[0] if own else from_function(name)
-    if not isinstance(name, str) or (name not in _METRICS and name not in _others()):
+    is_ours = isinstance(name, str) and name in _METRICS
+    known = name if is_ours else spelling(name, (*_METRICS, *_others()))
+    if known is None:
         names = list(dict.fromkeys((*_METRICS, *_others())))
         near = get_close_matches(str(name).lower(), names, 4, 0.4) or names[:4]
         raise InputError(
             f"unknown metric {short(name)}: choose {', '.join(near)} or another of the "
             f"{len(names)} that `jaxte metrics` lists"
         )
-    return _METRICS[name] if name in _METRICS else _load(name)
+    return _METRICS[known] if known in _METRICS else _load(known)
+
+
+def spelling(name: Any, names: Iterable[str]) -> str | None:
+    """The one of these names that is meant, in whatever case it is written; None for none."""
+    if not isinstance(name, str):
+        return None
+    alike = [one for one in names if one.lower() == name.lower()]
+    return name if name in alike else next(iter(alike), None)
 
 
 def installed() -> dict[str, Metric | InputError]:

@@ -6,12 +6,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
 from jaxte.intake import as_features, checks
-from jaxte.metrics.metric import Metric, MetricFunction
+from jaxte.intake.outputs import outputs_of
+from jaxte.metrics.metric import SOURCE_OUTPUTS, Metric, MetricFunction
 from jaxte.metrics.registry import get_metric
 
 __all__ = ["score_pool"]
@@ -20,11 +22,13 @@ __all__ = ["score_pool"]
 def score_pool(
     metric: str | Metric | MetricFunction,
     features: ArrayLike,
-    targets: ArrayLike,
+    targets: ArrayLike | None,
     *,
     num_classes: int | None = None,
     weights: ArrayLike | None = None,
     num_features: ArrayLike | None = None,
+    logits: ArrayLike | None = None,
+    probabilities: ArrayLike | None = None,
     normalise: str | None = None,
     **options: Any,
 ) -> Array:
@@ -37,10 +41,12 @@ def score_pool(
     Args:
         metric: its name, or its record.
         features: [m, n, d], padded with columns of zeros to one width.
-        targets: [n] classes, or floats.
+        targets: [n] classes, or floats; None for a metric that is label-free.
         num_classes: C; inferred from concrete labels, required under jit.
         weights: [n] sample weights >= 0.
         num_features: [m] true widths.
+        logits: [m, n, z] of the models' own heads, for metrics that read them.
+        probabilities: instead of them.
         normalise: as in `combine`; None: as the metric is published.
         options: of the metric.
 
@@ -70,9 +76,36 @@ def score_pool(
     if record.call is not None:
         raise InputError(f"{record.name} is a function of a user: score its models by jaxte.rank")
 
-    def outputs(own: Array, width: Any) -> Any:
-        return record.outputs(own, targets, num_classes, weights, width, **options)
+    heads = _heads(record, logits, probabilities, options, features.shape)
+
+    def outputs(own: Array, width: Any, head: dict[str, Array]) -> Any:
+        return record.outputs(own, targets, num_classes, weights, width, **head, **options)
 
     widths = features.shape[2] if num_features is None else jnp.asarray(num_features)
-    made = jax.vmap(outputs, in_axes=(0, None if num_features is None else 0))(features, widths)
+    axes = (0, None if num_features is None else 0, 0)
+    made = jax.vmap(outputs, in_axes=axes)(features, widths, heads)
     return jnp.asarray(record.over_pool(made, normalise=normalise))
+
+
+def _heads(
+    metric: Metric, logits: Any, probabilities: Any, options: dict[str, Any], shape: Any
+) -> dict[str, Array]:
+    """Outputs of the models' own heads, by their kind; raises `InputError` where they lack."""
+    source = outputs_of(logits, probabilities)
+    wanted = metric.needed(options) & set(SOURCE_OUTPUTS)
+    if not wanted:
+        return {}
+    if source is None:
+        raise InputError(
+            f"{metric.name} reads the outputs of the models' own heads: give logits= or "
+            "probabilities= [models, rows, source classes] beside the features"
+        )
+    values = source.values
+    if not checks.is_traced(values):
+        values = as_features(values, source.kind)
+    if np.ndim(values) != 3 or np.shape(values)[:2] != shape[:2]:
+        raise InputError(
+            f"{source.kind} have shape {np.shape(values)}, but features {tuple(shape)}: give "
+            "[models, rows, source classes]"
+        )
+    return {source.kind: jnp.asarray(values)}

@@ -20,7 +20,7 @@ from jaxte.statistics.rows import class_sums
 __all__ = ["tmi"]
 
 _VARIANTS = ("paper", "released")
-_TILE = 128  # rows and columns of distances at once
+_TILE = 32  # rows and columns of distances at once
 
 
 def tmi(

@@ -87,7 +87,8 @@ def ped(
     source = None
     if source_features is not None:
         source = _of_source(source_features, np.shape(inputs[0])[1], num_features)
-    moved, width = _jit_ped(inputs, source, nsigma, time_step, exit_ratio, num_classes=num_classes)
+    numbers = checks.as_numbers(nsigma=nsigma, time_step=time_step, exit_ratio=exit_ratio)
+    moved, width = _jit_ped(inputs, source, *numbers, num_classes=num_classes)
     return (moved, width) if return_num_features else moved
 
 

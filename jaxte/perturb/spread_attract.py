@@ -70,7 +70,7 @@ def spread_attract(
     Raises:
         InputError: outside jit, for input that cannot be perturbed.
 
-    Source: Khoba et al., WACV 2025, arXiv 2502.16471, and its released code.
+    References: Khoba et al., WACV 2025, arXiv 2502.16471, and its released code.
 
     Example:
         >>> import jax, jaxte
@@ -86,9 +86,7 @@ def spread_attract(
     )
     moved, width = _spread_attract(
         inputs,
-        force,
-        alpha,
-        sigma,
+        *checks.as_numbers(force=force, alpha=alpha, sigma=sigma),
         num_classes=num_classes,
         released=released,
         num_components=num_components,

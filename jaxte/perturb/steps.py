@@ -54,7 +54,7 @@ def spread(
     Raises:
         InputError: outside jit, for input that cannot be perturbed.
 
-    Source: Khoba et al., WACV 2025, arXiv 2502.16471; force 1 from its released code.
+    References: Khoba et al., WACV 2025, arXiv 2502.16471; force 1 from its released code.
 
     Example:
         >>> import jax, jaxte
@@ -65,7 +65,7 @@ def spread(
     *inputs, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )
-    moved, width = _jit_spread(inputs, force, num_classes=num_classes)
+    moved, width = _jit_spread(inputs, *checks.as_numbers(force=force), num_classes=num_classes)
     return (moved, width) if return_num_features else moved
 
 
@@ -110,7 +110,7 @@ def attract(
     Raises:
         InputError: outside jit, for input that cannot be perturbed.
 
-    Source: Khoba et al., WACV 2025, arXiv 2502.16471; constants from its released code.
+    References: Khoba et al., WACV 2025, arXiv 2502.16471; constants from its released code.
 
     Example:
         >>> import jax, jaxte
@@ -123,7 +123,8 @@ def attract(
         features, labels, num_classes, weights, num_features
     )
     signed = variant == "released"
-    moved, width = _jit_attract(inputs, alpha, sigma, num_classes=num_classes, signed=signed)
+    numbers = checks.as_numbers(alpha=alpha, sigma=sigma)
+    moved, width = _jit_attract(inputs, *numbers, num_classes=num_classes, signed=signed)
     return (moved, width) if return_num_features else moved
 
 
@@ -158,7 +159,7 @@ def pca(
     Raises:
         InputError: outside jit, for features that cannot be used.
 
-    Source: preprocessing of Khoba et al., WACV 2025, arXiv 2502.16471 (there randomised).
+    References: preprocessing of Khoba et al., WACV 2025, arXiv 2502.16471 (there randomised).
 
     Example:
         >>> import jax, jaxte

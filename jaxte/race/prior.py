@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxte.errors import InputError
 from jaxte.evaluate import accuracy_table
 from jaxte.race.posterior import Prior
 
-__all__ = ["LAYERS_TRUST", "TRUST", "prior_of"]
+__all__ = ["LAYERS_TRUST", "prior_of"]
 
 # Correlation at which a score is believed to follow the accuracy after fine-tuning: any, and the
 # ridge probe on all layers, which on the targets that it was chosen on reached 0.5 to 0.95.
@@ -21,7 +21,7 @@ TRUST, LAYERS_TRUST = 0.5, 0.75
 
 def prior_of(
     models: Sequence[str],
-    prior: Mapping[str, Any] | None,
+    prior: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None,
     history: Any,
     *,
     trust: float = TRUST,
@@ -30,7 +30,8 @@ def prior_of(
 
     Args:
         models: names.
-        prior: model -> (mean, sd) in units of the scores; or model -> score, larger is better.
+        prior: model -> (mean, sd) in units of the scores; or model -> score, larger is better; or
+            what makes one of them, called once the history is known to be in order.
         trust: correlation at which scores are believed to follow the outcome.
         history: table of `model, dataset, accuracy`, in any form that `jaxte.evaluate` takes.
 
@@ -38,6 +39,9 @@ def prior_of(
         >>> prior_of(["a", "b", "c"], {"a": 1.0, "b": 2.0, "c": 3.0}, None).mean.round(2).tolist()
         [-0.61, 0.0, 0.61]
     """
+    elsewhere = _history(models, history)
+    if callable(prior):
+        prior = prior()
     means, precisions = np.zeros(len(models)), np.ones(len(models))  # standard normal
     if prior is not None and any(isinstance(one, tuple | list) for one in prior.values()):
         if history is not None:
@@ -46,7 +50,7 @@ def prior_of(
             )
         return _absolute(models, prior)
     scores = {} if prior is None else _finite(prior)
-    for source in (_scores(models, scores, trust), _history(models, history)):
+    for source in (_scores(models, scores, trust), elsewhere):
         if source is not None:
             mean, sd = source
             gained = 1 / sd**2 - 1

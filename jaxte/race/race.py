@@ -19,7 +19,7 @@ from jaxte.errors import InputError
 from jaxte.intake.checks import choose
 from jaxte.race.engine import Course, Rung, Track, compete
 from jaxte.race.memo import Memo
-from jaxte.race.prior import LAYERS_TRUST, TRUST, prior_of
+from jaxte.race.prior import LAYERS_TRUST, prior_of
 from jaxte.race.result import Race, Stop
 
 if TYPE_CHECKING:
@@ -124,10 +124,10 @@ def race(
             raise InputError("recipe is of fine-tuning by jaxte: leave it out, as trial= is given")
         contest = _Own(_named(models, True), trial, costs, rungs, seed, directory)
     try:
-        trust = TRUST
         if isinstance(prior, str):
-            prior, trust = contest.layer_scores(), LAYERS_TRUST
-        believed = prior_of(contest.names, prior, history, trust=trust)
+            believed = prior_of(contest.names, contest.layer_scores, history, trust=LAYERS_TRUST)
+        else:
+            believed = prior_of(contest.names, prior, history)
         track = Track(
             contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
             float(confidence), seed,

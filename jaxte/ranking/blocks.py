@@ -15,6 +15,7 @@ from jaxte.intake import ClassNumbers, as_features, as_labels, checks, class_cou
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.intake.sources import Source
 from jaxte.runtime.devices import platform_of
+from jaxte.statistics.linalg import unit_of
 
 # Rows of a block: what a CPU's caches hold; where there is more to keep busy, more.
 _ROWS, _MANY_ROWS = 2048, 8192
@@ -59,6 +60,7 @@ class Blocks:
         width: d; 0 until the first block.
         rows: n, once known.
         labels: what they say, once known.
+        unit: power of two that features are divided by before anything is squared, once known.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Blocks:
         self.width = source.width or 0
         self.rows = source.rows if targets is None else len(targets)
         self.labels: LabelCounts | None = None
+        self.unit: Any = None
         self.numbers = ClassNumbers(num_classes)
         self._first: np.ndarray | None = None
         if weights is not None:
@@ -91,6 +94,12 @@ class Blocks:
     def padded(self) -> int:
         """Columns of a block."""
         return width_of(self.width)
+
+    def unit_of(self, block: Block) -> Any:
+        """The unit, of the first block: later ones are seen too late for it."""
+        if self.unit is None:
+            self.unit = _unit_of(block.features, block.weights)
+        return self.unit
 
     def survey(self, seen: Callable[[int], None]) -> None:
         """Find the number of classes in a pass over labels that come with batches, if need be."""
@@ -266,6 +275,20 @@ class Blocks:
                 "the batches come in another order the second time, so that targets do not "
                 "belong to them: do not shuffle, or give batches of (features, labels)"
             )
+
+
+def check_finite(done: tuple[Any, Block] | None) -> None:
+    """Raise `InputError` if a block that was passed over has a row that is not finite."""
+    if done is not None and (row := int(done[0])) >= 0:
+        raise InputError(
+            f"features contain NaN or infinity, first in row {done[1].start + row}: fix the "
+            "model's output or give those rows weight 0"
+        )
+
+
+@jax.jit
+def _unit_of(features: Any, weights: Any) -> Any:
+    return unit_of(features.astype(weights.dtype), weights)
 
 
 def width_of(d: int) -> int:

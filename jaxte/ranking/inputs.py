@@ -5,11 +5,9 @@ Nothing behind this asks again what an input is.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -23,10 +21,8 @@ from jaxte.intake.sources import Source
 from jaxte.metrics.options import shortlist
 from jaxte.runtime.devices import platform_of
 from jaxte.statistics import Moments
-from jaxte.store import FeatureStore, formats, imports, is_store
-from jaxte.store.reader import layer_names
 
-__all__ = ["Candidate", "Resolved", "Stream", "expand_stores", "resolve", "should_stream"]
+__all__ = ["Candidate", "Resolved", "Stream", "resolve", "should_stream"]
 
 # In float64 a CPU takes the normal equations of long arrays anyway; in slices they stay in the
 # cache, and from about here on the passes that SFDA repeats cost less than that saves.
@@ -119,66 +115,112 @@ def resolve(
     Raises:
         InputError: if the call as a whole makes no sense.
     """
-    resolved = Resolved()
-    several = jax.process_count() == 1  # the rows of one process may well be of one class
     num_classes = checks.check_num_classes(num_classes)
     weights = None if weights is None else np.asarray(checks.check_weights(weights, None))
-
-    def clean(values: Any) -> Labels:
-        return as_labels(values, num_classes=num_classes, weights=weights)
-
-    shared = None if targets is None or isinstance(targets, Mapping) else clean(targets)
-    if shared is not None:
-        if weights is not None:
-            checks.check_weights(weights, len(shared.values))
-        checks.check_labels(shared, len(shared.values), weights, whole=several)
+    resolver = _Resolver(targets, weights, num_classes, memory_limit, whole, outputs, readers)
+    _ = resolver.shared  # what is wrong with the labels of all is wrong with the call
+    resolved = Resolved()
     for key, value in features.items():
         name = str(key)
         try:
-            if isinstance(value, InputError):
-                raise value  # of a store that cannot be read
-            layers = None
-            if isinstance(value, Mapping):
-                value, layers = _with_layers(value)
-            array, own, head = _opened(value, memory_limit, whole, outputs)
-            labels = shared
-            stated = isinstance(value, Mapping) and value.get("labels") is not None
-            if stated and targets is not None:
-                raise InputError("labels come with the model and in targets, too: give them once")
-            if labels is None and ((targets is not None and key in targets) or own is not None):
-                labels = clean(targets[key] if targets is not None and key in targets else own)
-            if not readers:
-                array, labels = _unlabelled(array, labels)
-            if isinstance(array, Source | Moments):
-                ids = None if labels is None else labels.values
-                rows = len(ids) if ids is not None else getattr(array, "rows", None)
-                head, problem = _checked(head, rows, weights)
-                resolved.streams.append(Stream(name, array, ids, weights, head, problem))
-            elif labels is None:
-                if isinstance(targets, Mapping):
-                    raise InputError("targets name no entry for this model")
-                raise InputError(
-                    f"there are no labels, and {shortlist(readers)} cannot do without: give "
-                    "targets, or only metrics that are label-free"
-                )
-            else:
-                array, _ = checks.check_features(array, weights)
-                joined = None if layers is None else join_layers(_in_memory(layers), weights)
-                if joined is not None and len(joined) != len(array):
-                    raise InputError(
-                        f"its layers have {len(joined)} rows, its features {len(array)}"
-                    )
-                checks.check_labels(labels, len(array), weights, whole=several)
-                head, problem = _checked(head, len(array), weights)
-                resolved.candidates.append(
-                    Candidate(name, array, labels.values, weights, head, problem, joined)
-                )
+            one, labels = resolver.resolve(name, key, value)
         except Exception as error:  # one bad model never stops the others
             resolved.problems[name] = said(error)
+            continue
+        if isinstance(one, Stream):
+            resolved.streams.append(one)
         else:
-            if labels is not None and readers:
-                resolved.labels[name] = labels
+            resolved.candidates.append(one)
+        if labels is not None and readers:
+            resolved.labels[name] = labels
     return resolved
+
+
+@dataclass(frozen=True)
+class _Resolver:
+    """What is the same for all models of a call, as `resolve` takes it, and their labels."""
+
+    targets: Any
+    weights: np.ndarray | None
+    num_classes: int | None
+    memory_limit: int
+    whole: str
+    outputs: bool
+    readers: Sequence[str]
+
+    def resolve(self, name: str, key: Any, value: Any) -> tuple[Candidate | Stream, Labels | None]:
+        """One model with its labels."""
+        if isinstance(value, InputError):
+            raise value  # of a store that cannot be read
+        layers = None
+        if isinstance(value, Mapping):
+            value, layers = _with_layers(value)
+        array, own, head = _opened(value, self.memory_limit, self.whole, self.outputs)
+        stated = isinstance(value, Mapping) and value.get("labels") is not None
+        if stated and self.targets is not None:
+            raise InputError("labels come with the model and in targets, too: give them once")
+        labels = self._labels(key, own)
+        if not self.readers:
+            array, labels = _unlabelled(array, labels)
+        if isinstance(array, Source | Moments):
+            ids = None if labels is None else labels.values
+            rows = len(ids) if ids is not None else getattr(array, "rows", None)
+            head, problem = _checked(head, rows, self.weights)
+            return Stream(name, array, ids, self.weights, head, problem), labels
+        if labels is None:
+            raise self._no_labels()
+        return self._candidate(name, array, labels, head, layers), labels
+
+    @cached_property
+    def shared(self) -> Labels | None:
+        """Labels that all models share."""
+        if self.targets is None or isinstance(self.targets, Mapping):
+            return None
+        labels = self._clean(self.targets)
+        if self.weights is not None:
+            checks.check_weights(self.weights, len(labels.values))
+        self._check(labels, len(labels.values))
+        return labels
+
+    def _labels(self, key: Any, own: Any) -> Labels | None:
+        """Those of one model, of which ``own`` came with it."""
+        if self.shared is not None:
+            return self.shared
+        if self.targets is not None and key in self.targets:
+            return self._clean(self.targets[key])
+        return None if own is None else self._clean(own)
+
+    def _clean(self, values: Any) -> Labels:
+        return as_labels(values, num_classes=self.num_classes, weights=self.weights)
+
+    def _check(self, labels: Labels, rows: int) -> None:
+        several = jax.process_count() == 1  # the rows of one process may well be of one class
+        checks.check_labels(labels, rows, self.weights, whole=several)
+
+    def _no_labels(self) -> InputError:
+        if isinstance(self.targets, Mapping):
+            return InputError("targets name no entry for this model")
+        return InputError(
+            f"there are no labels, and {shortlist(self.readers)} cannot do without: give targets, "
+            "or only metrics that are label-free"
+        )
+
+    def _candidate(
+        self,
+        name: str,
+        features: Any,
+        labels: Labels,
+        head: SourceOutputs | None,
+        layers: Mapping[str, Any] | None,
+    ) -> Candidate:
+        weights = self.weights  # the same object for all models, which are then one program
+        array, _ = checks.check_features(features, weights)
+        joined = None if layers is None else join_layers(_in_memory(layers), weights)
+        if joined is not None and len(joined) != len(array):
+            raise InputError(f"its layers have {len(joined)} rows, its features {len(array)}")
+        self._check(labels, len(array))
+        head, problem = _checked(head, len(array), weights)
+        return Candidate(name, array, labels.values, weights, head, problem, joined)
 
 
 def should_stream(rows: int, width: int, memory_limit: int) -> bool:
@@ -275,78 +317,6 @@ def _parts(model: Mapping[str, Any]) -> tuple[Any, Any, SourceOutputs | None]:
         )
     head = outputs_of(model.get("logits"), model.get("probabilities"))
     return model["features"], model.get("labels"), head
-
-
-# --- stores ---------------------------------------------------------------------------------------
-
-
-def expand_stores(
-    features: Mapping[str, Any], targets: Any, *, joined: bool = False
-) -> tuple[dict[str, Any], Any]:
-    """Stores, their paths and files of other tools become the sources of their layers.
-
-    One of several layers is ranked as "model@layer" each, or if they are to be ``joined`` as one
-    model, as are other models of such names; ``targets`` may name models or layers. What cannot
-    be read becomes an `InputError` in its place.
-
-    Raises:
-        InputError: if two have the same name then.
-    """
-    models: dict[str, Any] = {}
-    own = dict(targets) if isinstance(targets, Mapping) else None
-    for name, value in features.items():
-        try:
-            layers = _layers(str(name), value)
-        except (ImportError, OSError, ValueError) as error:  # an InputError is one of the last
-            models[name] = error if isinstance(error, InputError) else InputError(str(error))
-            continue
-        if layers is None:
-            models[name] = value
-            continue
-        for key, source in layers.items():
-            if key in models or (key != str(name) and key in features):
-                raise InputError(f"two models are called {key}: rename one of them")
-            models[key] = source
-            if own is not None and name in own:
-                own.setdefault(key, own[name])
-    if joined:
-        models, own = _join(models, own)
-    return models, targets if own is None else own
-
-
-def _join(
-    models: Mapping[str, Any], targets: dict[str, Any] | None
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Layers "model@layer" as one model that brings them; its targets are those of any."""
-    joined: dict[str, Any] = {}
-    for key, value in models.items():
-        name, at, layer = str(key).partition("@")
-        if not at or isinstance(value, Exception | Mapping):
-            joined[key] = value
-            continue
-        joined.setdefault(name, {"layers": {}})["layers"][layer] = value
-        if targets is not None and key in targets:
-            targets.setdefault(name, targets[key])
-    return joined, targets
-
-
-def _layers(name: str, value: Any) -> Mapping[str, Any] | None:
-    """The layers of a store; None for anything else."""
-    if isinstance(value, FeatureStore):
-        return value.sources(name)
-    if not isinstance(value, str | os.PathLike):
-        return None
-    path = Path(value)
-    if is_store(path):
-        return FeatureStore.open(path).sources(name)
-    if path.suffix.lower() in formats.OF_OTHERS:
-        read = imports.read_arrays(path)
-        names = layer_names(name, read.layers)
-        return {
-            names[layer]: sources.Rows(x, read.labels, read.logits)
-            for layer, x in read.layers.items()
-        }
-    return None
 
 
 # --- models that cannot be scored together --------------------------------------------------------

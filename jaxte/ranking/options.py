@@ -10,7 +10,9 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.intake.checks import check_whole, choose, is_traced, number, short
 from jaxte.metrics import NORMALISATIONS, Metric, get_metric
-from jaxte.metrics.registry import is_same
+from jaxte.metrics.metric import SOURCE_OUTPUTS
+from jaxte.metrics.options import plain
+from jaxte.metrics.registry import is_same, spelling
 from jaxte.perturb import PERTURBATIONS, get_perturbation
 from jaxte.runtime.mesh import Layout, layout_of
 
@@ -37,10 +39,17 @@ class RankOptions(NamedTuple):
     perturb: Callable[..., Any] | None
     memory_limit: int
     layout: Layout | None
+    permutations: int = 0
+    seed: int = 0
 
     def needs(self, metric: Metric) -> frozenset[str]:
         """What a metric reads, with its options."""
         return metric.needed(self.options.get(metric.name, {}))
+
+    @property
+    def read_outputs(self) -> bool:
+        """Whether a metric reads outputs of the models' own heads."""
+        return any(self.needs(metric) & set(SOURCE_OUTPUTS) for metric in self.metrics)
 
 
 def checked(
@@ -55,10 +64,12 @@ def checked(
     normalize: Any = "sum",
     memory_limit: Any = 1 << 30,
     mesh: Any = None,
+    permutations: Any = 0,
+    seed: Any = 0,
 ) -> RankOptions:
     """The options of a call, or an `InputError` that names the one that cannot be."""
     chosen = _metrics(metrics)
-    _check_options({} if options is None else options, chosen)
+    options = _checked_options({} if options is None else options, chosen)
     choose("precision", precision, PRECISIONS)
     choose("normalize", normalize, NORMALIZATIONS)
     if not (progress is None or isinstance(progress, bool | np.bool_) or callable(progress)):
@@ -81,7 +92,14 @@ def checked(
         raise InputError(f"perturb is {short(perturb)}: give a function or one of {names}")
     if layout is not None and layout.axis is not None and perturb is not None:
         raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
-    return RankOptions(chosen, options or {}, perturb, int(memory_limit), layout)
+    for name, value in {"permutations": permutations, "seed": seed}.items():
+        if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
+            raise InputError(f"{name} is {short(value)}: give a whole number from 0 on")
+    if layout is not None and permutations:
+        raise InputError("permutations are scored on one device: leave out mesh, or permutations")
+    return RankOptions(
+        chosen, options, perturb, int(memory_limit), layout, int(permutations), int(seed)
+    )
 
 
 def check_names(features: Mapping[Any, Any]) -> None:
@@ -126,15 +144,19 @@ def _metrics(metrics: Any) -> tuple[Metric, ...]:
     return tuple(chosen.values())
 
 
-def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
+def _checked_options(options: Any, metrics: Sequence[Metric]) -> dict[str, Mapping[str, Any]]:
+    """The options by the names of their metrics, which may be written in any case."""
     if not isinstance(options, Mapping):
         raise InputError(
             f"options is {short(options)}: give metric -> its own options, as a mapping"
         )
     chosen = {metric.name: metric for metric in metrics}
-    for name, own in options.items():
-        if name not in chosen:
-            raise InputError(f"options are given for {name!r}, which is not among the metrics")
+    known: dict[str, Mapping[str, Any]] = {}
+    for key, own in options.items():
+        name = spelling(key, chosen)
+        if name is None or name in known:
+            why = f"there are {', '.join(chosen)}" if name is None else "they are given twice"
+            raise InputError(f"options are given for {key!r}, but {why}")
         if not isinstance(own, Mapping):
             raise InputError(
                 f"options of {name} are {short(own)}: give option -> value, as a mapping"
@@ -149,13 +171,15 @@ def _check_options(options: Any, metrics: Sequence[Metric]) -> None:
             chosen[name].checked_options(own)
         except InputError as error:
             raise InputError(f"options of {name}: {error}") from None
+        known[name] = plain(parameters, own)
     for metric in metrics:
-        own = options.get(metric.name, {})
+        own = known.get(metric.name, {})
         for name, parameter in metric.parameters.items():
             if parameter.default is parameter.empty and name not in own:
                 raise InputError(
                     f"{metric.name} needs {name}: options={{{metric.name!r}: {{{name!r}: ...}}}}"
                 )
+    return known
 
 
 def _check_kind(name: str, value: Any, annotation: str) -> None:

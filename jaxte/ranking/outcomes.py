@@ -19,12 +19,14 @@ class Outcomes:
         outputs: metric -> model -> named numbers.
         reasons: (model, metric) -> why that metric has no score.
         problems: model -> why no metric has one.
+        nulls: metric -> model -> its outputs for permuted targets, arrays [permutations].
         classes: the largest set of classes among the models; None for regression.
     """
 
     outputs: dict[str, dict[str, Mapping[str, float]]] = field(default_factory=dict)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    nulls: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
     classes: Sequence[Any] | None = None
 
     def add(self, model: str, outputs: Mapping[str, Any] | Exception) -> None:

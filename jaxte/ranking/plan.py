@@ -213,7 +213,7 @@ class ScoringPlan:
             shown = {name: values[name] for name in reads}
             if "sample" not in reads and "measured" in reads:
                 shown["measured"] = shown["measured"]._replace(residuals=None)
-            return shown, {name: np.asarray(own) for name, own in (dynamic or {}).items()}
+            return shown, {name: _as_array(own) for name, own in (dynamic or {}).items()}
 
         return program, makes, inputs
 
@@ -225,6 +225,12 @@ class ScoringPlan:
         dtype = jnp.zeros(()).dtype
         normal = on_mesh or (by_columns and dtype == jnp.float64)
         return by_columns, normal, repays((d,) if normal else (n, d), dtype)
+
+
+def _as_array(option: Any) -> Any:
+    """An option on the host, but for keys of ``jax.random``, which are nothing to NumPy."""
+    is_key = isinstance(option, jax.Array) and jnp.issubdtype(option.dtype, jax.dtypes.prng_key)
+    return option if is_key else np.asarray(option)
 
 
 def _add(values: Values, name: str, made: Any) -> None:

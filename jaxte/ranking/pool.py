@@ -31,6 +31,7 @@ __all__ = [
     "Form",
     "ScoringPlan",
     "buckets",
+    "call_own",
     "score",
 ]
 
@@ -258,7 +259,7 @@ def _run(
         if id(member) not in called:
             unable = plan.reasons(member.source is not None)
             able = [m for m in calls if m.name not in unable]
-            called[id(member)] = {m.name: _call(plan, m, member) for m in able}
+            called[id(member)] = {m.name: call_own(plan, m, member) for m in able}
         own |= called[id(member)]
     unsure = [m for m in plan.metrics if _is_unsure(outputs[0].get(m.name, {}))]
     if alone and unsure:
@@ -268,7 +269,7 @@ def _run(
     return outputs
 
 
-def _call(plan: ScoringPlan, metric: Metric, member: Candidate) -> Any:
+def call_own(plan: ScoringPlan, metric: Metric, member: Candidate) -> Any:
     """The output of a metric that is a user's own function, or what it raised."""
     assert metric.call is not None
     dtype = jnp.zeros(()).dtype

@@ -20,15 +20,18 @@ from jaxte.errors import InputError
 from jaxte.intake import class_names, listed
 from jaxte.intake.checks import choose
 from jaxte.metrics import DEFAULT_METRICS, Metric, MetricFunction
-from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import shortlist
 from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
+from jaxte.ranking.chance import (
+    Chance,
+    chance_notes,
+    chances_of,
+)
 from jaxte.ranking.inputs import (
     Candidate,
     Resolved,
-    expand_stores,
     none_left,
     of_another_task,
     resolve,
@@ -36,8 +39,10 @@ from jaxte.ranking.inputs import (
 from jaxte.ranking.notes import notes_on, verdict
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
+from jaxte.ranking.permutations import null_outputs
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.result import Ranking
+from jaxte.ranking.stores import expand_stores
 from jaxte.ranking.verdict import HISTORY, past_places
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
@@ -63,6 +68,8 @@ def rank(
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
     layers: str = "each",
+    permutations: int = 0,
+    seed: int = 0,
 ) -> Ranking:
     r"""Score a pool of models by several metrics, compiled once per bucket of widths and metric.
 
@@ -87,8 +94,8 @@ def rank(
             that know regression only); or model name -> targets where rows differ between models;
             or None where the labels come with the batches, or lie in the stores, or where no
             metric reads any.
-        metrics: names from ``jaxte.metrics.REGISTRY``, `jaxte.metrics.Metric` records, or any
-            functions of their signature.
+        metrics: names from ``jaxte.metrics.REGISTRY`` in any case, `jaxte.metrics.Metric`
+            records, or any functions of their signature.
         perturb: perturbs every model's features first: a name from
             ``jaxte.perturb.PERTURBATIONS`` or a function; "pca" is the control for the others.
         precision: "auto" (float64 where it is fast), "float32" or "float64"; the global x64 flag
@@ -114,6 +121,11 @@ def rank(
         layers: what becomes of a store of several layers: "each" is ranked by itself, as
             "model@layer", or they are "joined", as if the model brought "layers"; and so are
             other models of such names.
+
+        permutations: so many times the targets are dealt anew to the rows, the same way for all
+            models, and scored again: `Ranking.chance` then says what each score is without any
+            signal. 200 tell p below 0.01. Of models that are streamed it is not known.
+        seed: of these permutations.
 
     Returns:
         `Ranking`.
@@ -146,6 +158,8 @@ def rank(
         normalize=normalize,
         memory_limit=memory_limit,
         mesh=mesh,
+        permutations=permutations,
+        seed=seed,
     )
     choose("layers", layers, ("each", "joined"))
     models, targets = expand_stores(features, targets, joined=layers == "joined")
@@ -163,20 +177,18 @@ def rank(
         plan = ScoringPlan(asked.metrics, asked.options, number, asked.perturb, asked.layout)
         outcomes = Outcomes(problems=resolved.problems, classes=classes)
         _score_in_memory(resolved, rows, plan, asked.memory_limit, report, outcomes)
+        if asked.permutations:
+            _score_permuted(resolved.candidates, plan, asked, report, outcomes)
         streaming.score_all(
             resolved.streams, plan, num_classes, asked.memory_limit, report, reading, outcomes
         )
         if len(outcomes.problems) == len(names):
             raise none_left(outcomes.problems)
         computed_in = str(jnp.zeros(()).dtype)
-    number = None if outcomes.classes is None else len(outcomes.classes)
     meta = {
         "precision": computed_in,
-        "num_classes": number if num_classes is None or number is None else int(num_classes),
-        "class_names": None if outcomes.classes is None else class_names(outcomes.classes),
-        "perturb": None if asked.perturb is None else _name_of(asked.perturb),
-        "normalize": normalize,
-        "options": {name: dict(value) for name, value in asked.options.items()},
+        **_choices(asked, normalize, num_classes, outcomes.classes),
+        **({"permutations": asked.permutations, "seed": asked.seed} if asked.permutations else {}),
         "seconds": time.perf_counter() - started,
         "device": device.device_kind,
         "devices": 1 if mesh is None else mesh.size,
@@ -196,7 +208,6 @@ def _resolved(
 ) -> tuple[Resolved, Mapping[str, int] | None]:
     """The models that can be scored, and on several processes the rows that each fills up to."""
     whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
-    outputs = any(asked.needs(metric) & set(SOURCE_OUTPUTS) for metric in asked.metrics)
     try:
         resolved = resolve(
             models,
@@ -205,7 +216,7 @@ def _resolved(
             num_classes,
             asked.memory_limit,
             whole,
-            outputs=outputs,
+            outputs=asked.read_outputs,
             readers=[metric.name for metric in asked.metrics if not metric.label_free],
         )
     except InputError as error:
@@ -246,6 +257,27 @@ def _score_in_memory(
                 report(done, total, f"width {bucket.width}")
 
 
+def _score_permuted(
+    candidates: Sequence[Candidate],
+    plan: ScoringPlan,
+    asked: RankOptions,
+    report: Progress,
+    outcomes: Outcomes,
+) -> None:
+    """What the metrics give for permuted targets, of the models that they gave something for."""
+    runs = _runs(candidates, plan)
+    total, done = sum(len(models) for _, models in runs), 0
+    for own, models in runs:
+        for one in models:
+            report(done, total, "permutations")
+            scored = [m for m in own.metrics if one.name in outcomes.outputs.get(m.name, {})]
+            metrics = replace(own, metrics=tuple(scored))
+            for name, null in null_outputs(metrics, one, asked.permutations, asked.seed).items():
+                outcomes.nulls.setdefault(name, {})[one.name] = null
+            done += 1
+    report(done, total, "permutations")
+
+
 def _runs(
     candidates: Sequence[Candidate], plan: ScoringPlan
 ) -> list[tuple[ScoringPlan, list[Candidate]]]:
@@ -258,6 +290,20 @@ def _runs(
     ]
     runs = zip(split, (list(candidates), joined), strict=True)
     return [(replace(plan, metrics=tuple(own)), models) for own, models in runs if own]
+
+
+def _choices(
+    asked: RankOptions, normalize: str, num_classes: int | None, classes: Sequence[Any] | None
+) -> dict[str, Any]:
+    """What was chosen of the classes and of the options, for the result."""
+    number = None if classes is None else len(classes)
+    return {
+        "num_classes": number if num_classes is None or number is None else int(num_classes),
+        "class_names": None if classes is None else class_names(classes),
+        "perturb": None if asked.perturb is None else _name_of(asked.perturb),
+        "normalize": normalize,
+        "options": {name: dict(value) for name, value in asked.options.items()},
+    }
 
 
 def _ranking(
@@ -273,6 +319,7 @@ def _ranking(
     scores: dict[tuple[str, str], float] = {}
     statuses: dict[tuple[str, str], str] = {}
     terms: dict[tuple[str, str], Mapping[str, float]] = {}
+    chances: dict[tuple[str, str], Chance] = {}
     classes, precision = outcomes.classes, meta["precision"]
     shown = meta["class_names"]
     notes = [] if shown is None else [f"{len(shown)} classes: {listed(shown)}"]
@@ -294,6 +341,12 @@ def _ranking(
             notes.append(f"{metric.name} reads all layers of {whose}{rest}.")
         if weighted and not metric.takes_weights:
             notes.append(f"{metric.name}: it takes no weights, so that all rows count the same.")
+        if nulls := outcomes.nulls.get(metric.name):
+            finished = {name: scores[name, metric.name] for name in nulls}
+            over_pool = partial(_combined, metric, normalize=meta["normalize"], precision=precision)
+            own = chances_of(metric, finished, nulls, over_pool, precision)
+            chances |= {(name, metric.name): one for name, one in own.items()}
+            notes += chance_notes(metric.name, own)
         number = None if classes is None else len(classes)
         notes += notes_on(metric, outputs, combined, number, precision)
     columns = [metric.name for metric in metrics]
@@ -310,6 +363,7 @@ def _ranking(
         _scores=scores,
         _statuses=statuses,
         _terms=terms,
+        _chances=chances,
     )
 
 

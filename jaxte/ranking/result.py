@@ -16,6 +16,8 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.metrics import combine
+from jaxte.metrics.registry import spelling
+from jaxte.ranking.chance import CHANCE, Chance
 from jaxte.ranking.verdict import HISTORY, PROBE, recommended
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ranking", "are_tied", "tie_groups"]
 
-_COLUMNS = ("model", "metric", "score", "rank", "status")  # of a record; the others are terms
+# Of a record; the others are terms.
+_COLUMNS = ("model", "metric", "score", "rank", "status", *CHANCE)
 
 
 def are_tied(one: float, other: float, precision: str) -> bool:
@@ -66,6 +69,7 @@ class Ranking:
     _scores: Mapping[tuple[str, str], float] = field(default_factory=dict)
     _statuses: Mapping[tuple[str, str], str] = field(default_factory=dict)
     _terms: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    _chances: Mapping[tuple[str, str], Chance] = field(default_factory=dict)
 
     def order(self, metric: str | None = None) -> list[str]:
         """Names of the models, best first; models without a score are left out.
@@ -87,6 +91,13 @@ class Ranking:
     def terms(self, model: str, metric: str) -> dict[str, float]:
         """The raw terms behind a score that is a sum, {} for other metrics and failed models."""
         return dict(self._terms.get(self._key(model, metric), {}))
+
+    def chance(self, model: str, metric: str) -> Chance | None:
+        """The score beside those of permuted targets, of a ranking with ``permutations``.
+
+        None without them, for metrics that read no targets, and for models without a score.
+        """
+        return self._chances.get(self._key(model, metric))
 
     def place(self, model: str, metric: str) -> int | None:
         """1 for the best score, the same for ties; None for a model without one."""
@@ -192,6 +203,7 @@ class Ranking:
                         "rank": places[metric].get(model),
                         "status": self.status(model, metric),
                         **self.terms(model, metric),
+                        **(chance._asdict() if (chance := self.chance(model, metric)) else {}),
                     }
                 )
         return records
@@ -329,10 +341,13 @@ class Ranking:
     def _key(self, model: str, metric: str) -> tuple[str, str]:
         if (model, metric) in self._scores:
             return model, metric
-        for kind, name, known in (("model", model, self.models), ("metric", metric, self.metrics)):
-            if name not in known:
-                raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(known)}")
-        return model, metric
+        known = spelling(metric, self.metrics)
+        if model in self.models and known is not None:
+            return model, known
+        kind, name, names = "metric", metric, self.metrics
+        if known is not None:
+            kind, name, names = "model", model, self.models
+        raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(names)}")
 
 
 @contextmanager
@@ -356,8 +371,8 @@ def _reading(source: str | Path) -> Iterator[str]:
 
 
 def _parts(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str], Any], ...]:
-    """Scores, statuses and terms from records, as the fields of a `Ranking`."""
-    scores, statuses, terms = {}, {}, {}
+    """Scores, statuses, terms and chances from records, as the fields of a `Ranking`."""
+    scores, statuses, terms, chances = {}, {}, {}, {}
     for record in records:
         key = str(record["model"]), str(record["metric"])
         if key in scores:
@@ -367,9 +382,14 @@ def _parts(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str], 
         own = {term: _number(value) for term, value in record.items() if term not in _COLUMNS}
         if own:
             terms[key] = own
+        if record.get("p_value") is not None:
+            mean, sd, z, p_value, saturated = (record.get(name) for name in CHANCE)
+            full = str(saturated).lower() == "true"
+            numbers = map(_number, (mean, sd, z, p_value))
+            chances[key] = Chance(*numbers, full)  # type: ignore[call-arg, arg-type]
     if not scores:
         raise ValueError("it has no records")
-    return scores, statuses, terms
+    return scores, statuses, terms, chances
 
 
 def _number(value: Any) -> float:

@@ -43,15 +43,17 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
     return known
 
 
-def recommended(scores: Mapping[str, float], past: Mapping[str, float]) -> dict[str, float]:
+def recommended(
+    scores: Mapping[str, float], past: Mapping[str, float], *, weight: float = HISTORY_WEIGHT
+) -> dict[str, float]:
     """Scores of the recommended order of the models that have one, in standard deviations.
 
-    A model without a past counts as an average one.
+    A model without a past counts as an average one; ``weight`` is that of the past.
     """
     names = list(scores)
     own = _standardised(np.array([scores[name] for name in names]))
     records = np.array([past.get(name, np.nan) for name in names])
-    joined = own + HISTORY_WEIGHT * np.nan_to_num(_standardised(records))
+    joined = own + weight * np.nan_to_num(_standardised(records))
     return dict(zip(names, joined.tolist(), strict=True))
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import textwrap
-from itertools import repeat
+from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def table(
     footer: tuple[str, Mapping[str, float]] | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> Table:
-    """Lay a ranking out: one row per model, a score and a rank per metric.
+    """Lay a ranking out: one row per model, a score and a rank per metric, and p if it is known.
 
     Args:
         ranking: what `jaxte.rank` returned.
@@ -80,7 +80,10 @@ def table(
         (['sighted', 'blind'], ('model', 'size', 'logme', '#'))
     """
     columns, problems = columns or {}, problems or {}
-    ranks = {(r["model"], r["metric"]): r["rank"] for r in ranking.to_records()}
+    records = ranking.to_records()
+    ranks = {(r["model"], r["metric"]): r["rank"] for r in records}
+    tested = {r["metric"] for r in records if "p_value" in r}
+    heads = [(m, "#", "p") if m in tested else (m, "#") for m in ranking.metrics]
 
     def line(model: str) -> tuple[Cell, ...]:
         places = [None if model in problems else ranks[model, m] for m in ranking.metrics]
@@ -90,21 +93,26 @@ def table(
             score = _ABSENT if place is None else _number(ranking.score(model, metric))
             row.append(Cell(score, best=place == 1, faint=place is None))
             row.append(Cell("" if place is None else str(place), best=place == 1))
+            if metric in tested:
+                chance = None if place is None else ranking.chance(model, metric)
+                row.append(Cell("" if chance is None else f"{chance.p_value:.3f}"))
         return tuple(row)
 
     top = list(ranking.order(ranking.metrics[0]) if order is None else order)
     models = [*top, *(m for m in ranking.models if m not in top), *problems]
     names = 1 + len(columns)
-    pairs = range(names, names + 2 * len(ranking.metrics), 2)
+    ends = list(accumulate(map(len, heads), initial=names))
     closing: list[str] = []
     if footer is not None:
         values = [footer[1].get(metric, math.nan) for metric in ranking.metrics]
         texts = [f"{value:.3f}" if math.isfinite(value) else _ABSENT for value in values]
-        closing = [footer[0], *[""] * len(columns), *(t for text in texts for t in (text, ""))]
+        closing = [footer[0], *[""] * len(columns)]
+        for text, head in zip(texts, heads, strict=True):
+            closing += [text, *[""] * (len(head) - 1)]
     return Table(
-        columns=("model", *columns, *(text for m in ranking.metrics for text in (m, "#"))),
-        align="<" + ">" * (names - 1 + 2 * len(ranking.metrics)),
-        blocks=(tuple(range(names)), *((i, i + 1) for i in pairs)),
+        columns=("model", *columns, *chain.from_iterable(heads)),
+        align="<" + ">" * (ends[-1] - 1),
+        blocks=(tuple(range(names)), *(tuple(range(*pair)) for pair in pairwise(ends))),
         rows=tuple(line(model) for model in models),
         footer=tuple(closing),
         failures=tuple(_failures(ranking, problems)),

@@ -168,7 +168,7 @@ class Program:
 
     def _executable(self, like: tuple[Any, ...]) -> _Executable:
         leaves, structure = jax.tree.flatten(like)
-        shapes = tuple((np.shape(leaf), np.dtype(leaf.dtype), _sharding(leaf)) for leaf in leaves)
+        shapes = tuple((np.shape(leaf), leaf.dtype, _sharding(leaf)) for leaf in leaves)
         key = self, structure, shapes, *_context()
         with _lock:
             executable = _made.setdefault(key, _Executable())

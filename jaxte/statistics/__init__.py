@@ -1,15 +1,8 @@
 """What is known of the features and targets of one model, whichever way they come."""
 
 from jaxte.statistics.measure import Balance, Moments, TargetMoments
-from jaxte.statistics.statistics import (
-    FACTORISED,
-    OF_REDUCED,
-    SHARED,
-    Batch,
-    Measured,
-    Sample,
-    Statistics,
-)
+from jaxte.statistics.sample import Batch, Measured, Sample
+from jaxte.statistics.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
 
 __all__ = [
     "FACTORISED",

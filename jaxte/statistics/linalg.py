@@ -29,6 +29,7 @@ _STRIPS = 1024  # size from which a factor is made in strips
 _ROUNDING = 4.0  # eps
 _SMALL = 192  # size below which eigenvectors are as quick as a Cholesky factor
 _CLEAR = 1e-3  # share of the smallest eigenvalue that the cut for rounding error may be
+_LOOPED = 64  # size up to which an inverse is made in a loop
 
 
 def noise(size: Array, terms: ArrayLike = 1) -> Array:
@@ -50,6 +51,20 @@ def safe_root(square: Array) -> Array:
 def power_of_two(size: Array) -> Array:
     """The power of two nearest to a size, so that dividing by it costs no digit."""
     return jnp.exp2(jnp.round(jnp.log2(jnp.where(size > 0, size, 1))))
+
+
+def unit_of(
+    x: Array, weights: Array, across: Callable[[Array], Array] = lambda largest: largest
+) -> Array:
+    """Power of two near the largest entry of rows that count, in which to square them.
+
+    The squares of ordinary features leave the range of float32, not that of float64: there it is 1.
+    ``across`` is the maximum over devices.
+    """
+    if x.dtype != jnp.float32:
+        return jnp.ones((), x.dtype)
+    largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
+    return power_of_two(lax.stop_gradient(across(largest)))
 
 
 def trace(a: Array) -> Array:
@@ -264,6 +279,29 @@ def pseudo_solve(a: Array, b: Array, terms: Array, null: Array | None = None) ->
 
 def _plus(a: Array, ridge: Array) -> Array:
     return a + ridge * jnp.eye(len(a), dtype=a.dtype)
+
+
+def inverse_of_lower(a: Array) -> Array:
+    """Inverse of a lower triangular matrix [q, q], from that of its blocks of half the size.
+
+    The threads of OpenBLAS, which it takes for a triangular solve of any size, spin on after it on
+    cores that the next products need.
+    """
+    q = len(a)
+    if q > _LOOPED:
+        half = -(-q // 2)
+        padded = jnp.pad(a, (0, 2 * half - q)) + jnp.diag(jnp.arange(2 * half) >= q)
+        upper, below, lower = padded[:half, :half], padded[half:, :half], padded[half:, half:]
+        upper, lower = jax.vmap(inverse_of_lower)(jnp.stack([upper, lower]))
+        corner = -matmul(lower, matmul(below, upper))
+        return jnp.block([[upper, jnp.zeros_like(below)], [corner, lower]])[:q, :q]
+
+    def double(level: Array, inverse: Array) -> Array:
+        block = jnp.arange(q) >> level
+        corner = (block[:, None] == block[None] + 1) & (block % 2 == 0)[None]
+        return inverse - matmul(inverse, matmul(jnp.where(corner, a, 0), inverse))
+
+    return lax.fori_loop(0, (q - 1).bit_length(), double, jnp.diag(1 / jnp.diagonal(a)))
 
 
 class _Factor(NamedTuple):

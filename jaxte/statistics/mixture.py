@@ -12,10 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.scipy.linalg import solve_triangular
 from jax.typing import ArrayLike
 
-from jaxte.statistics.linalg import gram, matmul
+from jaxte.statistics.linalg import gram, inverse_of_lower, matmul
 from jaxte.statistics.tiles import at_width, map_tiles
 
 COVARIANCES = ("full", "diagonal", "spherical")
@@ -177,9 +176,7 @@ def log_normal(gap: Array, covariance: Array, width: Array) -> Array:
 def _inverse_root(covariance: Array) -> tuple[Array, Array]:
     """L^-1 for covariance = L L', and the log determinant."""
     lower = jnp.linalg.cholesky(covariance)
-    eye = jnp.eye(len(lower), dtype=lower.dtype)
-    logdet = 2 * jnp.log(jnp.diagonal(lower)).sum()
-    return solve_triangular(lower, eye, lower=True), logdet
+    return inverse_of_lower(lower), 2 * jnp.log(jnp.diagonal(lower)).sum()
 
 
 def _density(distance: Array, logdet: Array, width: Array) -> Array:

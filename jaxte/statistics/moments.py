@@ -8,6 +8,7 @@ merged by the pairwise update of Chan et al., so a common offset of the features
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -51,7 +52,7 @@ def init(
     Raises:
         InputError: unless exactly one of ``num_classes`` and ``num_targets`` is given.
 
-    Source: Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
+    References: Chan, Golub, LeVeque, The American Statistician 37(3), 1983.
 
     Example:
         >>> import jaxte
@@ -66,20 +67,26 @@ def init(
     for name, value in sizes.items():
         if value is not None and int(value) < 1:
             raise InputError(f"{name} is {value}: it must be a positive integer")
-    dtype = jnp.zeros((), dtype).dtype
+    dtype = jnp.result_type(float if dtype is None else dtype)
     d, c = int(num_features), int(num_classes or 1)
-    k = int(num_targets or 0)
-    zero, square = jnp.zeros((), dtype), jnp.zeros((d, d), dtype)
-    wide, narrow = jnp.zeros((c, d), dtype), jnp.zeros(k, dtype)
-    balance = None
+    k = None if num_targets is None else int(num_targets)
     if class_counts is not None:
         if num_classes is None or np.shape(class_counts) != (c,):
             raise InputError(f"class_counts need one number for each of the {c} classes")
-        balance = Balance(jnp.asarray(class_counts, dtype), square)
+        class_counts = jnp.asarray(class_counts, dtype)
+    return _empty(d, c, k, class_counts, dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 4))  # one program, not one for each array
+def _empty(
+    d: int, c: int, k: int | None, class_counts: Array | None, dtype: jax.typing.DTypeLike
+) -> Moments:
+    zero, square, wide = (jnp.zeros(shape, dtype) for shape in ((), (d, d), (c, d)))
+    balance = None if class_counts is None else Balance(class_counts, square)
     targets = None
-    if num_targets is not None:
-        several = jnp.zeros((k, k), dtype), jnp.zeros((d, k), dtype)
-        targets = TargetMoments(narrow, narrow, *several)
+    if k is not None:
+        shapes = (k,), (k,), (k, k), (d, k)
+        targets = TargetMoments(*(jnp.zeros(shape, dtype) for shape in shapes))
     origin, counts, valid = jnp.zeros(d, dtype), jnp.zeros(c, dtype), jnp.ones((), bool)
     return Moments(origin, zero, counts, wide, wide, square, valid, targets, balance)
 
@@ -106,7 +113,7 @@ def update(
     Raises:
         InputError: outside jit, if the batch does not fit the state or is not finite.
 
-    Source: as `init`.
+    References: as `init`.
 
     Example:
         >>> import jax, jaxte
@@ -191,7 +198,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     Raises:
         InputError: if the two do not belong together.
 
-    Source: as `init`.
+    References: as `init`.
 
     Example:
         >>> import jax, jaxte

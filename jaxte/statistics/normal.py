@@ -36,16 +36,20 @@ def normal_equations(state: Moments, present: Array, unit: ArrayLike = 1) -> Nor
     scatter = state.total_scatter
     varies = jnp.diagonal(scatter) > state.rounding
     scatter = jnp.where(varies[:, None] & varies[None], scatter, 0)
-    if state.targets is not None:
-        t = state.targets
-        cross, square, y_mean = t.cross, t.square, t.origin + t.mean
-    else:
-        y_mean = state.counts / jnp.where(n > 0, n, 1)
-        cross = (state.counts[:, None] * state.deviations).T
-        square = state.counts * (1 - y_mean)
+    cross, square, y_mean = targets_of(state)
     cross = jnp.where(varies[:, None], cross, 0)
     cross, square, y_mean = (only_present(part, present) for part in (cross, square, y_mean))
     return Normal(scatter, cross, square, mean, y_mean, n, state.samples, unit)
+
+
+def targets_of(state: Moments) -> tuple[Array, Array, Array]:
+    """Products [d, k] of features and target columns, squares [k] and means [k] of the latter."""
+    if state.targets is not None:
+        t = state.targets
+        return t.cross, t.square, t.origin + t.mean
+    y_mean = state.counts / jnp.where(state.total > 0, state.total, 1)
+    cross = (state.counts[:, None] * state.deviations).T
+    return cross, state.counts * (1 - y_mean), y_mean
 
 
 def only_present(columns: Array, present: Array) -> Array:

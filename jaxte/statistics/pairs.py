@@ -15,11 +15,12 @@ from jax import Array, lax
 
 from jaxte.statistics.linalg import matmul, noise, safe_root
 from jaxte.statistics.rows import Rows
+from jaxte.statistics.tiles import sum_over
 
 __all__ = ["Block", "Pairs", "nearest", "reach", "unit_rows"]
 
 T = TypeVar("T")
-_ELEMENTS = 1 << 20  # of a block: what a core's caches bear
+_ELEMENTS = 3 << 18  # of a block: what a core's caches bear
 
 
 class Block(NamedTuple):
@@ -94,7 +95,8 @@ class Pairs(NamedTuple):
 
     def map(self, function: Callable[[Block], T]) -> T:
         """What the function makes of the rows of each block [b, ...], for all rows [n, ...]."""
-        made = lax.map(self._of_block(function), self._starts)
+        # derivatives make the block again: kept, the blocks would be the n x n matrix
+        made = lax.map(jax.checkpoint(lambda start: function(self.block(start))), self._starts)
 
         def joined(part: Array) -> Array:
             return part.reshape(-1, *part.shape[2:])[: self.samples]
@@ -103,23 +105,12 @@ class Pairs(NamedTuple):
 
     def sum(self, function: Callable[[Block], T]) -> T:
         """What the function makes of each block, added up."""
-        of_block = self._of_block(function)
-
-        def add(total: Any, start: Array) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, of_block(start)), None
-
-        like = jax.eval_shape(of_block, self._starts[0])
-        zeros = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), like)
-        total: T = lax.scan(add, zeros, self._starts)[0]
+        total: T = sum_over(lambda start: function(self.block(start)), self._starts)
         return total
 
     @property
     def _starts(self) -> Array:
         return jnp.arange(self.blocks) * self.size
-
-    def _of_block(self, function: Callable[[Block], T]) -> Callable[[Array], T]:
-        # derivatives make the block again: kept, the blocks would be the n x n matrix
-        return jax.checkpoint(lambda start: function(self.block(start)))
 
 
 def nearest(block: Block, number: Any) -> Array:

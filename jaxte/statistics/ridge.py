@@ -40,6 +40,7 @@ __all__ = [
     "Problem",
     "Ridge",
     "is_tridiagonal",
+    "problem_in_axes",
     "problem_of",
     "reduced_of",
     "repays",
@@ -76,6 +77,20 @@ def decompose_normal(normal: Normal) -> Problem:
     unit = jnp.maximum(unit, power_of_two(jnp.abs(normal.mean).max()))
     spec = spectrum_of_gram(normal.scatter / unit**2, normal.samples)
     along = matmul(spec.axes.T, normal.cross / unit)
+    return _in_axes(spec, along, normal, unit)
+
+
+def problem_in_axes(values: Array, normal: Normal) -> Problem:
+    """The same where the axes of the features are principal ones, of these eigenvalues [d]."""
+    eye = jnp.eye(len(values), dtype=values.dtype)
+    spec = Spectrum(
+        values, eye, jnp.zeros((0, len(values)), values.dtype), jnp.zeros_like(normal.n)
+    )
+    return _in_axes(spec, normal.cross, normal, jnp.ones_like(normal.n))
+
+
+def _in_axes(spec: Spectrum, along: Array, normal: Normal, unit: Array) -> Problem:
+    """Products ``along`` [r, k] of the axes and the targets, in units of ``unit``."""
     kept = (spec.values > 0)[:, None]
     xi = jnp.where(kept, along / jnp.sqrt(jnp.where(kept, spec.values[:, None], 1)), 0)
     rest = normal.square - jnp.sum(xi**2, axis=0)

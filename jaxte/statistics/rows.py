@@ -11,6 +11,8 @@ from jax.typing import ArrayLike
 
 HIGHEST = jax.lax.Precision.HIGHEST  # a float32 product on a GPU is TF32 unless asked otherwise
 
+_RUN = 16  # columns
+
 
 class Rows(NamedTuple):
     """Promoted features [n, d], weights [n], their sum and the true width, all of one dtype.
@@ -127,3 +129,20 @@ def target_columns(targets: ArrayLike, row: Rows) -> Array:
     y = jnp.asarray(targets).astype(row.features.dtype)
     y = y[:, None] if y.ndim == 1 else y
     return jnp.where((row.weights == 0)[:, None] & ~jnp.isfinite(y), 0, y)
+
+
+def first_largest(values: Array) -> Array:
+    """Column of the largest entry of each row [n, z], the first of equals; any if some are NaN.
+
+    XLA compares one by one on a CPU: it is given the largest of every few columns.
+    """
+    n, z = values.shape
+    if z <= 2 * _RUN:
+        return jnp.argmax(values, axis=1)
+    whole = z // _RUN * _RUN
+    largest = values[:, :whole].reshape(n, -1, _RUN).max(axis=2)
+    if whole < z:
+        largest = jnp.concatenate([largest, values[:, whole:].max(axis=1, keepdims=True)], axis=1)
+    start = jnp.minimum(first_largest(largest) * _RUN, z - _RUN)
+    run = jnp.take_along_axis(values, start[:, None] + jnp.arange(_RUN)[None], axis=1)
+    return start + jnp.argmax(run, axis=1)

@@ -1,7 +1,8 @@
 """Multinomial logistic regression with a penalty, to convergence, by Newton's method.
 
 The problem is strictly convex but for a common constant in the intercepts, which decides nothing.
-No matrix of all parameters is formed: each Newton step is solved by conjugate gradients.
+No matrix of all parameters is formed: each Newton step is solved by conjugate gradients. What
+there is of each row and class is [C, n], so that the rows are read in order by every product.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LOOSEST = 0.1  # relative error of a solution far from the optimum
 
 
 class Linear(NamedTuple):
-    """Logits x W + b of features x: W [r, C], b [C]."""
+    """Logits W x' + b of rows x: W [C, r], b [C]."""
 
     slopes: Array
     intercepts: Array
@@ -34,7 +35,7 @@ class Regression(NamedTuple):
 
     Attributes:
         x: [n, r] centred rows, along the principal axes of the rows that count.
-        targets: [n, C], 0/1.
+        targets: [C, n], 0/1.
         weights: [n].
         lam: variance of the prior of W.
     """
@@ -47,39 +48,39 @@ class Regression(NamedTuple):
     @property
     def occurs(self) -> Array:
         """Which classes have rows that count [C]."""
-        return matmul(self.weights, self.targets) > 0
+        return matmul(self.targets, self.weights) > 0
 
     def log_probabilities(self, model: Linear) -> Array:
-        """Log probabilities [n, C], -inf for classes that do not occur."""
-        logits = matmul(self.x, model.slopes) + model.intercepts[None]
-        return jax.nn.log_softmax(jnp.where(self.occurs[None], logits, -jnp.inf), axis=1)
+        """Log probabilities [C, n], -inf for classes that do not occur."""
+        logits = matmul(model.slopes, self.x.T) + model.intercepts[:, None]
+        return jax.nn.log_softmax(jnp.where(self.occurs[:, None], logits, -jnp.inf), axis=0)
 
     def probabilities(self, model: Linear) -> Array:
-        """Probabilities [n, C]."""
+        """Probabilities [C, n]."""
         return jnp.exp(self.log_probabilities(model))
 
     def value(self, model: Linear) -> Array:
         """What is minimised."""
-        own = jnp.where(self.targets > 0, self.log_probabilities(model), 0).sum(axis=1)
+        own = jnp.where(self.targets > 0, self.log_probabilities(model), 0).sum(axis=0)
         counted = jnp.where(self.weights > 0, own, 0)
         return jnp.sum(model.slopes**2) / (2 * self.lam) - self.weights @ counted
 
     def slope(self, model: Linear) -> Linear:
         """Its gradient."""
-        gaps = self.weights[:, None] * (self.probabilities(model) - self.targets)
-        return Linear(matmul(self.x.T, gaps) + model.slopes / self.lam, gaps.sum(axis=0))
+        gaps = self.weights[None] * (self.probabilities(model) - self.targets)
+        return Linear(matmul(gaps, self.x) + model.slopes / self.lam, gaps.sum(axis=1))
 
     def bend(self, p: Array, along: Linear) -> Linear:
         """Its Hessian times a vector, where the probabilities are p."""
-        moved = matmul(self.x, along.slopes) + along.intercepts[None]
-        moved = p * (moved - jnp.sum(p * moved, axis=1)[:, None]) * self.weights[:, None]
-        return Linear(matmul(self.x.T, moved) + along.slopes / self.lam, moved.sum(axis=0))
+        moved = matmul(along.slopes, self.x.T) + along.intercepts[:, None]
+        moved = p * (moved - jnp.sum(p * moved, axis=0)[None]) * self.weights[None]
+        return Linear(matmul(moved, self.x) + along.slopes / self.lam, moved.sum(axis=1))
 
     def scales(self, p: Array) -> Linear:
         """Roots of about the diagonal of the Hessian."""
-        spread = matmul(self.weights, p * (1 - p))
+        spread = matmul(p * (1 - p), self.weights)
         squares = matmul(self.weights, self.x**2) / self.weights.sum()
-        slopes = squares[:, None] * spread[None] + 1 / self.lam
+        slopes = spread[:, None] * squares[None] + 1 / self.lam
         return Linear(jnp.sqrt(slopes), jnp.sqrt(jnp.where(self.occurs, spread, 1)))
 
 
@@ -99,7 +100,7 @@ def fit(x: Array, targets: Array, weights: Array, lam: ArrayLike) -> Linear:
 
     Args:
         x: [n, r] rows, from `along_axes`.
-        targets: [n, C], 0/1.
+        targets: [C, n], 0/1.
         weights: [n] sample weights >= 0.
         lam: variance of the prior of W, scikit-learn's C.
 
@@ -111,9 +112,9 @@ def fit(x: Array, targets: Array, weights: Array, lam: ArrayLike) -> Linear:
 
 @jax.custom_jvp
 def _minimum(problem: Regression) -> Linear:
-    shares = matmul(problem.weights, problem.targets) / problem.weights.sum()
+    shares = matmul(problem.targets, problem.weights) / problem.weights.sum()
     intercepts = jnp.log(jnp.where(problem.occurs, shares, 1))
-    slopes = jnp.zeros((problem.x.shape[1], len(shares)), problem.x.dtype)
+    slopes = jnp.zeros((len(shares), problem.x.shape[1]), problem.x.dtype)
     return _newton(problem, Linear(slopes, intercepts))
 
 
@@ -140,8 +141,12 @@ def _solve(
     p: Array,
     rhs: Linear,
     tolerance: ArrayLike,
+    enough: ArrayLike = 0.0,
 ) -> Linear:
-    """Solve H z = rhs, in units in which the diagonal of H is about 1."""
+    """Solve H z = rhs, in units in which the diagonal of H is about 1.
+
+    To a relative error, or to one that is ``enough``.
+    """
     # what rounding leaves of the direction that decides nothing has no solution
     occurs = problem.occurs
     constant = jnp.where(occurs, rhs.intercepts, 0).sum() / jnp.maximum(occurs.sum(), 1)
@@ -154,7 +159,7 @@ def _solve(
     def product(vector: Linear) -> Linear:
         return scaled(bend(scaled(vector)))
 
-    return scaled(cg(product, scaled(rhs), tol=tolerance, maxiter=_INNER)[0])
+    return scaled(cg(product, scaled(rhs), tol=tolerance, atol=enough, maxiter=_INNER)[0])
 
 
 class _State(NamedTuple):
@@ -176,7 +181,8 @@ def _newton(problem: Regression, begin: Linear) -> Linear:
         rhs = jax.tree.map(jnp.negative, slope)
         # the closer, the more exact: convergence is quadratic
         error = jnp.clip(jnp.sqrt(state.promised / (state.value + 1)), eps**0.5, _LOOSEST)
-        way = _solve(problem, lambda v: problem.bend(p, v), p, rhs, error)
+        rounding = 0.02 * jnp.sqrt(eps * jnp.abs(state.value))
+        way = _solve(problem, lambda v: problem.bend(p, v), p, rhs, error, rounding)
         promised = jnp.vdot(rhs.slopes, way.slopes) + jnp.vdot(rhs.intercepts, way.intercepts)
 
         sound = jnp.isfinite(promised)

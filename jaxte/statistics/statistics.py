@@ -6,8 +6,9 @@ written once, of these, and never asks where they come from.
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,80 +19,20 @@ from jaxte.errors import InputError
 from jaxte.statistics.linalg import (
     gram,
     matmul,
-    power_of_two,
     ridge_solve,
     ridge_solve_scatter,
+    unit_of,
 )
 from jaxte.statistics.measure import Moments, measure
 from jaxte.statistics.normal import Normal, normal_equations, only_present
-from jaxte.statistics.outputs import rows_of_outputs
+from jaxte.statistics.outputs import rows_of_outputs, sum_with_outputs
 from jaxte.statistics.ridge import Ridge, reduced_of, ridge_of
 from jaxte.statistics.rows import Rows, as_rows, class_sums, target_columns, weighted_sum
+from jaxte.statistics.sample import Batch, Measured, Sample
 from jaxte.statistics.total import target_products, total_eigenvalues
 from jaxte.statistics.tridiagonal import Reduced
 
-__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Batch", "Measured", "Sample", "Statistics"]
-
-
-class Sample(NamedTuple):
-    """Rows of one model.
-
-    Attributes:
-        features: [n, d].
-        targets: class numbers [n], or floats [n] or [n, k].
-        weights: [n], or None.
-        num_features: the true width where trailing columns are padding, or None.
-        source: `SourceOutputs` of the model's own head, or None.
-    """
-
-    features: Any
-    targets: Any
-    weights: Any = None
-    num_features: Any = None
-    source: Any = None
-
-
-class Batch(NamedTuple):
-    """Rows as a pass over them sees them: all at once in memory, or as many as go by.
-
-    Attributes:
-        residuals: [b, d] features minus the mean of their class.
-        labels: [b] class numbers, or [b, k] the targets of a regression.
-        weights: [b].
-        probabilities: [b, z] by the model's own head, as they came; None if it has none.
-        logits: [b, z] of the head, or None where only probabilities are known.
-        features: [b, d] as they came, but for rows of weight 0.
-    """
-
-    residuals: Array
-    labels: Array
-    weights: Array
-    probabilities: Array | None = None
-    logits: Array | None = None
-    features: Array | None = None
-
-    def centred(self, deviations: Array) -> Array:
-        """Features minus the mean of all, from the deviations of the class means [C, d]."""
-        if self.labels.ndim == 2:
-            return self.residuals
-        return self.residuals + jnp.take(deviations, self.labels, axis=0, mode="clip")
-
-
-class Measured(NamedTuple):
-    """Moments without scatter and squares, and what they were made from.
-
-    Attributes:
-        moments: in units of ``unit``.
-        residuals: [n, d] rows minus the mean of their class; None where the rows have gone by.
-        unit: power of two that the features were divided by.
-        width: true number of features.
-    """
-
-    moments: Moments
-    residuals: Array | None
-    unit: Array
-    width: Array
-
+__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Statistics"]
 
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
@@ -131,14 +72,18 @@ class Statistics:
 
     @classmethod
     def of_moments(
-        cls, state: Moments, width: ArrayLike, *, route: str = "sure", **shared: Any
+        cls,
+        state: Moments,
+        width: ArrayLike,
+        unit: ArrayLike = 1,
+        *,
+        route: str = "sure",
+        **shared: Any,
     ) -> Statistics:
-        """Of samples that have gone by."""
-        dtype = state.means.dtype
+        """Of samples that have gone by, in units of ``unit``."""
         num_classes = None if state.targets is not None else state.counts.shape[0]
-        width = jnp.asarray(width).astype(dtype)
-        measured = Measured(state, None, jnp.ones((), dtype), width)
-        shared |= {"measured": measured, "scatter": state.scatter}
+        width, unit = (jnp.asarray(one).astype(state.means.dtype) for one in (width, unit))
+        shared |= {"measured": Measured(state, None, unit, width), "scatter": state.scatter}
         return cls(None, num_classes=num_classes, route=route, **shared)
 
     def only(self, **shared: Any) -> Statistics:
@@ -193,14 +138,9 @@ class Statistics:
 
     @cached_property
     def _unit(self) -> Array:
-        """The squares of ordinary features leave the range of float32, not that of float64."""
-        x, weights = self.rows.features, self.rows.weights
-        if x.dtype != jnp.float32:
-            return jnp.ones((), x.dtype)
-        largest = jnp.abs(jnp.where((weights > 0)[:, None], x, 0)).max()
-        if self.axis is not None:
-            largest = lax.pmax(largest, self.axis)
-        return power_of_two(lax.stop_gradient(largest))
+        rows, alone = self.rows, self.axis is None
+        across = () if alone else (partial(lax.pmax, axis_name=self.axis),)
+        return unit_of(rows.features, rows.weights, *across)
 
     def all_reduce(self, part: Array) -> Array:
         """A sum over the rows at hand, added up over all devices."""
@@ -343,6 +283,11 @@ class Statistics:
             return jnp.diagonal(self.scatter)
         return weighted_sum(self.residuals**2, self.rows.weights)
 
+    @property
+    def ones(self) -> Array:
+        """The vector of ones [d], in the axes of the features."""
+        return jnp.ones_like(self.within_diagonal)
+
     def within_times(self, v: Array, scale: Array) -> Array:
         """Product of the scaled within-class scatter with a vector [d]."""
         if self.by_columns:
@@ -394,7 +339,16 @@ class Statistics:
 
     def batch(self) -> Batch:
         """All rows at hand."""
+        batch = self._of_features()
+        weights, logits, probabilities = rows_of_outputs(self._sample().source, batch.weights)
+        return batch._replace(weights=weights, logits=logits, probabilities=probabilities)
+
+    def sum_over_rows(self, function: Callable[[Batch], Any]) -> Any:
+        """What a function makes of all rows, summed; it may be given few of them at a time."""
+        batch, source = self._of_features(), self._sample().source
+        sums = sum_with_outputs(function, batch, source, unweighted=self.rows.unweighted)
+        return jax.tree.map(self.all_reduce, sums)
+
+    def _of_features(self) -> Batch:
         labels = self.labels if self.num_classes is not None else self.columns
-        rows = self.rows
-        logits, probabilities = rows_of_outputs(self._sample().source, rows.weights)
-        return Batch(self.residuals, labels, rows.weights, probabilities, logits, rows.features)
+        return Batch(self.residuals, labels, self.rows.weights, features=self.rows.features)

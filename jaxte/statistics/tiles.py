@@ -1,4 +1,4 @@
-"""Maps over many things, as many at a time as memory should hold, and over no more columns."""
+"""Maps and sums over many things, as many at a time as memory should hold, or over few columns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jax.custom_batching import sequential_vmap
 
 _NUMBERS = 1 << 23  # that a tile holds
 _NARROWEST = 64
+_BLOCK = 1 << 18  # numbers of a block of rows, which stays in a core's caches
 
 
 def map_tiles(function: Callable[..., Any], xs: Any, size: int, *, factorises: bool = True) -> Any:
@@ -45,6 +46,39 @@ def _tiles(function: Callable[..., Any], size: int, xs: Any) -> Any:
         batch_size=None if batch == 1 else batch,
     )
     return jax.tree.map(lambda part: part[:count], made)
+
+
+def sum_over(function: Callable[[Any], Any], xs: Any) -> Any:
+    """What the function makes of each of the arrays' entries, added up one by one.
+
+    Derivatives make it again: kept, the parts would take the memory of all at once.
+    """
+    part = jax.checkpoint(function)
+    like = jax.eval_shape(part, jax.tree.map(lambda x: x[0], xs))
+    zeros = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), like)
+    return lax.scan(lambda total, x: (jax.tree.map(jnp.add, total, part(x)), None), zeros, xs)[0]
+
+
+def sum_over_rows(function: Callable[..., Any], rows: Any, size: int) -> Any:
+    """What a function makes of some rows, added up over blocks of them.
+
+    Args:
+        function: (rows, which of them count [b]) -> sums. The last block begins with rows of the
+            block before, which do not count again.
+        rows: arrays [n, ...].
+        size: how many numbers the work on one row takes.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    length = -(-n // -(-n * size // _BLOCK))
+    if length == n:
+        return function(rows, jnp.ones(n, bool))
+
+    def of_block(begin: Array) -> Any:
+        start = jnp.minimum(begin, n - length)
+        own = jax.tree.map(lambda part: lax.dynamic_slice_in_dim(part, start, length), rows)
+        return function(own, start + jnp.arange(length) >= begin)
+
+    return sum_over(of_block, jnp.arange(0, n, length))
 
 
 def at_width(function: Callable[..., Any], width: Array, x: Array, *rest: Any) -> Any:

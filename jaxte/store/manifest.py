@@ -174,10 +174,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     inside(path.parent, path)
     if not os.path.lexists(path):
         raise InputError(f"{path.parent} is no store: it has no {path.name}")
-    try:
-        content = json.loads(disk.read_bytes(path, "JSON"))
-    except (ValueError, RecursionError) as error:  # an InputError among them
-        raise InputError(f"{path} cannot be read ({error}): extract again") from None
+    content = disk.read_json(path, "extract again")
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object: extract again")
     return content

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxte.errors import InputError
+from jaxte.intake import disk
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, naming the file if it cannot be read."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): build the zoo again") from error
+    content: dict[str, Any] = disk.read_json(path, "build the zoo again")
     return content
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.intake import disk
 from jaxte.zoo.images import prepare
 
 Labelled = tuple[np.ndarray, np.ndarray]  # images, labels
@@ -69,11 +69,7 @@ def read_emoji(folder: Path, vendor: str, *, by: str = "subcategory", least: int
 
     Emoji come in the order of their code points, so that those of two vendors agree in order.
     """
-    path = folder / "emoji.json"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): unpack the package again") from error
+    entries = disk.read_json(folder / "emoji.json", "unpack the package again")
     drawn = sorted(
         (entry["image"], entry[by])
         for entry in entries

@@ -20,7 +20,14 @@ def test_what_ships_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[st
     picture = tmp_path / "curve.png"
     assert proof.run(options("--curve", str(picture))) == 0
     shown = capsys.readouterr().out
-    for metric in (*proof.PUBLISHED, proof.LAST, proof.JOINED, "static ranking", "noise ceiling"):
+    for metric in (
+        "logme",
+        "sfda",
+        proof.JOINED,
+        proof.CHOSEN_RULE,
+        "static ranking",
+        "noise ceiling",
+    ):
         assert metric in shown
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -34,8 +41,8 @@ def test_the_choice_for_a_target_never_sees_it() -> None:
         t: {"logme": right if t == "x" else wrong, "sfda": wrong if t == "x" else right}
         for t in "xyz"
     }
-    proof._add_choice(scores, accuracies)
-    name = "chosen on the other targets"
+    name = proof.CHOSEN
+    proof._add_choice(scores, accuracies, ["logme", "sfda"], name)
     assert scores["x"][name] == scores["x"]["sfda"] == wrong  # sfda is right on y and z
     assert scores["y"][name] in (scores["y"]["logme"], scores["y"]["sfda"])
 
@@ -54,7 +61,8 @@ def test_points_of_the_curve(tmp_path: Path) -> None:
             for i, (t, r) in enumerate(lines)
         )
     )
-    made = proof_curve.points(scores, accuracies, races)
+    made, count = proof_curve.points(scores, accuracies, races)
+    assert count == 1
     assert made["logme"].regret == pytest.approx(20)
     assert made["width"][:2] == (0.0, 0.0)
     assert made["at random"].regret == pytest.approx(10)

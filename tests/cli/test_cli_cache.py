@@ -37,7 +37,7 @@ def test_a_second_run_compiles_nothing_anew(features: Path, tmp_path: Path) -> N
     cache = tmp_path / "cache"
     for arguments, count in ((("rank",), 1), (("--cache", "rank"), 2)):
         before = entries(cache)
-        done = process(*arguments, features, "--metrics", "logme", JAXTE_CACHE=str(cache))
+        done = process(*arguments, features, "--metrics", "hscore", JAXTE_CACHE=str(cache))
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert entries(cache)
@@ -47,7 +47,7 @@ def test_a_second_run_compiles_nothing_anew(features: Path, tmp_path: Path) -> N
 def test_a_directory_that_cannot_be_written_is_one_warning(features: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     place = str(tmp_path / "file" / "cache")
-    done = process("rank", features, "--metrics", "logme", JAXTE_CACHE=place)
+    done = process("rank", features, "--metrics", "hscore", JAXTE_CACHE=place)
     assert done.returncode == 0
     assert done.stdout
     assert len(done.stderr.splitlines()) == 1
@@ -66,7 +66,7 @@ def test_it_can_be_off_or_elsewhere(features: Path, tmp_path: Path, how: str) ->
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
     flags = ("--no-cache",) if how == "flag" else ()
-    done = process(*flags, "rank", features, "--metrics", "logme", **surroundings)
+    done = process(*flags, "rank", features, "--metrics", "hscore", **surroundings)
     assert done.returncode == 0, done.stderr
     assert not home.exists()
     assert bool(entries(own)) == (how == "user's own")

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from jaxte._progress import bar, reporter
 from jaxte.store import FeatureStore
 
 from .conftest import Run
+from .test_cli_process import process
 
 MODULE = """
 import jax.numpy as jnp
@@ -161,6 +161,8 @@ def test_without_a_store_there_are_scores(run: Run, tmp_path: Path) -> None:
         ((*BASE, "zoo:mlp-mnist", "--limit", "99", "--out", "s"), "--limit 99: zoo:digits/test"),
         ((*BASE, "zoo:mlp-mnist", "--dtype", "int8", "--out", "s"), "int8 cannot be stored"),
         ((*BASE, "zoo:mlp-mnist", "--devices", "0", "--out", "s"), "--devices 0"),
+        ((*BASE, "zoo:a,zoo:b", "--out", "s"), "--model names 2 models: name one"),
+        ((*BASE, "zoo:a", "--model", "zoo:b", "--out", "s"), "--model names 2 models: name one"),
         (("extract", "--data", "nix", "--model", "zoo:x", "--out", "s"), "'nix' is no data set"),
         (("extract", "--data", "csv:no.csv", "--model", "zoo:x", "--out", "s"), "no.csv"),
     ],
@@ -224,17 +226,8 @@ def test_help_loads_neither_jax_nor_numpy() -> None:
 def test_a_process_of_its_own_shares_batches_between_devices(tmp_path: Path) -> None:
     found = {}
     for name, options in (("one", []), ("two", ["--devices", "2"])):
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "jaxte", *BASE, "zoo:mlp-mnist", *options),
-                *("--batch-size", "16", "--out", str(tmp_path / name)),
-            ],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TERM": "xterm"},
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        out = ("--batch-size", "16", "--out", tmp_path / name)
+        done = process(*BASE, "zoo:mlp-mnist", *options, *out, TERM="xterm")
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout + done.stderr
         found[name] = np.asarray(FeatureStore.open(tmp_path / name))

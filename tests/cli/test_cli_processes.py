@@ -51,6 +51,9 @@ def sharded(stored: Path) -> Path:
     return stored
 
 
+PARTS = {"features": "good", "labels": "labels", "logits": "good"}
+
+
 def assert_equal(found: str, expected: str) -> None:
     found_scores, wanted = scores(found), scores(expected)
     assert found_scores.keys() == wanted.keys()
@@ -59,7 +62,9 @@ def assert_equal(found: str, expected: str) -> None:
 
 
 def test_devices_of_one_process(run: Run, sharded: Path) -> None:
-    options = ("--format", "csv", "--metrics", "logme")
+    options = ("--format", "csv", "--metrics", "logme,leep")
+    arrays = {part: np.load(sharded / f"{name}.npy") for part, name in PARTS.items()}
+    np.savez(sharded / "head.npz", **arrays)
     found = command(sharded, *options, "--devices", "3")
     assert found.returncode == 0, found.stderr
     assert_equal(found.stdout, run("rank", sharded, *options).stdout)
@@ -125,6 +130,18 @@ def test_shares_are_all_the_rows_in_order(sharded: Path, count: int) -> None:
         labels = np.concatenate([part.labels[name] for part in parts])
         np.testing.assert_array_equal(labels, whole.labels[name])
     assert max(len(p.labels["good"]) for p in parts) - min(len(p.labels["good"]) for p in parts) < 2
+
+
+def test_shares_have_their_rows_of_logits(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(9, 4))
+    np.savez(tmp_path / "m.npz", features=x, labels=np.arange(9) % 2, logits=3 * x)
+    files = read_features(tmp_path)
+    groups = [Processes(None, 2, "host:1", index) for index in range(2)]
+    shares: list[Any] = [processes.share(files, one, outputs=True).features["m"] for one in groups]
+    for part, whole in (("features", x), ("logits", 3 * x)):
+        np.testing.assert_array_equal(np.concatenate([share[part] for share in shares]), whole)
+    without = processes.share(files, groups[0]).features["m"]
+    np.testing.assert_array_equal(without, x[:4])
 
 
 def children(process: int) -> list[int]:

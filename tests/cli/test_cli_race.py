@@ -12,8 +12,8 @@ from jaxte.race.memo import JOURNAL
 from .conftest import Run
 
 RACE = (
-    *("race", "--data", "zoo:digits/train?subset=80", "--model", "mlp-mnist"),
-    *("--model", "zoo:plain-cnn-mnist", "--budget", "0.008"),  # frozen features alone
+    *("race", "--data", "zoo:digits/train?subset=80"),
+    *("--model", "mlp-mnist,plain-cnn-mnist", "--budget", "0.008"),  # frozen features alone
 )
 
 
@@ -46,6 +46,7 @@ def test_table_sentence_plot_and_resume(run: Run, tmp_path: Path) -> None:
     [
         ((), "--target NAME of the zoo, or --data SPEC"),
         (("--target", "digits", "--data", "folder:x"), "--target NAME of the zoo, or --data SPEC"),
+        (("--target", "digits,digits"), "--target NAME of the zoo, or --data SPEC"),
         (("--target", "no"), "no zoo target named 'no'"),
         (("--target", "digits", "--budget", "0"), "budget is 0"),
         (("--target", "digits", "--model", "mlp-mnist"), "at least two"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxte
+from jaxte.cli import _options as options
 from jaxte.metrics import DEFAULT_METRICS
 
 from .conftest import Run
@@ -142,7 +143,7 @@ def test_options_reach_the_metrics(run: Run, stored: Path) -> None:
         records = csv.DictReader(io.StringIO(result.stdout))
         return {r["model"]: float(r["score"]) for r in records if r["score"]}
 
-    plain = scores("--metrics", "sfda")
+    plain = scores("--metrics", "SFDA")
     paper = scores("--metrics", "sfda", "--set", "sfda.variant=paper")
     assert all(0 < plain[m] <= 1 and paper[m] < 0 for m in SCORED)
     mild = scores("--metrics", "sfda", "--set", "sfda.shrinkage=0.5")
@@ -150,6 +151,18 @@ def test_options_reach_the_metrics(run: Run, stored: Path) -> None:
     assert scores("--metrics", "sfda", "--perturb", "spread") != plain
     half = scores("--metrics", "sfda", "--precision", "float32")
     assert half == pytest.approx(plain, abs=1e-3)
+
+
+def test_lists_by_commas_and_repeats(run: Run, stored: Path) -> None:
+    commas = run("rank", stored, "--format", "json", "--metrics", "logme,hscore")
+    repeats = run("rank", stored, "--format", "json", "--metrics", "LogME", "--metrics", "hscore")
+    assert json.loads(commas.stdout)["metrics"] == ["logme", "hscore"]
+    assert json.loads(repeats.stdout)["metrics"] == ["logme", "hscore"]
+    assert options.names(["a, b", "c", ""]) == ("a", "b", "c")
+    assert options.models(["m=zoo:a,hf:x,y/z,encoder:b", "c,d"]) == (
+        *("m=zoo:a", "hf:x,y/z", "encoder:b"),
+        *("c", "d"),
+    )
 
 
 def test_a_choice_among_data_sets(run: Run, tmp_path: Path) -> None:

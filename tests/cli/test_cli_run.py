@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from jaxte.cli._extraction import directory_name
 from jaxte.store import FeatureStore
 
 from .conftest import Run
+from .test_cli_process import process
 
 DATA = ("--data", "zoo:digits/test?subset=60")
 TOML = """
@@ -200,7 +198,10 @@ def test_regression_and_several_labels_are_scored_by_what_can(
         (("--models", "lacks.toml"), "lacks.toml: model 1 has no source"),
         (("--model", "a=zoo:mlp-mnist", "--model", "a=zoo:vgg-cifar"), "two models are called a"),
         (("--model", "zoo:mlp-mnist", "--metrics", "logmee"), "logmee"),
-        (("--model", "zoo:mlp-mnist", "--set", "face.x=1", "--metrics", "logme"), "--set face"),
+        (
+            ("--model", "zoo:mlp-mnist", "--set", "face.x=1", "--metrics", "logme"),
+            "given for 'face'",
+        ),
         (("--model", "zoo:mlp-mnist", "--precision", "half"), "unknown precision 'half'"),
         (("--model", "zoo:mlp-mnist", "--normalize", "max"), "unknown normalize 'max'"),
         (("--model", "zoo:mlp-mnist", "--no-store", "--devices", "2"), "--devices is for features"),
@@ -228,7 +229,7 @@ def test_bad_calls(
     "models",
     [
         ("zoo:mlp-mnist", "zoo:mlp-mnist"),
-        ("zoo:mlp-mnist", "mlp-mnist=zoo:vgg-cifar"),
+        ("zoo:mlp-mnist,mlp-mnist=zoo:vgg-cifar", "zoo:vgg-cifar"),
         ("hf:some/where/bert", "hf:bert"),
         ("python:flat_model:flat", "python:flat_model:flat"),
     ],
@@ -314,17 +315,8 @@ def test_names_of_directories() -> None:
 
 
 def test_a_process_of_its_own(models: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "jaxte", "run", "--models", str(models), *DATA),
-            *("--out", str(tmp_path / "r"), "--metrics", "logme"),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    options = ("--out", tmp_path / "r", "--metrics", "logme")
+    done = process("run", "--models", models, *DATA, *options, TERM="xterm")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "\x1b" not in done.stdout + done.stderr

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte.ranking import inputs, streaming
+from jaxte.ranking import inputs
 
 from .conftest import Run
 
@@ -39,16 +39,8 @@ def scores(text: str) -> dict[tuple[str, str], str]:
 
 
 def test_shards_and_long_files_are_streamed(
-    run: Run, shards: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, shards: Path, streamed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    streamed: list[str] = []
-    score = streaming.score
-
-    def watched(stream: Any, *arguments: Any, **options: Any) -> streaming.Outcome:
-        streamed.append(stream.name)
-        return score(stream, *arguments, **options)
-
-    monkeypatch.setattr(streaming, "score", watched)
     whole = scores(run("rank", shards, "--format", "csv").stdout)
     assert streamed == []  # small enough to be read as a whole
     monkeypatch.setattr(inputs, "should_stream", lambda *size: True)

@@ -1,10 +1,21 @@
 """Ensembles: the steps of the selection, by other ways to the same numbers."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import oracles
 import pytest
-from helpers import Array, blobs, counted_compilations, regression
+from helpers import (
+    Array,
+    Case,
+    Problem,
+    blobs,
+    compiled,
+    counted_compilations,
+    padded_to,
+    regression,
+)
 
 import jaxte
 from jaxte import InputError
@@ -27,11 +38,23 @@ def pool(n: int = 60) -> tuple[dict[str, Array], Array]:
     return models, y
 
 
+@partial(jax.jit, static_argnames="num_classes")
+def fisher_coordinates(
+    x: jax.Array, y: jax.Array, weights: jax.Array, width: jax.Array, *, num_classes: int
+) -> jax.Array:
+    statistics = Statistics(Sample(x, y, weights, width), num_classes=num_classes)
+    return complementarity.fisher_coordinates(statistics)
+
+
 @pytest.mark.parametrize("rows", [60, 9], ids=["by columns", "by rows"])
 @pytest.mark.parametrize("metric", ["ridge_probe", "logme", "sfda"])
 def test_greedy_takes_the_best_of_all_at_each_step(metric: str, rows: int) -> None:
-    """Each score is that of the joined features, as if they were one model's."""
+    """Each score is that of the joined features, as if they were one model's.
+
+    Those are padded to one shape, so that a metric compiles once.
+    """
     models, y = pool(rows)
+    y = y.astype(np.int32)
     weights = np.arange(rows) % 5 > 0
     chosen = greedy(models, y, size=2, metric=metric, weights=weights, precision="float64")
     members: tuple[str, ...] = ()
@@ -40,7 +63,8 @@ def test_greedy_takes_the_best_of_all_at_each_step(metric: str, rows: int) -> No
         for name, value in step.items():
             joined = jaxte.join_layers([models[one] for one in (*members, name)], weights)
             with jax.enable_x64(True):
-                expected = float(REGISTRY[metric].function(joined, y, weights=weights))
+                padded = padded_to((64, 11), Problem(joined, y), weights)
+                expected = float(compiled(Case(metric), 4)(*padded))
             assert value == pytest.approx(expected, rel=1e-6)
         assert (max(step.values()), step[member]) == (score, score)
         members = (*members, member)
@@ -77,14 +101,15 @@ def test_complementarity_by_the_rows_that_are_never_made() -> None:
     models, y = pool()
     chosen = complementary(models, y, size=4, ratio=0.3, precision="float64")
     (values,) = chosen.candidates
-    rows = []
+    rows, sfda = [], []
     with jax.enable_x64(True):
         for x in models.values():
-            sample = Sample(jaxte.join_layers([x]), y)
-            z = np.asarray(complementarity.fisher_coordinates(Statistics(sample, num_classes=4)))
+            joined = Problem(jaxte.join_layers([x]), y.astype(np.int32))
+            arguments = padded_to((64, 11), joined)
+            z = np.asarray(fisher_coordinates(*arguments, num_classes=4))
             products = z @ z.T
             rows.append(products.ravel() / np.linalg.norm(products))
-        sfda = [REGISTRY["sfda"].function(jaxte.join_layers([x]), y) for x in models.values()]
+            sfda.append(compiled(Case("sfda"), 4)(*arguments))
     norm = np.linalg.norm(rows, "nuc")
     added = [norm - np.linalg.norm(np.delete(rows, m, axis=0), "nuc") for m in range(4)]
     expected = 0.3 * np.array(sfda, float) + 0.7 * np.array(added)
@@ -96,7 +121,8 @@ def test_fisher_coordinates_are_those_of_discriminant_analysis() -> None:
     """Products of samples in the space where the within-class scatter is the identity."""
     x, y = blobs(60, 5, classes=3)
     with jax.enable_x64(True):
-        z = np.asarray(complementarity.fisher_coordinates(Statistics(Sample(x, y), num_classes=3)))
+        arguments = padded_to((64, 11), Problem(x, y))
+        z = np.asarray(fisher_coordinates(*arguments, num_classes=4))
     means = np.stack([x[y == c].mean(axis=0) for c in range(3)])
     within = (x - means[y]).T @ (x - means[y]) / len(x)
     shrinkage = oracles.sfda_shrinkage(within)
@@ -105,7 +131,8 @@ def test_fisher_coordinates_are_those_of_discriminant_analysis() -> None:
     white = axes / np.sqrt(values)
     span = np.linalg.svd((means - x.mean(axis=0)) @ white)[2][:2]
     expected = (x - x.mean(axis=0)) @ white @ span.T
-    np.testing.assert_allclose(z @ z.T, expected @ expected.T, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(z[:60] @ z[:60].T, expected @ expected.T, rtol=1e-8, atol=1e-10)
+    assert np.all(z[60:] == 0)  # rows of weight 0
 
 
 def test_a_copy_adds_nothing() -> None:

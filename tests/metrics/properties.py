@@ -1,14 +1,19 @@
 """What a property is asked of: a metric with its options, a kind of problem, a precision."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from helpers import (
+    SHAPES,
     Array,
     Case,
     Problem,
-    padded,
+    compiled,
+    padded_arrays,
     problem_of,
 )
 
@@ -17,6 +22,15 @@ TOLERANCE: dict[str, dict[str, float]] = {
     "float32": {"rtol": 1e-3, "atol": 1e-4},
 }
 STEP = 1e-5
+LANES = 5  # of a batch
+
+Arguments = tuple[jax.Array, ...]
+
+
+@cache
+def batched(call: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """Under vmap and jit, the same object for the same function."""
+    return jax.jit(jax.vmap(call))
 
 
 class Setting(NamedTuple):
@@ -38,7 +52,26 @@ class Setting(NamedTuple):
         """Under jit, padded; of the kind's own features and targets unless others are given."""
         x, y = self.problem
         problem = Problem(x if features is None else features, y if targets is None else targets)
-        return padded(self.case, problem, self.kind, weights)
+        (score,) = self.scores([padded_arrays(problem, self.kind, weights)])
+        return score
+
+    def scores(self, problems: Sequence[Arguments]) -> list[float]:
+        """Scores of padded problems, where there is a batch beside other problems of a batch."""
+        call = compiled(self.case, SHAPES[self.kind][2])
+        if not self.in_batches:
+            return [float(call(*arguments)) for arguments in problems]
+        done: list[float] = []
+        while len(done) < len(problems):
+            own = problems[len(done) : len(done) + LANES]
+            lanes = [*own, *[padded_arrays(self.problem, self.kind)] * (LANES - len(own))]
+            stacked = (jnp.stack(part) for part in zip(*lanes, strict=True))
+            done += map(float, batched(call)(*stacked)[: len(own)])
+        return done
+
+    @property
+    def in_batches(self) -> bool:
+        """Long problems in float64 are scored in batches, all others one by one."""
+        return float64_not_wide(self)
 
     def filled_up(self, x: Array, y: Array) -> float:
         """Outside jit, in the shape of the problem: what is not of these says nothing."""

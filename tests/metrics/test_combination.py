@@ -99,6 +99,16 @@ def test_pools_are_combined_as_published_and_keep_their_terms(name: str) -> None
     assert np.isnan(found[3])
 
 
+def test_a_pool_of_outputs_of_heads() -> None:
+    logits = np.stack([*POOL.values()])
+    with pytest.raises(InputError, match="leep reads the outputs of the models' own heads"):
+        score_pool("leep", logits, Y)
+    with pytest.raises(InputError, match=r"logits have shape \(2, "):
+        score_pool("leep", logits, Y, logits=logits[:2])
+    expected = [float(REGISTRY["leep"].function(None, Y, logits=own)) for own in logits]
+    np.testing.assert_allclose(score_pool("LEEP", logits, Y, logits=logits), expected, rtol=1e-12)
+
+
 def test_one_more_model_moves_the_others() -> None:
     """The price of a score that is defined over a pool."""
     first = jaxte.rank(POOL, Y, metrics=["ncti", "hscore"])

@@ -55,6 +55,30 @@ def test_whole_numbers_of_numpy_and_whole_floats() -> None:
     assert float(parc(X, Y, num_components=4.0)) == float(parc(X, Y, num_components=4))
 
 
+def test_whole_numbers_beyond_those_of_arrays() -> None:
+    transrate: Any = metrics.transrate
+    assert float(transrate(X, Y, epsilon=10**30)) == float(transrate(X, Y, epsilon=1e30))
+    options = {"transrate": {"epsilon": 10**30}}
+    assert jaxte.rank({"m": X}, Y, metrics="transrate", options=options).status("m", "transrate")
+    with pytest.raises(InputError, match="epsilon is 1000"):
+        transrate(X, Y, epsilon=10**400)
+
+
+def test_classifiers_that_cannot_be() -> None:
+    holed = np.ones((4, 6))
+    holed[1, 2] = np.nan
+    with pytest.raises(InputError, match="classifier contains NaN"):
+        metrics.neural_collapse(X, Y, classifier=holed)
+    with pytest.raises(InputError, match="bias contains NaN"):
+        metrics.neural_collapse(X, Y, classifier=np.ones((4, 6)), bias=holed[1, :4])
+    with pytest.raises(InputError, match="a bias, but no classifier"):
+        metrics.neural_collapse(X, Y, bias=np.ones(4))
+    inside = jax.jit(lambda w: metrics.neural_collapse(X, Y, num_classes=4, classifier=w))(holed)
+    assert np.isnan(inside.nc3)
+    assert np.isnan(inside.nc4)
+    assert np.isfinite(inside.nc1)
+
+
 @pytest.mark.parametrize("value", ["text", {}, object(), b"a"], ids=lambda v: type(v).__name__)
 def test_arrays_among_the_options(value: Any) -> None:
     with pytest.raises(InputError, match="label_embeddings"):

@@ -25,6 +25,8 @@ from jaxte.metrics import (
     pactran_dirichlet,
     pactran_gamma,
 )
+from jaxte.statistics import tiles
+from jaxte.statistics.rows import first_largest
 
 RNG = np.random.default_rng(0)
 Y = np.arange(60) % 3
@@ -67,6 +69,44 @@ def test_leep_and_nce_take_probabilities_of_zero(x64: None) -> None:
     for metric in (leep, norm_entropy, pactran_gamma):
         slope = jax.grad(lambda p, m=metric: m(p, Y, num_classes=3))(SPARSE)
         assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_blocks_of_rows_are_all_rows(
+    weighted: bool, x64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "_BLOCK", 70)  # ten rows of seven, the last block begins early
+    n = 43 if weighted else 44  # shapes that no other test compiles
+    q, y, logits = SPARSE[:n], Y[:n], LOGITS[:n]
+    w = RNG.uniform(0.5, 2, size=n) if weighted else np.ones(n)
+    given = w if weighted else None
+    assert float(leep(q, y, weights=given)) == pytest.approx(leep_of(q, y, w)[0], rel=1e-12)
+    of_logits = softmax(logits, axis=1)
+    for metric, expected in ((leep, leep_of(of_logits, y, w)[0]), (nce, nce_of(of_logits, y, w))):
+        score = float(metric(None, y, logits=logits, weights=given))
+        assert score == pytest.approx(expected, rel=1e-12)
+    bad = np.where(np.arange(n)[:, None] == n - 2, 2, q)
+    inside = jax.jit(lambda q: leep(q, y, num_classes=3, weights=given))
+    assert np.isnan(float(inside(bad)))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_that_cannot_be_are_no_score_inside_jit(weighted: bool, x64: None) -> None:
+    q = RNG.dirichlet(np.ones(70), size=40)  # as wide as reductions of their own kind take
+    w = RNG.uniform(0.5, 2, size=40) if weighted else None
+    for metric in (leep, nce, msp, nll, norm_entropy, atc):
+        inside = jax.jit(lambda q, m=metric: m(q, Y[:40], num_classes=3, weights=w))
+        assert np.isfinite(float(inside(q)))
+        for wrong in (np.nan, 2.0, -0.5):
+            bad = q.copy()
+            bad[38, 3] = wrong
+            assert np.isnan(float(inside(bad)))
+
+
+@pytest.mark.parametrize("width", [1, 31, 32, 33, 40, 64, 300, 1000])
+def test_the_first_of_the_largest(width: int, precision: str) -> None:
+    values = RNG.integers(0, 4, size=(50, width)).astype(precision)
+    assert (jax.jit(first_largest)(values) == values.argmax(axis=1)).all()
 
 
 def test_many_source_classes_of_which_few_occur(precision: str) -> None:

@@ -250,3 +250,19 @@ def test_a_wrapped_metric_gets_moved_features_and_their_width(name: str) -> None
     same(seen.pop("features")[:30], expected)
     assert int(seen.pop("num_features")) == expected.shape[1]
     assert seen == {"variant": "any", **known}
+
+
+@pytest.mark.parametrize("value", ["1", float("nan"), [1.0], 10**400, None], ids=str)
+def test_strengths_are_finite_numbers(value: Any) -> None:
+    x, y = blobs(12, 5, classes=3)
+    for function, name in ((perturb.spread, "force"), (perturb.attract, "sigma")):
+        call: Any = function
+        with pytest.raises(InputError, match=f"{name} is"):
+            call(x, y, **{name: value})
+
+
+def test_whole_strengths_of_any_size() -> None:
+    x, y = blobs(12, 5, classes=3)
+    np.testing.assert_array_equal(
+        perturb.spread(x, y, force=10**30), perturb.spread(x, y, force=1e30)
+    )

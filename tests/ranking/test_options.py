@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from helpers import blobs
@@ -54,6 +55,8 @@ MEANT: dict[str, tuple[Any, ...]] = {
     "perturb": (None,),
     "progress": (None,),
     "mesh": (None,),
+    "permutations": (5,),
+    "seed": (5,),
 }
 CASES = [
     (name, value)
@@ -125,3 +128,40 @@ KERNELS = {**{name: m.function for name, m in REGISTRY.items()}, "spread": pertu
 def test_counts_are_whole_numbers_everywhere(kernel: Any, name: str, value: Any) -> None:
     with pytest.raises(InputError, match=name):
         kernel(X, Y, **{name: value})
+
+
+def test_names_of_metrics_in_any_case() -> None:
+    options = {"HScore": {"folds": 2}}
+    ranking = jaxte.rank({"m": X}, Y, metrics=["LogME", "hscore", "logme"], options=options)
+    assert ranking.metrics == ("logme", "hscore")
+    assert ranking.score("m", "LOGME") == ranking.score("m", "logme")
+    assert ranking.meta["options"] == {"hscore": {"folds": 2}}
+    with pytest.raises(InputError, match="given for 'hScore', but they are given twice"):
+        jaxte.rank({"m": X}, Y, metrics="hscore", options={"hscore": {}, "hScore": {}})
+    with pytest.raises(InputError, match="given for 'sfda', but there are logme"):
+        jaxte.rank({"m": X}, Y, metrics="logme", options={"sfda": {}})
+
+
+def test_a_key_of_any_form() -> None:
+    """Seeds, keys of numbers and typed keys draw the same folds."""
+    x, y = blobs(40, 5, classes=3)
+    keys = (3, jax.random.PRNGKey(3), jax.random.key(3))
+    scores = {
+        jaxte.rank({"m": x}, y, metrics="nleep", options={"nleep": {"key": key}}).score(
+            "m", "nleep"
+        )
+        for key in keys
+    }
+    assert len(scores) == 1
+    assert np.isfinite(scores.pop())
+
+
+def test_one_threshold_of_atc_is_a_note() -> None:
+    models = {
+        name: {"features": X, "logits": 3 * X * scale} for name, scale in (("a", 1), ("b", 2))
+    }
+    options = {"atc": {"source_logits": 3 * X, "source_accuracy": 0.75}}
+    (note,) = jaxte.rank(models, metrics="atc", options=options).notes
+    assert note.startswith("atc: one threshold, -")
+    assert "another head needs its own" in note
+    assert "no threshold" in " ".join(jaxte.rank(models, metrics="atc").notes)

@@ -369,3 +369,24 @@ def test_batches_are_made_in_the_callers_own_precision() -> None:
 
     agree(rank({"m": batches}, Y), rank({"m": X.astype(np.float32)}, Y))
     assert jnp.zeros(()).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("size", [1e-20, 1e18])
+def test_float32_squares_features_of_any_size(size: float) -> None:
+    """Their squares are no numbers of float32: a unit is divided by first, streamed too."""
+    x = np.float32(size) * X.astype(np.float32)
+    metrics = ("sfda", "hscore", "ridge_probe", "effective_rank", "lidar", "disco")
+    ranking = jaxte.rank({"memory": x, "stream": cut(x)}, Y, metrics=metrics, precision="float32")
+    for metric in metrics:
+        assert ranking.status("stream", metric) == "ok"
+        expected = ranking.score("memory", metric)
+        assert ranking.score("stream", metric) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_a_later_batch_that_overflows_when_squared_is_a_status() -> None:
+    x = np.repeat(X.astype(np.float32), 100, axis=0)
+    x[-1] = 1e30
+    labels = np.repeat(Y, 100)
+    ranking = jaxte.rank({"x": cut(x, (500,)), "fine": x * 0 + 1}, labels, precision="float32")
+    for metric in ranking.metrics:
+        assert "range of float32" in ranking.status("x", metric)

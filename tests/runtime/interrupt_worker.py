@@ -1,7 +1,7 @@
 """Scores a small pool again and again, interrupted at random, and after each time once in peace.
 
-Run as a script with a number of rounds and ways to interrupt: it says how often it did in each, or,
-where anything waits for ever, where that is, and exits with 1.
+Run as a script with a number of rounds, how many interrupts are enough, and ways to interrupt: it
+says how often it did in each, or, where anything waits for ever, where that is, and exits with 1.
 """
 
 import ctypes
@@ -106,7 +106,7 @@ def interrupted(how: str, delay: float) -> Iterator[Callable[[], None]]:
         timer.cancel()
 
 
-def main(rounds: int, *ways: str) -> None:
+def main(rounds: int, enough: int, *ways: str) -> None:
     signal.signal(signal.SIGALRM, signal.default_int_handler)
     expected = scores()
     programs.forget()
@@ -114,13 +114,15 @@ def main(rounds: int, *ways: str) -> None:
     scores()
     takes = time.perf_counter() - started
     for how in ways:
-        sys.stdout.write(f"{how} {count(how, rounds, takes, expected)}\n")
+        sys.stdout.write(f"{how} {count(how, rounds, enough, takes, expected)}\n")
 
 
-def count(how: str, rounds: int, takes: float, expected: dict[str, Any]) -> int:
+def count(how: str, rounds: int, enough: int, takes: float, expected: dict[str, Any]) -> int:
     """How often the rounds were interrupted; each leaves nothing behind."""
     ended = 0
     for _ in range(rounds):
+        if ended == enough:
+            break
         faulthandler.dump_traceback_later(30, exit=True)
         programs.forget()
         try:
@@ -141,4 +143,4 @@ def count(how: str, rounds: int, takes: float, expected: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

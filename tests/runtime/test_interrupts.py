@@ -20,12 +20,12 @@ WORKER = Path(__file__).parent / "interrupt_worker.py"
 HOW = ("signal", "cell", "exit", "worker", "consumer")
 
 
-def interrupt(rounds: int, *ways: str) -> dict[str, int]:
-    """How often each way to interrupt did."""
+def interrupt(rounds: int, enough: int, *ways: str) -> dict[str, int]:
+    """How often each way to interrupt did, in so many rounds or until it did often enough."""
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # else hardly any of it is compilation
     worker = subprocess.run(
-        [sys.executable, str(WORKER), str(rounds), *ways],
+        [sys.executable, str(WORKER), str(rounds), str(enough), *ways],
         capture_output=True,
         text=True,
         env=environment,
@@ -37,16 +37,16 @@ def interrupt(rounds: int, *ways: str) -> dict[str, int]:
 
 
 def test_at_any_point() -> None:
-    counts = interrupt(8, *HOW)
+    counts = interrupt(20, 3, *HOW)
     assert tuple(counts) == HOW
-    assert all(counts.values()), counts
+    assert all(count == 3 for count in counts.values()), counts
 
 
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("how", HOW)
 def test_at_many_points(how: str) -> None:
-    assert interrupt(100, how)[how] > 25
+    assert interrupt(100, 100, how)[how] > 25
 
 
 class _StoppedError(BaseException):

@@ -132,3 +132,12 @@ def test_a_factor_knows_that_there_is_none(
     factor = linalg._factor(jnp.asarray(symmetric(9)))
     assert len(factor.strips) == (1 if strips > 9 else 4)
     assert 1 < float(factor.condition) < 1e6
+
+
+@pytest.mark.parametrize("q", [1, 2, 7, 64, 65, 130])
+def test_the_inverse_of_a_lower_triangular_matrix(q: int, x64: None) -> None:
+    scales = 10 ** np.linspace(0, -5, q)
+    lower = np.linalg.cholesky(scales[:, None] * symmetric(q) * scales[None])
+    inverse = jax.jit(linalg.inverse_of_lower)(lower)
+    np.testing.assert_allclose(inverse @ lower, np.eye(q), atol=1e-12)
+    assert not np.triu(inverse, 1).any()

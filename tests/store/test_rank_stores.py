@@ -9,7 +9,6 @@ import pytest
 
 import jaxte
 from jaxte import InputError
-from jaxte.ranking import streaming
 from jaxte.store import FeatureStore, MemoryWriter, Writer
 
 from .data import SIZES, WHAT, X, Y, Z, begun, go_on, stored
@@ -25,20 +24,6 @@ def agree(found: jaxte.Ranking, wanted: jaxte.Ranking) -> None:
             assert found.score(model, metric) == pytest.approx(
                 wanted.score(model, metric), rel=1e-9
             )
-
-
-@pytest.fixture
-def streamed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the models that were streamed."""
-    names: list[str] = []
-    score = streaming.score
-
-    def watched(stream: Any, *arguments: Any, **options: Any) -> streaming.Outcome:
-        names.append(stream.name)
-        return score(stream, *arguments, **options)
-
-    monkeypatch.setattr(streaming, "score", watched)
-    return names
 
 
 @pytest.mark.slow

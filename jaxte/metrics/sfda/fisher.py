@@ -49,7 +49,7 @@ def _largest_eigenvalue(statistics: Statistics) -> Array:
         return jnp.where(square > 0, v / jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
     d = len(squares)
-    v = within(jnp.ones(d, squares.dtype))
+    v = within(statistics.ones)
     # where rows sum to a constant the row sums vanish (released: NaN or noise); S_W's diagonal
     # cannot
     rounding = noise(jnp.ones((), v.dtype), statistics.moments.samples + d)

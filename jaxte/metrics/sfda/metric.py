@@ -219,6 +219,7 @@ SFDA = register(
         check=_check,
         invariances=frozenset({"shift"}),
         variants=_VARIANTS,
+        any_axes=True,
         at_ceiling="SFDA saturates when d is near or above n: use folds=5, or more samples.",
     )
 )

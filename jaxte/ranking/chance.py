@@ -1,0 +1,104 @@
+"""A score beside chance: what it is for targets that were dealt anew to the rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxte.metrics import Metric
+from jaxte.metrics.options import shortlist
+
+__all__ = ["CHANCE", "Chance", "chance_notes", "chance_of", "chances_of"]
+
+_UNLIKELY = 0.05  # p above which a score is said not to differ from chance
+_NEAR = 0.01  # share of a metric's range within which the null is at its ceiling
+
+
+class Chance(NamedTuple):
+    """A score beside what it is for targets that were dealt anew to the rows.
+
+    Attributes:
+        null_mean: mean score of the permuted targets.
+        null_sd: their standard deviation.
+        z: how many of these the score lies above that mean.
+        p_value: share of permutations, the true targets among them, that score as much.
+        saturated: whether permuted targets reach the highest score there is.
+    """
+
+    null_mean: float
+    null_sd: float
+    z: float
+    p_value: float
+    saturated: bool
+
+
+CHANCE = Chance._fields
+
+
+def chance_of(metric: Metric, score: float, null: np.ndarray, precision: str) -> Chance | None:
+    """A score beside the scores [permutations] of permuted targets; None where there are none."""
+    null = null[np.isfinite(null)]
+    if not math.isfinite(score) or len(null) == 0:
+        return None
+    tolerance = 1e-9 if precision == "float64" else 1e-6
+    rounding = tolerance * max(abs(score), float(np.abs(null).max()))
+    mean, sd = float(null.mean()), float(null.std(ddof=1)) if len(null) > 1 else 0.0
+    p_value = (1 + int((null >= score - rounding).sum())) / (1 + len(null))
+    gap = score - mean
+    z = 0.0 if abs(gap) <= rounding else math.copysign(math.inf, gap)
+    z = gap / sd if sd > rounding else z
+    floor, ceiling = metric.range
+    saturated = sd <= rounding
+    if math.isfinite(ceiling):
+        room = ceiling - (floor if math.isfinite(floor) else min(mean, ceiling - 1))
+        saturated |= ceiling - mean <= _NEAR * room
+    return Chance(mean, sd, z, p_value, bool(saturated))
+
+
+def chance_notes(metric: str, chances: Mapping[str, Chance]) -> list[str]:
+    """What a user should read before trusting scores that random targets reach as well."""
+    weak = {model: one for model, one in chances.items() if one.p_value > _UNLIKELY}
+    full = [model for model, one in weak.items() if one.saturated]
+    rest = [model for model in weak if model not in full]
+    notes = []
+    if full:
+        notes.append(
+            f"{metric} is saturated for {shortlist(full)}: permuted labels reach its ceiling, so "
+            "that it tells nothing."
+        )
+    if rest:
+        notes.append(
+            f"{metric} of {shortlist(rest)} is no more than chance: permuted labels score as much "
+            f"(p > {_UNLIKELY})."
+        )
+    return notes
+
+
+def chances_of(
+    metric: Metric,
+    scores: Mapping[str, float],
+    nulls: Mapping[str, Mapping[str, np.ndarray]],
+    over_pool: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]],
+    precision: str,
+) -> dict[str, Chance]:
+    """Of the models of a pool the scores beside those of permuted targets.
+
+    Args:
+        metric: whose they are.
+        scores: of the models.
+        nulls: of the models, their outputs [permutations] for permuted targets.
+        over_pool: makes the scores of a pool of its outputs, for one permutation.
+        precision: of the scores, "float64" or "float32".
+    """
+    combined = {name: null["score"] for name, null in nulls.items()}
+    if metric.terms:
+        each = [
+            over_pool({name: {key: own[key][i] for key in own} for name, own in nulls.items()})
+            for i in range(len(next(iter(combined.values()))))
+        ]
+        combined = {name: np.array([one.get(name, math.nan) for one in each]) for name in nulls}
+    made = {n: chance_of(metric, scores[n], null, precision) for n, null in combined.items()}
+    return {name: one for name, one in made.items() if one is not None}
