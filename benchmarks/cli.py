@@ -12,6 +12,7 @@ import benchmarks
 from benchmarks import (
     child,
     clones,
+    coverage,
     disk,
     extraction,
     golden,
@@ -52,6 +53,14 @@ _QUICK: dict[str, Any] = {
 }
 
 
+_WHOLE = {
+    "proof": proof.run,
+    "headline": headline.run,
+    "coverage": coverage.run,
+    "golden": golden.run,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     given = _parser().parse_args(arguments)
@@ -59,12 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.command == "report":
             store.render(Path(given.folder))
             return 0
-        if given.command == "proof":
-            return proof.run(given)
-        if given.command == "headline":
-            return headline.run(given)
-        if given.command == "golden":
-            return golden.run(given)
+        if given.command in _WHOLE:
+            return _WHOLE[given.command](given)
         settings = Settings(
             patience=given.patience,
             seed=given.seed,
@@ -253,6 +258,8 @@ def _parser() -> argparse.ArgumentParser:
     proof.add_arguments(sub)
     sub = commands.add_parser("headline", help="what was claimed of SFDA, perturbation and FaCe")
     headline.add_arguments(sub)
+    sub = commands.add_parser("coverage", help="whether intervals and chances mean what they say")
+    coverage.add_arguments(sub)
     sub = commands.add_parser("golden", help="every metric against values of released code")
     golden.add_arguments(sub)
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxte.intake import join_layers
     from jaxte.race.race import race
     from jaxte.ranking import Ranking
+    from jaxte.ranking.curve import score_curve
     from jaxte.ranking.rank import rank
     from jaxte.store import FeatureStore
 
@@ -49,6 +50,7 @@ __all__ = [
     "perturb",
     "race",
     "rank",
+    "score_curve",
     "store",
     "stream",
     "zoo",
@@ -61,6 +63,7 @@ _HOMES = {
     "rank": "jaxte.ranking.rank",
     "extract": "jaxte.extraction",
     "join_layers": "jaxte.intake",
+    "score_curve": "jaxte.ranking.curve",
     "stream": "jaxte.extraction",
 }
 

@@ -120,6 +120,29 @@ Settings = Annotated[
 ]
 
 
+class Repeats(NamedTuple):
+    """How often the models are scored again, to tell how far their scores can be trusted."""
+
+    permutations: Annotated[
+        str,
+        typer.Option(
+            metavar="N", help="Score N random labellings too: what a score is without any signal."
+        ),
+    ] = "auto"
+    resamples: Annotated[
+        str,
+        typer.Option(
+            metavar="N", help="Score N times without some rows: intervals, and who leads elsewhere."
+        ),
+    ] = "auto"
+
+    def numbers(self) -> dict[str, Any]:
+        """As `jaxte.rank` takes them."""
+        return {
+            name: int(text) if text.isdecimal() else text for name, text in self._asdict().items()
+        }
+
+
 class Sharing(NamedTuple):
     """Devices and processes that share the rows."""
 

@@ -53,16 +53,11 @@ def rank(
     precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
-    permutations: Annotated[
-        int,
-        typer.Option(
-            help="Score so many random labellings too: what each score is without any signal."
-        ),
-    ] = 0,
     layers: Annotated[
         str,
         typer.Option(help="Of a store with several: each by itself, or joined into one model."),
     ] = "each",
+    repeats: options.Repeats,
     sharing: options.Sharing,
 ) -> None:
     """Rank the models whose features lie in DIR.
@@ -91,7 +86,7 @@ def rank(
             "perturb": perturb,
             "precision": precision,
             "normalize": normalize,
-            "permutations": permutations,
+            **repeats.numbers(),
         }
         checked(**how)
         how["layers"] = choose("layers", layers, ("each", "joined"))
@@ -101,7 +96,7 @@ def rank(
             processes.run_all(
                 group, directory, metrics=metrics, format=to.form, out=to.out, plot=to.plot,
                 set=settings, dataset=dataset, precision=precision, normalize=normalize,
-                layers=layers, devices=sharing.devices, accuracies=accuracies,
+                layers=layers, devices=sharing.devices, accuracies=accuracies, **repeats._asdict(),
             )  # fmt: skip
             return
         _cache.turn_on()

@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxte.evaluate.posterior import Prior as NormalPrior
+from jaxte.evaluate.posterior import best_chances, conditioned
+
 __all__ = ["Knowledge", "Observation", "Prior", "observed"]
 
 # Standard deviations in units of the spread of the first rung's means, or of all there are:
@@ -27,7 +30,6 @@ _GAIN = 3.0  # the common gain of a rung
 _SPREADS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4)  # z
 _TRENDS = (0.05, 0.3, 0.6, 1.0)  # what trainability makes of the first rung
 _WALKS = (0.1, 0.2, 0.4)  # what the random walk makes of the first rung
-_DRAWS = 4000
 
 
 class Prior(NamedTuple):
@@ -166,29 +168,18 @@ def observed(
     """
     deviations, y = _errors(trials, examples)
     noise = deviations @ deviations.T + 1e-9 * np.eye(len(y)) * max(y.var(), 1e-6)
-    grid, models = _grid(y, trials), _numbers(trials)[0]
-    fits = []
-    for sizes in grid:
-        mean, cross = sizes.means(prior), sizes.with_z(trials, prior)
-        lower = np.linalg.cholesky(sizes.of_trials(trials, prior) + noise)
-        rest = np.linalg.solve(lower, y - mean[models] - y.mean())
-        gain = np.linalg.solve(lower, cross.T)
-        evidence = -0.5 * rest @ rest - np.log(np.diag(lower)).sum()
-        fits.append((evidence, y.mean() + mean + gain.T @ rest, sizes.of_z(prior) - gain.T @ gain))
-    weights = np.exp(np.array([fit[0] for fit in fits]) - max(fit[0] for fit in fits))
-    weights /= weights.sum()
-    rng = np.random.default_rng(seed)
-    draws = []
-    for weight, (_, mean, cov) in zip(weights, fits, strict=True):
-        values, vectors = np.linalg.eigh(cov)
-        root = vectors * np.sqrt(np.maximum(values, 0))
-        noise = rng.normal(size=(round(weight * _DRAWS), len(mean)))
-        draws.append(mean + noise @ root.T)
-    drawn = np.concatenate(draws)
+    models = _numbers(trials)[0]
+    priors = []
+    for sizes in _grid(y, trials):
+        mean = y.mean() + sizes.means(prior)
+        priors.append(
+            NormalPrior(
+                mean, sizes.of_z(prior), mean[models], sizes.of_trials(trials, prior),
+                sizes.with_z(trials, prior),
+            )
+        )  # fmt: skip
+    posterior = conditioned(y, noise, priors)
+    drawn = posterior.draws(seed)
     if alive is not None:
         drawn[:, ~alive] = -np.inf
-    best = np.bincount(drawn.argmax(1), minlength=drawn.shape[1]) / len(drawn)
-    means = np.array([fit[1] for fit in fits])
-    apart = means - weights @ means
-    cov = np.einsum("g,gij->ij", weights, [fit[2] for fit in fits]) + (apart.T * weights) @ apart
-    return Knowledge(weights @ means, cov, best)
+    return Knowledge(posterior.mean, posterior.cov, best_chances(drawn))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxte.errors import InputError
+from jaxte.evaluate.posterior import credible
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -99,13 +100,7 @@ class Race:
 
     def apart(self) -> list[str]:
         """`best`, and the likeliest others until the best is among them with the confidence."""
-        chosen = [self.best]
-        for name in sorted(self.models, key=lambda name: -self.p_best[name]):
-            if sum(self.p_best[one] for one in chosen) >= self.confidence:
-                break
-            if name != self.best:
-                chosen.append(name)
-        return chosen
+        return credible(self.p_best, self.confidence, first=self.best)
 
     def start(self, model: str) -> Start:
         """Weights of the furthest rung of a model, from which its full fine-tuning may begin.

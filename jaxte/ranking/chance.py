@@ -11,7 +11,7 @@ import numpy as np
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
 
-__all__ = ["CHANCE", "Chance", "chance_notes", "chance_of", "chances_of"]
+__all__ = ["CHANCE", "Chance", "chance_notes", "chance_of", "pooled"]
 
 _UNLIKELY = 0.05  # p above which a score is said not to differ from chance
 _NEAR = 0.01  # share of a metric's range within which the null is at its ceiling
@@ -51,7 +51,7 @@ def chance_of(metric: Metric, score: float, null: np.ndarray, precision: str) ->
     z = 0.0 if abs(gap) <= rounding else math.copysign(math.inf, gap)
     z = gap / sd if sd > rounding else z
     floor, ceiling = metric.range
-    saturated = sd <= rounding
+    saturated = sd <= rounding and not metric.terms
     if math.isfinite(ceiling):
         room = ceiling - (floor if math.isfinite(floor) else min(mean, ceiling - 1))
         saturated |= ceiling - mean <= _NEAR * room
@@ -77,28 +77,27 @@ def chance_notes(metric: str, chances: Mapping[str, Chance]) -> list[str]:
     return notes
 
 
-def chances_of(
+def pooled(
     metric: Metric,
-    scores: Mapping[str, float],
-    nulls: Mapping[str, Mapping[str, np.ndarray]],
+    repeated: Mapping[str, Mapping[str, np.ndarray]],
     over_pool: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]],
-    precision: str,
-) -> dict[str, Chance]:
-    """Of the models of a pool the scores beside those of permuted targets.
+    beside: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, np.ndarray]:
+    """Model -> scores [repeats], of outputs that models gave repeatedly.
 
     Args:
         metric: whose they are.
-        scores: of the models.
-        nulls: of the models, their outputs [permutations] for permuted targets.
-        over_pool: makes the scores of a pool of its outputs, for one permutation.
-        precision: of the scores, "float64" or "float32".
+        repeated: model -> "score" and terms [repeats].
+        over_pool: makes the scores of a pool of its outputs, for one of them.
+        beside: model -> outputs of the others, where only one model at a time is another.
     """
-    combined = {name: null["score"] for name, null in nulls.items()}
-    if metric.terms:
-        each = [
-            over_pool({name: {key: own[key][i] for key in own} for name, own in nulls.items()})
-            for i in range(len(next(iter(combined.values()))))
-        ]
-        combined = {name: np.array([one.get(name, math.nan) for one in each]) for name in nulls}
-    made = {n: chance_of(metric, scores[n], null, precision) for n, null in combined.items()}
-    return {name: one for name, one in made.items() if one is not None}
+    if not metric.terms:
+        return {name: own["score"] for name, own in repeated.items()}
+    made = {name: np.full(len(own["score"]), np.nan) for name, own in repeated.items()}
+    for i in range(len(next(iter(made.values())))):
+        each = {n: {key: own[key][i] for key in own} for n, own in repeated.items()}
+        together = over_pool(each) if beside is None else {}
+        for name, column in made.items():
+            scores = together or over_pool({**(beside or {}), name: each[name]})
+            column[i] = scores.get(name, math.nan)
+    return made

@@ -32,6 +32,7 @@ __all__ = [
     "ScoringPlan",
     "buckets",
     "call_own",
+    "operations",
     "score",
 ]
 
@@ -90,6 +91,11 @@ def buckets(
 def _operations(n: int, width: int) -> float:
     """About what the metrics cost on one model: Gram matrices, an eigenproblem, passes."""
     return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3 + _PASSES * n * width
+
+
+def operations(candidate: Candidate) -> float:
+    """About what scoring it takes."""
+    return _operations(*np.shape(candidate.features))
 
 
 Outputs = dict[str, Any]  # metric -> named numbers, or the `Exception` that it raised

@@ -6,8 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,9 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.metrics import combine
 from jaxte.metrics.registry import spelling
-from jaxte.ranking.chance import CHANCE, Chance
+from jaxte.ranking.chance import Chance
+from jaxte.ranking.intervals import Interval
+from jaxte.ranking.records import parts_of, reading
 from jaxte.ranking.verdict import HISTORY, PROBE, recommended
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Ranking", "are_tied", "tie_groups"]
-
-# Of a record; the others are terms.
-_COLUMNS = ("model", "metric", "score", "rank", "status", *CHANCE)
 
 
 def are_tied(one: float, other: float, precision: str) -> bool:
@@ -70,6 +68,7 @@ class Ranking:
     _statuses: Mapping[tuple[str, str], str] = field(default_factory=dict)
     _terms: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     _chances: Mapping[tuple[str, str], Chance] = field(default_factory=dict)
+    _intervals: Mapping[tuple[str, str], Interval] = field(default_factory=dict)
 
     def order(self, metric: str | None = None) -> list[str]:
         """Names of the models, best first; models without a score are left out.
@@ -99,6 +98,40 @@ class Ranking:
         """
         return self._chances.get(self._key(model, metric))
 
+    def interval(self, model: str, metric: str) -> Interval | None:
+        """How far the score may differ on other samples, of a ranking with ``resamples``.
+
+        None without them, and for models without a score on fewer rows.
+        """
+        return self._intervals.get(self._key(model, metric))
+
+    def p_best(self, metric: str | None = None) -> dict[str, float]:
+        """Model -> chance to have the best score on other samples, of a ranking with ``resamples``.
+
+        Without a metric the chance to lead the recommended order. It speaks of the score, not of
+        what fine-tuning reaches. {} without resamples.
+        """
+        if metric is None and HISTORY in self.metrics:
+            return dict(self.meta.get("p_best", {}))
+        chosen = metric or self._decisive()
+        own = {model: self.interval(model, chosen) for model in self.models}
+        return {model: one.p_best for model, one in own.items() if one is not None}
+
+    def credible_set(self, metric: str | None = None, confidence: float = 0.9) -> list[str]:
+        """Models that cannot be told apart: the best, and those that may well be on other samples.
+
+        The likeliest come next, until the best is among them with the confidence.
+
+        Raises:
+            InputError: for a ranking without ``resamples``.
+        """
+        chances = self.p_best(metric)
+        if not chances:
+            raise InputError("this ranking has no intervals: rank(..., resamples=20) makes them")
+        from jaxte.evaluate.posterior import credible
+
+        return credible(chances, confidence, first=self.best(metric))
+
     def place(self, model: str, metric: str) -> int | None:
         """1 for the best score, the same for ties; None for a model without one."""
         self._key(model, metric)
@@ -114,15 +147,18 @@ class Ranking:
 
     def verdict(self) -> str:
         """The recommendation in one sentence, where one metric decides; else ""."""
-        try:
-            groups, decisive = self._groups(None), self._decisive()
-        except InputError:
-            return ""
-        if not groups:
+        if self.decisive is None or not (groups := self._groups(None)):
             return ""
         first, rest = groups[0], [name for group in groups[1:] for name in group]
-        how = decisive + (" and history" if HISTORY in self.metrics else "")
+        how = self.decisive + (" and history" if HISTORY in self.metrics else "")
         also = f"; next in line: {', '.join(rest[:2])}" if rest else ""
+        if chances := self.p_best():
+            others = [name for name in self.credible_set() if name not in first]
+            leads = sum(chances.get(name, 0.0) for name in first)
+            also = f", first on other samples too with a chance of {leads:.0%}"
+            if others:
+                together = leads + sum(chances[name] for name in others)
+                also += f"; with {', '.join(others)} it is {together:.0%}"
         tied = " (they tie)" if len(first) > 1 else ""
         return f"Fine-tune {' or '.join(first[:4])}{tied}, by {how}{also}."
 
@@ -204,6 +240,7 @@ class Ranking:
                         "status": self.status(model, metric),
                         **self.terms(model, metric),
                         **(chance._asdict() if (chance := self.chance(model, metric)) else {}),
+                        **(own._asdict() if (own := self.interval(model, metric)) else {}),
                     }
                 )
         return records
@@ -229,7 +266,7 @@ class Ranking:
         Raises:
             InputError: for a file that cannot be read, or is none of a ranking.
         """
-        with _reading(source) as text:
+        with reading(source) as text:
             records = [
                 {key: value for key, value in row.items() if value != "" or key == "model"}
                 for row in csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -239,7 +276,7 @@ class Ranking:
             )
             places = [int(r["rank"]) if "rank" in r else None for r in records]
             for precision in ("float64", "float32"):  # that in which these ranks are those of ties
-                ranking = cls(models, metrics, (), {"precision": precision}, *_parts(records))
+                ranking = cls(models, metrics, (), {"precision": precision}, *parts_of(records))
                 if places == [record["rank"] for record in ranking.to_records()]:
                     break
         return ranking
@@ -257,13 +294,13 @@ class Ranking:
         Raises:
             InputError: for a file that cannot be read, or is none of a ranking.
         """
-        with _reading(source) as text:
+        with reading(source) as text:
             content = json.loads(text)
             models, metrics, notes = (
                 tuple(map(str, content[key])) for key in ("models", "metrics", "notes")
             )
             ranking = cls(
-                models, metrics, notes, dict(content["meta"]), *_parts(content["records"])
+                models, metrics, notes, dict(content["meta"]), *parts_of(content["records"])
             )
             ranking.to_records()  # or a record is missing
         return ranking
@@ -322,11 +359,15 @@ class Ranking:
     def _precision(self) -> str:
         return str(self.meta.get("precision", "float64"))
 
-    def _decisive(self) -> str:
-        """The metric that decides where none is named."""
+    @property
+    def decisive(self) -> str | None:
+        """The metric that decides where none is named, if one does."""
         own = [metric for metric in self.metrics if metric != HISTORY]
-        if PROBE in own or len(own) == 1:
-            return PROBE if PROBE in own else own[0]
+        return PROBE if PROBE in own else own[0] if len(own) == 1 else None
+
+    def _decisive(self) -> str:
+        if self.decisive is not None:
+            return self.decisive
         raise InputError(
             f"name a metric ({', '.join(self.metrics)}), or have {PROBE} among them: it decides"
         )
@@ -348,49 +389,3 @@ class Ranking:
         if known is not None:
             kind, name, names = "model", model, self.models
         raise InputError(f"no {kind} {name!r} in this ranking: it has {', '.join(names)}")
-
-
-@contextmanager
-def _reading(source: str | Path) -> Iterator[str]:
-    """The text of a file, or text itself; what goes wrong with it is an `InputError`."""
-    is_text = isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{"))
-    where = "the text" if is_text else str(source)
-    try:
-        if is_text:
-            yield str(source)
-        else:
-            with open(source, encoding="utf-8-sig", newline="") as file:
-                text = file.read()
-            yield text
-    except OSError as error:
-        raise InputError(f"{where} cannot be read: {error.strerror or error}") from None
-    except (csv.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{where} is no ranking that to_csv or to_json wrote ({type(error).__name__}: {error})"
-        ) from None
-
-
-def _parts(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str], Any], ...]:
-    """Scores, statuses, terms and chances from records, as the fields of a `Ranking`."""
-    scores, statuses, terms, chances = {}, {}, {}, {}
-    for record in records:
-        key = str(record["model"]), str(record["metric"])
-        if key in scores:
-            raise ValueError(f"{key[0]} has two records of {key[1]}")
-        scores[key] = _number(record.get("score"))
-        statuses[key] = str(record["status"])
-        own = {term: _number(value) for term, value in record.items() if term not in _COLUMNS}
-        if own:
-            terms[key] = own
-        if record.get("p_value") is not None:
-            mean, sd, z, p_value, saturated = (record.get(name) for name in CHANCE)
-            full = str(saturated).lower() == "true"
-            numbers = map(_number, (mean, sd, z, p_value))
-            chances[key] = Chance(*numbers, full)  # type: ignore[call-arg, arg-type]
-    if not scores:
-        raise ValueError("it has no records")
-    return scores, statuses, terms, chances
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)

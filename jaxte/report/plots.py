@@ -34,7 +34,7 @@ __all__ = ["Chart", "plot_agreement", "plot_measures", "plot_ranking"]
 # Where a letter may stand beside its point.
 _OFFSETS = ((6.0, 5.0), (6.0, -5.0), (-6.0, 5.0), (-6.0, -5.0), (8.0, 0.0), (-8.0, 0.0))
 # Two colours of the Okabe-Ito palette, different under every common colour blindness.
-_BLUE, _VERMILION, _GREY = "#0072B2", "#D55E00", "#767676"
+_BLUE, _VERMILION, _GREY, _PALE = "#0072B2", "#D55E00", "#767676", "#dddddd"
 
 
 class Chart(Figure):
@@ -60,7 +60,9 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
     """Draw every score: a row per model, a panel per metric, the rank written at each point.
 
     Models stand in the order of the first metric. The best of each metric is an orange diamond;
-    a model that could not be scored is named in grey. Notes are written under the panels.
+    a model that could not be scored is named in grey. Notes are written under the panels. Where
+    they are known, a line is the 90 % interval of a score, a grey band what permuted targets give
+    (mean and two standard deviations), and bars show who leads on other samples.
 
     Args:
         ranking: what `jaxte.rank` returned.
@@ -83,10 +85,14 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
     lines = sum(note.count("\n") + 1 for note in notes)
     names = 0.085 * max(map(len, models))
     height = 1.1 + 0.3 * len(models) + 0.18 * lines
-    chart = Chart(names + 0.4 + 2.5 * len(ranking.metrics), height)
-    panels = chart.subplots(1, len(ranking.metrics), sharey=True, squeeze=False)[0]
-    for panel, metric in zip(panels, ranking.metrics, strict=True):
+    likely = bool(ranking.decisive and ranking.p_best())
+    columns = len(ranking.metrics) + likely
+    chart = Chart(names + 0.4 + 2.5 * columns, height)
+    panels = chart.subplots(1, columns, sharey=True, squeeze=False)[0]
+    for panel, metric in zip(panels, ranking.metrics, strict=False):
         _ranking_panel(panel, ranking, metric, models)
+    if likely:
+        _chance_panel(panels[-1], ranking, models)
     panels[0].set_yticks(range(len(models)), models)
     panels[0].set_ylim(len(models) - 0.4, -0.6)
     if notes:
@@ -97,13 +103,10 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
 def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[str]) -> None:
     order = ranking.order(metric)
     panel.set_title(metric, fontsize=11)
-    panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.tick_params(axis="y", length=0)
-    panel.tick_params(axis="x", labelsize=8)
-    panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    panel.set_axisbelow(True)
+    _plain_axis(panel)
     scores = np.array([ranking.score(model, metric) for model in order])
-    drawn = _fit_axis(panel, scores)
+    spans = [_spans(ranking, model, metric) for model in order]
+    drawn = _fit_axis(panel, scores, [end for pair in spans for span in pair for end in span])
     for row, model in enumerate(models):
         if model not in order:
             panel.text(
@@ -115,24 +118,75 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
         colour, usual, size = (_VERMILION, "D", 8) if place == 1 else (_BLUE, "o", 7)
         at = float(drawn[index])
         marker, value = _marker(scores[index], at, usual)
+        interval, null = spans[index]
+        if null:
+            panel.plot(null, [row, row], color=_PALE, linewidth=7, solid_capstyle="butt")
+        if interval:
+            panel.plot(interval, [row, row], color=colour, linewidth=1.5)
         panel.plot(at, row, marker, color=colour, markersize=size)
+        offset = (5, 5) if interval else (7, 0)  # not on the line
         panel.annotate(
-            f"{place}{value}", (at, row), (7, 0), textcoords="offset points",
-            fontsize=8, va="center", color=_VERMILION if place == 1 else "black",
+            f"{place}{value}", (at, row), offset, textcoords="offset points",
+            fontsize=8, va="bottom" if interval else "center",
+            color=_VERMILION if place == 1 else "black",
         )  # fmt: skip
 
 
-def _fit_axis(panel: Axes, scores: np.ndarray) -> np.ndarray:
+def _plain_axis(panel: Axes) -> None:
+    """Rows with a faint line each, and no frame but the lower."""
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(axis="y", length=0)
+    panel.tick_params(axis="x", labelsize=8)
+    panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    panel.set_axisbelow(True)
+
+
+def _spans(
+    ranking: Ranking, model: str, metric: str
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The ends of the interval of a score, and of what chance gives: two standard deviations."""
+    interval, chance = ranking.interval(model, metric), ranking.chance(model, metric)
+    null: tuple[float, ...] = ()
+    if chance is not None:
+        null = (
+            chance.null_mean - 2 * chance.null_sd,
+            chance.null_mean + 2 * chance.null_sd,
+        )
+    return () if interval is None else interval[:2], null
+
+
+def _chance_panel(panel: Axes, ranking: Ranking, models: Sequence[str]) -> None:
+    """The chance of each model to lead on other samples, as bars."""
+    chances = ranking.p_best()
+    panel.set_title("best on other samples", fontsize=11)
+    _plain_axis(panel)
+    likely = ranking.credible_set()
+    for row, model in enumerate(models):
+        if model not in chances:
+            continue
+        colour = _VERMILION if model in likely else _GREY
+        panel.barh(row, chances[model], 0.55, color=colour)
+        panel.annotate(
+            f"{chances[model]:.0%}", (chances[model], row), (4, 0), textcoords="offset points",
+            fontsize=8, va="center",
+        )  # fmt: skip
+    panel.set_xlim(0, 1.15)
+    panel.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+
+
+def _fit_axis(panel: Axes, scores: np.ndarray, beside: Sequence[float] = ()) -> np.ndarray:
     """Set the limits of the score axis and return where each score is drawn on it.
 
-    A score so far from the others that they would fall together is drawn at the edge.
+    A score so far from the others that they would fall together is drawn at the edge; what stands
+    ``beside`` the scores has room too, unless it is as far.
     """
     if scores.size == 0:
         panel.set_xticks([])
         return scores
     quarter, three = np.quantile(scores, [0.25, 0.75])
     reach = 4 * (three - quarter) or math.inf
-    near = scores[(scores >= quarter - reach) & (scores <= three + reach)]
+    shown = np.concatenate([scores, beside])
+    near = shown[(shown >= quarter - reach) & (shown <= three + reach)]
     low, high = float(near.min()), float(near.max())
     span = high - low or max(abs(high), 1.0)
     panel.set_xlim(low - 0.12 * span, high + 0.22 * span)
@@ -287,10 +341,7 @@ def plot_measures(evaluation: Evaluation, path: str | PathLike[str] | None = Non
     for panel, (measure, heading) in zip(panels, measures, strict=True):
         unit = " (in the unit of the accuracies)" if heading == "regret" else ""
         panel.set_xlabel(f"{heading}{unit}", fontsize=9)
-        panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.tick_params(axis="y", length=0)
-        panel.tick_params(axis="x", labelsize=8)
-        panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        _plain_axis(panel)
         panel.axvline(0, color="#c0c0c0", linewidth=0.8)
         for row, metric in enumerate(metrics):
             one = evaluation.record(metric, measure, "mean" if len(sets) > 1 else sets[0])

@@ -58,7 +58,10 @@ def table(
     footer: tuple[str, Mapping[str, float]] | None = None,
     problems: Mapping[str, str] | None = None,
 ) -> Table:
-    """Lay a ranking out: one row per model, a score and a rank per metric, and p if it is known.
+    """Lay a ranking out: one row per model, a score and a rank per metric.
+
+    Where they are known, half the 90 % interval stands beside the score, p, and the chance to be
+    the best on other samples.
 
     Args:
         ranking: what `jaxte.rank` returned.
@@ -83,19 +86,34 @@ def table(
     records = ranking.to_records()
     ranks = {(r["model"], r["metric"]): r["rank"] for r in records}
     tested = {r["metric"] for r in records if "p_value" in r}
-    heads = [(m, "#", "p") if m in tested else (m, "#") for m in ranking.metrics]
+    resampled = {r["metric"] for r in records if "p_best" in r}
+    heads = [
+        (m, *(("±",) if m in resampled else ()), "#", *(("p",) if m in tested else ()),
+         *(("best",) if m in resampled else ()))
+        for m in ranking.metrics
+    ]  # fmt: skip
+
+    def cells(model: str, metric: str) -> Iterator[Cell]:
+        """Of one score, as its heads say."""
+        place = None if model in problems else ranks[model, metric]
+        none, best = place is None, place == 1
+        chance = interval = None
+        if not none:
+            chance, interval = ranking.chance(model, metric), ranking.interval(model, metric)
+        yield Cell(_ABSENT if none else _number(ranking.score(model, metric)), best, faint=none)
+        if metric in resampled:
+            yield Cell("" if interval is None else _number((interval.hi - interval.lo) / 2))
+        yield Cell("" if none else str(place), best)
+        if metric in tested:
+            yield Cell("" if chance is None else f"{chance.p_value:.3f}")
+        if metric in resampled:
+            yield Cell("" if interval is None else f"{interval.p_best:.0%}")
 
     def line(model: str) -> tuple[Cell, ...]:
-        places = [None if model in problems else ranks[model, m] for m in ranking.metrics]
-        row = [Cell(model, faint=not any(places))]
+        scored = model not in problems and any(ranks[model, m] for m in ranking.metrics)
+        row = [Cell(model, faint=not scored)]
         row += [Cell(texts.get(model, _ABSENT)) for texts in columns.values()]
-        for metric, place in zip(ranking.metrics, places, strict=True):
-            score = _ABSENT if place is None else _number(ranking.score(model, metric))
-            row.append(Cell(score, best=place == 1, faint=place is None))
-            row.append(Cell("" if place is None else str(place), best=place == 1))
-            if metric in tested:
-                chance = None if place is None else ranking.chance(model, metric)
-                row.append(Cell("" if chance is None else f"{chance.p_value:.3f}"))
+        row += [cell for metric in ranking.metrics for cell in cells(model, metric)]
         return tuple(row)
 
     top = list(ranking.order(ranking.metrics[0]) if order is None else order)

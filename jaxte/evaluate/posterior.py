@@ -1,0 +1,116 @@
+"""What noisy observations say of unknown means, if both are normal: who is best, and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Mixture", "Prior", "best_chances", "conditioned", "credible", "of_scores"]
+
+_DRAWS = 4000
+# Standard deviations of the true values that are averaged over, in units of the observed ones'.
+_SPREADS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4)
+_LEVEL = 10.0  # the common level, as good as unknown, in the same units
+_LEAST = 1e-8  # variance of the noise, so that what ties does so but for rounding
+
+
+class Prior(NamedTuple):
+    """A joint normal of unknowns z [m] and of what is observed of them, y [N], but for noise.
+
+    Attributes:
+        mean: [m] of z.
+        cov: [m, m] of z.
+        mean_observed: [N] of y.
+        cov_observed: [N, N] of y.
+        cross: [m, N] of z with y.
+    """
+
+    mean: np.ndarray
+    cov: np.ndarray
+    mean_observed: np.ndarray
+    cov_observed: np.ndarray
+    cross: np.ndarray
+
+
+class Mixture(NamedTuple):
+    """A posterior of z: normals, weighted by how likely they made what was observed.
+
+    Attributes:
+        weights: [g], of sum 1.
+        means: [g, m].
+        covs: [g, m, m].
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    covs: np.ndarray
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Of all of them, [m]."""
+        return self.weights @ self.means
+
+    @property
+    def cov(self) -> np.ndarray:
+        """Of all of them, [m, m]."""
+        apart = self.means - self.mean
+        within = np.einsum("g,gij->ij", self.weights, self.covs)
+        return within + (apart.T * self.weights) @ apart
+
+    def draws(self, seed: int) -> np.ndarray:
+        """Values of z, about 4,000, [draws, m]."""
+        rng = np.random.default_rng(seed)
+        drawn = []
+        for weight, mean, cov in zip(*self, strict=True):
+            values, vectors = np.linalg.eigh(cov)
+            root = vectors * np.sqrt(np.maximum(values, 0))
+            noise = rng.normal(size=(round(weight * _DRAWS), len(mean)))
+            drawn.append(mean + noise @ root.T)
+        return np.concatenate(drawn)
+
+
+def conditioned(y: np.ndarray, noise: np.ndarray, priors: Iterable[Prior]) -> Mixture:
+    """The posterior of z under each prior, given y [N] with noise of covariance [N, N]."""
+    evidence, means, covs = [], [], []
+    for prior in priors:
+        lower = np.linalg.cholesky(prior.cov_observed + noise)
+        rest = np.linalg.solve(lower, y - prior.mean_observed)
+        gain = np.linalg.solve(lower, prior.cross.T)
+        evidence.append(-0.5 * rest @ rest - np.log(np.diag(lower)).sum())
+        means.append(prior.mean + gain.T @ rest)
+        covs.append(prior.cov - gain.T @ gain)
+    weights = np.exp(np.array(evidence) - max(evidence))
+    return Mixture(weights / weights.sum(), np.array(means), np.array(covs))
+
+
+def of_scores(scores: np.ndarray, cov: np.ndarray) -> Mixture:
+    """The posterior of true scores [m], of which noisy ones are known, with their covariance.
+
+    True scores are normal about an unknown level with an unknown spread, so that the best of many
+    that differ little is expected to be less far ahead than it seems.
+    """
+    eye, unit = np.eye(len(scores)), max(float(np.std(scores)), 1e-12)
+    mean = np.full(len(scores), scores.mean())
+    spreads = [(_LEVEL * unit) ** 2 + (s * unit) ** 2 * eye for s in _SPREADS]
+    return conditioned(
+        scores, cov + _LEAST * unit**2 * eye, [Prior(mean, one, mean, one, one) for one in spreads]
+    )
+
+
+def best_chances(draws: np.ndarray) -> np.ndarray:
+    """How often each column is the largest of its row; -inf and NaN never are."""
+    best = np.where(np.isnan(draws), -np.inf, draws).argmax(1)
+    return np.bincount(best, minlength=draws.shape[1]) / len(draws)
+
+
+def credible(chances: Mapping[str, float], confidence: float, *, first: str) -> list[str]:
+    """One, and the likeliest others until the best is among them with this confidence."""
+    chosen = [first]
+    for name in sorted(chances, key=lambda name: -chances[name]):
+        if sum(chances[one] for one in chosen) >= confidence:
+            break
+        if name != first:
+            chosen.append(name)
+    return chosen

@@ -1,0 +1,126 @@
+"""Scores against the number of rows: whether an order has settled, or more data would change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxte.errors import InputError
+from jaxte.intake import as_labels, checks
+from jaxte.intake.checks import number, short
+from jaxte.metrics import DEFAULT_METRICS
+from jaxte.ranking.options import checked
+from jaxte.ranking.rank import rank
+from jaxte.ranking.result import Ranking
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ScoreCurve", "score_curve"]
+
+SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class ScoreCurve:
+    """Rankings on ever more of the same rows.
+
+    Attributes:
+        rows: how many, rising; the rows of one ranking are among those of the next.
+        rankings: one for each.
+    """
+
+    rows: tuple[int, ...]
+    rankings: tuple[Ranking, ...]
+
+    def scores(self, model: str, metric: str) -> list[float]:
+        """Of each number of rows, NaN where there is no score."""
+        return [ranking.score(model, metric) for ranking in self.rankings]
+
+    def first(self, metric: str | None = None) -> list[str]:
+        """The model that leads on each number of rows."""
+        return [ranking.best(metric) for ranking in self.rankings]
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Draw the scores of every metric against the number of rows."""
+        from jaxte.report.curves import plot_curve
+
+        return plot_curve(self, path)
+
+
+def score_curve(
+    features: Mapping[str, Any],
+    targets: ArrayLike,
+    *,
+    shares: Sequence[float] = SHARES,
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> ScoreCurve:
+    """Rank the models on growing parts of the rows, of each class its share.
+
+    Rows that a part lacks have weight 0, so that all parts are one compilation and metrics that
+    read batches read them as ever.
+
+    Args:
+        features: as of `jaxte.rank`.
+        targets: classes [n], or float targets [n] or [n, k], shared by all models.
+        shares: parts of the rows, above 0 and up to 1.
+        weights: [n] sample weights >= 0.
+        seed: of the random order of the rows.
+        options: of `jaxte.rank`.
+
+    Returns:
+        `ScoreCurve`.
+
+    Raises:
+        InputError: as `jaxte.rank`, and for shares that cannot be.
+
+    References: subsets that grow are ours; scores that drift with n are known since LogME (You et
+    al., ICML 2021).
+
+    Example:
+        >>> import jax, jaxte
+        >>> x, y = jax.random.normal(jax.random.key(0), (90, 8)), jax.numpy.arange(90) % 3
+        >>> models = {"blind": x, "sighted": x.at[:, 0].add(3.0 * y)}
+        >>> curve = jaxte.score_curve(models, y, shares=(0.5, 1.0), metrics="logme")
+        >>> curve.rows, curve.first()
+        ((45, 90), ['sighted', 'sighted'])
+    """
+    if not len(shares) or not all(0 < number(share) <= 1 for share in shares):
+        raise InputError(f"shares are {short(shares)}: give numbers above 0 and up to 1")
+    if targets is None or isinstance(targets, Mapping):
+        raise InputError("give targets that all models share: the rows are drawn by them")
+    asked = checked(options.get("metrics", DEFAULT_METRICS), options=options.get("options"))
+    if unable := [metric.name for metric in asked.metrics if not metric.takes_weights]:
+        raise InputError(f"{', '.join(unable)} takes no weights, by which rows are left out")
+    labels = as_labels(targets)
+    own = np.ones(len(labels.values))
+    if weights is not None:
+        own = np.asarray(checks.check_weights(weights, len(own)), float)
+    order = _spread(labels.values, np.flatnonzero(own > 0), seed)
+    sizes = sorted({max(2, round(float(share) * len(order))) for share in shares})
+    rankings = []
+    for size in sizes:
+        part = np.zeros(len(own))
+        part[order[:size]] = own[order[:size]]
+        rankings.append(rank(features, targets, weights=part, **options))
+    return ScoreCurve(tuple(sizes), tuple(rankings))
+
+
+def _spread(targets: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Rows in random order, of which every beginning has each class in its share."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(rows)
+    if targets.ndim > 1 or targets.dtype.kind not in "iu":
+        return rows
+    places = np.empty(len(rows))
+    for one in np.unique(targets[rows]):
+        own = np.flatnonzero(targets[rows] == one)
+        places[own] = (np.arange(len(own)) + rng.uniform(size=1)) / len(own)
+    return rows[np.argsort(places, kind="stable")]
