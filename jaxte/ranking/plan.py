@@ -253,8 +253,6 @@ def _program(key: ProgramKey) -> Program:
         return _made(key, dict(inputs), options)
 
     if not form.stacked:
-        if "sample" not in key.reads:  # serves all shapes of rows: worth what it takes to compile
-            return Program(one)
         return Program(one, FAST_COMPILE if form.fast_compile else CPU_COMPILE)
     # On a CPU every batched LAPACK call keeps a thread of XLA's pool and waits in it for others:
     # as many at once as there are threads (LogME's and FaCe's on two cores) wait for ever, and
