@@ -1,8 +1,7 @@
 """``coverage``: whether intervals, p_best and p values of `jaxte.rank` mean what they say.
 
 Samples are drawn from made-up populations of which the truth is known: the mean score of many
-samples of as many rows. Nothing of it is tuned: the numbers of resamples and permutations are those
-of a user who asks for them.
+samples of as many rows.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +24,6 @@ STRENGTHS = (0.1, 0.2, 0.22, 0.4)  # of the models of one population
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``python -m benchmarks coverage``."""
     parser.add_argument("--samples", type=int, default=200, help="of each population (200)")
-    parser.add_argument("--resamples", type=int, default=20, help="of each sample (20)")
     parser.add_argument("--permutations", type=int, default=99)
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="only these n")
     parser.add_argument("--seed", type=int, default=0)
@@ -47,17 +45,17 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     """Tables as Markdown, each when it is done."""
     yield (
         f"# Intervals, p_best and p values\n\n{options.samples} samples of each population, "
-        f"{options.resamples} resamples, {options.permutations} permutations, seed {options.seed}, "
+        f"{options.permutations} permutations, seed {options.seed}, "
         f"{CLASSES} classes.\n\n## 90 % intervals\n\n"
         "Covered: of the mean score over samples of n rows. Error ratio: estimated standard error "
-        "over the true one. Half width and drift in true standard errors.\n"
+        "over the true one. Half width in true standard errors.\n"
     )
-    head = ("metric", "n", "d", "covered", "error ratio", "half width", "drift")
+    head = ("metric", "n", "d", "covered", "error ratio", "half width")
     rows: list[tuple[str, ...]] = []
     for n, d in SIZES:
         if options.sizes and n not in options.sizes:
             continue
-        for line in intervals(n, d, options.samples, options.resamples, options.seed):
+        for line in intervals(n, d, options.samples, options.seed):
             numbers = (f"{value:.2f}" for value in line[3:])
             rows.append((line.metric, str(n), str(d), *numbers))
     yield "\n".join(table(head, rows))
@@ -66,7 +64,7 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     rows.clear()
     for metric in ("ridge_probe", "logme"):
         for start, count, mean, right in calibration(
-            300, 32, max(options.samples // 2, 4), 30, options.resamples, metric, options.seed
+            300, 32, max(options.samples // 2, 4), 30, metric, options.seed
         ):
             rows.append((metric, f"{start:.1f}", str(count), f"{mean:.3f}", f"{right:.3f}"))
     yield "\n".join(table(columns, rows))
@@ -102,7 +100,7 @@ class Population:
 
 
 class Line(NamedTuple):
-    """One row of the table: shares are of the samples, errors and drift in standard deviations."""
+    """One row of the table: shares are of the samples, half widths in standard deviations."""
 
     metric: str
     n: int
@@ -110,10 +108,9 @@ class Line(NamedTuple):
     covered: float
     error_ratio: float
     half_width: float
-    drift: float
 
 
-def intervals(n: int, d: int, samples: int, resamples: int, seed: int) -> Iterator[Line]:
+def intervals(n: int, d: int, samples: int, seed: int) -> Iterator[Line]:
     """Of 90 % intervals how many cover the mean score, by metric, over models and samples."""
     import jaxte
 
@@ -123,25 +120,24 @@ def intervals(n: int, d: int, samples: int, resamples: int, seed: int) -> Iterat
         models, labels = population.sample(n, rng)
         rankings.append(
             jaxte.rank(
-                models, labels, metrics=METRICS, num_classes=CLASSES, resamples=resamples, seed=turn
+                models, labels, metrics=METRICS, num_classes=CLASSES, intervals=True, seed=turn
             )
         )
     for metric in METRICS:
         own = np.array([[r.interval(m, metric) for m in r.models] for r in rankings])
         scores = np.array([[r.score(m, metric) for m in r.models] for r in rankings])
         truth, spread = scores.mean(0), scores.std(0, ddof=1)
-        lo, hi, error, drift, _ = np.moveaxis(own, -1, 0)
+        lo, hi, error, _ = np.moveaxis(own, -1, 0)
         yield Line(
             metric, n, d,
             covered=float(np.mean((lo <= truth) & (truth <= hi))),
             error_ratio=float(np.mean(np.sqrt(np.mean(error**2, 0)) / spread)),
             half_width=float(np.mean((hi - lo) / 2 / spread)),
-            drift=float(np.mean(np.mean(drift, 0) / spread)),
         )  # fmt: skip
 
 
 def calibration(
-    n: int, d: int, populations: int, samples: int, resamples: int, metric: str, seed: int
+    n: int, d: int, populations: int, samples: int, metric: str, seed: int
 ) -> list[tuple[float, int, float, float]]:
     """Of the chances to be best, by tenths: from where on, how many, their mean, how many were.
 
@@ -158,8 +154,10 @@ def calibration(
         rankings = []
         for turn in range(samples):
             models, labels = population.sample(n, rng)
-            how: dict[str, Any] = {"resamples": resamples} if turn < 4 else {}
-            rankings.append(jaxte.rank(models, labels, metrics=metric, num_classes=CLASSES, **how))
+            wanted = turn < 4
+            rankings.append(
+                jaxte.rank(models, labels, metrics=metric, num_classes=CLASSES, intervals=wanted)
+            )
         scores = np.array([[r.score(m, metric) for m in r.models] for r in rankings])
         best = rankings[0].models[int(scores.mean(0).argmax())]
         for ranking in rankings[:4]:

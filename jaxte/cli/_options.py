@@ -120,8 +120,8 @@ Settings = Annotated[
 ]
 
 
-class Repeats(NamedTuple):
-    """How often the models are scored again, to tell how far their scores can be trusted."""
+class Trust(NamedTuple):
+    """What tells how far scores can be trusted; by default as far as it is cheap."""
 
     permutations: Annotated[
         str,
@@ -129,18 +129,23 @@ class Repeats(NamedTuple):
             metavar="N", help="Score N random labellings too: what a score is without any signal."
         ),
     ] = "auto"
-    resamples: Annotated[
-        str,
-        typer.Option(
-            metavar="N", help="Score N times without some rows: intervals, and who leads elsewhere."
-        ),
-    ] = "auto"
+    intervals: Annotated[
+        bool | None,
+        typer.Option(help="Tell how far scores differ on other samples, and who leads there."),
+    ] = None
 
-    def numbers(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """As `jaxte.rank` takes them."""
+        number = self.permutations
         return {
-            name: int(text) if text.isdecimal() else text for name, text in self._asdict().items()
+            "permutations": int(number) if number.isdecimal() else number,
+            "intervals": "auto" if self.intervals is None else self.intervals,
         }
+
+    def flags(self) -> dict[str, Any]:
+        """As the command line has them."""
+        flag = {None: {}, True: {"intervals": True}, False: {"no-intervals": True}}
+        return {"permutations": self.permutations, **flag[self.intervals]}
 
 
 class Sharing(NamedTuple):

@@ -57,7 +57,7 @@ def rank(
         str,
         typer.Option(help="Of a store with several: each by itself, or joined into one model."),
     ] = "each",
-    repeats: options.Repeats,
+    trust: options.Trust,
     sharing: options.Sharing,
 ) -> None:
     """Rank the models whose features lie in DIR.
@@ -86,7 +86,7 @@ def rank(
             "perturb": perturb,
             "precision": precision,
             "normalize": normalize,
-            **repeats.numbers(),
+            **trust.options(),
         }
         checked(**how)
         how["layers"] = choose("layers", layers, ("each", "joined"))
@@ -96,7 +96,7 @@ def rank(
             processes.run_all(
                 group, directory, metrics=metrics, format=to.form, out=to.out, plot=to.plot,
                 set=settings, dataset=dataset, precision=precision, normalize=normalize,
-                layers=layers, devices=sharing.devices, accuracies=accuracies, **repeats._asdict(),
+                layers=layers, devices=sharing.devices, accuracies=accuracies, **trust.flags(),
             )  # fmt: skip
             return
         _cache.turn_on()

@@ -56,7 +56,7 @@ def run(
     precision: Annotated[str, typer.Option(help="Of scores: auto, float32 or float64.")] = "auto",
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
-    repeats: options.Repeats,
+    trust: options.Trust,
     store: options.Store = True,
     dry_run: options.DryRun = False,
     trace: options.Traceback = False,
@@ -87,7 +87,7 @@ def run(
             "options": options.parse_settings(settings),
             "precision": choose("precision", precision, PRECISIONS),
             "normalize": choose("normalize", normalize, NORMALIZATIONS),
-            **repeats.numbers(),
+            **trust.options(),
             "layers": "joined" if options.names(layers or ()) == ("all",) else "each",
         }
         group = processes.checked(shared.devices)
@@ -95,7 +95,7 @@ def run(
         with processes.joined(group):
             dataset = _extraction.read_data(data, shared)
             scoring["metrics"] = _checked_metrics(
-                metrics, scoring["options"], dataset, repeats.numbers()
+                metrics, scoring["options"], dataset, trust.options()
             )
             before = _ranking.earlier_report(out, dataset)
             root = features or out / "features"
@@ -128,14 +128,14 @@ def _checked_metrics(
     texts: Sequence[str] | None,
     settings: Mapping[str, Any],
     dataset: Dataset,
-    repeats: Mapping[str, Any],
+    trust: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """The metrics for a data set, once it is sure that they can be had with these options."""
     from jaxte.cli import _ranking
     from jaxte.ranking.options import checked
 
     names = _ranking.choose_metrics(None if texts is None else options.names(texts), dataset)
-    checked(names, options=settings, **repeats)
+    checked(names, options=settings, **trust)
     return names
 
 

@@ -14,9 +14,9 @@ from jaxte.intake import class_names, listed
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
 from jaxte.ranking.chance import Chance, chance_notes, chance_of, pooled
-from jaxte.ranking.intervals import Draws, Interval, intervals_of
+from jaxte.ranking.intervals import Draws, Interval, deviations_of, intervals_of
 from jaxte.ranking.notes import notes_on, verdict
-from jaxte.ranking.options import RankOptions
+from jaxte.ranking.options import CHECKS, RankOptions
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.result import Ranking
 from jaxte.ranking.verdict import HISTORY
@@ -35,12 +35,8 @@ def choices(
         "perturb": None if asked.perturb is None else _name_of(asked.perturb),
         "normalize": normalize,
         "options": {name: dict(value) for name, value in asked.options.items()},
-        **{
-            name: value
-            for name, value in asked._asdict().items()
-            if name in ("permutations", "resamples") and value
-        },
-        **({"seed": asked.seed} if asked.permutations or asked.resamples else {}),
+        **{name: value for name, value in asked._asdict().items() if name in CHECKS and value},
+        **({"seed": asked.seed} if asked.permutations or asked.intervals else {}),
     }
 
 
@@ -148,13 +144,13 @@ def _again(
         notes += chance_notes(metric.name, chances)
     intervals: dict[str, Interval] = {}
     draws = Draws(())
-    if without := outcomes.without.get(metric.name):
-        again = pooled(metric, without, over_pool)
-        intervals, draws = intervals_of(scores, again, outcomes.jackknives, seed=meta["seed"])
-        if lost := [name for name in scores if name in without and name not in intervals]:
+    if rows := outcomes.influences.get(metric.name):
+        deviations = deviations_of(metric, rows, outputs, over_pool, meta["seed"])
+        intervals, draws = intervals_of(scores, deviations, seed=meta["seed"])
+        if lost := [name for name in scores if name in rows and name not in intervals]:
             notes.append(
-                f"{metric.name} has no interval for {shortlist(lost)}: without some of the rows it "
-                "has no value."
+                f"{metric.name} has no interval for {shortlist(lost)}: it has no derivative there, "
+                "or none without some of the rows."
             )
     return _Again(chances, intervals, draws, notes)
 

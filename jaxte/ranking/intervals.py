@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri
 
-from jaxte.ranking.jackknife import Jackknife
+from jaxte.metrics import Metric
+from jaxte.ranking.chance import pooled
 from jaxte.ranking.verdict import recommended
 
-__all__ = ["CONFIDENCE", "INTERVAL", "Draws", "Interval", "intervals_of"]
+__all__ = ["CONFIDENCE", "INTERVAL", "Draws", "Interval", "deviations_of", "intervals_of"]
 
 CONFIDENCE = 0.9
+_DRAWS = 400  # of scores that are made over the pool
 
 
 class Interval(NamedTuple):
     """A score beside what it may be on other rows, as many and of the same kind.
 
+    How it drifts with ever more rows, of which scores of few are all too high or all too low, is no
+    part of it: `jaxte.score_curve` shows that.
+
     Attributes:
         lo: lower end of the 90 % interval of its mean over such samples.
         hi: upper end.
         standard_error: standard deviation of the score over such samples, as estimated.
-        drift: by how much the score would be larger on ever more rows, as estimated. It is no part
-            of the interval: scores of few rows are all too high, or all too low.
         p_best: chance that the model's mean is the highest of all.
     """
 
     lo: float
     hi: float
     standard_error: float
-    drift: float
     p_best: float
 
 
@@ -56,40 +58,65 @@ class Draws(NamedTuple):
         return dict(zip(self.names, best_chances(np.array(joined)).tolist(), strict=True))
 
 
+def deviations_of(
+    metric: Metric,
+    influences: Mapping[str, Mapping[str, np.ndarray]],
+    outputs: Mapping[str, Mapping[str, float]],
+    over_pool: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]],
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """Model -> deviations of its score, whose products are the covariance.
+
+    Scores that are made of terms over the pool are drawn with all their terms.
+    """
+    if not metric.terms:
+        return {name: own["score"] for name, own in influences.items()}
+    rng = np.random.default_rng(seed)
+    normal = {len(u): rng.normal(size=(_DRAWS, len(u))) for u in _rows(influences)}
+    drawn = {
+        name: {
+            "score": np.full(_DRAWS, outputs[name]["score"]),
+            **{key: outputs[name][key] + normal[len(u)] @ u for key, u in own.items()},
+        }
+        for name, own in influences.items()
+    }
+    scores = pooled(metric, drawn, over_pool)
+    return {name: (own - own.mean()) / _DRAWS**0.5 for name, own in scores.items()}
+
+
+def _rows(influences: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    for own in influences.values():
+        yield from own.values()
+
+
 def intervals_of(
-    scores: Mapping[str, float],
-    without: Mapping[str, np.ndarray],
-    plans: Mapping[str, Jackknife],
-    *,
-    seed: int = 0,
+    scores: Mapping[str, float], deviations: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> tuple[dict[str, Interval], Draws]:
     """Intervals of the models that have one, and draws of the scores that they may have.
 
     Args:
         scores: model -> its score.
-        without: model -> its scores [resamples] without some of the rows.
-        plans: model -> which rows; models that share targets share them.
+        deviations: model -> what makes up its variance; of as many rows, the same rows.
         seed: of the draws.
     """
     from jaxte.evaluate.posterior import best_chances, of_scores  # 0.1 s that few need
 
     names = [
         name
-        for name, own in without.items()
+        for name, own in deviations.items()
         if math.isfinite(scores.get(name, math.nan)) and np.isfinite(own).all()
     ]
     if not names:
         return {}, Draws(())
     y = np.array([scores[name] for name in names])
-    resampled = np.stack([without[name] for name in names])
-    factors = np.array([plans[name].factor for name in names])
-    deviations = resampled - resampled.mean(1, keepdims=True)
-    deviations *= np.sqrt(factors / resampled.shape[1])[:, None]
-    cov = deviations @ deviations.T
+    cov = np.zeros((len(names), len(names)))
+    for length in {len(deviations[name]) for name in names}:  # of others nothing is shared
+        own = [i for i, name in enumerate(names) if len(deviations[name]) == length]
+        part = np.stack([deviations[names[i]] for i in own])
+        cov[np.ix_(own, own)] = part @ part.T
     errors = np.sqrt(np.diag(cov))
-    half = errors * stdtrit([plans[name].degrees for name in names], (1 + CONFIDENCE) / 2)
-    drifts = factors * (y - resampled.mean(1))
+    half = float(ndtri((1 + CONFIDENCE) / 2)) * errors
     draws = of_scores(y, cov).draws(seed)
-    numbers = np.stack([y - half, y + half, errors, drifts, best_chances(draws)], 1).tolist()
+    numbers = np.stack([y - half, y + half, errors, best_chances(draws)], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}
     return intervals, Draws(tuple(names), draws)

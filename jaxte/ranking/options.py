@@ -20,9 +20,8 @@ __all__ = ["NORMALIZATIONS", "PRECISIONS", "RankOptions", "check_names", "checke
 
 NORMALIZATIONS = NORMALISATIONS  # of jaxte.metrics.combine; "sum": as published
 PRECISIONS = ("auto", "float32", "float64")
-REPEATS = {"permutations": 50, "resamples": 20}  # where "auto" finds them cheap
+CHECKS = {"permutations": 50, "intervals": True}  # that "auto" makes where they are cheap
 _CHEAP = 1e12  # operations, some ten seconds of two cores
-_FEWEST = 10  # resamples that tell a standard error
 # Where an annotation of a metric's option has one of these words, values of that kind will do.
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
@@ -37,7 +36,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 class RankOptions(NamedTuple):
     """The options as `rank` uses them.
 
-    ``options`` are those of the metrics, by name; ``auto``: which of `REPEATS` are made if cheap.
+    ``options`` are those of the metrics, by name; ``auto``: which of `CHECKS` are made if cheap.
     """
 
     metrics: tuple[Metric, ...]
@@ -46,7 +45,7 @@ class RankOptions(NamedTuple):
     memory_limit: int
     layout: Layout | None
     permutations: int = 0
-    resamples: int = 0
+    intervals: bool = False
     seed: int = 0
     auto: tuple[str, ...] = ()
 
@@ -56,9 +55,9 @@ class RankOptions(NamedTuple):
 
     def settled(self, operations: float) -> RankOptions:
         """With numbers for ``auto``, for a pool that takes so many operations once."""
-        if operations * len(self.metrics) * max(REPEATS.values()) >= _CHEAP:
+        if operations * len(self.metrics) >= _CHEAP:
             return self
-        counts: dict[str, Any] = {name: REPEATS[name] for name in self.auto}
+        counts: dict[str, Any] = {name: CHECKS[name] for name in self.auto}
         return self._replace(**counts)
 
     @property
@@ -80,7 +79,7 @@ def checked(
     memory_limit: Any = 1 << 30,
     mesh: Any = None,
     permutations: Any = 0,
-    resamples: Any = 0,
+    intervals: Any = False,
     seed: Any = 0,
 ) -> RankOptions:
     """The options of a call, or an `InputError` that names the one that cannot be."""
@@ -108,17 +107,18 @@ def checked(
         raise InputError(f"perturb is {short(perturb)}: give a function or one of {names}")
     if layout is not None and layout.axis is not None and perturb is not None:
         raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
-    repeats = {"permutations": permutations, "resamples": resamples}
-    auto = tuple(n for n, value in repeats.items() if isinstance(value, str) and value == "auto")
-    counts: dict[str, Any] = {**repeats, **dict.fromkeys(auto, 0), "seed": seed}
+    checks = {"permutations": permutations, "intervals": intervals}
+    auto = tuple(n for n, value in checks.items() if isinstance(value, str) and value == "auto")
+    counts: dict[str, Any] = {**checks, **dict.fromkeys(auto, 0), "seed": seed}
     for name, value in counts.items():
-        if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
+        flag = name == "intervals"
+        if flag and name not in auto and not isinstance(value, bool | np.bool_):
+            raise InputError(f"intervals is {short(value)}: give True, False or 'auto'")
+        if not flag and not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
             raise InputError(f"{name} is {short(value)}: give a whole number from 0 on")
-        if name == "resamples" and 0 < value < _FEWEST:
-            raise InputError(f"resamples is {value}: give 0, or at least {_FEWEST}")
-        if name in repeats and value and layout is not None:
-            raise InputError(f"{name} are scored on one device: leave out mesh, or {name}")
-        counts[name] = int(value)
+        if name in checks and value and layout is not None:
+            raise InputError(f"{name} are made on one device: leave out mesh, or {name}")
+        counts[name] = bool(value) if flag else int(value)
     counts["auto"] = auto if layout is None else ()
     return RankOptions(chosen, options, perturb, int(memory_limit), layout, **counts)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
 from jaxte.metrics.options import split_options
-from jaxte.perturb.transform import moved_features
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.pool import call_own
+from jaxte.ranking.repeats import repeated_metrics, statistics_of, whole_sample
+from jaxte.runtime.programs import FAST_COMPILE, Program
 from jaxte.statistics import Sample, Statistics
 from jaxte.statistics.principal import Principal, Relabelled, permuted, principal_of
 
@@ -36,69 +36,55 @@ def null_outputs(
     Models of as many rows get the same orders. In the principal axes of the features, which
     are found once, where the metric does not depend on the axes.
     """
-    dtype = jnp.zeros(()).dtype
-    head = jax.tree.map(lambda outputs: outputs.astype(dtype), candidate.source)
-    features = jnp.asarray(candidate.features).astype(dtype)
-    weights = None if candidate.weights is None else jnp.asarray(candidate.weights)
-    sample = Sample(features, candidate.targets, weights, None, head)
+    sample = whole_sample(candidate)
     keys = jax.random.split(jax.random.key(seed), permutations)
-    unable = plan.reasons(candidate.source is not None)
     principal: Principal | None = None
     nulls: dict[str, Null] = {}
-    for metric in plan.metrics:
-        if metric.label_free or metric.name in unable:
-            continue
+    for metric in repeated_metrics(plan, candidate):
         if metric.call is not None:
             nulls[metric.name] = _called(plan, metric, candidate, keys)
             continue
         source: Principal | Sample = sample
         if metric.in_any_axes and plan.perturb is None:
-            principal = _principal(sample) if principal is None else principal
+            principal = _principal_axes(sample) if principal is None else principal
             source = principal
         own = metric.all_options(plan.options.get(metric.name, {}))
         static, dynamic = split_options(own)
-        made = _null(
-            source, candidate.targets, head, keys, dynamic, metric=metric,
-            num_classes=plan.num_classes, static=static, perturb=plan.perturb,
-        )  # fmt: skip
+        program = _program(metric, plan.num_classes, static, plan.perturb)
+        made = program(source, candidate.targets, sample.source, keys, dynamic)
         nulls[metric.name] = {name: np.asarray(values) for name, values in made.items()}
     return nulls
 
 
-_principal = jax.jit(principal_of)
+_principal_axes = Program(principal_of, FAST_COMPILE)
 
 
-@partial(jax.jit, static_argnames=("metric", "num_classes", "static", "perturb"))
-def _null(
-    source: Principal | Sample,
-    targets: Array,
-    head: SourceOutputs | None,
-    keys: Array,
-    dynamic: Mapping[str, Any],
-    *,
+@lru_cache(maxsize=512)
+def _program(
     metric: Metric,
     num_classes: int | None,
     static: tuple[tuple[str, Any], ...],
     perturb: Any,
-) -> dict[str, Array]:
-    def one(key: Array) -> dict[str, Array]:
-        drawn = _permuted(targets, source.weights, key)
-        statistics: Statistics
-        if isinstance(source, Principal):
-            statistics = Relabelled(source, drawn, num_classes, head)
-        else:
-            sample = source._replace(targets=drawn)
-            if perturb is not None:
-                moved, width = moved_features(
-                    perturb, sample.features, drawn, num_classes=num_classes,
-                    weights=sample.weights, num_features=None,
-                )  # fmt: skip
-                sample = sample._replace(features=moved, num_features=width)
-            statistics = Statistics(sample, num_classes=num_classes)
-        outputs = metric.evaluate(statistics, {**dict(static), **dynamic})
-        return {name: outputs[name] for name in ("score", *metric.terms)}
+) -> Program:
+    def null(
+        source: Principal | Sample,
+        targets: Array,
+        head: SourceOutputs | None,
+        keys: Array,
+        dynamic: Mapping[str, Any],
+    ) -> dict[str, Array]:
+        def one(key: Array) -> dict[str, Array]:
+            drawn = _permuted(targets, source.weights, key)
+            if isinstance(source, Principal):
+                statistics: Statistics = Relabelled(source, drawn, num_classes, head)
+            else:
+                statistics = statistics_of(source._replace(targets=drawn), num_classes, perturb)
+            outputs = metric.evaluate(statistics, {**dict(static), **dynamic})
+            return {name: outputs[name] for name in ("score", *metric.terms)}
 
-    return lax.map(one, keys)
+        return lax.map(one, keys)
+
+    return Program(null, FAST_COMPILE)
 
 
 @jax.jit

@@ -21,6 +21,7 @@ from jaxte.perturb import Perturbation
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
 from jaxte.ranking.assembly import assembled, choices
+from jaxte.ranking.influence import influences
 from jaxte.ranking.inputs import (
     Candidate,
     Resolved,
@@ -28,7 +29,6 @@ from jaxte.ranking.inputs import (
     of_another_task,
     resolve,
 )
-from jaxte.ranking.jackknife import jackknife, jackknifed
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.permutations import null_outputs
@@ -61,7 +61,7 @@ def rank(
     history: Any = None,
     layers: str = "each",
     permutations: int | Literal["auto"] = 0,
-    resamples: int | Literal["auto"] = 0,
+    intervals: bool | Literal["auto"] = False,
     seed: int = 0,
 ) -> Ranking:
     r"""Score a pool of models by several metrics, compiled once per bucket of widths and metric.
@@ -118,12 +118,10 @@ def rank(
             models, and scored again: `Ranking.chance` then says what each score is without any
             signal. 200 tell p below 0.01; "auto" makes 50 where that is cheap, else none. Of models
             that are streamed it is not known.
-        resamples: so many times a twentieth of the rows is left out, the same for all models, and
-            the others are scored: `Ranking.interval` then says how far each score would differ on
-            other samples, and `Ranking.p_best` which model leads there. 20 tell a standard error
-            to 16 %, 100 to 7 %; "auto" makes 20 where that is cheap. Of models that are streamed
-            it is not known.
-        seed: of the permutations and resamples.
+        intervals: whether to tell how far each score would be another on other rows of the kind
+            (`Ranking.interval`), and which model leads there (`Ranking.p_best`), from one gradient
+            of each score; "auto" where that is cheap. Of models that are streamed it is not known.
+        seed: of the permutations, and of the draws behind `Ranking.p_best`.
 
     Returns:
         `Ranking`.
@@ -157,7 +155,7 @@ def rank(
         memory_limit=memory_limit,
         mesh=mesh,
         permutations=permutations,
-        resamples=resamples,
+        intervals=intervals,
         seed=seed,
     )
     choose("layers", layers, ("each", "joined"))
@@ -262,43 +260,24 @@ def _score_again(
     report: Progress,
     outcomes: Outcomes,
 ) -> None:
-    """With permuted targets, and without some of the rows."""
-    for own, models in _runs(candidates, plan):
-        scored = {
-            one.name: [m for m in own.metrics if one.name in outcomes.outputs.get(m.name, {})]
-            for one in models
-        }
-        for done, one in enumerate(models if asked.permutations else ()):
-            report(done, len(models), "permutations")
-            again = replace(own, metrics=tuple(scored[one.name]))
-            nulls = null_outputs(again, one, asked.permutations, asked.seed)
-            outcomes.add_nulls(one.name, nulls)
-        if asked.resamples:
-            _score_resampled(
-                own, [one for one in models if scored[one.name]], asked, report, outcomes
-            )
-
-
-def _score_resampled(
-    plan: ScoringPlan,
-    candidates: Sequence[Candidate],
-    asked: RankOptions,
-    report: Progress,
-    outcomes: Outcomes,
-) -> None:
-    if not candidates:
+    """With permuted targets, and by how much each row counts, what was scored."""
+    if not (asked.permutations or asked.intervals):
         return
-    plans = {
-        one.name: jackknife(one.targets, one.weights, asked.resamples, asked.seed)
-        for one in candidates
-    }
-    outcomes.jackknives |= plans
-    total = len(candidates) * asked.resamples
-    again = jackknifed(plan, candidates, plans, asked.memory_limit)
-    for done, (name, turn, outputs) in enumerate(again):
-        report(done, total, "resamples")
-        outcomes.add_resample(name, turn, outputs)
-    report(total, total, "resamples")
+    runs = _runs(candidates, plan)
+    total, done = sum(len(models) for _, models in runs), 0
+    for own, models in runs:
+        for one in models:
+            report(done, total, "permutations" if asked.permutations else "intervals")
+            scored = [m for m in own.metrics if one.name in outcomes.outputs.get(m.name, {})]
+            again = replace(own, metrics=tuple(scored))
+            if asked.permutations:
+                nulls = null_outputs(again, one, asked.permutations, asked.seed)
+                outcomes.add_repeated(outcomes.nulls, one.name, nulls)
+            if asked.intervals:
+                rows = influences(again, one, asked.seed)
+                outcomes.add_repeated(outcomes.influences, one.name, rows)
+            done += 1
+    report(total, total, "permutations" if asked.permutations else "intervals")
 
 
 def _runs(

@@ -99,17 +99,17 @@ class Ranking:
         return self._chances.get(self._key(model, metric))
 
     def interval(self, model: str, metric: str) -> Interval | None:
-        """How far the score may differ on other samples, of a ranking with ``resamples``.
+        """How far the score may differ on other samples, of a ranking with ``intervals``.
 
-        None without them, and for models without a score on fewer rows.
+        None without them, and where the score has no derivative by the weights of the rows.
         """
         return self._intervals.get(self._key(model, metric))
 
     def p_best(self, metric: str | None = None) -> dict[str, float]:
-        """Model -> chance to have the best score on other samples, of a ranking with ``resamples``.
+        """Model -> chance to have the best score on other samples, with ``intervals``.
 
         Without a metric the chance to lead the recommended order. It speaks of the score, not of
-        what fine-tuning reaches. {} without resamples.
+        what fine-tuning reaches. {} without intervals.
         """
         if metric is None and HISTORY in self.metrics:
             return dict(self.meta.get("p_best", {}))
@@ -123,11 +123,11 @@ class Ranking:
         The likeliest come next, until the best is among them with the confidence.
 
         Raises:
-            InputError: for a ranking without ``resamples``.
+            InputError: for a ranking without ``intervals``.
         """
         chances = self.p_best(metric)
         if not chances:
-            raise InputError("this ranking has no intervals: rank(..., resamples=20) makes them")
+            raise InputError("this ranking has no intervals: rank(..., intervals=True) makes them")
         from jaxte.evaluate.posterior import credible
 
         return credible(chances, confidence, first=self.best(metric))

@@ -86,10 +86,10 @@ def table(
     records = ranking.to_records()
     ranks = {(r["model"], r["metric"]): r["rank"] for r in records}
     tested = {r["metric"] for r in records if "p_value" in r}
-    resampled = {r["metric"] for r in records if "p_best" in r}
+    known = {r["metric"] for r in records if "p_best" in r}
     heads = [
-        (m, *(("±",) if m in resampled else ()), "#", *(("p",) if m in tested else ()),
-         *(("best",) if m in resampled else ()))
+        (m, *(("±",) if m in known else ()), "#", *(("p",) if m in tested else ()),
+         *(("best",) if m in known else ()))
         for m in ranking.metrics
     ]  # fmt: skip
 
@@ -101,12 +101,12 @@ def table(
         if not none:
             chance, interval = ranking.chance(model, metric), ranking.interval(model, metric)
         yield Cell(_ABSENT if none else _number(ranking.score(model, metric)), best, faint=none)
-        if metric in resampled:
+        if metric in known:
             yield Cell("" if interval is None else _number((interval.hi - interval.lo) / 2))
         yield Cell("" if none else str(place), best)
         if metric in tested:
             yield Cell("" if chance is None else f"{chance.p_value:.3f}")
-        if metric in resampled:
+        if metric in known:
             yield Cell("" if interval is None else f"{interval.p_best:.0%}")
 
     def line(model: str) -> tuple[Cell, ...]:

@@ -1,0 +1,122 @@
+r"""How far a score would be another on other rows: the infinitesimal jackknife.
+
+.. math::
+    \mathrm{cov}(s_a, s_b) = \sum_i u_{ai} u_{bi}, \quad
+    u_{ai} = w_i \frac{\partial s_a}{\partial w_i} - \text{their mean over the rows}
+
+The derivative of a score by the weight of a row says what the row does to it, so that one gradient
+is what leaving out every row in turn would be. Models that share rows share what is odd about them,
+which cancels where two are compared. A user's own function has no derivative: it is called without
+one group of rows after the other.
+
+References: Jaeckel, Bell Laboratories 1972; Efron, SIAM 1982.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxte.intake.outputs import SourceOutputs
+from jaxte.metrics import Metric
+from jaxte.metrics.options import split_options
+from jaxte.ranking.inputs import Candidate
+from jaxte.ranking.plan import ScoringPlan
+from jaxte.ranking.pool import call_own
+from jaxte.ranking.repeats import repeated_metrics, statistics_of, whole_sample
+from jaxte.runtime.programs import FAST_COMPILE, Program
+
+__all__ = ["Influences", "influences"]
+
+Influences = dict[str, np.ndarray]  # "score" and terms -> [rows], or [groups] of a user's function
+
+_GROUPS = 20
+
+
+def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, Influences]:
+    """Metric -> what each row does to its outputs, whose products are their covariance."""
+    sample = whole_sample(candidate)
+    weights = sample.weights
+    weights = jnp.ones(len(sample.features)) if weights is None else weights
+    made: dict[str, Influences] = {}
+    for metric in repeated_metrics(plan, candidate):
+        if metric.call is not None:
+            made[metric.name] = _without_groups(plan, metric, candidate, seed)
+            continue
+        own = metric.all_options(plan.options.get(metric.name, {}))
+        static, dynamic = split_options(own)
+        program = _program(metric, plan.num_classes, static, plan.perturb)
+        slopes = program(sample._replace(weights=weights), dynamic)
+        made[metric.name] = {key: _centred(slope, weights) for key, slope in slopes.items()}
+    return made
+
+
+def _centred(slopes: Array, weights: Any) -> np.ndarray:
+    """Slopes times weights, less their mean over the rows that count."""
+    w = np.asarray(weights, np.float64)
+    there = w > 0
+    own = np.asarray(slopes, np.float64)[there] * w[there]
+    return own - own.mean()
+
+
+@lru_cache(maxsize=512)
+def _program(
+    metric: Metric,
+    num_classes: int | None,
+    static: tuple[tuple[str, Any], ...],
+    perturb: Any,
+) -> Program:
+    def slopes(sample: Any, dynamic: Mapping[str, Any]) -> dict[str, Array]:
+        def outputs(weights: Array) -> dict[str, Array]:
+            own = sample._replace(weights=weights)
+            statistics = statistics_of(own, num_classes, perturb)
+            made = metric.evaluate(statistics, {**dict(static), **dynamic})
+            return {key: made[key] for key in metric.terms or ("score",)}
+
+        return jax.jacrev(outputs)(sample.weights)
+
+    return Program(slopes, FAST_COMPILE)
+
+
+def _without_groups(
+    plan: ScoringPlan, metric: Metric, candidate: Candidate, seed: int
+) -> Influences:
+    """Scores without a group of rows each, as deviations that add up to the variance.
+
+    Rows are dealt to the groups class by class, in random order.
+    """
+    rng = np.random.default_rng(seed)
+    targets, weights = np.asarray(candidate.targets), candidate.weights
+    rows = np.arange(len(targets)) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
+    dealt = rng.permutation(rows)
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        dealt = dealt[np.argsort(targets[dealt], kind="stable")]
+    groups = min(_GROUPS, len(rows))
+    scores = []
+    for group in range(groups):
+        kept = np.sort(np.delete(dealt, slice(group, None, groups)))
+        output = call_own(plan, metric, _only(candidate, kept))
+        scores.append(math.nan if isinstance(output, Exception) else float(output["score"]))
+    deviations = np.array(scores) - np.mean(scores)
+    return {"score": deviations * math.sqrt((groups - 1) / groups)}
+
+
+def _only(candidate: Candidate, rows: np.ndarray) -> Candidate:
+    """Some of its rows, as a model of its own."""
+    weights = candidate.weights
+    source: SourceOutputs | None = jax.tree.map(lambda one: one[rows], candidate.source)
+    return replace(
+        candidate,
+        features=candidate.features[rows],
+        targets=candidate.targets[rows],
+        weights=None if weights is None else np.asarray(weights)[rows],
+        source=source,
+    )

@@ -1,0 +1,51 @@
+"""What scoring a model again, with other targets or weights, begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxte.metrics import Metric
+from jaxte.perturb.transform import moved_features
+from jaxte.ranking.blocks import width_of
+from jaxte.ranking.inputs import Candidate
+from jaxte.ranking.plan import ScoringPlan
+from jaxte.statistics import Sample, Statistics
+
+__all__ = ["repeated_metrics", "statistics_of", "whole_sample"]
+
+
+def whole_sample(candidate: Candidate) -> Sample:
+    """All rows of a model, padded in width, so that models of about one width share programs."""
+    dtype = jnp.zeros(()).dtype
+    features = jnp.asarray(candidate.features).astype(dtype)
+    d = features.shape[1]
+    features = jnp.pad(features, ((0, 0), (0, width_of(d) - d)))
+    weights = None if candidate.weights is None else jnp.asarray(candidate.weights, dtype)
+    source = jax.tree.map(lambda outputs: jnp.asarray(outputs, dtype), candidate.source)
+    return Sample(features, candidate.targets, weights, np.asarray(d), source)
+
+
+def repeated_metrics(plan: ScoringPlan, candidate: Candidate) -> Iterator[Metric]:
+    """Metrics that read targets, and that can score this model."""
+    unable = plan.reasons(candidate.source is not None)
+    for metric in plan.metrics:
+        if not metric.label_free and metric.name not in unable:
+            yield metric
+
+
+def statistics_of(
+    sample: Sample, num_classes: int | None, perturb: Callable[..., Any] | None
+) -> Statistics:
+    """Statistics of rows inside jit, perturbed first where that was asked for."""
+    if perturb is not None:
+        features, width = moved_features(
+            perturb, sample.features, sample.targets, num_classes=num_classes,
+            weights=sample.weights, num_features=sample.num_features,
+        )  # fmt: skip
+        sample = sample._replace(features=features, num_features=width)
+    return Statistics(sample, num_classes=num_classes)
