@@ -219,6 +219,7 @@ class Fit(NamedTuple):
         y_mean: [k], 0 for a class that does not occur.
         n: sum of the weights.
         deviations: class means minus the mean [C, d].
+        whole: whether a row is left out with all its weight, not one twin of it at a time.
     """
 
     root: Array | None
@@ -226,20 +227,21 @@ class Fit(NamedTuple):
     y_mean: Array
     n: Array
     deviations: Array
+    whole: bool | Array
 
 
 def _fit(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Fit:
     u, n, present = _log_penalty(statistics), statistics.total, statistics.present
-    state = statistics.measured.moments
+    state, whole = statistics.measured.moments, statistics.whole_rows
     if not statistics.by_columns:
         predictions, y_mean = _from_products_of_rows(statistics, u)
-        return Fit(None, predictions, jnp.where(present, y_mean, 0), n, state.deviations)
+        return Fit(None, predictions, jnp.where(present, y_mean, 0), n, state.deviations, whole)
     normal = normal_equations(statistics.moments, present, statistics.unit)
     system = System(normal.scatter, normal.cross, normal.square, present, n)
     lower = system.factor(system.penalty(_stationary(u, system)))
     inverse = solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
     y_mean = jnp.where(present, normal.y_mean, 0)
-    return Fit(inverse.T, matmul(inverse, normal.cross), y_mean, n, state.deviations)
+    return Fit(inverse.T, matmul(inverse, normal.cross), y_mean, n, state.deviations, whole)
 
 
 def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Array]:
@@ -259,8 +261,8 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     inverse = solve_triangular(lower, eye, lower=True)
     residuals = t * matmul(inverse.T, matmul(inverse, system.rhs))
     left = t * jnp.sum(inverse**2, axis=0) - t / (t + size) * constant[:, 0] ** 2
-    weights = jnp.where(rows.weights > 0, rows.weights, 1)
-    left = (rows.weights - 1 + left) / weights
+    if not statistics.whole_rows:
+        left = (rows.weights - 1 + left) / jnp.where(rows.weights > 0, rows.weights, 1)
     safe = jnp.where(root > 0, root, 1)
     return statistics.columns - residuals / safe / _or_one(left)[:, None], y_mean
 
@@ -270,7 +272,7 @@ def _predict(fit: Fit, batch: Batch, y: Array) -> Array:
     if fit.root is None:
         return fit.along
     along = matmul(batch.centred(fit.deviations), fit.root)
-    left = 1 - 1 / fit.n - jnp.sum(along**2, axis=1)
+    left = 1 - jnp.where(fit.whole, batch.weights, 1) * (1 / fit.n + jnp.sum(along**2, axis=1))
     residuals = y - fit.y_mean[None] - matmul(along, fit.along)
     return y - residuals / _or_one(left)[:, None]
 

@@ -27,7 +27,6 @@ from jax import Array
 
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
-from jaxte.metrics.options import split_options
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.pool import call_own
@@ -51,8 +50,7 @@ def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, 
         if metric.call is not None:
             made[metric.name] = _without_groups(plan, metric, candidate, seed)
             continue
-        own = metric.all_options(plan.options.get(metric.name, {}))
-        static, dynamic = split_options(own)
+        static, dynamic = plan.options_of(metric)
         program = _program(metric, plan.num_classes, static, plan.perturb)
         slopes = program(sample._replace(weights=weights), dynamic)
         made[metric.name] = {key: _centred(slope, weights) for key, slope in slopes.items()}
@@ -78,8 +76,9 @@ def _program(
         def outputs(weights: Array) -> dict[str, Array]:
             own = sample._replace(weights=weights)
             statistics = statistics_of(own, num_classes, perturb)
+            statistics.whole_rows = True
             made = metric.evaluate(statistics, {**dict(static), **dynamic})
-            return {key: made[key] for key in metric.terms or ("score",)}
+            return {key: made[key] for key in ("score", *metric.terms)}
 
         return jax.jacrev(outputs)(sample.weights)
 

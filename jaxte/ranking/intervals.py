@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from jaxte.metrics import Metric
 from jaxte.ranking.chance import pooled
@@ -74,10 +74,7 @@ def deviations_of(
     rng = np.random.default_rng(seed)
     normal = {len(u): rng.normal(size=(_DRAWS, len(u))) for u in _rows(influences)}
     drawn = {
-        name: {
-            "score": np.full(_DRAWS, outputs[name]["score"]),
-            **{key: outputs[name][key] + normal[len(u)] @ u for key, u in own.items()},
-        }
+        name: {key: outputs[name][key] + normal[len(u)] @ u for key, u in own.items()}
         for name, own in influences.items()
     }
     scores = pooled(metric, drawn, over_pool)
@@ -115,7 +112,7 @@ def intervals_of(
         part = np.stack([deviations[names[i]] for i in own])
         cov[np.ix_(own, own)] = part @ part.T
     errors = np.sqrt(np.diag(cov))
-    half = float(ndtri((1 + CONFIDENCE) / 2)) * errors
+    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * errors
     draws = of_scores(y, cov).draws(seed)
     numbers = np.stack([y - half, y + half, errors, best_chances(draws)], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}

@@ -20,8 +20,9 @@ __all__ = ["NORMALIZATIONS", "PRECISIONS", "RankOptions", "check_names", "checke
 
 NORMALIZATIONS = NORMALISATIONS  # of jaxte.metrics.combine; "sum": as published
 PRECISIONS = ("auto", "float32", "float64")
-CHECKS = {"permutations": 50, "intervals": True}  # that "auto" makes where they are cheap
-_CHEAP = 1e12  # operations, some ten seconds of two cores
+# What "auto" makes where it is cheap, and about how many scores of the same metrics it costs.
+CHECKS: Mapping[str, tuple[int | bool, float]] = {"permutations": (50, 12), "intervals": (True, 4)}
+CHEAP = 2e11  # operations, some ten seconds
 # Where an annotation of a metric's option has one of these words, values of that kind will do.
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
@@ -55,9 +56,10 @@ class RankOptions(NamedTuple):
 
     def settled(self, operations: float) -> RankOptions:
         """With numbers for ``auto``, for a pool that takes so many operations once."""
-        if operations * len(self.metrics) >= _CHEAP:
-            return self
-        counts: dict[str, Any] = {name: CHECKS[name] for name in self.auto}
+        once = operations * len(self.metrics)
+        counts: dict[str, Any] = {
+            name: CHECKS[name][0] for name in self.auto if once * CHECKS[name][1] < CHEAP
+        }
         return self._replace(**counts)
 
     @property

@@ -14,7 +14,6 @@ from jax import Array, lax
 
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
-from jaxte.metrics.options import split_options
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.pool import call_own
@@ -48,8 +47,7 @@ def null_outputs(
         if metric.in_any_axes and plan.perturb is None:
             principal = _principal_axes(sample) if principal is None else principal
             source = principal
-        own = metric.all_options(plan.options.get(metric.name, {}))
-        static, dynamic = split_options(own)
+        static, dynamic = plan.options_of(metric)
         program = _program(metric, plan.num_classes, static, plan.perturb)
         made = program(source, candidate.targets, sample.source, keys, dynamic)
         nulls[metric.name] = {name: np.asarray(values) for name, values in made.items()}

@@ -122,6 +122,11 @@ class ScoringPlan:
         """The further passes of a metric over the rows, with its options."""
         return metric.asked(self.options.get(metric.name, {}))
 
+    def options_of(self, metric: Metric) -> tuple[tuple[tuple[str, Any], ...], dict[str, Any]]:
+        """The options of a metric: those that its program is made for, and arrays that it reads."""
+        static, dynamic = split_options(metric.all_options(self.options.get(metric.name, {})))
+        return static, {name: _as_array(own) for name, own in dynamic.items()}
+
     def reads_rows(self, metric: Metric) -> bool:
         """Whether a metric reads the rows, where they are in memory."""
         return bool(self.passes(metric) or self.needed(metric) - set(SHARED))
@@ -189,7 +194,7 @@ class ScoringPlan:
             reads = [name for name in SHARED if name in names and name in shared]
             if self.reads_rows(metric):
                 reads = ["sample", *reads]
-            static, dynamic = split_options(metric.all_options(self.options.get(metric.name, {})))
+            static, dynamic = self.options_of(metric)
             yield self._step(metric, tuple(reads), values, form, route, static, dynamic)
 
     def _step(
@@ -213,7 +218,7 @@ class ScoringPlan:
             shown = {name: values[name] for name in reads}
             if "sample" not in reads and "measured" in reads:
                 shown["measured"] = shown["measured"]._replace(residuals=None)
-            return shown, {name: _as_array(own) for name, own in (dynamic or {}).items()}
+            return shown, dict(dynamic or {})
 
         return program, makes, inputs
 

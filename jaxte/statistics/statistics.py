@@ -57,6 +57,10 @@ class Statistics:
         shared: statistics that are known already, by the names of `SHARED`.
     """
 
+    # Who leaves out rows in closed form takes a weight of 2 as two twins, of which one stays. For
+    # derivatives by a weight it is one row, which goes as a whole: or it would judge itself.
+    whole_rows = False
+
     def __init__(
         self,
         sample: Sample | None,

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from jaxte.cli import app
+from jaxte.ranking import options
 
 Run = Callable[..., Result]
 
@@ -16,6 +17,12 @@ Run = Callable[..., Result]
 def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written to the user's cache directory."""
     monkeypatch.setenv("JAXTE_CACHE", "off")
+
+
+@pytest.fixture(autouse=True)
+def nothing_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals and permutations only where a test asks: they compile longer than all the rest."""
+    monkeypatch.setattr(options, "CHEAP", 0.0)
 
 
 @pytest.fixture

@@ -56,6 +56,19 @@ def test_it_is_the_jackknife_of_single_rows() -> None:
         assert known(ranking.interval("a", metric)).standard_error == pytest.approx(error, rel=0.15)
 
 
+def test_a_row_that_counts_more_does_not_judge_itself() -> None:
+    """Each row left out of the probe in turn, where a row decides most of its own prediction."""
+    x = np.concatenate([POOL["at 2.0"], RNG.normal(size=(120, 60))], axis=1)
+    ranking = jaxte.rank({"a": x}, LABELS, metrics="ridge_probe", intervals=True)
+    with jax.enable_x64(True):
+        probe = jax.jit(lambda w: jaxte.metrics.ridge_probe(x, LABELS, num_classes=3, weights=w))
+        without = np.array([float(probe(np.arange(120) != i)) for i in range(120)])
+    error = np.sqrt(119 / 120 * ((without - without.mean()) ** 2).sum())
+    assert known(ranking.interval("a", "ridge_probe")).standard_error == pytest.approx(
+        error, rel=0.2
+    )
+
+
 def test_rows_of_weight_0_are_absent_and_pairs_share_what_is_odd() -> None:
     weights = np.r_[np.ones(120), np.zeros(30)]
     longer = {name: np.r_[x, np.full((30, 6), 1e9)] for name, x in POOL.items()}
