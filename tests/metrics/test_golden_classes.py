@@ -24,7 +24,7 @@ from helpers import (
 
 import jaxte
 from jaxte import perturb
-from jaxte.metrics import REGISTRY, face_terms, logme, sfda
+from jaxte.metrics import REGISTRY, face_terms, sfda
 
 SCORE: dict[str, dict[str, Any]] = {
     "float32": {"rtol": 0, "atol": 1e-3},
@@ -134,6 +134,15 @@ def moved(name: str, how: str, dtype: str) -> jax.Array:
     return move(*arguments, how=how, num_classes=num_classes)
 
 
+def assert_scores(x: jax.Array, name: str, dtype: str, golden: dict[str, float]) -> None:
+    """Of moved features in the shape of `golden_arrays`."""
+    (_, *rest), num_classes = golden_arrays(name)
+    found = compiled(Case("logme", {"variant": "released"}), num_classes)(x, *rest)
+    np.testing.assert_allclose(found, golden["LOGME"], **VALUE[dtype])
+    found = compiled(Case("sfda"), num_classes)(x, *rest)
+    np.testing.assert_allclose(found, golden["SFDA"], **SCORE[dtype])
+
+
 @each_pair
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
 def test_moved_features(name: str, dtype: str, how: str) -> None:
@@ -153,27 +162,23 @@ def test_moved_features(name: str, dtype: str, how: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION, QUICK["float64"]))
-@pytest.mark.parametrize("nsigma", [2, 0.6])
+@pytest.mark.parametrize("nsigma", [2.0, 0.6])
 def test_potential_energy_descent(name: str, dtype: str, nsigma: float) -> None:
-    golden, (x, y) = GOLDEN[name]["ped"][f"nsigma_{nsigma}"], arrays(name, dtype)
-    x = perturb.ped(x, y, nsigma=nsigma)
-    for key, value in statistics(np.asarray(x, np.float64), golden_set(name).targets).items():
+    golden, (n, d) = GOLDEN[name]["ped"][f"nsigma_{nsigma:g}"], golden_set(name).features.shape
+    (x, y, w, width), num_classes = golden_arrays(name)
+    x = perturb.ped(x, y, nsigma=nsigma, weights=w, num_features=width, num_classes=num_classes)
+    features = np.asarray(x, np.float64)[:n, :d]
+    for key, value in statistics(features, golden_set(name).targets).items():
         scale = golden["features"]["std"] * (1e-4 if dtype == "float32" else 1e-9)
         expected, rtol = golden["features"][key], VALUE[dtype]["rtol"]
         np.testing.assert_allclose(value, expected, rtol=rtol, atol=scale, err_msg=key)
-    np.testing.assert_allclose(logme(x, y, variant="released"), golden["LOGME"], **VALUE[dtype])
-    np.testing.assert_allclose(sfda(x, y), golden["SFDA"], **SCORE[dtype])
+    assert_scores(x, name, dtype, golden)
 
 
 @pytest.mark.parametrize(("name", "dtype"), golden_pairs(CLASSIFICATION, QUICK["float64"]))
 @pytest.mark.parametrize("how", ["raw_attract", "raw_spread", "raw_spread_attract"])
 def test_scores_of_moved_features(name: str, dtype: str, how: str) -> None:
-    golden, x = GOLDEN[name]["spread_attract"][how], moved(name, how, dtype)
-    (_, *rest), num_classes = golden_arrays(name)
-    found = compiled(Case("logme", {"variant": "released"}), num_classes)(x, *rest)
-    np.testing.assert_allclose(found, golden["LOGME"], **VALUE[dtype])
-    found = compiled(Case("sfda"), num_classes)(x, *rest)
-    np.testing.assert_allclose(found, golden["SFDA"], **SCORE[dtype])
+    assert_scores(moved(name, how, dtype), name, dtype, GOLDEN[name]["spread_attract"][how])
 
 
 @partial(jax.jit, static_argnames=("metric", "gate", "num_classes"))

@@ -20,14 +20,21 @@ def symmetric(d: int) -> Array:
     return product
 
 
+@jax.jit
+def reduced(a: Any, vector: Any = None) -> tuple[Any, ...]:
+    form = reduce(jnp.asarray(a), None if vector is None else jnp.asarray(vector))
+    one = jnp.eye(len(a))
+    return form.diagonal, form.below, form.turned(one), form.back(one), form.along
+
+
 @pytest.mark.parametrize("d", [1, 2, 64, 65, 200])
 def test_a_tridiagonal_reduction_is_undone_by_its_own_rotation(d: int, x64: None) -> None:
     a = symmetric(d)
     vector = np.arange(1.0, d + 1)
-    form = reduce(jnp.asarray(a), jnp.asarray(vector))
-    diagonal, below, q = form.diagonal, form.below, np.asarray(form.turned(jnp.eye(d))).T
-    np.testing.assert_allclose(form.back(jnp.eye(d)), q, atol=1e-13 * d)
-    along = np.eye(d)[0] * form.along
+    diagonal, below, rotation, back, length = reduced(a, vector)
+    q = np.asarray(rotation).T
+    np.testing.assert_allclose(back, q, atol=1e-13 * d)
+    along = np.eye(d)[0] * length
     np.testing.assert_allclose(q.T @ vector, along, atol=1e-13 * d * np.abs(vector).max())
     t = np.diag(diagonal) + np.diag(below, -1) + np.diag(below, 1)
     np.testing.assert_allclose(q.T @ q, np.eye(d), atol=1e-13 * d)
@@ -36,8 +43,8 @@ def test_a_tridiagonal_reduction_is_undone_by_its_own_rotation(d: int, x64: None
 
 def test_a_reduction_of_a_matrix_that_is_reduced_already(x64: None) -> None:
     a = np.diag(np.arange(5.0))
-    form = reduce(jnp.asarray(a))
-    diagonal, below, q = form.diagonal, form.below, np.asarray(form.turned(jnp.eye(5))).T
+    diagonal, below, rotation, *_ = reduced(a)
+    q = np.asarray(rotation).T
     np.testing.assert_allclose(q @ (np.diag(diagonal) + np.diag(below, -1)) @ q.T, a, atol=1e-15)
 
 
@@ -108,7 +115,8 @@ def check_ridge(n: int, d: int, condition: float, known: bool, dtype: Any, error
     rows, weights, factor, constant, rhs = (
         jnp.asarray(part, dtype) for part in (r, w, scale, ridge, b)
     )
-    found = np.asarray(linalg.ridge_solve(rows, weights, factor, constant, rhs, scatter))
+    solve = jax.jit(lambda *parts: linalg.ridge_solve(*parts))  # anew, as thresholds are set
+    found = np.asarray(solve(rows, weights, factor, constant, rhs, scatter))
     assert np.abs(found - expected).max() <= 100 * error * np.abs(expected).max()
 
 
@@ -116,9 +124,8 @@ def test_ridge_solve_of_a_scatter_alone(monkeypatch: pytest.MonkeyPatch, x64: No
     for strips in (1024, 6):
         monkeypatch.setattr(linalg, "_STRIPS", strips)
         a, b = symmetric(15), RANDOM.normal(size=(15, 3))
-        found = linalg.ridge_solve_scatter(
-            jnp.asarray(a), jnp.asarray(0.7), jnp.asarray(0.1), jnp.asarray(b)
-        )
+        solve = jax.jit(lambda *parts: linalg.ridge_solve_scatter(*parts))  # anew
+        found = solve(jnp.asarray(a), jnp.asarray(0.7), jnp.asarray(0.1), jnp.asarray(b))
         expected = np.linalg.solve(0.7 * a + 0.1 * np.eye(15), b)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
@@ -128,10 +135,17 @@ def test_a_factor_knows_that_there_is_none(
     strips: int, monkeypatch: pytest.MonkeyPatch, x64: None
 ) -> None:
     monkeypatch.setattr(linalg, "_STRIPS", strips)
-    assert np.isnan(linalg._factor(jnp.asarray(symmetric(9) - 50 * np.eye(9))).condition)
-    factor = linalg._factor(jnp.asarray(symmetric(9)))
-    assert len(factor.strips) == (1 if strips > 9 else 4)
-    assert 1 < float(factor.condition) < 1e6
+    lengths: list[int] = []
+
+    @jax.jit
+    def condition(a: jax.Array) -> jax.Array:
+        factor = linalg._factor(a)
+        lengths.append(len(factor.strips))
+        return factor.condition
+
+    assert np.isnan(condition(jnp.asarray(symmetric(9) - 50 * np.eye(9))))
+    assert 1 < float(condition(jnp.asarray(symmetric(9)))) < 1e6
+    assert lengths == [1 if strips > 9 else 4]
 
 
 @pytest.mark.parametrize("q", [1, 2, 7, 64, 65, 130])

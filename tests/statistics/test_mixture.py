@@ -54,7 +54,8 @@ def test_em_takes_the_steps_of_scikit_learn(covariance: str, columns: int, x64: 
 def test_kmeans_is_at_rest_and_better_than_its_start(x64: None) -> None:
     x, _ = blobs(150, 3, separation=2.0)
     key = jax.random.key(0)
-    clusters = np.asarray(kmeans(jnp.asarray(x), jnp.ones(150), jnp.asarray(6), 9, key))
+    jitted = jax.jit(kmeans, static_argnums=3)
+    clusters = np.asarray(jitted(jnp.asarray(x), jnp.ones(150), jnp.asarray(6), 9, key))
     assert set(clusters) == set(range(6))
     centres = np.stack([x[clusters == k].mean(axis=0) for k in range(6)])
     distances = ((x[:, None] - centres[None]) ** 2).sum(axis=2)
@@ -65,12 +66,14 @@ def test_kmeans_is_at_rest_and_better_than_its_start(x64: None) -> None:
 
 
 def test_more_clusters_than_points_leave_some_empty() -> None:
-    x = jnp.asarray(np.repeat(np.eye(3), 4, axis=0), float)
-    clusters = kmeans(x, jnp.ones(12), jnp.asarray(5), 5, jax.random.key(1))
+    @jax.jit
+    def fit(x: jax.Array) -> tuple[jax.Array, mixture.Mixture]:
+        weights, width, floor = jnp.ones(12), jnp.asarray(3.0), jnp.asarray(1e-6)
+        clusters = kmeans(x, weights, jnp.asarray(5), 5, jax.random.key(1))
+        start = mixture.of_clusters(x, weights, clusters, 5, width, floor, "full")
+        return clusters, mixture.fit(x, weights, start, width, floor)
+
+    clusters, fitted = fit(jnp.asarray(np.repeat(np.eye(3), 4, axis=0), float))
     assert len(set(np.asarray(clusters).tolist())) == 3
-    start = mixture.of_clusters(
-        x, jnp.ones(12), clusters, 5, jnp.asarray(3.0), jnp.asarray(1e-6), "full"
-    )
-    fitted = mixture.fit(x, jnp.ones(12), start, jnp.asarray(3.0), jnp.asarray(1e-6))
     assert np.isfinite(fitted.lower_bound)
     np.testing.assert_allclose(fitted.responsibilities.max(axis=1), 1)

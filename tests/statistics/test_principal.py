@@ -13,6 +13,23 @@ from jaxte.statistics.principal import Relabelled, permuted, principal_of
 METRICS = ("logme", "hscore", "sfda", "vci", "ridge_probe")
 
 
+def assert_scores_agree(name: str, sample: Sample, num_classes: int | None) -> None:
+    """Of the features as they are and of those in principal axes."""
+    metric = REGISTRY[name]
+    options = metric.all_options({})
+
+    @jax.jit
+    def expected(sample: Sample) -> jax.Array:
+        return metric.evaluate(Statistics(sample, num_classes=num_classes), options)["score"]
+
+    @jax.jit
+    def score(sample: Sample) -> jax.Array:
+        own = Relabelled(principal_of(sample), sample.targets, num_classes)
+        return metric.evaluate(own, options)["score"]
+
+    assert score(sample) == pytest.approx(float(expected(sample)), rel=1e-8)
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_scores_are_those_of_the_features_themselves(name: str) -> None:
     """Wider than long, far from 0, with rows that are absent or count twice."""
@@ -20,18 +37,9 @@ def test_scores_are_those_of_the_features_themselves(name: str) -> None:
     x = rng.normal(size=(24, 32)) + 50
     x[:, 0] += np.arange(24) % 3
     weights = rng.integers(0, 3, 24).astype(float)
-    metric = REGISTRY[name]
     with jax.enable_x64(True):
         sample = Sample(jnp.array(x), jnp.arange(24) % 3, jnp.array(weights))
-        own = Statistics(sample, num_classes=3)
-
-        def relabelled(sample: Sample) -> Statistics:
-            return Relabelled(principal_of(sample), sample.targets, 3)
-
-        options = metric.all_options({})
-        expected = jax.jit(lambda s: metric.evaluate(s, options)["score"])(own)
-        score = jax.jit(lambda s: metric.evaluate(relabelled(s), options)["score"])(sample)
-        assert score == pytest.approx(float(expected), rel=1e-8)
+        assert_scores_agree(name, sample, 3)
 
 
 def test_regression_in_principal_axes() -> None:
@@ -41,12 +49,7 @@ def test_regression_in_principal_axes() -> None:
     with jax.enable_x64(True):
         sample = Sample(jnp.array(x), jnp.array(y))
         for name in ("logme", "hscore"):
-            metric = REGISTRY[name]
-            options = metric.all_options({})
-            own = Statistics(sample, num_classes=None)
-            turned = Relabelled(principal_of(sample), sample.targets, None)
-            scores = [metric.evaluate(one, options)["score"] for one in (own, turned)]
-            assert float(scores[1]) == pytest.approx(float(scores[0]), rel=1e-8)
+            assert_scores_agree(name, sample, None)
 
 
 def test_permuting_leaves_absent_rows_where_they_are() -> None:
