@@ -52,12 +52,15 @@ def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, 
             continue
         static, dynamic = plan.options_of(metric)
         program = _program(metric, plan.num_classes, static, plan.perturb)
-        slopes = program(sample._replace(weights=weights), dynamic)
+        try:
+            slopes = program(sample._replace(weights=weights), dynamic)
+        except Exception:  # a user's metric may have no derivative: it has no interval then
+            slopes = {key: np.full(len(weights), np.nan) for key in ("score", *metric.terms)}
         made[metric.name] = {key: _centred(slope, weights) for key, slope in slopes.items()}
     return made
 
 
-def _centred(slopes: Array, weights: Any) -> np.ndarray:
+def _centred(slopes: Any, weights: Any) -> np.ndarray:
     """Slopes times weights, less their mean over the rows that count."""
     w = np.asarray(weights, np.float64)
     there = w > 0

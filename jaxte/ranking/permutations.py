@@ -40,6 +40,8 @@ def null_outputs(
     principal: Principal | None = None
     nulls: dict[str, Null] = {}
     for metric in repeated_metrics(plan, candidate):
+        if metric.label_free:
+            continue
         if metric.call is not None:
             nulls[metric.name] = _called(plan, metric, candidate, keys)
             continue

@@ -31,11 +31,9 @@ def whole_sample(candidate: Candidate) -> Sample:
 
 
 def repeated_metrics(plan: ScoringPlan, candidate: Candidate) -> Iterator[Metric]:
-    """Metrics that read targets, and that can score this model."""
+    """Metrics that can score this model."""
     unable = plan.reasons(candidate.source is not None)
-    for metric in plan.metrics:
-        if not metric.label_free and metric.name not in unable:
-            yield metric
+    return (metric for metric in plan.metrics if metric.name not in unable)
 
 
 def statistics_of(

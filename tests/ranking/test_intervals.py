@@ -69,6 +69,15 @@ def test_a_row_that_counts_more_does_not_judge_itself() -> None:
     )
 
 
+def test_a_mean_over_rows_has_the_error_of_a_mean() -> None:
+    """The model's own confidence, which reads no labels."""
+    p = np.exp(POOL["at 0.7"]) / np.exp(POOL["at 0.7"]).sum(1, keepdims=True)
+    model = {"features": POOL["at 0.7"], "probabilities": p}
+    ranking = jaxte.rank({"a": model}, metrics="msp", intervals=True)
+    one = known(ranking.interval("a", "msp"))
+    assert one.standard_error == pytest.approx(p.max(1).std() / np.sqrt(120))
+
+
 def test_rows_of_weight_0_are_absent_and_pairs_share_what_is_odd() -> None:
     weights = np.r_[np.ones(120), np.zeros(30)]
     longer = {name: np.r_[x, np.full((30, 6), 1e9)] for name, x in POOL.items()}
