@@ -51,24 +51,19 @@ def report(options: argparse.Namespace) -> Iterator[str]:
         "over the true one. Half width in true standard errors.\n"
     )
     head = ("metric", "n", "d", "covered", "error ratio", "half width")
-    rows: list[tuple[str, ...]] = []
+    yield "\n".join(table(head, [])[:2])
     for n, d in SIZES:
-        if options.sizes and n not in options.sizes:
-            continue
-        for line in intervals(n, d, options.samples, options.seed):
-            numbers = (f"{value:.2f}" for value in line[3:])
-            rows.append((line.metric, str(n), str(d), *numbers))
-    yield "\n".join(table(head, rows))
-    yield "## p_best\n"
+        if not options.sizes or n in options.sizes:
+            lines = intervals(n, d, options.samples, options.seed)
+            rows = [(*map(str, line[:3]), *(f"{x:.2f}" for x in line[3:])) for line in lines]
+            yield "\n".join(table(head, rows)[2:-1])
     columns = ("metric", "from", "chances", "mean", "came true")
-    rows.clear()
+    yield "\n## p_best\n\n" + "\n".join(table(columns, [])[:2])
     for metric in ("ridge_probe", "logme"):
-        for start, count, mean, right in calibration(
-            300, 32, max(options.samples // 2, 4), 30, metric, options.seed
-        ):
-            rows.append((metric, f"{start:.1f}", str(count), f"{mean:.3f}", f"{right:.3f}"))
-    yield "\n".join(table(columns, rows))
-    yield "## p values without signal\n\nShares below, n = 120, d = 16.\n"
+        tenths = calibration(300, 32, max(options.samples // 2, 4), 30, metric, options.seed)
+        rows = [(metric, f"{t[0]:.1f}", str(t[1]), f"{t[2]:.3f}", f"{t[3]:.3f}") for t in tenths]
+        yield "\n".join(table(columns, rows)[2:-1])
+    yield "\n## p values without signal\n\nShares below, n = 120, d = 16.\n"
     own = p_values(120, 16, options.samples, options.permutations, options.seed)
     levels = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
     yield "\n".join(
@@ -126,7 +121,7 @@ def intervals(n: int, d: int, samples: int, seed: int) -> Iterator[Line]:
     for metric in METRICS:
         own = np.array([[r.interval(m, metric) for m in r.models] for r in rankings])
         scores = np.array([[r.score(m, metric) for m in r.models] for r in rankings])
-        truth, spread = scores.mean(0), scores.std(0, ddof=1)
+        truth, spread = scores.mean(0), np.maximum(scores.std(0, ddof=1), 1e-12)
         lo, hi, error, _ = np.moveaxis(own, -1, 0)
         yield Line(
             metric, n, d,
