@@ -88,7 +88,7 @@ def table(
     tested = {r["metric"] for r in records if "p_value" in r}
     known = {r["metric"] for r in records if "p_best" in r}
     heads = [
-        (m, *(("±",) if m in known else ()), "#", *(("p",) if m in tested else ()),
+        (m, *(("+/-",) if m in known else ()), "#", *(("p",) if m in tested else ()),
          *(("best",) if m in known else ()))
         for m in ranking.metrics
     ]  # fmt: skip

@@ -120,7 +120,7 @@ def test_it_is_kept_in_files_and_shown(ranking: jaxte.Ranking) -> None:
     content = json.loads(report.to_json(ranking))
     assert content["meta"]["intervals"] is True
     shown = report.table(ranking)
-    assert shown.columns == ("model", "logme", "±", "#", "best", "ncti", "±", "#", "best")
+    assert shown.columns == ("model", "logme", "+/-", "#", "best", "ncti", "+/-", "#", "best")
     assert shown.rows[0][4].text == "100%"
 
 
