@@ -7,9 +7,10 @@ samples of as many rows.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``python -m benchmarks coverage``."""
     parser.add_argument("--samples", type=int, default=200, help="of each population (200)")
     parser.add_argument("--permutations", type=int, default=99)
+    parser.add_argument(
+        "--costs", action="store_true", help="only what each costs, metric by metric"
+    )
     parser.add_argument("--sizes", type=int, nargs="+", metavar="N", help="only these n")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", metavar="FILE", help="also write the tables, as Markdown")
@@ -33,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, and print each part when it is done."""
     text = ""
-    for part in report(options):
+    for part in costs(500, 64) if options.costs else report(options):
         print(part)  # noqa: T201
         text += part + "\n"
         if options.out:
@@ -72,6 +76,41 @@ def report(options: argparse.Namespace) -> Iterator[str]:
             [(m, *(f"{np.mean(p <= level):.3f}" for level in levels)) for m, p in own.items()],
         )
     )
+
+
+def costs(n: int, d: int) -> Iterator[str]:
+    """Processor time of intervals and of 200 permutations over that of one score, all warm."""
+    import jaxte
+    from jaxte.metrics import REGISTRY
+
+    yield (
+        f"# What chance and intervals cost\n\nn = {n}, d = {d}, {CLASSES} classes; processor time "
+        "over that of one score of the same metric, warm, best of three.\n"
+    )
+    head = ("metric", "one score, ms", "intervals", "200 permutations")
+    yield "\n".join(table(head, [])[:2])
+    rng = np.random.default_rng(0)
+    models, labels = Population(d, (0.3,), 0).sample(n, rng)
+    pool = {name: {"features": x, "logits": x[:, :CLASSES]} for name, x in models.items()}
+
+    def seconds(metric: str, **how: Any) -> float:
+        took = []
+        for _ in range(4):
+            begun = time.process_time()
+            jaxte.rank(pool, labels, metrics=metric, **how)
+            took.append(time.process_time() - begun)
+        return min(took[1:])
+
+    for name, metric in REGISTRY.items():
+        if "classification" not in metric.tasks or metric.label_free:
+            continue
+        if any(one.default is one.empty for one in metric.parameters.values()):
+            continue
+        score, *others = (
+            seconds(name, **how) for how in ({}, {"intervals": True}, {"permutations": 200})
+        )
+        ratios = (f"{max(other - score, 0) / score:.1f}" for other in others)
+        yield "\n".join(table(head, [(name, f"{1e3 * score:.1f}", *ratios)])[2:-1])
 
 
 class Population:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,98 +62,109 @@ def assembled(
         layered: models of several layers.
         weighted: whether rows have weights.
     """
-    scores: dict[tuple[str, str], float] = {}
-    statuses: dict[tuple[str, str], str] = {}
-    terms: dict[tuple[str, str], Mapping[str, float]] = {}
-    chances: dict[tuple[str, str], Chance] = {}
-    intervals: dict[tuple[str, str], Interval] = {}
-    leading: dict[str, Draws] = {}
-    classes, precision = outcomes.classes, meta["precision"]
+    columns = {one.name: _column(one, names, outcomes, meta) for one in metrics}
     shown = meta["class_names"]
     notes = [] if shown is None else [f"{len(shown)} classes: {listed(shown)}"]
     for metric in metrics:
-        outputs = outcomes.outputs.get(metric.name, {})
-        outputs = {name: outputs[name] for name in names if name in outputs}  # not as they came
-        combined = _combined(metric, outputs, meta["normalize"], precision)
-        for name in names:
-            key = (name, metric.name)
-            scores[key] = combined.get(name, math.nan)
-            reason = outcomes.problems.get(name) or outcomes.reasons.get(key)
-            statuses[key] = reason or verdict(metric, outputs.get(name, {}), scores[key])
-            if statuses[key] == "ok" and metric.terms:
-                terms[key] = {term: outputs[name][term] for term in metric.terms}
-        if layered and metric.joins_layers:
-            whose, rest = "each model", ""
-            if len(layered) < len(names):
-                whose, rest = shortlist(layered), "; of the others, which is less, features alone"
-            notes.append(f"{metric.name} reads all layers of {whose}{rest}.")
-        if weighted and not metric.takes_weights:
-            notes.append(f"{metric.name}: it takes no weights, so that all rows count the same.")
-        again = _again(metric, combined, outputs, outcomes, meta)
-        chances |= {(name, metric.name): one for name, one in again.chances.items()}
-        intervals |= {(name, metric.name): one for name, one in again.intervals.items()}
-        leading[metric.name] = again.draws
-        notes += again.notes
-        number = None if classes is None else len(classes)
-        notes += notes_on(metric, outputs, combined, number, precision)
-    columns = [metric.name for metric in metrics]
+        notes += _notes_on_call(metric, names, layered, weighted=weighted)
+        notes += columns[metric.name].notes
     if past is not None:
-        columns.append(HISTORY)
-        for name in names:
-            scores[name, HISTORY] = past.get(name, math.nan)
-            statuses[name, HISTORY] = "ok" if name in past else "the history does not name it"
+        columns[HISTORY] = _Column(
+            {name: past.get(name, math.nan) for name in names},
+            {n: "ok" if n in past else "the history does not name it" for n in names},
+        )
+
+    def merged(part: str) -> dict[tuple[str, str], Any]:
+        return {
+            (name, metric): value
+            for metric, column in columns.items()
+            for name, value in getattr(column, part).items()
+        }
+
     ranking = Ranking(
         models=names,
         metrics=tuple(columns),
         notes=tuple(notes),
         meta=meta,
-        _scores=scores,
-        _statuses=statuses,
-        _terms=terms,
-        _chances=chances,
-        _intervals=intervals,
+        _scores=merged("scores"),
+        _statuses=merged("statuses"),
+        _terms=merged("terms"),
+        _chances=merged("chances"),
+        _intervals=merged("intervals"),
     )
-    if past is None or not intervals or ranking.decisive is None:
+    draws = columns[ranking.decisive].draws if ranking.decisive else Draws(())
+    if past is None or not draws.names:
         return ranking
-    likely = leading[ranking.decisive].with_past(past)
-    return replace(ranking, meta={**meta, "p_best": likely})
+    return replace(ranking, meta={**meta, "p_best": draws.with_past(past)})
 
 
-class _Again(NamedTuple):
-    """What one metric gave for permuted targets and without some of the rows."""
+class _Column(NamedTuple):
+    """What is known of one metric: model -> its score and all that goes with it."""
 
-    chances: Mapping[str, Chance]
-    intervals: Mapping[str, Interval]
-    draws: Draws
-    notes: list[str]
+    scores: Mapping[str, float]
+    statuses: Mapping[str, str]
+    terms: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    chances: Mapping[str, Chance] = MappingProxyType({})
+    intervals: Mapping[str, Interval] = MappingProxyType({})
+    draws: Draws = Draws(())
+    notes: Sequence[str] = ()
 
 
-def _again(
-    metric: Metric,
-    scores: Mapping[str, float],
-    outputs: Mapping[str, Mapping[str, float]],
-    outcomes: Outcomes,
-    meta: Mapping[str, Any],
-) -> _Again:
-    precision, notes = meta["precision"], []
+def _column(
+    metric: Metric, names: Sequence[str], outcomes: Outcomes, meta: Mapping[str, Any]
+) -> _Column:
+    outputs = outcomes.outputs.get(metric.name, {})
+    outputs = {name: outputs[name] for name in names if name in outputs}  # not as they came
+    precision, seed = meta["precision"], meta.get("seed", 0)
     over_pool = partial(_combined, metric, normalize=meta["normalize"], precision=precision)
+    scores = over_pool(outputs)
+    statuses = {
+        name: outcomes.problems.get(name)
+        or outcomes.reasons.get((name, metric.name))
+        or verdict(metric, outputs.get(name, {}), scores.get(name, math.nan))
+        for name in names
+    }
+    scored = [name for name in names if metric.terms and statuses[name] == "ok"]
+    notes, draws = [], Draws(())
     chances: dict[str, Chance] = {}
+    intervals: dict[str, Interval] = {}
     if nulls := outcomes.nulls.get(metric.name):
         for name, null in pooled(metric, nulls, over_pool, outputs).items():
             one = chance_of(metric, scores.get(name, math.nan), null, precision)
             chances |= {} if one is None else {name: one}
         notes += chance_notes(metric.name, chances)
-    intervals: dict[str, Interval] = {}
-    draws = Draws(())
     if rows := outcomes.influences.get(metric.name):
-        deviations = deviations_of(metric, rows, outputs, over_pool, meta["seed"])
-        intervals, draws = intervals_of(scores, deviations, seed=meta["seed"])
+        deviations = deviations_of(metric, rows, outputs, over_pool, seed)
+        intervals, draws = intervals_of(scores, deviations, seed=seed)
         if lost := [name for name in scores if name in rows and name not in intervals]:
             notes.append(
                 f"{metric.name} has no interval for {shortlist(lost)}: it has no derivative there, "
                 "or none without some of the rows."
             )
-    return _Again(chances, intervals, draws, notes)
+    number = None if outcomes.classes is None else len(outcomes.classes)
+    notes += notes_on(metric, outputs, scores, number, precision)
+    return _Column(
+        {name: scores.get(name, math.nan) for name in names},
+        statuses,
+        {name: {term: outputs[name][term] for term in metric.terms} for name in scored},
+        chances,
+        intervals,
+        draws,
+        notes,
+    )
+
+
+def _notes_on_call(
+    metric: Metric, names: Sequence[str], layered: Sequence[str], *, weighted: bool
+) -> Iterator[str]:
+    """What a metric makes of the layers and weights of the call."""
+    if layered and metric.joins_layers:
+        whose, rest = "each model", ""
+        if len(layered) < len(names):
+            whose, rest = shortlist(layered), "; of the others, which is less, features alone"
+        yield f"{metric.name} reads all layers of {whose}{rest}."
+    if weighted and not metric.takes_weights:
+        yield f"{metric.name}: it takes no weights, so that all rows count the same."
 
 
 def _combined(
