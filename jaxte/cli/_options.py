@@ -121,26 +121,26 @@ Settings = Annotated[
 
 
 class Trust(NamedTuple):
-    """What tells how far scores can be trusted; by default as far as it is cheap."""
+    """What tells how far scores can be trusted."""
 
     permutations: Annotated[
-        str,
+        int,
         typer.Option(
-            metavar="N", help="Score N random labellings too: what a score is without any signal."
+            help="Score so many random labellings too: what each score is without any signal."
         ),
-    ] = "auto"
+    ] = 0
     intervals: Annotated[
         bool | None,
-        typer.Option(help="Tell how far scores differ on other samples, and who leads there."),
+        typer.Option(
+            help="Tell how far scores differ on other samples, and who leads there; by default of "
+            "the metric that decides, where that is cheap."
+        ),
     ] = None
 
     def options(self) -> dict[str, Any]:
         """As `jaxte.rank` takes them."""
-        number = self.permutations
-        return {
-            "permutations": int(number) if number.isdecimal() else number,
-            "intervals": "auto" if self.intervals is None else self.intervals,
-        }
+        intervals = "auto" if self.intervals is None else self.intervals
+        return {"permutations": self.permutations, "intervals": intervals}
 
     def flags(self) -> dict[str, Any]:
         """As the command line has them."""

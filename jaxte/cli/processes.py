@@ -109,7 +109,8 @@ def run_all(group: Processes, directory: str, **options: Any) -> None:
     arguments = [sys.executable, "-m", "jaxte", *_FLAGS[_cache.choice()], "rank", directory]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            arguments += [] if one is None else [f"--{name}={one}"]
+            flag = f"--{name}"
+            arguments += [] if one is None else [flag if one is True else f"{flag}={one}"]
     arguments += ["--coordinator", address, "--processes", str(group.processes), "--process-id"]
     children: list[subprocess.Popen[bytes]] = []
     with _terminable(), tempfile.TemporaryDirectory() as folder:

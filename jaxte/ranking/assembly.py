@@ -17,7 +17,7 @@ from jaxte.metrics.options import shortlist
 from jaxte.ranking.chance import Chance, chance_notes, chance_of, pooled
 from jaxte.ranking.intervals import Draws, Interval, deviations_of, intervals_of
 from jaxte.ranking.notes import notes_on, verdict
-from jaxte.ranking.options import CHECKS, RankOptions
+from jaxte.ranking.options import RankOptions
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.result import Ranking
 from jaxte.ranking.verdict import HISTORY
@@ -36,7 +36,8 @@ def choices(
         "perturb": None if asked.perturb is None else _name_of(asked.perturb),
         "normalize": normalize,
         "options": {name: dict(value) for name, value in asked.options.items()},
-        **{name: value for name, value in asked._asdict().items() if name in CHECKS and value},
+        **({"permutations": asked.permutations} if asked.permutations else {}),
+        **({"intervals": [m.name for m in asked.intervals]} if asked.intervals else {}),
         **({"seed": asked.seed} if asked.permutations or asked.intervals else {}),
     }
 

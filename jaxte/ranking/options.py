@@ -14,15 +14,14 @@ from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import plain
 from jaxte.metrics.registry import is_same, spelling
 from jaxte.perturb import PERTURBATIONS, get_perturbation
+from jaxte.ranking.verdict import decisive
 from jaxte.runtime.mesh import Layout, layout_of
 
 __all__ = ["NORMALIZATIONS", "PRECISIONS", "RankOptions", "check_names", "checked"]
 
 NORMALIZATIONS = NORMALISATIONS  # of jaxte.metrics.combine; "sum": as published
 PRECISIONS = ("auto", "float32", "float64")
-# What "auto" makes where it is cheap, and about how many scores of the same metrics it costs.
-CHECKS: Mapping[str, tuple[int | bool, float]] = {"permutations": (50, 12), "intervals": (True, 4)}
-CHEAP = 2e11  # operations, some ten seconds
+CHEAP = 5e10  # operations of a pool up to which intervals="auto" makes them, some seconds
 # Where an annotation of a metric's option has one of these words, values of that kind will do.
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "str": ("a text", lambda value: isinstance(value, str)),
@@ -37,7 +36,8 @@ _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 class RankOptions(NamedTuple):
     """The options as `rank` uses them.
 
-    ``options`` are those of the metrics, by name; ``auto``: which of `CHECKS` are made if cheap.
+    ``options`` are those of the metrics, by name; ``intervals``: of which metrics; ``auto``: of the
+    decisive one, if they are cheap.
     """
 
     metrics: tuple[Metric, ...]
@@ -46,21 +46,20 @@ class RankOptions(NamedTuple):
     memory_limit: int
     layout: Layout | None
     permutations: int = 0
-    intervals: bool = False
+    intervals: tuple[Metric, ...] = ()
     seed: int = 0
-    auto: tuple[str, ...] = ()
+    auto: bool = False
 
     def needs(self, metric: Metric) -> frozenset[str]:
         """What a metric reads, with its options."""
         return metric.needed(self.options.get(metric.name, {}))
 
     def settled(self, operations: float) -> RankOptions:
-        """With numbers for ``auto``, for a pool that takes so many operations once."""
-        once = operations * len(self.metrics)
-        counts: dict[str, Any] = {
-            name: CHECKS[name][0] for name in self.auto if once * CHECKS[name][1] < CHEAP
-        }
-        return self._replace(**counts)
+        """What ``auto`` comes to, for a pool that takes so many operations once."""
+        if not self.auto or operations * len(self.metrics) >= CHEAP:
+            return self
+        first = decisive([metric.name for metric in self.metrics])
+        return self._replace(intervals=tuple(m for m in self.metrics if m.name == first))
 
     @property
     def read_outputs(self) -> bool:
@@ -109,20 +108,20 @@ def checked(
         raise InputError(f"perturb is {short(perturb)}: give a function or one of {names}")
     if layout is not None and layout.axis is not None and perturb is not None:
         raise InputError("perturb needs all rows of a model on one device: use a mesh of 'models'")
-    checks = {"permutations": permutations, "intervals": intervals}
-    auto = tuple(n for n, value in checks.items() if isinstance(value, str) and value == "auto")
-    counts: dict[str, Any] = {**checks, **dict.fromkeys(auto, 0), "seed": seed}
-    for name, value in counts.items():
-        flag = name == "intervals"
-        if flag and name not in auto and not isinstance(value, bool | np.bool_):
-            raise InputError(f"intervals is {short(value)}: give True, False or 'auto'")
-        if not flag and not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
+    auto = isinstance(intervals, str) and intervals == "auto"
+    if not auto and not isinstance(intervals, bool | np.bool_):
+        raise InputError(f"intervals is {short(intervals)}: give True, False or 'auto'")
+    for name, value in {"permutations": permutations, "seed": seed}.items():
+        if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
             raise InputError(f"{name} is {short(value)}: give a whole number from 0 on")
-        if name in checks and value and layout is not None:
-            raise InputError(f"{name} are made on one device: leave out mesh, or {name}")
-        counts[name] = bool(value) if flag else int(value)
-    counts["auto"] = auto if layout is None else ()
-    return RankOptions(chosen, options, perturb, int(memory_limit), layout, **counts)
+    if layout is not None:
+        for name, value in {"permutations": permutations, "intervals": intervals}.items():
+            if value and value != "auto":
+                raise InputError(f"{name} are made on one device: leave out mesh, or {name}")
+    return RankOptions(
+        chosen, options, perturb, int(memory_limit), layout, int(permutations),
+        chosen if intervals and not auto else (), int(seed), auto and layout is None,
+    )  # fmt: skip
 
 
 def check_names(features: Mapping[Any, Any]) -> None:

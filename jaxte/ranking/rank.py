@@ -60,7 +60,7 @@ def rank(
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
     layers: str = "each",
-    permutations: int | Literal["auto"] = 0,
+    permutations: int = 0,
     intervals: bool | Literal["auto"] = False,
     seed: int = 0,
 ) -> Ranking:
@@ -116,11 +116,11 @@ def rank(
             other models of such names.
         permutations: so many times the targets are dealt anew to the rows, the same way for all
             models, and scored again: `Ranking.chance` then says what each score is without any
-            signal. 200 tell p below 0.01; "auto" makes 50 where that is cheap, else none. Of models
-            that are streamed it is not known.
+            signal. 200 tell p below 0.01. Of models that are streamed it is not known.
         intervals: whether to tell how far each score would be another on other rows of the kind
             (`Ranking.interval`), and which model leads there (`Ranking.p_best`), from one gradient
-            of each score; "auto" where that is cheap. Of models that are streamed it is not known.
+            of each score; "auto": of the metric that decides, where that is cheap. Of models that
+            are streamed it is not known.
         seed: of the permutations, and of the draws behind `Ranking.p_best`.
 
     Returns:
@@ -265,19 +265,21 @@ def _score_again(
         return
     runs = _runs(candidates, plan)
     total, done = sum(len(models) for _, models in runs), 0
+    label = "permutations" if asked.permutations else "intervals"
     for own, models in runs:
         for one in models:
-            report(done, total, "permutations" if asked.permutations else "intervals")
+            report(done, total, label)
             scored = [m for m in own.metrics if one.name in outcomes.outputs.get(m.name, {})]
-            again = replace(own, metrics=tuple(scored))
             if asked.permutations:
+                again = replace(own, metrics=tuple(scored))
                 nulls = null_outputs(again, one, asked.permutations, asked.seed)
                 outcomes.add_repeated(outcomes.nulls, one.name, nulls)
             if asked.intervals:
+                again = replace(own, metrics=tuple(m for m in scored if m in asked.intervals))
                 rows = influences(again, one, asked.seed)
                 outcomes.add_repeated(outcomes.influences, one.name, rows)
             done += 1
-    report(total, total, "permutations" if asked.permutations else "intervals")
+    report(total, total, label)
 
 
 def _runs(

@@ -19,7 +19,7 @@ from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
 from jaxte.ranking.intervals import Interval
 from jaxte.ranking.records import parts_of, reading
-from jaxte.ranking.verdict import HISTORY, PROBE, recommended
+from jaxte.ranking.verdict import HISTORY, PROBE, decisive, recommended
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -362,8 +362,7 @@ class Ranking:
     @property
     def decisive(self) -> str | None:
         """The metric that decides where none is named, if one does."""
-        own = [metric for metric in self.metrics if metric != HISTORY]
-        return PROBE if PROBE in own else own[0] if len(own) == 1 else None
+        return decisive(self.metrics)
 
     def _decisive(self) -> str:
         if self.decisive is not None:

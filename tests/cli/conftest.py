@@ -21,7 +21,7 @@ def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intervals and permutations only where a test asks: they compile longer than all the rest."""
+    """Intervals only where a test asks for them: they compile longer than all the rest."""
     monkeypatch.setattr(options, "CHEAP", 0.0)
 
 

@@ -271,25 +271,21 @@ def test_a_pool_of_which_nothing_gets_a_score(run: Run, tmp_path: Path) -> None:
     assert "no model could be scored" in result.stderr.splitlines()[-1]
 
 
-def test_what_is_cheap_is_known_with_its_intervals_and_chance(
+def test_what_decides_has_intervals_where_they_are_cheap(
     run: Run, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jaxte.ranking.options.CHEAP", 1e12)
-    result = run("rank", stored, "--metrics", "hscore", "--format", "json")
+    result = run("rank", stored, "--metrics", "hscore", "--permutations", "9", "--format", "json")
     content = json.loads(result.stdout)
-    assert (content["meta"]["permutations"], content["meta"]["intervals"]) == (50, True)
+    assert (content["meta"]["permutations"], content["meta"]["intervals"]) == (9, ["hscore"])
     good = next(r for r in content["records"] if r["model"] == "good")
     assert good["lo"] < good["score"] < good["hi"]
-    assert good["p_value"] == pytest.approx(1 / 51)
-    plain = run(
-        "rank", stored, "--metrics", "hscore", "--format", "json",
-        "--no-intervals", "--permutations", "0",
-    )  # fmt: skip
+    assert good["p_value"] == pytest.approx(1 / 10)
+    plain = run("rank", stored, "--metrics", "hscore", "--format", "json", "--no-intervals")
     assert "intervals" not in json.loads(plain.stdout)["meta"]
-    assert "p_value" not in plain.stdout
 
 
-def test_a_number_of_permutations_that_is_none_is_refused(run: Run, stored: Path) -> None:
-    result = run("rank", stored, "--permutations", "few")
+def test_a_number_of_permutations_below_0_is_refused(run: Run, stored: Path) -> None:
+    result = run("rank", stored, "--permutations", "-3")
     assert result.exit_code == 2
-    assert "permutations is 'few': give a whole number from 0 on" in result.stderr
+    assert "permutations is -3: give a whole number from 0 on" in result.stderr

@@ -118,7 +118,7 @@ def test_it_is_kept_in_files_and_shown(ranking: jaxte.Ranking) -> None:
         assert again.interval("at 0.7", "logme") == ranking.interval("at 0.7", "logme")
         assert again.p_best("ncti") == ranking.p_best("ncti")
     content = json.loads(report.to_json(ranking))
-    assert content["meta"]["intervals"] is True
+    assert content["meta"]["intervals"] == ["logme", "ncti"]
     shown = report.table(ranking)
     assert shown.columns == ("model", "logme", "+/-", "#", "best", "ncti", "+/-", "#", "best")
     assert shown.rows[0][4].text == "100%"
