@@ -72,7 +72,7 @@ class Mixture(NamedTuple):
 
 
 def conditioned(y: np.ndarray, noise: np.ndarray, priors: Iterable[Prior]) -> Mixture:
-    """The posterior of z under each prior, given y [N] with noise of covariance [N, N]."""
+    """The posterior of z under each prior, from y [N] with noise of covariance [N, N]."""
     evidence, means, covs = [], [], []
     for prior in priors:
         lower = np.linalg.cholesky(prior.cov_observed + noise)

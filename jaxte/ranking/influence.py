@@ -29,23 +29,29 @@ from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.ranking.pool import call_own
-from jaxte.ranking.repeats import repeated_metrics, statistics_of, whole_sample
+from jaxte.ranking.repeats import (
+    Repeats,
+    called_score,
+    repeated_metrics,
+    statistics_of,
+    whole_sample,
+)
 from jaxte.runtime.programs import FAST_COMPILE, Program
 
-__all__ = ["Influences", "influences"]
-
-Influences = dict[str, np.ndarray]  # "score" and terms -> [rows], or [groups] of a user's function
+__all__ = ["influences"]
 
 _GROUPS = 20
 
 
-def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, Influences]:
-    """Metric -> what each row does to its outputs, whose products are their covariance."""
+def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, Repeats]:
+    """Metric -> what each row does to its outputs, whose products are their covariance.
+
+    Of a user's own function what each group of rows does.
+    """
     sample = whole_sample(candidate)
     weights = sample.weights
     weights = jnp.ones(len(sample.features)) if weights is None else weights
-    made: dict[str, Influences] = {}
+    made: dict[str, Repeats] = {}
     for metric in repeated_metrics(plan, candidate):
         if metric.call is not None:
             made[metric.name] = _without_groups(plan, metric, candidate, seed)
@@ -88,9 +94,7 @@ def _program(
     return Program(slopes, FAST_COMPILE)
 
 
-def _without_groups(
-    plan: ScoringPlan, metric: Metric, candidate: Candidate, seed: int
-) -> Influences:
+def _without_groups(plan: ScoringPlan, metric: Metric, candidate: Candidate, seed: int) -> Repeats:
     """Scores without a group of rows each, as deviations that add up to the variance.
 
     Rows are dealt to the groups class by class, in random order.
@@ -105,8 +109,7 @@ def _without_groups(
     scores = []
     for group in range(groups):
         kept = np.sort(np.delete(dealt, slice(group, None, groups)))
-        output = call_own(plan, metric, _only(candidate, kept))
-        scores.append(math.nan if isinstance(output, Exception) else float(output["score"]))
+        scores.append(called_score(plan, metric, _only(candidate, kept)))
     deviations = np.array(scores) - np.mean(scores)
     return {"score": deviations * math.sqrt((groups - 1) / groups)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -13,9 +13,9 @@ from jaxte.metrics import Metric
 from jaxte.ranking.chance import pooled
 from jaxte.ranking.verdict import recommended
 
-__all__ = ["CONFIDENCE", "INTERVAL", "Draws", "Interval", "deviations_of", "intervals_of"]
+__all__ = ["INTERVAL", "Draws", "Interval", "deviations_of", "intervals_of"]
 
-CONFIDENCE = 0.9
+_CONFIDENCE = 0.9
 _DRAWS = 400  # of scores that are made over the pool
 
 
@@ -72,18 +72,14 @@ def deviations_of(
     if not metric.terms:
         return {name: own["score"] for name, own in influences.items()}
     rng = np.random.default_rng(seed)
-    normal = {len(u): rng.normal(size=(_DRAWS, len(u))) for u in _rows(influences)}
+    rows = dict.fromkeys(len(u) for own in influences.values() for u in own.values())
+    normal = {n: rng.normal(size=(_DRAWS, n)) for n in rows}
     drawn = {
         name: {key: outputs[name][key] + normal[len(u)] @ u for key, u in own.items()}
         for name, own in influences.items()
     }
     scores = pooled(metric, drawn, over_pool)
     return {name: (own - own.mean()) / _DRAWS**0.5 for name, own in scores.items()}
-
-
-def _rows(influences: Mapping[str, Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
-    for own in influences.values():
-        yield from own.values()
 
 
 def intervals_of(
@@ -112,7 +108,7 @@ def intervals_of(
         part = np.stack([deviations[names[i]] for i in own])
         cov[np.ix_(own, own)] = part @ part.T
     errors = np.sqrt(np.diag(cov))
-    half = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * errors
+    half = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * errors
     draws = of_scores(y, cov).draws(seed)
     numbers = np.stack([y - half, y + half, errors, best_chances(draws)], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}

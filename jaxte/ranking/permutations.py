@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -16,20 +15,23 @@ from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.ranking.pool import call_own
-from jaxte.ranking.repeats import repeated_metrics, statistics_of, whole_sample
+from jaxte.ranking.repeats import (
+    Repeats,
+    called_score,
+    repeated_metrics,
+    statistics_of,
+    whole_sample,
+)
 from jaxte.runtime.programs import FAST_COMPILE, Program
 from jaxte.statistics import Sample, Statistics
 from jaxte.statistics.principal import Principal, Relabelled, permuted, principal_of
 
 __all__ = ["null_outputs"]
 
-Null = dict[str, np.ndarray]  # "score" and terms -> [permutations]
-
 
 def null_outputs(
     plan: ScoringPlan, candidate: Candidate, permutations: int, seed: int
-) -> dict[str, Null]:
+) -> dict[str, Repeats]:
     """Outputs of every metric that reads targets, for targets [n] in so many random orders.
 
     Models of as many rows get the same orders. In the principal axes of the features, which
@@ -38,7 +40,7 @@ def null_outputs(
     sample = whole_sample(candidate)
     keys = jax.random.split(jax.random.key(seed), permutations)
     principal: Principal | None = None
-    nulls: dict[str, Null] = {}
+    nulls: dict[str, Repeats] = {}
     for metric in repeated_metrics(plan, candidate):
         if metric.label_free:
             continue
@@ -92,11 +94,10 @@ def _permuted(targets: Array, weights: Array | None, key: Array) -> Array:
     return permuted(targets, weights, jax.random.bits(key, (len(targets),), "uint32"))
 
 
-def _called(plan: ScoringPlan, metric: Metric, candidate: Candidate, keys: Array) -> Null:
+def _called(plan: ScoringPlan, metric: Metric, candidate: Candidate, keys: Array) -> Repeats:
     """The same of a metric that is a user's own function."""
     scores = []
     for key in keys:
         drawn = np.asarray(_permuted(candidate.targets, candidate.weights, key))
-        output = call_own(plan, metric, replace(candidate, targets=drawn))
-        scores.append(math.nan if isinstance(output, Exception) else float(output["score"]))
+        scores.append(called_score(plan, metric, replace(candidate, targets=drawn)))
     return {"score": np.array(scores)}

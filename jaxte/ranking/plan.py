@@ -218,7 +218,7 @@ class ScoringPlan:
             shown = {name: values[name] for name in reads}
             if "sample" not in reads and "measured" in reads:
                 shown["measured"] = shown["measured"]._replace(residuals=None)
-            return shown, dict(dynamic or {})
+            return shown, dynamic or {}
 
         return program, makes, inputs
 

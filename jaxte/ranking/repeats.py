@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,12 @@ from jaxte.perturb.transform import moved_features
 from jaxte.ranking.blocks import width_of
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import ScoringPlan
+from jaxte.ranking.pool import call_own
 from jaxte.statistics import Sample, Statistics
 
-__all__ = ["repeated_metrics", "statistics_of", "whole_sample"]
+__all__ = ["Repeats", "called_score", "repeated_metrics", "statistics_of", "whole_sample"]
+
+Repeats: TypeAlias = dict[str, np.ndarray]  # "score" and terms -> a number for each time
 
 
 def whole_sample(candidate: Candidate) -> Sample:
@@ -34,6 +38,12 @@ def repeated_metrics(plan: ScoringPlan, candidate: Candidate) -> Iterator[Metric
     """Metrics that can score this model."""
     unable = plan.reasons(candidate.source is not None)
     return (metric for metric in plan.metrics if metric.name not in unable)
+
+
+def called_score(plan: ScoringPlan, metric: Metric, candidate: Candidate) -> float:
+    """The score of a metric that is a user's own function; NaN where it fails."""
+    output = call_own(plan, metric, candidate)
+    return math.nan if isinstance(output, Exception) else float(output["score"])
 
 
 def statistics_of(

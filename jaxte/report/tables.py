@@ -87,11 +87,8 @@ def table(
     ranks = {(r["model"], r["metric"]): r["rank"] for r in records}
     tested = {r["metric"] for r in records if "p_value" in r}
     known = {r["metric"] for r in records if "p_best" in r}
-    heads = [
-        (m, *(("+/-",) if m in known else ()), "#", *(("p",) if m in tested else ()),
-         *(("best",) if m in known else ()))
-        for m in ranking.metrics
-    ]  # fmt: skip
+    beside = {"+/-": known, "#": ranking.metrics, "p": tested, "best": known}
+    heads = [(m, *(head for head, where in beside.items() if m in where)) for m in ranking.metrics]
 
     def cells(model: str, metric: str) -> Iterator[Cell]:
         """Of one score, as its heads say."""
