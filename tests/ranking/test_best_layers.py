@@ -81,5 +81,5 @@ def test_a_layer_that_fails_is_named_and_a_model_of_none_has_its_reason() -> Non
 def test_layers_that_cannot_be_told_apart_are_refused() -> None:
     with pytest.raises(InputError, match="two models are called a@early"):
         jaxte.rank({**POOL, "a@early": NOISE[0]}, LABELS, layers="best")
-    with pytest.raises(InputError, match="layers 'top'.*'joined', 'best', 'mean'"):
+    with pytest.raises(InputError, match=r"layers 'top'.*'joined', 'best', 'mean'"):
         jaxte.rank(POOL, LABELS, layers="top")
