@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -178,6 +179,7 @@ def _rank(
         ranking = jaxte.rank(
             files.features, files.labels, progress=progress, mesh=processes.mesh(group), **how
         )
+    ranking = replace(ranking, meta={**ranking.meta, "source": files.dataset})
     return _Ranked(ranking, files.problems, time.perf_counter() - start)
 
 
