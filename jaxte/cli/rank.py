@@ -189,7 +189,7 @@ def _show_all(done: dict[str, _Ranked], truth: Truth, to: Destination) -> None:
 
     form, out, plot = to
     evaluation = truth.compare({name: one.ranking for name, one in done.items()}, None)
-    if form in (Format.TABLE, Format.HTML):
+    if form in _output.PAGES:
         seconds = sum(one.seconds for one in done.values())
         took = f"{len(done)} data sets ranked in {seconds:.1f} s."
         _output.write_page([*evaluation.tables(), took], out, form)
@@ -232,7 +232,7 @@ def _show(one: _Ranked, evaluation: Evaluation | None, to: Destination) -> None:
     form, out, _ = to
     table = report.table(one.ranking, problems=one.problems)
     tables = [table, *(evaluation.tables() if evaluation else [])]
-    if form in (Format.TABLE, Format.HTML):
+    if form in _output.PAGES:
         took = f"{len(one.ranking.models)} models scored in {one.seconds:.1f} s."
         verdict = one.ranking.verdict()
         _output.write_page([*tables, *([verdict] if verdict else []), took], out, form)

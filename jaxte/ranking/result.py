@@ -313,6 +313,12 @@ class Ranking:
 
         return report.to_markdown(self)
 
+    def to_latex(self) -> str:
+        """The table as a LaTeX tabular (package booktabs)."""
+        from jaxte import report
+
+        return report.to_latex(self)
+
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw every metric's scores, best on top, and save the picture if a path is given."""
         from jaxte.report import plots
