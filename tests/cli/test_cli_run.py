@@ -160,7 +160,7 @@ def test_parts_share_the_work_and_one_may_be_killed(run: Run, tmp_path: Path) ->
     assert others == [0, 0, 0]
     assert not (tmp_path / "out" / "ranking.csv").exists()
     again = run(*call, "--part", "2/4")
-    assert set(statuses(again.stdout)) == {"resnet-random"}
+    assert statuses(again.stdout)["resnet-random"] in {"extracted", "resumed", "present"}
     assert "without --part ranks the models" in again.stdout
     result = run(*call, "--metrics", "hscore")
     assert set(statuses(result.stdout).values()) == {"present"}
