@@ -160,10 +160,10 @@ def test_parts_share_the_work_and_one_may_be_killed(run: Run, tmp_path: Path) ->
     assert others == [0, 0, 0]
     assert not (tmp_path / "out" / "ranking.csv").exists()
     again = run(*call, "--part", "2/4")
-    assert statuses(again.stdout)["resnet-random"] in {"extracted", "resumed", "present"}
+    assert statuses(again.stdout)["resnet-random"] in {"extracted", "resumed", "cached"}
     assert "without --part ranks the models" in again.stdout
     result = run(*call, "--metrics", "hscore")
-    assert set(statuses(result.stdout).values()) == {"present"}
+    assert set(statuses(result.stdout).values()) == {"cached"}
     with (tmp_path / "out" / "ranking.csv").open() as file:
         assert {line["model"] for line in csv.DictReader(file)} == set(names)
 
