@@ -9,7 +9,7 @@ import typer
 
 from jaxte.cli import _cache, _output, processes
 from jaxte.cli import _options as options
-from jaxte.cli._errors import one_line_errors
+from jaxte.cli._errors import RESUMES, one_line_errors
 from jaxte.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from jaxte.cli._ranking import EarlierReport
     from jaxte.data import Dataset
     from jaxte.ranking import Ranking
+
+
+def _show_example(wanted: bool) -> None:
+    if wanted:
+        typer.echo(Path(__file__).with_name("models.toml").read_text(encoding="utf-8"), nl=False)
+        raise typer.Exit
 
 
 @options.command
@@ -67,6 +73,15 @@ def run(
     ] = None,
     dry_run: options.DryRun = False,
     trace: options.Traceback = False,
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            is_eager=True,
+            callback=_show_example,
+            help="Print a complete models.toml, and do nothing else.",
+        ),
+    ] = False,
 ) -> None:
     """Extract the features of every model that are not there yet, rank, and write a report.
 
@@ -79,12 +94,12 @@ def run(
     the models each and rank none; the same call without it ranks, once they are all there.
 
     A table of models.toml: source = "hf:...", and if wanted name, layers, pool, level, prepare,
-    compute_dtype, max_length, batch_size.
+    compute_dtype, max_length, batch_size; --example prints one.
 
     A model that fails is named and does not stop the others. The exit code is 1 if some failed,
     2 if none is left or the call cannot be.
     """
-    with one_line_errors():
+    with one_line_errors(RESUMES):
         from jaxte.cli import _extraction, _ranking
         from jaxte.intake.checks import choose
         from jaxte.ranking.options import NORMALIZATIONS, PRECISIONS

@@ -317,3 +317,22 @@ def test_a_spreadsheet_needs_its_package(
     result = run("rank", stored, "--out", tmp_path / "r.xlsx")
     assert result.exit_code == 2
     assert "needs packages: pip install pandas openpyxl" in " ".join(result.stderr.split())
+
+
+def test_each_directory_is_a_data_set(run: Run, tmp_path: Path) -> None:
+    random, y = np.random.default_rng(0), np.arange(30) % 3
+    for name in ("cats", "dogs"):
+        (tmp_path / "hub" / name).mkdir(parents=True)
+        for model in "ab":
+            x = random.normal(size=(30, 4))
+            np.savez(tmp_path / "hub" / name / f"{model}.npz", features=x, labels=y)
+    result = run("rank", tmp_path / "hub", "--each", "--metrics", "hscore", "--format", "csv")
+    records = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(r["dataset"], r["model"]) for r in records] == [
+        (name, model) for name in ("cats", "dogs") for model in "ab"
+    ]
+    plot = tmp_path / "p.png"
+    shown = run("rank", tmp_path / "hub", "--each", "--metrics", "hscore", "--plot", plot).stdout
+    assert shown.count("by hscore") == 2
+    assert "dogs: Fine-tune" in shown
+    assert {p.name for p in tmp_path.glob("*.png")} == {"p-cats.png", "p-dogs.png"}

@@ -15,7 +15,8 @@ import pytest
 
 import jaxte
 from jaxte import data, zoo
-from jaxte.cli._extraction import directory_name
+from jaxte.cli._extraction import directory_name, jobs_of_file
+from jaxte.extraction.preprocess import Images
 from jaxte.store import FeatureStore
 
 from .conftest import Run
@@ -364,3 +365,24 @@ def test_a_process_of_its_own(models: Path, tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout + done.stderr
     assert statuses(done.stdout)["mlp-mnist"] == "extracted"
     assert done.stderr.splitlines()[-1] == f"jaxte: wrote {tmp_path / 'r'}"
+
+
+def test_the_example_is_read_as_it_is_printed(run: Run, tmp_path: Path) -> None:
+    result = run("run", "--example")
+    assert result.exit_code == 0
+    (tmp_path / "models.toml").write_text(result.stdout)
+    jobs = jobs_of_file(tmp_path / "models.toml", {}, 64)
+    assert [job.title for job in jobs] == ["zoo:resnet-cifar", "vit", "own"]
+    assert Images(**jobs[2].options["prepare"]).size == 64
+
+
+def test_an_interrupted_run_says_what_is_kept(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxte.cli._extraction.run_jobs", interrupted)
+    result = run("run", *DATA, "--model", "zoo:mlp-mnist", "--out", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "interrupted: what is complete is kept, and the same command goes on" in result.stderr
