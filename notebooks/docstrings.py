@@ -9,7 +9,7 @@ import griffe
 
 
 def markdown(text: str) -> str:
-    """A docstring with ``.. math::`` and ``:math:`` as ``$$`` and ``$``, references as a section.
+    """A docstring with ``.. math::`` and ``:math:`` as ``$$`` and ``$``, sections as it has them.
 
     >>> markdown("Sum :math:`a_i` of")
     'Sum $a_i$ of'
@@ -21,7 +21,8 @@ def markdown(text: str) -> str:
         flags=re.M,
     )
     text = re.sub(r":math:`([^`]*)`", lambda one: f"${' '.join(one[1].split())}$", text)
-    return re.sub(r"^References: ", "**References:** ", text, flags=re.M)
+    text = re.sub(r"^Example:$", "Examples:", text, flags=re.M)
+    return re.sub(r"^References:\s+", "**References:** ", text, flags=re.M)
 
 
 class Formulas(griffe.Extension):

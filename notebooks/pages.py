@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import os
 import posixpath
 import re
@@ -74,8 +75,8 @@ def public(room: str) -> dict[str, Any]:
 def directive(room: str, name: str, one: Any, **options: Any) -> str:
     """What mkdocstrings makes the entry of a public name of."""
     shown = f"jaxte.{room}.{name}" if room else f"jaxte.{name}"
-    home = getattr(one, "__module__", None) if callable(one) else None
-    path = f"{home}.{one.__qualname__}" if home and hasattr(one, "__qualname__") else shown
+    defined = inspect.isclass(one) or inspect.isfunction(one)  # else a constant
+    path = f"{one.__module__}.{one.__qualname__}" if defined else shown
     lines = [f"::: {path}", "    options:", f"      heading: {shown}", f"      toc_label: {name}"]
     return "\n".join([*lines, *(f"      {key}: {value}" for key, value in options.items())])
 
@@ -134,8 +135,11 @@ def reference_page(room: str) -> str:
         parts = parts[:1]
     if room == "metrics":
         parts.append("The metrics themselves have [pages of their own](../metrics/index.md).")
+    top = public("")
     for name, one in public(room).items():
-        if room != "metrics" or metric_of(name) is None:
+        if room and top.get(name) is one:
+            parts.append(f"`{name}` is [`jaxte.{name}`](index.md#{one.__module__}.{name}).")
+        elif room != "metrics" or metric_of(name) is None:
             parts.append(directive(room, name, one))
     return "\n\n".join(parts)
 
