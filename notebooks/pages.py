@@ -28,7 +28,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
-import jaxte  # noqa: E402
 from jaxte.cli.cite import bibtex  # noqa: E402
 from jaxte.metrics import REGISTRY, Metric  # noqa: E402
 from jaxte.report.metrics import describe  # noqa: E402
@@ -66,19 +65,26 @@ def public(room: str) -> dict[str, Any]:
         names = module.__all__
     else:  # each of its files says what is public
         files = [sys.modules[name] for name in sys.modules if name.startswith("jaxte.metrics.")]
-        names = sorted({n for file in files for n in getattr(file, "__all__", ()) if n in vars(module)})
+        names = sorted(
+            {n for file in files for n in getattr(file, "__all__", ()) if n in vars(module)}
+        )
     members = {name: getattr(module, name) for name in names}
     hidden = (ModuleType, Metric) if room else (ModuleType, str)  # records are REGISTRY's
     return {name: one for name, one in members.items() if not isinstance(one, hidden)}
 
 
-def directive(room: str, name: str, one: Any, **options: Any) -> str:
+def directive(room: str, name: str, one: Any) -> str:
     """What mkdocstrings makes the entry of a public name of."""
     shown = f"jaxte.{room}.{name}" if room else f"jaxte.{name}"
     defined = inspect.isclass(one) or inspect.isfunction(one)  # else a constant
     path = f"{one.__module__}.{one.__qualname__}" if defined else shown
-    lines = [f"::: {path}", "    options:", f"      heading: {shown}", f"      toc_label: {name}"]
-    return "\n".join([*lines, *(f"      {key}: {value}" for key, value in options.items())])
+    options = {
+        "heading": shown,
+        "toc_label": name,
+        "show_if_no_docstring": str(not defined).lower(),
+    }
+    lines = [f"      {key}: {value}" for key, value in options.items()]
+    return "\n".join([f"::: {path}", "    options:", *lines])
 
 
 def metric_of(name: str) -> str | None:
@@ -113,9 +119,7 @@ FACTS = (
     *("published", "reads", "targets", "range", "invariant to", "options", "variants", "cost"),
     *("passes over the rows", "moments suffice", "confirmed by"),
 )
-COLUMNS = (
-    *("name", "what it measures", "reads", "targets", "range", "published", "confirmed by"),
-)
+COLUMNS = ("name", "what it measures", "reads", "targets", "published", "confirmed by")
 
 
 def metrics_table() -> str:
@@ -201,7 +205,9 @@ def relinked(text: str, source: str) -> str:
         file = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         if not target or "://" in target or not (ROOT / file).exists():
             return match[0]
-        return f"]({posixpath.relpath(site_path(file), posixpath.dirname(page) or '.')}{mark}{anchor})"
+        return (
+            f"]({posixpath.relpath(site_path(file), posixpath.dirname(page) or '.')}{mark}{anchor})"
+        )
 
     return re.sub(r"\]\(([^)\s]+)\)", link, text)
 
@@ -258,9 +264,18 @@ def on_page_content(html: str, **_: Any) -> str:
         source = re.sub(r"&lt;", "<", re.sub(r"&gt;", ">", match[2])).replace("&amp;", "&")
         return f"<{match[1]} class='formula'>{mathml(source.strip(), display)}</{match[1]}>"
 
-    return re.sub(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', formula, html, flags=re.S)
+    return re.sub(
+        r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', formula, html, flags=re.S
+    )
+
+
+# What the converter lacks, and what does instead.
+UNKNOWN = {r"\bigl\|": r"\left\|", r"\bigr\|": r"\right\|", r"\arg": r"\operatorname{arg}"}
 
 
 def mathml(source: str, display: str) -> str:
     """One formula."""
-    return latex2mathml.converter.convert(source, display=display)
+    known = source.replace("Big", "big")
+    for command, instead in UNKNOWN.items():
+        known = known.replace(command, instead)
+    return latex2mathml.converter.convert(known, display=display)
