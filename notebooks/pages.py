@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 
+import jaxte  # noqa: E402
 from jaxte.cli.cite import bibtex  # noqa: E402
 from jaxte.metrics import REGISTRY, Metric  # noqa: E402
 from jaxte.report.metrics import describe  # noqa: E402
@@ -69,6 +70,8 @@ def public(room: str) -> dict[str, Any]:
             {n for file in files for n in getattr(file, "__all__", ()) if n in vars(module)}
         )
     members = {name: getattr(module, name) for name in names}
+    if room == "":  # a room that is called as a function
+        members["race"] = jaxte.race.__call__
     hidden = (ModuleType, Metric) if room else (ModuleType, str)  # records are REGISTRY's
     return {name: one for name, one in members.items() if not isinstance(one, hidden)}
 
