@@ -153,18 +153,13 @@ def reference_page(room: str) -> str:
 
 def notebook_page(source: Path) -> tuple[str, dict[str, bytes]]:
     """A notebook and its pictures, as it was executed where JAXTE_EXECUTED says, else without."""
-    executed = Path(os.environ.get("JAXTE_EXECUTED", "")) / f"{source.stem}.ipynb"
-    found = executed.is_file() and "JAXTE_EXECUTED" in os.environ
-    notebook = nbformat.read(executed, 4) if found else jupytext.read(source)
-    for one in notebook.cells:
-        for output in one.get("outputs", []):
-            output.get("data", {}).pop("text/plain", None) if "text/html" in output.get(
-                "data", {}
-            ) else None
+    executed = Path(os.environ.get("JAXTE_EXECUTED", HERE)) / f"{source.stem}.ipynb"
+    notebook = nbformat.read(executed, 4) if executed.is_file() else jupytext.read(source)
     text, resources = MarkdownExporter().from_notebook_node(
         notebook, {"unique_key": source.stem, "output_files_dir": source.stem}
     )
-    return text, resources["outputs"]
+    text = re.sub(r"<style scoped>.*?</style>", "", text, flags=re.S)  # of data frames
+    return text.replace('<table border="1" class="dataframe">', "<table>"), resources["outputs"]
 
 
 def cell(text: str) -> str:
