@@ -25,6 +25,7 @@ from benchmarks import (
     problems,
     proof,
     rivals,
+    shortlist,
     store,
     together,
 )
@@ -57,6 +58,7 @@ _WHOLE = {
     "proof": proof.run,
     "headline": headline.run,
     "coverage": coverage.run,
+    "shortlist": shortlist.run,
     "golden": golden.run,
 }
 
@@ -260,6 +262,8 @@ def _parser() -> argparse.ArgumentParser:
     headline.add_arguments(sub)
     sub = commands.add_parser("coverage", help="whether intervals and chances mean what they say")
     coverage.add_arguments(sub)
+    sub = commands.add_parser("shortlist", help="whether the best of a large hub is kept")
+    shortlist.add_arguments(sub)
     sub = commands.add_parser("golden", help="every metric against values of released code")
     golden.add_arguments(sub)
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")

@@ -55,7 +55,10 @@ def rank(
     settings: options.Settings = None,
     layers: Annotated[
         str,
-        typer.Option(help="Of a store with several: each by itself, or joined into one model."),
+        typer.Option(
+            help="Of a store with several: each by itself, joined into one model, or the best or "
+            "the mean of the model's layers."
+        ),
     ] = "each",
     trust: options.Trust,
     sharing: options.Sharing,
@@ -77,6 +80,7 @@ def rank(
     with one_line_errors():
         from jaxte.intake.checks import choose
         from jaxte.metrics import DEFAULT_METRICS
+        from jaxte.ranking.layers import LAYERS
         from jaxte.ranking.options import checked
 
         to = _output.checked(*output)
@@ -89,7 +93,7 @@ def rank(
             **trust.options(),
         }
         checked(**how)
-        how["layers"] = choose("layers", layers, ("each", "joined"))
+        how["layers"] = choose("layers", layers, LAYERS)
         truth = None if accuracies is None else Truth.read(accuracies)
         group = processes.checked(*sharing, perturb)
         if group.starts_all:
