@@ -36,6 +36,7 @@ from jaxte.report.metrics import describe  # noqa: E402
 ROOMS = (
     *("metrics", "perturb", "evaluate", "race", "store", "data", "extraction", "moments"),
     *("ensemble", "baselines", "zoo", "zoo.benchmark", "zoo.encoders", "report", "report.plots"),
+    *("ranking.curve", "ranking.shortlist"),
 )
 # Files of the repository that are pages or pictures under another name.
 MOVED = {
