@@ -252,7 +252,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.generated_by is not None:
         return markdown
     text = relinked(markdown, f"notebooks/site/{page.file.src_uri}")
-    return text.replace("TABLE OF METRICS", metrics_table())
+    return text.replace("<!-- the table of all metrics -->", metrics_table())
 
 
 def on_page_content(html: str, **_: Any) -> str:
