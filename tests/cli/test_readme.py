@@ -22,8 +22,14 @@ RUN = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, snippets in RUN.items() if snippets])
-def test_every_snippet_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_snippet_runs(
+    page: str,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXTE_CACHE", str(tmp_path_factory.getbasetemp() / "compiled"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     names: dict[str, Any] = {"__name__": "page"}
     for number, (language, code) in enumerate(RUN[page]):
