@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -178,6 +179,7 @@ def _rank(
         ranking = jaxte.rank(
             files.features, files.labels, progress=progress, mesh=processes.mesh(group), **how
         )
+    ranking = replace(ranking, meta={**ranking.meta, "source": files.dataset})
     return _Ranked(ranking, files.problems, time.perf_counter() - start)
 
 
@@ -187,7 +189,7 @@ def _show_all(done: dict[str, _Ranked], truth: Truth, to: Destination) -> None:
 
     form, out, plot = to
     evaluation = truth.compare({name: one.ranking for name, one in done.items()}, None)
-    if form in (Format.TABLE, Format.HTML):
+    if form in _output.PAGES:
         seconds = sum(one.seconds for one in done.values())
         took = f"{len(done)} data sets ranked in {seconds:.1f} s."
         _output.write_page([*evaluation.tables(), took], out, form)
@@ -230,7 +232,7 @@ def _show(one: _Ranked, evaluation: Evaluation | None, to: Destination) -> None:
     form, out, _ = to
     table = report.table(one.ranking, problems=one.problems)
     tables = [table, *(evaluation.tables() if evaluation else [])]
-    if form in (Format.TABLE, Format.HTML):
+    if form in _output.PAGES:
         took = f"{len(one.ranking.models)} models scored in {one.seconds:.1f} s."
         verdict = one.ranking.verdict()
         _output.write_page([*tables, *([verdict] if verdict else []), took], out, form)

@@ -117,8 +117,11 @@ def growing_rows(
     seed: int,
     rows: np.ndarray | None = None,
     least: int = 2,
+    apart: float = 1.0,
 ) -> tuple[np.ndarray, list[int]]:
     """Rows in random order, of which every beginning has each class in its share, and its sizes.
+
+    Sizes are at least ``least``, and each ``apart`` times the one before.
 
     Raises:
         InputError: for shares that cannot be.
@@ -133,5 +136,9 @@ def growing_rows(
             own = np.flatnonzero(targets[order] == one)
             places[own] = (np.arange(len(own)) + rng.uniform(size=1)) / len(own)
         order = order[np.argsort(places, kind="stable")]
-    whole = len(order)
-    return order, sorted({min(max(least, round(float(s) * whole)), whole) for s in shares})
+    whole, sizes = len(order), list[int]()
+    for size in sorted({min(max(least, round(float(s) * whole)), whole) for s in shares}):
+        if sizes and size < apart * sizes[-1]:  # the last of those that are close
+            sizes.pop()
+        sizes.append(size)
+    return order, sizes

@@ -33,6 +33,7 @@ from jaxte.ranking.permutations import null_outputs
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.stores import expand_stores
 from jaxte.ranking.verdict import past_places
+from jaxte.report.provenance import made_now
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
 
@@ -89,6 +90,8 @@ def measure(
             raise none_left(outcomes.problems)
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
+        **made_now(),
+        **_data_of(resolved),
         "precision": computed_in,
         **choices(asked, normalize, num_classes, outcomes.classes),
         "seconds": time.perf_counter() - started,
@@ -103,6 +106,20 @@ def measure(
         outcomes, notes = fold(outcomes, names, layers)
         names = tuple(dict.fromkeys(name.partition("@")[0] for name in names))
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
+
+
+def _data_of(resolved: Resolved) -> dict[str, Any]:
+    """Rows and width of each model, as far as they are known without reading it."""
+    rows: dict[str, Any] = {one.name: len(one.features) for one in resolved.candidates}
+    widths = {one.name: one.features.shape[1] for one in resolved.candidates}
+    for one in resolved.streams:
+        known = None if one.targets is None else len(one.targets)
+        rows[one.name] = getattr(one.source, "rows", None) or known
+        widths[one.name] = getattr(one.source, "width", None)
+    return {
+        key: {name: int(own) for name, own in numbers.items() if own}
+        for key, numbers in {"n": rows, "widths": widths}.items()
+    }
 
 
 def _resolved(

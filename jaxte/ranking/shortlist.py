@@ -40,8 +40,9 @@ from jaxte.store import FeatureStore
 __all__ = ["Dropped", "Shortlist", "shortlist"]
 
 SHARES = (0.05, 0.1, 0.2, 0.4, 1.0)
+_APART = 1.5  # of a part to the one before, at least
 _EXPONENTS = (0.0, 1.0)  # of n, between which a score nears its limit
-_LEAST, _PER_CLASS = 100, 4  # rows of the first part
+_LEAST, _PER_CLASS = 200, 8  # rows of the first part: on half of them scores say something, too
 
 
 class Dropped(NamedTuple):
@@ -119,7 +120,7 @@ def shortlist(
         metric: one whose score does not depend on the other models of the pool, and has a
             derivative by the weights of the rows.
         confidence: that the best model on all rows is not dropped.
-        shares: parts of the rows, rising to 1; the first has at least 100 rows, and 4 for every
+        shares: parts of the rows, rising to 1; the first has at least 200 rows, and 8 for every
             class.
         history: as of `jaxte.rank`: what the models reached elsewhere counts towards the best.
         seed: of the order of the rows, and of the draws.
@@ -134,7 +135,7 @@ def shortlist(
 
     Example:
         >>> import jax, jaxte
-        >>> x, y = jax.random.normal(jax.random.key(0), (400, 8)), jax.numpy.arange(400) % 4
+        >>> x, y = jax.random.normal(jax.random.key(0), (600, 8)), jax.numpy.arange(600) % 4
         >>> signals = {f"model {i}": 0.1 * i for i in range(12)}
         >>> models = {m: lambda rows, s=s: x[rows].at[:, 0].add(s * y[rows])
         ...           for m, s in signals.items()}
@@ -156,7 +157,7 @@ def shortlist(
     labels = as_labels(targets)
     classes = None if labels.classes is None else len(labels.classes)
     order, sizes = growing_rows(
-        labels, shares, seed=seed, least=max(_LEAST, _PER_CLASS * (classes or 0))
+        labels, shares, seed=seed, least=max(_LEAST, _PER_CLASS * (classes or 0)), apart=_APART
     )
     every = {str(name): _Growing(model) for name, model in models.items()}
     pool = dict(every)

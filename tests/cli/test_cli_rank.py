@@ -289,3 +289,31 @@ def test_a_number_of_permutations_below_0_is_refused(run: Run, stored: Path) -> 
     result = run("rank", stored, "--permutations", "-3")
     assert result.exit_code == 2
     assert "permutations is -3: give a whole number from 0 on" in result.stderr
+
+
+def test_papers_and_spreadsheets(run: Run, stored: Path, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    for name in ("r.tex", "r.parquet"):
+        result = run("rank", stored, "--metrics", "hscore", "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    text = (tmp_path / "r.tex").read_text()
+    assert text.startswith(f"% jaxte {jaxte.__version__}, {stored.name}, ")
+    assert r"\begin{tabular}{l" in text
+    assert r"model & hscore & \# \\" in text.replace(r"+/- & ", "").replace(r" & best", "")
+    assert r"\textbf{" in text
+    frame = pandas.read_parquet(tmp_path / "r.parquet")
+    assert set(frame["model"]) == SCORED | {"holed", "short"}
+    assert frame["score"].notna().sum() == 3
+    wrong = run("rank", stored, "--format", "json", "--out", tmp_path / "r.parquet")
+    assert wrong.exit_code == 2
+    assert "leave out --format" in wrong.stderr
+
+
+def test_a_spreadsheet_needs_its_package(
+    run: Run, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxte.cli._output.find_spec", lambda name: None)
+    result = run("rank", stored, "--out", tmp_path / "r.xlsx")
+    assert result.exit_code == 2
+    assert "needs packages: pip install pandas openpyxl" in " ".join(result.stderr.split())

@@ -62,14 +62,16 @@ def test_a_model_gives_each_row_once_and_only_while_it_is_in(asked: Any) -> None
         assert len(set(model.rows)) == len(model.rows) == (dropped.rows if dropped else ROWS)
     read = sum(len(model.rows) for model in models.values())
     assert short.cost == pytest.approx(read / (ROWS * len(POOL)))
-    shares = np.bincount(LABELS[models["model 0"].rows]) / 100  # of the first part
+    first = models["model 0"].rows
+    assert len(first) == short.stages[0][0] == 240
+    shares = np.bincount(LABELS[first]) / len(first)
     assert shares == pytest.approx(np.bincount(LABELS) / ROWS, abs=0.02)
     assert f"for {short.cost:.0%} of the forward passes" in short.verdict() in repr(short)
 
 
 def test_a_model_that_fails_has_its_reason_and_stops_no_other() -> None:
     def late(rows: np.ndarray) -> np.ndarray:
-        if len(rows) < 100:
+        if len(rows) < 200:
             raise OSError("the file is gone")
         return POOL["model 15"][rows]
 
@@ -78,12 +80,12 @@ def test_a_model_that_fails_has_its_reason_and_stops_no_other() -> None:
 
     models: dict[str, Any] = {"late": late, "fewer": fewer, **{m: POOL[m] for m in list(POOL)[:3]}}
     models["tied"] = POOL["model 2"].copy()
-    short = jaxte.shortlist(models, LABELS, metric="hscore", shares=(0.2, 0.3, 1.0))
-    assert dict(short.stages)[120] == 6
+    short = jaxte.shortlist(models, LABELS, metric="hscore", shares=(0.4, 0.65, 1.0))
+    assert dict(short.stages)[240] == 6
     status = {name: short.ranking.status(name, "hscore") for name in ("late", "fewer")}
     assert status == {
         "late": "OSError: the file is gone",
-        "fewer": "it gave 119 rows where 120 were asked for",
+        "fewer": "it gave 239 rows where 240 were asked for",
     }
     assert {"model 2", "tied"} <= set(short.ranking.models)
 
