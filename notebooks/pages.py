@@ -139,8 +139,8 @@ def reference_page(room: str) -> str:
     """Every public name of a room."""
     module = importlib.import_module(f"jaxte.{room}".rstrip("."))
     parts = [f"# {module.__name__}", (module.__doc__ or "").strip()]
-    if room == "race":
-        parts = parts[:1]
+    if room == "race":  # whose text says what its constants were chosen by
+        parts[1] = "What comes of [`jaxte.race`](index.md#jaxte.race.race.race), and what it takes."
     if room == "metrics":
         parts.append("The metrics themselves have [pages of their own](../metrics/index.md).")
     top = public("")
