@@ -93,6 +93,7 @@ def table(
     columns, problems = columns or {}, problems or {}
     records = ranking.to_records()
     ranks = {(r["model"], r["metric"]): r["rank"] for r in records}
+    first = [r["metric"] for r in records if r["rank"] == 1]  # of a tie none is marked
     tested = {r["metric"] for r in records if "p_value" in r}
     known = {r["metric"] for r in records if "p_best" in r}
     beside = {"+/-": known, "#": ranking.metrics, "p": tested, "best": known}
@@ -101,7 +102,7 @@ def table(
     def cells(model: str, metric: str) -> Iterator[Cell]:
         """Of one score, as its heads say."""
         place = None if model in problems else ranks[model, metric]
-        none, best = place is None, place == 1
+        none, best = place is None, place == 1 and first.count(metric) == 1
         chance = interval = None
         if not none:
             chance, interval = ranking.chance(model, metric), ranking.interval(model, metric)
