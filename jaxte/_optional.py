@@ -23,9 +23,12 @@ def require(module: str, what: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        name = module.split(".")[0]
+        advice = f'pip install "jaxte[{extra}]"'
+        if name == "torch":  # which no extra picks: there is one for each kind of machine
+            advice = "pip install torch, the build for your machine"
         raise ImportError(
-            f"{what} needs {module.split('.')[0]}, which cannot be imported ({error}): "
-            f'pip install "jaxte[{extra}]"'
+            f"{what} needs {name}, which cannot be imported ({error}): {advice}"
         ) from error
 
 

@@ -1,8 +1,11 @@
 """What importing jaxte costs, seen from a fresh interpreter."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +65,18 @@ def test_public_names_resolve() -> None:
     assert set(jaxte.__all__) <= set(dir(jaxte))
     with pytest.raises(AttributeError, match="no_such_name"):
         attrgetter("no_such_name")(jaxte)
+
+
+def test_all_extras_leave_torch_to_the_user() -> None:
+    text = Path(__file__).parents[1].joinpath("pyproject.toml").read_text("utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    wanted, seen, packages = ["all"], set(), set()
+    while wanted:
+        extra = wanted.pop()
+        seen.add(extra)
+        for line in extras[extra]:
+            name, *more = re.findall(r"[\w-]+", line.partition(">")[0].partition(";")[0])
+            packages.add(name)
+            wanted += [one for one in more if name == "jaxte" and one not in seen]
+    assert {"transformers", "flax", "datasets"} <= packages
+    assert not packages & {"torch", "timm", "torchvision"}

@@ -1,4 +1,4 @@
-"""The command line: `jaxte demo`, `race`, `run`, `extract`, `rank`, `evaluate`, `metrics`, `zoo`.
+"""The command line: `jaxte demo`, `race`, `run`, `rank`, `metrics`, `cite` and others.
 
 Each command imports what it needs when it runs, so that `jaxte --help` loads neither JAX nor rich.
 """
@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from jaxte import __version__
-from jaxte.cli import _cache, demo, evaluate, extract, metrics, race, rank, run, zoo
+from jaxte.cli import _cache, cite, demo, evaluate, extract, metrics, race, rank, run, zoo
 from jaxte.cli._errors import warn
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ app = typer.Typer(
     cls=_OneLine,
     help="Which of these pre-trained models should I fine-tune on my data?",
     context_settings={"help_option_names": ["-h", "--help"]},
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -81,6 +80,7 @@ app.command("evaluate", short_help="Compare scores with the accuracies that fine
     evaluate.evaluate
 )
 app.command("metrics", short_help="List the metrics and what each measures.")(metrics.metrics)
+app.command("cite", short_help="Print the BibTeX of metrics, or of jaxte.")(cite.cite)
 app.add_typer(zoo.app, name="zoo")
 
 

@@ -36,6 +36,10 @@ def metrics(
             _output.write(report.csv_text(records), out)
         elif form is Format.JSON:
             _output.write(report.json_text(records), out)
+        elif name is not None and form is Format.TABLE:  # in lines that can be copied as a whole
+            facts = {key: value for key, value in records[0].items() if value}
+            width = max(map(len, facts))
+            _output.write("\n".join(f"{key:{width}}  {facts[key]}" for key in facts), out)
         else:
             short = [{key: record[key] for key in SHOWN} for record in records]
             if name is not None:

@@ -67,8 +67,8 @@ def as_model(
       first batch shows which they are: until then the layers of the model are ("all",).
 
     Where a model or a module returns several arrays, "[...]" picks one: "output[0]",
-    "blocks/3[1][logits]". Of models with an encoder and a decoder the encoder is run, of those of
-    images and texts (CLIP, SigLIP) what fits the data.
+    ``"blocks/3[1][logits]"``. Of models with an encoder and a decoder the encoder is run, of those
+    of images and texts (CLIP, SigLIP) what fits the data.
 
     Features come back as float32, whatever the model computes in (float64 as that).
 

@@ -1,15 +1,17 @@
-"""The README's code blocks; as a script, writes those that install as block-1.sh, block-2.sh."""
+"""Code blocks of README and pages; as a script, writes the README's that install as block-N.sh."""
 
 import re
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "notebooks" / "site").rglob("*.md")))
 
 
-def blocks() -> list[tuple[str, str]]:
+def blocks(page: Path = README) -> list[tuple[str, str]]:
     """Language and code of every block, in order."""
-    return re.findall(r"^```(\w+)\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
 
 
 def installs(language: str, code: str) -> bool:
