@@ -29,6 +29,7 @@ from jaxte.ranking.inputs import (
     of_another_task,
     resolve,
 )
+from jaxte.ranking.memory import Limits, limits_of
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.permutations import null_outputs
@@ -40,8 +41,6 @@ from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
 
 __all__ = ["rank"]
-
-_GIGABYTE = 1 << 30
 
 
 def rank(
@@ -56,7 +55,7 @@ def rank(
     weights: ArrayLike | None = None,
     normalize: str = "sum",
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    memory_limit: int = _GIGABYTE,
+    memory_limit: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
     layers: str = "each",
@@ -102,8 +101,9 @@ def rank(
             normalised), or "minmax", "zscore" or "rank" for all, see `jaxte.metrics.combine`,
             also for what one more model changes. The raw terms are always kept.
         options: metric name -> its own keyword options.
-        memory_limit: bytes that a slice of a bucket, or the batches under way, may take. What is
-            larger, and no wider than long, is streamed.
+        memory_limit: bytes that the models or the batches under way may take. What is larger,
+            and no wider than long, is streamed. None: 1 GiB, or for models on an accelerator most
+            of the memory that it has free.
         mesh: devices that share the work, with an axis "samples", over which the rows of every
             model are cut, an axis "models", or both. Where it spans several processes
             (`jax.distributed`), each gives its own rows and all get the same `Ranking`.
@@ -164,20 +164,21 @@ def rank(
     past = None if history is None else past_places(history, names)
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     device = device_of(*models.values(), mesh=mesh)
+    limits = limits_of(asked.memory_limit, device, 1 if mesh is None else mesh.size)
     with (
         precision_context(precision, device),
         reporter(progress, "scoring", unit="", always=True) as report,
     ):
-        resolved, rows = _resolved(models, targets, weights, num_classes, asked)
+        resolved, rows = _resolved(models, targets, weights, num_classes, asked, limits)
         asked = asked.settled(sum(pool.operations(one) for one in resolved.candidates))
         classes = resolved.classes
         number = None if classes is None else len(classes)
         plan = ScoringPlan(asked.metrics, asked.options, number, asked.perturb, asked.layout)
         outcomes = Outcomes(problems=resolved.problems, classes=classes)
-        _score_in_memory(resolved, rows, plan, asked.memory_limit, report, outcomes)
+        _score_in_memory(resolved, rows, plan, limits.slices, report, outcomes)
         _score_again(resolved.candidates, plan, asked, report, outcomes)
         streaming.score_all(
-            resolved.streams, plan, num_classes, asked.memory_limit, report, reading, outcomes
+            resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes
         )
         if len(outcomes.problems) == len(names):
             raise none_left(outcomes.problems)
@@ -201,6 +202,7 @@ def _resolved(
     weights: Any,
     num_classes: int | None,
     asked: RankOptions,
+    limits: Limits,
 ) -> tuple[Resolved, Mapping[str, int] | None]:
     """The models that can be scored, and on several processes the rows that each fills up to."""
     whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
@@ -210,7 +212,7 @@ def _resolved(
             targets,
             weights,
             num_classes,
-            asked.memory_limit,
+            limits,
             whole,
             outputs=asked.read_outputs,
             readers=[metric.name for metric in asked.metrics if not metric.label_free],
