@@ -129,7 +129,7 @@ def score(
     if plan.layout is None and platform == "cpu":
         yield from _score_side_by_side(plan, todo, memory_limit)
         return
-    with Threads(min(_COMPILING, cores())) as threads:
+    with Threads(min(2 * _COMPILING, cores())) as threads:  # a GPU's take longer
         yield from _score_stacked(plan, todo, memory_limit, platform, threads)
 
 

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import blobs, counted_compilations
 
 import jaxte
 from jaxte.intake.arrays import as_features
 from jaxte.ranking import memory, pool, stacking
 from jaxte.runtime import devices
-
-from helpers import blobs, counted_compilations
 
 X, Y = blobs(40, 24)
 WIDTHS = (24, 20, 22, 6, 24)
