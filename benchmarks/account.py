@@ -55,8 +55,8 @@ class Work(NamedTuple):
 
 
 def _moments(n: float, d: float, _: float, entry: int) -> Work:
-    """Class means and what is left of the rows: six operations an entry, one pass."""
-    return Work(6 * n * d, 0, entry * n * d)
+    """Sums by class, and squares of what is left of the rows: four operations an entry, one pass."""
+    return Work(4 * n * d, 0, entry * n * d)
 
 
 def _scatter(n: float, d: float, c: float, entry: int) -> Work:
@@ -204,7 +204,9 @@ def lines(
         f"At {rate / 1e12:.3g} TFLOP/s, {bandwidth / 1e12:.3g} TB/s, and {link / 1e9:.3g} GB/s "
         "from the host. The arithmetic of each line stands in `benchmarks/account.py`.",
         "",
-        *report.table(("metric", "GFLOP", "of factors", "MB", "floor", "bound by"), rows),
+        *report.table(
+            ("metric", "GFLOP of products", "of factors", "MB", "floor", "bound by"), rows
+        ),
         f"{models} models by {', '.join(GOAL)}: {report.seconds(pool)} one metric after the other, "
         f"each with products of its own; features from the host: {report.seconds(sent)}.",
     ]
