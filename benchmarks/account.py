@@ -55,7 +55,7 @@ class Work(NamedTuple):
 
 
 def _moments(n: float, d: float, _: float, entry: int) -> Work:
-    """Sums by class, and squares of what is left of the rows: four operations an entry, one pass."""
+    """Sums by class, and squares of what is left of the rows: 4 operations an entry, one pass."""
     return Work(4 * n * d, 0, entry * n * d)
 
 
