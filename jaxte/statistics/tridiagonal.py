@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxte.statistics.linalg import gram, matmul, trace
 from jaxte.statistics.measure import centred
 from jaxte.statistics.normal import Normal
+from jaxte.statistics.profile import Forms
 from jaxte.statistics.reduction import Reduction, reduce, tridiagonal_values
 from jaxte.statistics.rows import Rows, centre
 from jaxte.statistics.spectrum import BLUR, cut, gram_terms, hides
@@ -154,8 +155,8 @@ def padded(p: Tridiagonal) -> Tridiagonal:
     return p._replace(size=jnp.asarray(p.size), **parts)
 
 
-def sweep(p: Tridiagonal, t: Array) -> tuple[Array, Array, Array, Array]:
-    """Log determinant of I + T/t and y'(T+t)^-1 y, m'(T+t)^-1 y, m'(T+t)^-1 m."""
+def sweep(p: Tridiagonal, t: Array) -> Forms:
+    """The forms of the evidence at t, [k] or [j, 1]."""
     below = jnp.concatenate([jnp.zeros(1, t.dtype), p.below])
     shape = jnp.broadcast_shapes(t.shape, p.square.shape)
     alone, each = jnp.zeros(t.shape, t.dtype), jnp.zeros(shape, t.dtype)
@@ -189,7 +190,7 @@ def sweep(p: Tridiagonal, t: Array) -> tuple[Array, Array, Array, Array]:
     targets = p.targets[:, None] if t.ndim == 2 else p.targets  # rows must meet [j, k]
     entries = (p.diagonal, below, targets, p.mean)
     carry = lax.fori_loop(0, -(-p.size // _FACTORS), several, start)
-    return carry[0], carry[4], carry[5], carry[6]
+    return Forms(carry[0], carry[4], carry[5], carry[6])
 
 
 def count_clear(diagonal: Array, below: Array, size: ArrayLike) -> Array:
