@@ -27,6 +27,7 @@ from benchmarks import (
     problems,
     proof,
     rivals,
+    shortlist,
     store,
     together,
 )
@@ -59,6 +60,7 @@ _WHOLE = {
     "proof": proof.run,
     "headline": headline.run,
     "coverage": coverage.run,
+    "shortlist": shortlist.run,
     "golden": golden.run,
     "account": account.run,
     "device": device.run,
@@ -264,6 +266,8 @@ def _parser() -> argparse.ArgumentParser:
     headline.add_arguments(sub)
     sub = commands.add_parser("coverage", help="whether intervals and chances mean what they say")
     coverage.add_arguments(sub)
+    sub = commands.add_parser("shortlist", help="whether the best of a large hub is kept")
+    shortlist.add_arguments(sub)
     sub = commands.add_parser("golden", help="every metric against values of released code")
     golden.add_arguments(sub)
     sub = commands.add_parser("account", help="least arithmetic, bytes and time of every metric")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from jaxte.ranking import Ranking
     from jaxte.ranking.curve import score_curve
     from jaxte.ranking.rank import rank
+    from jaxte.ranking.shortlist import shortlist
     from jaxte.store import FeatureStore
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "race",
     "rank",
     "score_curve",
+    "shortlist",
     "store",
     "stream",
     "zoo",
@@ -64,6 +66,7 @@ _HOMES = {
     "extract": "jaxte.extraction",
     "join_layers": "jaxte.intake",
     "score_curve": "jaxte.ranking.curve",
+    "shortlist": "jaxte.ranking.shortlist",
     "stream": "jaxte.extraction",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -55,7 +56,10 @@ def rank(
     settings: options.Settings = None,
     layers: Annotated[
         str,
-        typer.Option(help="Of a store with several: each by itself, or joined into one model."),
+        typer.Option(
+            help="Of a store with several: each by itself, joined into one model, or the best or "
+            "the mean of the model's layers."
+        ),
     ] = "each",
     trust: options.Trust,
     sharing: options.Sharing,
@@ -77,6 +81,7 @@ def rank(
     with one_line_errors():
         from jaxte.intake.checks import choose
         from jaxte.metrics import DEFAULT_METRICS
+        from jaxte.ranking.layers import LAYERS
         from jaxte.ranking.options import checked
 
         to = _output.checked(*output)
@@ -89,7 +94,7 @@ def rank(
             **trust.options(),
         }
         checked(**how)
-        how["layers"] = choose("layers", layers, ("each", "joined"))
+        how["layers"] = choose("layers", layers, LAYERS)
         truth = None if accuracies is None else Truth.read(accuracies)
         group = processes.checked(*sharing, perturb)
         if group.starts_all:
@@ -174,6 +179,7 @@ def _rank(
         ranking = jaxte.rank(
             files.features, files.labels, progress=progress, mesh=processes.mesh(group), **how
         )
+    ranking = replace(ranking, meta={**ranking.meta, "source": files.dataset})
     return _Ranked(ranking, files.problems, time.perf_counter() - start)
 
 

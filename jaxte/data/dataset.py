@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from jaxte._progress import Progress, reporter
+from jaxte.data._digests import of_values
 from jaxte.data._draws import keys, stratified
 from jaxte.data._threads import in_order
 from jaxte.errors import InputError
@@ -119,6 +120,14 @@ class Dataset:
             drawn["within"] = self.card["subset"]
         name = f"{self.name}{'&' if '?' in self.name else '?'}subset={n}&seed={seed}"
         return _Subset(self, rows, name, {**self.card, "rows": n, "subset": drawn})
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Dataset:
+        """The data set of these rows, in this order; `InputError` for one that it has not."""
+        chosen = np.asarray(rows, np.int64).reshape(-1)
+        if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= len(self):
+            raise InputError(f"rows to take of {self.name}: give some from 0 to {len(self) - 1}")
+        part = {"rows": len(chosen), "taken": of_values([chosen])}
+        return _Subset(self, chosen, self.name, {**self.card, **part})
 
     def damaged(self, *, workers: int = 0, progress: bool | Progress = False) -> dict[int, str]:
         """Read every row, to know those that cannot be read before hours are spent.

@@ -10,9 +10,7 @@ import numpy as np
 __all__ = ["Mixture", "Prior", "best_chances", "conditioned", "credible", "of_scores"]
 
 _DRAWS = 4000
-# Standard deviations of the true values that are averaged over, in units of the observed ones'.
-_SPREADS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4)
-_LEVEL = 10.0  # the common level, as good as unknown, in the same units
+_RATIOS = np.logspace(-2, 8, 31)  # of the variance of true scores to that of noise, averaged over
 _LEAST = 1e-8  # variance of the noise, so that what ties does so but for rounding
 
 
@@ -86,17 +84,31 @@ def conditioned(y: np.ndarray, noise: np.ndarray, priors: Iterable[Prior]) -> Mi
 
 
 def of_scores(scores: np.ndarray, cov: np.ndarray) -> Mixture:
-    """The posterior of true scores [m], of which noisy ones are known, with their covariance.
+    r"""The posterior of true scores [m], of which noisy ones are known, with their covariance.
 
-    True scores are normal about an unknown level with an unknown spread, so that the best of many
-    that differ little is expected to be less far ahead than it seems.
+    .. math:: z \sim N(\mu 1, \tau \Sigma), \quad y \mid z \sim N(z, \Sigma), \qquad
+        z \mid y, \tau \sim N\bigl(\mu 1 + \tfrac{\tau}{1 + \tau} (y - \mu 1),
+        \tfrac{\tau}{1 + \tau} \Sigma\bigr)
+
+    How far true scores lie apart, in units of the noise, is unknown; so the best of many that
+    differ little is expected to be less far ahead than it seems. That they vary as the noise does
+    leaves directions alone: rows that favour all good models at once move scores along the order.
+
+    References: Zellner, 1986, for such a prior; Satterthwaite, 1946, for the degrees of freedom.
     """
-    eye, unit = np.eye(len(scores)), max(float(np.std(scores)), 1e-12)
-    mean = np.full(len(scores), scores.mean())
-    spreads = [(_LEVEL * unit) ** 2 + (s * unit) ** 2 * eye for s in _SPREADS]
-    return conditioned(
-        scores, cov + _LEAST * unit**2 * eye, [Prior(mean, one, mean, one, one) for one in spreads]
-    )
+    if (m := len(scores)) == 1:
+        return Mixture(np.ones(1), scores[None], cov[None])
+    unit = max(float(np.std(scores)), 1e-12)
+    cov = cov + _LEAST * unit**2 * np.eye(m)
+    centred = cov - cov.mean(0) - cov.mean(1)[:, None] + cov.mean()
+    noise = np.trace(centred)
+    freedom = noise**2 / (centred**2).sum()
+    ratio = ((scores - scores.mean()) ** 2).sum() / noise
+    evidence = -0.5 * freedom * (np.log1p(_RATIOS) + ratio / (1 + _RATIOS))
+    weights = np.exp(evidence - evidence.max())
+    kept = _RATIOS / (1 + _RATIOS)
+    means = scores.mean() + kept[:, None] * (scores - scores.mean())
+    return Mixture(weights / weights.sum(), means, kept[:, None, None] * cov)
 
 
 def best_chances(draws: np.ndarray) -> np.ndarray:

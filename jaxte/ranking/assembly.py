@@ -22,7 +22,7 @@ from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.result import Ranking
 from jaxte.ranking.verdict import HISTORY
 
-__all__ = ["assembled", "choices"]
+__all__ = ["Measured", "assembled", "choices"]
 
 
 def choices(
@@ -42,30 +42,37 @@ def choices(
     }
 
 
-def assembled(
-    names: tuple[str, ...],
-    metrics: Sequence[Metric],
-    outcomes: Outcomes,
-    meta: Mapping[str, Any],
-    past: Mapping[str, float] | None,
-    layered: Sequence[str],
-    *,
-    weighted: bool,
-) -> Ranking:
-    """Scores, terms, chance levels, intervals and notes of all metrics.
+class Measured(NamedTuple):
+    """What the metrics gave for the models of a call.
 
-    Args:
+    Attributes:
         names: of all models.
         metrics: in the order of the call.
         outcomes: what they gave.
         meta: how it was computed.
         past: model -> its place in a history, or None.
-        layered: models of several layers.
+        layered: models of several layers that are joined.
         weighted: whether rows have weights.
+        notes: on layers.
     """
+
+    names: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    outcomes: Outcomes
+    meta: Mapping[str, Any]
+    past: Mapping[str, float] | None = None
+    layered: Sequence[str] = ()
+    weighted: bool = False
+    notes: Sequence[str] = ()
+
+
+def assembled(measured: Measured) -> Ranking:
+    """Scores, terms, chance levels, intervals and notes of all metrics."""
+    names, metrics, outcomes, meta, past, layered, weighted, on_layers = measured
     columns = {one.name: _column(one, names, outcomes, meta) for one in metrics}
     shown = meta["class_names"]
     notes = [] if shown is None else [f"{len(shown)} classes: {listed(shown)}"]
+    notes += on_layers
     for metric in metrics:
         notes += _notes_on_call(metric, names, layered, weighted=weighted)
         notes += columns[metric.name].notes

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
-from jaxte.intake import as_labels, checks
+from jaxte.intake import Labels, as_labels, checks
 from jaxte.intake.checks import number, short
 from jaxte.metrics import DEFAULT_METRICS
 from jaxte.ranking.options import checked
@@ -21,7 +21,7 @@ from jaxte.ranking.result import Ranking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ScoreCurve", "score_curve"]
+__all__ = ["ScoreCurve", "growing_rows", "score_curve"]
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 
@@ -92,8 +92,6 @@ def score_curve(
         >>> curve.rows, curve.first()
         ((45, 90), ['sighted', 'sighted'])
     """
-    if not len(shares) or not all(0 < number(share) <= 1 for share in shares):
-        raise InputError(f"shares are {short(shares)}: give numbers above 0 and up to 1")
     if targets is None or isinstance(targets, Mapping):
         raise InputError("give targets that all models share: the rows are drawn by them")
     asked = checked(options.get("metrics", DEFAULT_METRICS), options=options.get("options"))
@@ -103,8 +101,7 @@ def score_curve(
     own = np.ones(len(labels.values))
     if weights is not None:
         own = np.asarray(checks.check_weights(weights, len(own)), float)
-    order = _spread(labels.values, np.flatnonzero(own > 0), seed)
-    sizes = sorted({max(2, round(float(share) * len(order))) for share in shares})
+    order, sizes = growing_rows(labels, shares, seed=seed, rows=np.flatnonzero(own > 0))
     rankings = []
     for size in sizes:
         part = np.zeros(len(own))
@@ -113,14 +110,35 @@ def score_curve(
     return ScoreCurve(tuple(sizes), tuple(rankings))
 
 
-def _spread(targets: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
-    """Rows in random order, of which every beginning has each class in its share."""
-    rng = np.random.default_rng(seed)
-    rows = rng.permutation(rows)
-    if targets.ndim > 1 or targets.dtype.kind not in "iu":
-        return rows
-    places = np.empty(len(rows))
-    for one in np.unique(targets[rows]):
-        own = np.flatnonzero(targets[rows] == one)
-        places[own] = (np.arange(len(own)) + rng.uniform(size=1)) / len(own)
-    return rows[np.argsort(places, kind="stable")]
+def growing_rows(
+    labels: Labels,
+    shares: Sequence[float],
+    *,
+    seed: int,
+    rows: np.ndarray | None = None,
+    least: int = 2,
+    apart: float = 1.0,
+) -> tuple[np.ndarray, list[int]]:
+    """Rows in random order, of which every beginning has each class in its share, and its sizes.
+
+    Sizes are at least ``least``, and each ``apart`` times the one before.
+
+    Raises:
+        InputError: for shares that cannot be.
+    """
+    if not len(shares) or not all(0 < number(share) <= 1 for share in shares):
+        raise InputError(f"shares are {short(shares)}: give numbers above 0 and up to 1")
+    targets, rng = labels.values, np.random.default_rng(seed)
+    order = rng.permutation(np.arange(len(targets)) if rows is None else rows)
+    if labels.classes is not None:
+        places = np.empty(len(order))
+        for one in np.unique(targets[order]):
+            own = np.flatnonzero(targets[order] == one)
+            places[own] = (np.arange(len(own)) + rng.uniform(size=1)) / len(own)
+        order = order[np.argsort(places, kind="stable")]
+    whole, sizes = len(order), list[int]()
+    for size in sorted({min(max(least, round(float(s) * whole)), whole) for s in shares}):
+        if sizes and size < apart * sizes[-1]:  # the last of those that are close
+            sizes.pop()
+        sizes.append(size)
+    return order, sizes

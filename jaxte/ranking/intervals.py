@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from jaxte.metrics import Metric
 from jaxte.ranking.chance import pooled
 from jaxte.ranking.verdict import recommended
 
-__all__ = ["INTERVAL", "Draws", "Interval", "deviations_of", "intervals_of"]
+__all__ = ["INTERVAL", "Draws", "Interval", "covariance_of", "deviations_of", "intervals_of"]
 
 _CONFIDENCE = 0.9
 _DRAWS = 400  # of scores that are made over the pool
@@ -82,6 +82,32 @@ def deviations_of(
     return {name: (own - own.mean()) / _DRAWS**0.5 for name, own in scores.items()}
 
 
+def covariance_of(deviations: Sequence[np.ndarray]) -> np.ndarray:
+    """Of the scores of models, from what each of the same rows adds to them.
+
+    Of many models few rows leave it singular. So it is shrunk towards one correlation of all pairs,
+    by as much as makes the expected error least.
+
+    References: Ledoit and Wolf, "Honey, I shrunk the sample covariance matrix", 2004.
+    """
+    x = np.stack(deviations)
+    cov = x @ x.T
+    rows, sd = x.shape[1], np.sqrt(np.diag(cov))
+    if len(x) < 3 or not (sd > 0).all():
+        return cov
+    x = x / sd[:, None]  # of variance 1, as the sums over the rows are
+    r = x @ x.T
+    others = ~np.eye(len(x), dtype=bool)
+    target = np.where(others, r[others].mean(), 1.0)
+    noise = rows * (x**2 @ (x**2).T) - r**2
+    third = rows * (x**3 @ x.T) - r  # of each variance with each covariance
+    shared = target * (third + third.T) / 2
+    error = noise[others].sum() - shared[others].sum()
+    apart = ((r - target) ** 2).sum()
+    share = min(max(error / (rows * apart), 0.0), 1.0) if apart > 0 else 0.0
+    return (share * target + (1 - share) * r) * np.outer(sd, sd)
+
+
 def intervals_of(
     scores: Mapping[str, float], deviations: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> tuple[dict[str, Interval], Draws]:
@@ -105,8 +131,7 @@ def intervals_of(
     cov = np.zeros((len(names), len(names)))
     for length in {len(deviations[name]) for name in names}:  # of others nothing is shared
         own = [i for i, name in enumerate(names) if len(deviations[name]) == length]
-        part = np.stack([deviations[names[i]] for i in own])
-        cov[np.ix_(own, own)] = part @ part.T
+        cov[np.ix_(own, own)] = covariance_of([deviations[names[i]] for i in own])
     errors = np.sqrt(np.diag(cov))
     half = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * errors
     draws = of_scores(y, cov).draws(seed)

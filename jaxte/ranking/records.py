@@ -12,11 +12,12 @@ from typing import Any
 from jaxte.errors import InputError
 from jaxte.ranking.chance import CHANCE, Chance
 from jaxte.ranking.intervals import INTERVAL, Interval
+from jaxte.report.provenance import PROVENANCE
 
 __all__ = ["parts_of", "reading"]
 
 # The other columns are terms.
-_COLUMNS = ("model", "metric", "score", "rank", "status", *CHANCE, *INTERVAL)
+_COLUMNS = ("model", "metric", "score", "rank", "status", *CHANCE, *INTERVAL, *PROVENANCE)
 
 
 @contextmanager

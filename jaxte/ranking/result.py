@@ -20,6 +20,7 @@ from jaxte.ranking.chance import Chance
 from jaxte.ranking.intervals import Interval
 from jaxte.ranking.records import parts_of, reading
 from jaxte.ranking.verdict import HISTORY, PROBE, decisive, recommended
+from jaxte.report.provenance import meta_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -261,7 +262,7 @@ class Ranking:
 
     @classmethod
     def from_csv(cls, source: str | Path) -> Ranking:
-        """Read what `to_csv` wrote, a path or the text itself; it has no notes and no meta.
+        """Read what `to_csv` wrote, a path or the text itself; it has no notes.
 
         Raises:
             InputError: for a file that cannot be read, or is none of a ranking.
@@ -276,7 +277,8 @@ class Ranking:
             )
             places = [int(r["rank"]) if "rank" in r else None for r in records]
             for precision in ("float64", "float32"):  # that in which these ranks are those of ties
-                ranking = cls(models, metrics, (), {"precision": precision}, *parts_of(records))
+                meta = {"precision": precision, **meta_of(records)}
+                ranking = cls(models, metrics, (), meta, *parts_of(records))
                 if places == [record["rank"] for record in ranking.to_records()]:
                     break
         return ranking

@@ -19,6 +19,8 @@ try:
 except ImportError as error:
     raise ImportError('plots need Matplotlib: pip install "jaxte[plot]"') from error
 
+from jaxte.report.provenance import sentence
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from os import PathLike
@@ -81,7 +83,8 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
     """
     top = ranking.order(ranking.metrics[0])
     models = [*top, *(model for model in ranking.models if model not in top)]
-    notes = [textwrap.fill(note, 40 * (1 + len(ranking.metrics))) for note in ranking.notes]
+    said = [*ranking.notes, *filter(None, [sentence(ranking.meta)])]
+    notes = [textwrap.fill(note, 40 * (1 + len(ranking.metrics))) for note in said]
     lines = sum(note.count("\n") + 1 for note in notes)
     names = 0.085 * max(map(len, models))
     height = 1.1 + 0.3 * len(models) + 0.18 * lines

@@ -11,6 +11,8 @@ import textwrap
 from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxte.report.provenance import PROVENANCE, columns_of, sentence
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -48,6 +50,7 @@ class Table(NamedTuple):
     footer: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    provenance: str = ""
 
 
 def table(
@@ -132,6 +135,7 @@ def table(
         footer=tuple(closing),
         failures=tuple(_failures(ranking, problems)),
         notes=tuple(ranking.notes),
+        provenance=sentence(ranking.meta),
     )
 
 
@@ -221,8 +225,8 @@ def _spans(source: Ranking | Table, width: int) -> Iterator[tuple[str, str]]:
             yield "\n", ""
     for heading, style, sentences in sections:
         yield f"\n{heading}:\n", style
-        for sentence in sentences:
-            yield textwrap.indent(textwrap.fill(sentence, width - 4), "    ")[2:] + "\n", ""
+        for one in sentences:
+            yield textwrap.indent(textwrap.fill(one, width - 4), "    ")[2:] + "\n", ""
 
 
 def _pages(
@@ -256,6 +260,7 @@ def to_markdown(source: Ranking | Table) -> str:
     lines += [line(content.footer)] if content.footer else []
     for heading, _, sentences in sections:
         lines += ["", f"{heading.capitalize()}:", "", *(f"- {s}" for s in sentences)]
+    lines += ["", f"*{content.provenance}*"] if content.provenance else []
     return "\n".join(lines) + "\n"
 
 
@@ -280,18 +285,21 @@ def to_html(source: Ranking | Table) -> str:
     for heading, _, sentences in sections:
         items = "".join(f"<li>{html.escape(s)}</li>" for s in sentences)
         parts.append(f'<p style="margin-bottom:0">{heading}</p><ul>{items}</ul>')
+    if content.provenance:
+        parts.append(f'<p style="opacity:0.55">{html.escape(content.provenance)}</p>')
     return "".join(parts)
 
 
-def csv_text(records: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(records: Sequence[Mapping[str, Any]], *, last: Sequence[str] = ()) -> str:
     """Records as CSV: a column for every key that occurs, an empty field where there is none."""
-    fields = dict.fromkeys(key for record in records for key in record)
+    occurring = dict.fromkeys(key for record in records for key in record)
+    fields = [*(key for key in occurring if key not in last), *(k for k in last if k in occurring)]
     rows = [{key: _plain(value) for key, value in record.items()} for record in records]
     # before Python 3.13 the module leaves a lone "\r" unquoted, which ends the line for a reader
     lone = any("\r" in text for row in rows for text in row.values() if isinstance(text, str))
     stream = io.StringIO()
     writer = csv.DictWriter(
-        stream, list(fields), lineterminator="\n",
+        stream, fields, lineterminator="\n",
         quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL,
     )  # fmt: skip
     writer.writeheader()
@@ -320,8 +328,17 @@ def _plain(value: Any) -> Any:
 
 
 def to_csv(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:
-    """One line per model and metric: `model,metric,score,rank,status` and the metric's terms."""
-    return csv_text(_records(ranking, problems))
+    """One line per model and metric: `model,metric,score,rank,status`, its terms, and its source.
+
+    The last columns say where the score comes from: data set, rows, width, options, version, date.
+    """
+    return csv_text(
+        [
+            {**record, **columns_of(ranking.meta, record["model"], record["metric"])}
+            for record in _records(ranking, problems)
+        ],
+        last=PROVENANCE,
+    )
 
 
 def to_json(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:

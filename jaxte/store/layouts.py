@@ -32,11 +32,13 @@ class FeatureSet(NamedTuple):
             directories of shards unread; beside logits it is a `Source`, too.
         labels: model name -> array [n], or [n, k] for several regression targets.
         problems: model name -> why it could not be read, with the file and what to do.
+        dataset: of which data set they are, where the files say so; else the directory's name.
     """
 
     features: dict[str, np.ndarray | Source]
     labels: dict[str, np.ndarray]
     problems: dict[str, str]
+    dataset: str = ""
 
 
 class _ModelFiles(NamedTuple):
@@ -107,7 +109,8 @@ def read_features(
             f"<model>.npy beside {SHARED_LABELS}, <model>_<dataset>{FEATURE}, stores, or <model>/ "
             "with shards"
         )
-    pool = FeatureSet({}, {}, {})
+    known = [one.datasets[0] for one in models if one.datasets]
+    pool = FeatureSet({}, {}, {}, (known or [directory.resolve().name])[0])
     for one in models:
         try:
             same = [other.features for other in models if other.model == one.model]

@@ -30,6 +30,15 @@ def test_noise_that_all_share_decides_nothing() -> None:
     assert alone[1] > 0.99
 
 
+def test_noise_along_the_order_changes_no_order() -> None:
+    """Rows that favour all good models at once: their scores move, their places do not."""
+    scores = np.array([0.0, 1.0, 2.0, 3.0, 3.1])
+    along = 0.02 * np.outer(scores, scores) + 1e-4 * np.eye(5)
+    posterior = of_scores(scores, along)
+    assert np.diff(posterior.mean).min() > 0.01
+    assert best_chances(posterior.draws(0))[4] > 0.95
+
+
 def test_scores_that_are_known_exactly_or_not_at_all() -> None:
     scores = np.array([0.3, 0.1, 0.2])
     assert best_chances(of_scores(scores, np.zeros((3, 3))).draws(0)) == pytest.approx([1, 0, 0])

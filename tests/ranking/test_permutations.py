@@ -124,3 +124,32 @@ def test_p_values_of_noise_are_uniform() -> None:
         p = np.sort([one.p_value for one in chances if one is not None])
         gap = np.abs(p - (np.arange(100) + 0.5) / 100).max()
         assert gap < 1.63 / math.sqrt(100)  # Kolmogorov and Smirnov, 1 %
+
+
+# Those that permuted labels bring to their ceiling where rows are wide, and some that they do not.
+SATURATE = ("sfda", "hscore", "lda", "nearest_class_mean", "vci", "ridge_probe")
+OTHERS = ("logme", "face", "hscore_shrinkage", "gbc", "nc1", "cdnv", "knn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [64, 256, 1024])
+def test_noise_is_flagged_at_every_width_and_signal_where_it_can_be_told(width: int) -> None:
+    labels = np.arange(300) % 10
+    noise = np.random.default_rng(0).normal(size=(300, width))
+    signal = noise.copy()
+    signal[:, :10] += 2.5 * np.eye(10)[labels]
+    pool, metrics = {"noise": noise, "signal": signal}, (*SATURATE, *OTHERS)
+    ranking = jaxte.rank(pool, labels, metrics=metrics, permutations=39)
+    for metric in metrics:
+        own = [note for note in ranking.notes if note.startswith(f"{metric} ")]
+        assert any("noise" in note for note in own), metric
+        chance = ranking.chance("signal", metric)
+        assert chance is not None
+        if any("signal" in note for note in own):
+            assert chance.saturated, metric
+            assert metric in SATURATE
+            assert width > 300
+    if width > 300:
+        sfda = ranking.chance("noise", "sfda")
+        assert sfda is not None
+        assert sfda.saturated

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import jaxte
 from jaxte import report
 from jaxte.report import tables
+from jaxte.report.provenance import sentence
 
 LABELS = np.arange(40) % 4
 NAMES = ("a|b", "<i>c</i>", "wide", "holed")
@@ -133,3 +135,37 @@ def test_extra_columns_a_footer_and_lost_models(ranking: jaxte.Ranking) -> None:
 )
 def test_numbers_are_shown_with_four_figures(score: float, shown: str) -> None:
     assert tables._number(score) == shown
+
+
+def test_every_form_says_where_the_scores_come_from(ranking: jaxte.Ranking) -> None:
+    said = sentence(ranking.meta)
+    assert said.startswith(f"jaxte {jaxte.__version__}, 40 rows, 4 classes, 5 to 60 columns, float")
+    assert said in report.to_markdown(ranking)
+    assert said in report.to_html(ranking)
+    figure = ranking.plot()
+    assert said in " ".join(str(figure.get_supxlabel()).split())
+    lines = list(csv.DictReader(io.StringIO(report.to_csv(ranking))))
+    assert [(line["n"], line["width"], line["classes"]) for line in lines[:3]] == [
+        ("40", "5", "4"), ("40", "5", "4"), ("40", "60", "4"),
+    ]  # fmt: skip
+    again = jaxte.Ranking.from_csv(report.to_csv(ranking))
+    assert sentence(again.meta) == said
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"options": {"face": {"temperature": 0.1}}}, {"perturb": "spread"}, {"precision": "float32"},
+     {"normalize": "rank"}],
+)  # fmt: skip
+def test_two_runs_that_differ_never_look_the_same(how: dict[str, Any]) -> None:
+    x = {"a": np.random.default_rng(1).normal(size=(40, 5))}
+    plain, other = (jaxte.rank(x, LABELS, metrics="face", **own) for own in ({}, how))
+    for show in (report.to_csv, report.to_markdown, report.to_html):
+        texts = [show(replace(own, meta={**own.meta, "date": ""})) for own in (plain, other)]
+        scores = [f"{own.score('a', 'face')}" for own in (plain, other)]
+        short = [f"{own.score('a', 'face'):.4f}" for own in (plain, other)]
+        same = [
+            text.replace(long, "x").replace(brief, "x")
+            for text, long, brief in zip(texts, scores, short, strict=True)
+        ]
+        assert same[0] != same[1]

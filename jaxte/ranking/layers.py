@@ -1,0 +1,107 @@
+"""Models of several layers: each a candidate, of which the best or the mean speaks for the model.
+
+A score of the best of many layers is the higher the more there are, and so are those of permuted
+targets, of which the best layer is taken as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxte.errors import InputError
+from jaxte.metrics.options import shortlist
+from jaxte.ranking.outcomes import Outcomes
+
+__all__ = ["FOLDS", "LAYERS", "each_layer", "fold"]
+
+FOLDS = ("best", "mean")
+LAYERS = ("each", "joined", *FOLDS)
+
+
+def each_layer(models: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
+    """Models that bring "layers" as one model "model@layer" for each; targets as the model's.
+
+    Raises:
+        InputError: if two have the same name then.
+    """
+    apart: dict[str, Any] = {}
+    own = dict(targets) if isinstance(targets, Mapping) else None
+    for name, value in models.items():
+        layers = value.get("layers") if isinstance(value, Mapping) else None
+        parts = {name: value}
+        if isinstance(layers, Mapping) and layers:
+            rest = {key: part for key, part in value.items() if key != "layers"}
+            parts = {f"{name}@{layer}": {**rest, "features": x} for layer, x in layers.items()}
+        for key, part in parts.items():
+            if key in apart:
+                raise InputError(f"two models are called {key}: rename one of them")
+            apart[key] = part
+            if own is not None and name in own:
+                own.setdefault(key, own[name])
+    return apart, targets if own is None else own
+
+
+def fold(outcomes: Outcomes, names: Sequence[str], how: str) -> tuple[Outcomes, list[str]]:
+    """Outcomes of the models that layers "model@layer" belong to, and notes on which speak.
+
+    Args:
+        outcomes: of the layers.
+        names: of all layers.
+        how: "best" or "mean".
+    """
+    models: dict[str, list[str]] = {}
+    for name in names:
+        models.setdefault(name.partition("@")[0], []).append(name)
+    folded, notes = Outcomes(classes=outcomes.classes), []
+    for metric in outcomes.outputs:
+        best = {m: _fold_one(outcomes, folded, metric, m, own, how) for m, own in models.items()}
+        shown = [f"{m} at {layer}" for m, layer in best.items() if layer]
+        if how == "best" and shown:
+            notes.append(f"{metric}, best layers: {', '.join(shown)}.")
+    for model, layers in models.items():
+        lost = {one: outcomes.problems[one] for one in layers if one in outcomes.problems}
+        if len(lost) == len(layers):
+            folded.problems[model] = lost[layers[0]]
+        elif lost:
+            reasons = "; ".join(dict.fromkeys(lost.values()))
+            notes.append(f"{model} goes without {shortlist(list(lost))}: {reasons}.")
+        for (name, metric), why in outcomes.reasons.items():
+            if name in layers and model not in folded.outputs.get(metric, {}):
+                folded.reasons.setdefault((model, metric), why)
+    return folded, notes
+
+
+def _fold_one(
+    outcomes: Outcomes, folded: Outcomes, metric: str, model: str, layers: list[str], how: str
+) -> str:
+    """What a metric gave for the layers of one model, added to ``folded``; the best layer."""
+    outputs = {one: own for one, own in outcomes.outputs[metric].items() if one in layers}
+    if not outputs:
+        return ""
+    scored = {one: own for one, own in outputs.items() if math.isfinite(own["score"])} or outputs
+    best = max(scored, key=lambda one: scored[one]["score"])
+    chosen = scored if how == "mean" else {best: scored[best]}
+    folded.outputs.setdefault(metric, {})[model] = {
+        key: float(np.mean([own[key] for own in chosen.values()])) for key in scored[best]
+    }
+    for repeated, to, own in (
+        (outcomes.nulls, folded.nulls, scored),  # any layer may be the best of permuted targets
+        (outcomes.influences, folded.influences, chosen),
+    ):
+        parts = [again for one, again in repeated.get(metric, {}).items() if one in own]
+        if parts:
+            folded.add_repeated(to, model, {metric: _folded(parts, how)})
+    return best.partition("@")[2] if len(layers) > 1 else ""
+
+
+def _folded(repeated: Sequence[Mapping[str, np.ndarray]], how: str) -> dict[str, np.ndarray]:
+    """Outputs of the layers, repeated as often: their mean, or each time those of the best."""
+    stacked = {key: np.stack([own[key] for own in repeated]) for key in repeated[0]}
+    if how == "mean" or len(repeated) == 1:
+        return {key: own.mean(0) for key, own in stacked.items()}
+    best = np.where(np.isnan(stacked["score"]), -np.inf, stacked["score"]).argmax(0)
+    return {key: np.take_along_axis(own, best[None], 0)[0] for key, own in stacked.items()}

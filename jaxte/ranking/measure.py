@@ -1,0 +1,226 @@
+"""What `jaxte.rank` measures of a pool of models, before it is brought together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxte._progress import Progress, reporter
+from jaxte.errors import InputError
+from jaxte.intake.checks import choose
+from jaxte.ranking import pool, streaming
+from jaxte.ranking.agreement import agreed
+from jaxte.ranking.assembly import Measured, choices
+from jaxte.ranking.influence import influences
+from jaxte.ranking.inputs import (
+    Candidate,
+    Resolved,
+    none_left,
+    of_another_task,
+    resolve,
+)
+from jaxte.ranking.layers import FOLDS, LAYERS, each_layer, fold
+from jaxte.ranking.memory import Limits, limits_of
+from jaxte.ranking.options import RankOptions, check_names, checked
+from jaxte.ranking.outcomes import Outcomes
+from jaxte.ranking.permutations import null_outputs
+from jaxte.ranking.plan import ScoringPlan
+from jaxte.ranking.stores import expand_stores
+from jaxte.ranking.verdict import past_places
+from jaxte.report.provenance import made_now
+from jaxte.runtime.devices import device_of
+from jaxte.runtime.precision import precision_context
+
+__all__ = ["measure"]
+
+
+def measure(
+    features: Mapping[str, Any],
+    targets: Any,
+    *,
+    num_classes: int | None = None,
+    weights: Any = None,
+    precision: str = "auto",
+    progress: bool | Progress = False,
+    normalize: str = "sum",
+    mesh: jax.sharding.Mesh | None = None,
+    history: Any = None,
+    layers: str = "each",
+    **options: Any,
+) -> Measured:
+    """Score the models; arguments and errors are those of `jaxte.rank`."""
+    started = time.perf_counter()
+    if not isinstance(features, Mapping) or not features:
+        raise InputError("features must be a mapping of at least one model name to its features")
+    check_names(features)
+    asked = checked(
+        precision=precision, progress=progress, num_classes=num_classes, weights=weights,
+        normalize=normalize, mesh=mesh, **options,
+    )  # fmt: skip
+    choose("layers", layers, LAYERS)
+    models, targets = expand_stores(features, targets, joined=layers == "joined")
+    if layers in FOLDS:
+        models, targets = each_layer(models, targets)
+    names = tuple(map(str, models))
+    past = None if history is None else past_places(history, names)
+    reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
+    device = device_of(*models.values(), mesh=mesh)
+    limits = limits_of(asked.memory_limit, device, 1 if mesh is None else mesh.size)
+    with (
+        precision_context(precision, device),
+        reporter(progress, "scoring", unit="", always=True) as report,
+    ):
+        resolved, rows = _resolved(models, targets, weights, num_classes, asked, limits)
+        asked = asked.settled(sum(pool.operations(one) for one in resolved.candidates))
+        classes = resolved.classes
+        number = None if classes is None else len(classes)
+        plan = ScoringPlan(asked.metrics, asked.options, number, asked.perturb, asked.layout)
+        outcomes = Outcomes(problems=resolved.problems, classes=classes)
+        _score_in_memory(resolved, rows, plan, limits.slices, report, outcomes)
+        _score_again(resolved.candidates, plan, asked, report, outcomes)
+        streaming.score_all(
+            resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes
+        )
+        if len(outcomes.problems) == len(names):
+            raise none_left(outcomes.problems)
+        computed_in = str(jnp.zeros(()).dtype)
+    meta = {
+        **made_now(),
+        **_data_of(resolved),
+        "precision": computed_in,
+        **choices(asked, normalize, num_classes, outcomes.classes),
+        "seconds": time.perf_counter() - started,
+        **({} if layers == "each" else {"layers": layers}),
+        "device": device.device_kind,
+        "devices": 1 if mesh is None else mesh.size,
+        "jax": jax.__version__,
+    }
+    layered = [one.name for one in resolved.candidates if one.joined is not None]
+    notes: list[str] = []
+    if layers in FOLDS:
+        outcomes, notes = fold(outcomes, names, layers)
+        names = tuple(dict.fromkeys(name.partition("@")[0] for name in names))
+    return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
+
+
+def _data_of(resolved: Resolved) -> dict[str, Any]:
+    """Rows and width of each model, as far as they are known without reading it."""
+    rows: dict[str, Any] = {one.name: len(one.features) for one in resolved.candidates}
+    widths = {one.name: one.features.shape[1] for one in resolved.candidates}
+    for one in resolved.streams:
+        known = None if one.targets is None else len(one.targets)
+        rows[one.name] = getattr(one.source, "rows", None) or known
+        widths[one.name] = getattr(one.source, "width", None)
+    return {
+        key: {name: int(own) for name, own in numbers.items() if own}
+        for key, numbers in {"n": rows, "widths": widths}.items()
+    }
+
+
+def _resolved(
+    models: Mapping[str, Any],
+    targets: Any,
+    weights: Any,
+    num_classes: int | None,
+    asked: RankOptions,
+    limits: Limits,
+) -> tuple[Resolved, Mapping[str, int] | None]:
+    """The models that can be scored, and on several processes the rows that each fills up to."""
+    whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
+    try:
+        resolved = resolve(
+            models,
+            targets,
+            weights,
+            num_classes,
+            limits,
+            whole,
+            outputs=asked.read_outputs,
+            readers=[metric.name for metric in asked.metrics if not metric.label_free],
+        )
+    except InputError as error:
+        if jax.process_count() == 1 or asked.layout is None:
+            raise
+        # the other processes wait for this one's word on every model
+        resolved = Resolved(problems=dict.fromkeys(map(str, models), str(error)))
+    resolved.drop(of_another_task(resolved.labels, asked.metrics))
+    rows = None
+    if asked.layout is not None:
+        rows = agreed(asked.layout, tuple(map(str, models)), resolved)
+    if not resolved.candidates and not resolved.streams:
+        raise none_left(resolved.problems)
+    return resolved, rows
+
+
+def _score_in_memory(
+    resolved: Resolved,
+    rows: Mapping[str, int] | None,
+    plan: ScoringPlan,
+    memory_limit: int,
+    report: Progress,
+    outcomes: Outcomes,
+) -> None:
+    for one in resolved.candidates:
+        reasons = plan.reasons(one.source is not None, problem=one.problem)
+        outcomes.reasons |= {(one.name, metric): why for metric, why in reasons.items()}
+    runs = _runs(resolved.candidates, plan)
+    total, done = sum(len(candidates) for _, candidates in runs), 0
+    if total:
+        report(0, total, "compiling")
+    for own, candidates in runs:
+        # closed here: an error's traceback would keep it, and what it has under way, alive
+        with closing(pool.score(own, candidates, rows, memory_limit=memory_limit)) as results:
+            for bucket, name, outputs in results:
+                outcomes.add(name, outputs)
+                done += 1
+                report(done, total, f"width {bucket.width}")
+
+
+def _score_again(
+    candidates: Sequence[Candidate],
+    plan: ScoringPlan,
+    asked: RankOptions,
+    report: Progress,
+    outcomes: Outcomes,
+) -> None:
+    """With permuted targets, and by how much each row counts, what was scored."""
+    if not (asked.permutations or asked.intervals):
+        return
+    runs = _runs(candidates, plan)
+    total, done = sum(len(models) for _, models in runs), 0
+    label = "permutations" if asked.permutations else "intervals"
+    for own, models in runs:
+        for one in models:
+            report(done, total, label)
+            scored = [m for m in own.metrics if one.name in outcomes.outputs.get(m.name, {})]
+            if asked.permutations:
+                again = replace(own, metrics=tuple(scored))
+                nulls = null_outputs(again, one, asked.permutations, asked.seed)
+                outcomes.add_repeated(outcomes.nulls, one.name, nulls)
+            if asked.intervals:
+                again = replace(own, metrics=tuple(m for m in scored if m in asked.intervals))
+                rows = influences(again, one, asked.seed)
+                outcomes.add_repeated(outcomes.influences, one.name, rows)
+            done += 1
+    report(total, total, label)
+
+
+def _runs(
+    candidates: Sequence[Candidate], plan: ScoringPlan
+) -> list[tuple[ScoringPlan, list[Candidate]]]:
+    """The plan; or where models bring several layers, those metrics apart that join them."""
+    if all(one.joined is None for one in candidates):
+        return [(plan, list(candidates))]
+    split = [[m for m in plan.metrics if m.joins_layers is joins] for joins in (False, True)]
+    joined = [
+        one if one.joined is None else replace(one, features=one.joined) for one in candidates
+    ]
+    runs = zip(split, (list(candidates), joined), strict=True)
+    return [(replace(plan, metrics=tuple(own)), models) for own, models in runs if own]
