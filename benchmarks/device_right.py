@@ -30,6 +30,7 @@ def as_accelerator() -> Iterator[None]:
 
     from jaxte.ranking import pool
     from jaxte.runtime.devices import platform_of
+    from jaxte.statistics import ridge
 
     if platform_of() != "cpu":
         yield
@@ -37,6 +38,7 @@ def as_accelerator() -> Iterator[None]:
     with (
         mock.patch.object(pool, "platform_of", return_value="gpu"),
         mock.patch.object(jax.lax, "platform_dependent", _default),
+        mock.patch.object(ridge, "_REDUCED", 1),  # of small problems, too
     ):
         yield
 

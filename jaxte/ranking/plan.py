@@ -107,7 +107,9 @@ class ScoringPlan:
 
     def compile_ahead(self, values: Values, form: Form, submit: Callable[..., None]) -> None:
         """Submit the compilation of all programs of a first run, of values that are shapes."""
-        for program, makes, inputs in self._steps(values, form, self.route(form), self.metrics):
+        for program, makes, inputs in self._steps(
+            values, form, self.route(form.platform), self.metrics
+        ):
             like = inputs()
             shapes = program.shapes(*like)
             submit(lambda program=program, like=like: program.compiled(*like))
@@ -153,9 +155,9 @@ class ScoringPlan:
         outputs = bool(needed & set(SOURCE_OUTPUTS)) and not self.passes(metric)
         return cut and ("all_rows" in needed or outputs)
 
-    def route(self, form: Form) -> str:
+    def route(self, platform: str) -> str:
         """That of a first run, which may leave scores unsure where that saves time."""
-        if form.platform == "cpu":
+        if platform == "cpu":
             return "quick"
         # products of float32 lack digits too often
         return "batched" if jnp.zeros(()).dtype == jnp.float64 else "full"

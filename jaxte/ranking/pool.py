@@ -324,7 +324,7 @@ def _begin(
     else:
         values, form = values_of(bucket, members, on_device(members, bucket), platform)
         values["sample"] = values["sample"]._replace(source=sent(values["sample"].source))
-    return _Begun(values, form, plan.run(values, form, plan.route(form), metrics))
+    return _Begun(values, form, plan.run(values, form, plan.route(platform), metrics))
 
 
 def _finish(
