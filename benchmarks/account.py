@@ -67,7 +67,7 @@ def _scatter(n: float, d: float, c: float, entry: int) -> Work:
 def _logme(n: float, d: float, c: float, entry: int) -> Work:
     """X'X, its tridiagonal form, C targets in that, and the evidence of each at 256 penalties.
 
-    The least arithmetic, of which much is products with vectors. On accelerators jaxte does ten
+    The least arithmetic, of which much is products with vectors. On accelerators jaxte does fifteen
     times as much in its place: 48 Cholesky factors, which are products of matrices.
     """
     return _scatter(n, d, c, entry).plus(2 * d * d * c + 2 * 256 * d * c, TRIDIAGONAL * d**3)
