@@ -18,11 +18,11 @@ import numpy as np
 from jax import Array
 
 from jaxte.statistics.linalg import factor_of, gram, matmul, noise, trace
-from jaxte.statistics.measure import centred
 from jaxte.statistics.normal import Normal
 from jaxte.statistics.profile import NEAR_EXACT, Forms, profile
-from jaxte.statistics.rows import Rows, centre
+from jaxte.statistics.rows import Rows
 from jaxte.statistics.tiles import map_tiles
+from jaxte.statistics.tridiagonal import scaled_rows, weighted_targets
 
 __all__ = ["Shifted", "shifted_normal", "shifted_rows"]
 
@@ -106,14 +106,9 @@ def shifted_normal(normal: Normal) -> Shifted:
 
 def shifted_rows(row: Rows, targets: Array) -> Shifted:
     """Of the products of the rows with each other, for n < d."""
-    x, mean = centred(row)
-    y, y_mean = centre(targets, row)
-    root = jnp.sqrt(row.weights)[:, None]
-    x, y = x * root, y * root
-    energy = jnp.sum(x**2) + row.total * (mean @ mean)
-    scale = jnp.sqrt(jnp.where(energy > 0, energy, 1))
-    x, mean = x / scale, mean / scale
-    rest = jnp.sum(y**2, axis=0), y_mean, row.total, mean @ mean
+    x, mean, *_ = scaled_rows(row)
+    y, square, y_mean = weighted_targets(row, targets)
+    rest = square, y_mean, row.total, mean @ mean
     return _shifted(System(gram(x.T), y, matmul(x, mean), *rest))
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import account, cli
+from benchmarks import account, cli, report
 from jaxte.metrics import REGISTRY
 from jaxte.statistics import Sample, Statistics
 
@@ -62,6 +62,6 @@ def test_the_account_of_every_metric_is_written(tmp_path: Path) -> None:
     assert work == (480, 0, 400)
     assert "| gbc | 0.0 | 0.0 | 0 | 0.48 µs | arithmetic |" in text
     floors = sum(account.of(m, 10, 10, 2).floor(1e9, 1e9) for m in account.GOAL)
-    assert f"{33 * floors * 1e3:.3g} ms one metric after the other" in text
+    assert f"{report.seconds(33 * floors)} one metric after the other" in text
     by = partial(account.of, "hscore", 10, 10, 2)
     assert by().operations == by().products + by().factors
