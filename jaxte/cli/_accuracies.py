@@ -68,21 +68,22 @@ class Truth(NamedTuple):
         return evaluate(rankings, self.source, dataset=dataset)
 
 
-def csv_of(text: str, evaluation: Evaluation, dataset: str) -> list[dict[str, Any]]:
-    """The records of a ranking's CSV, with the data set before and the accuracy behind."""
+def csv_of(text: str, evaluation: Evaluation | None, dataset: str) -> list[dict[str, Any]]:
+    """The records of a ranking's CSV, with the data set before and the accuracy, if any, behind."""
+    records = [{"dataset": dataset, **r} for r in csv.DictReader(io.StringIO(text, newline=""))]
+    if evaluation is None:
+        return records
     measured = evaluation.accuracies(dataset)
-    return [
-        {"dataset": dataset, **record, "accuracy": measured.get(record["model"])}
-        for record in csv.DictReader(io.StringIO(text, newline=""))
-    ]
+    return [{**record, "accuracy": measured.get(record["model"])} for record in records]
 
 
-def json_of(texts: Mapping[str, str], evaluation: Evaluation) -> str:
+def json_of(texts: Mapping[str, str], evaluation: Evaluation | None) -> str:
     """The rankings' JSON by data set, and the evaluation."""
     from jaxte import report
 
     rankings = {name: json.loads(text) for name, text in texts.items()}
-    return report.json_text({"rankings": rankings, "evaluation": evaluation.content()})
+    also = {} if evaluation is None else {"evaluation": evaluation.content()}
+    return report.json_text({"rankings": rankings, **also})
 
 
 def draw(evaluation: Evaluation, plot: Path | None) -> None:

@@ -12,7 +12,9 @@ from jaxte.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_counts", "one_line_errors", "system_message", "warn"]
+__all__ = ["RESUMES", "check_counts", "one_line_errors", "system_message", "warn"]
+
+RESUMES = "what is complete is kept, and the same command goes on from there"
 
 
 def warn(message: str) -> None:
@@ -21,10 +23,17 @@ def warn(message: str) -> None:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line on standard error and exit code 2."""
+def one_line_errors(kept: str = "nothing is written") -> Iterator[None]:
+    """Turn what a user can mend into one line on standard error and exit code 2.
+
+    Args:
+        kept: what is left of the work where it is interrupted.
+    """
     try:
         yield
+    except KeyboardInterrupt:
+        warn(f"interrupted: {kept}")
+        raise typer.Exit(130) from None
     except ImportError as error:
         if "pip install" not in str(error):  # not an extra that is missing, but a fault
             raise

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import io
 import os
 import sys
 import textwrap
 from enum import StrEnum
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -30,6 +32,7 @@ class Format(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     HTML = "html"
+    LATEX = "latex"
 
 
 class Destination(NamedTuple):
@@ -48,7 +51,12 @@ _ENDINGS = {
     ".json": Format.JSON,
     ".md": Format.MARKDOWN,
     ".html": Format.HTML,
+    ".tex": Format.LATEX,
+    ".parquet": Format.CSV,  # its lines, written by pandas
+    ".xlsx": Format.CSV,
 }
+PAGES = (Format.TABLE, Format.HTML, Format.LATEX)  # tables and paragraphs, as `write_page` has them
+_BY_PANDAS = {".parquet": ("to_parquet", "pyarrow"), ".xlsx": ("to_excel", "openpyxl")}
 _PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>jaxte</title>\n{}\n</html>'
 
 
@@ -66,6 +74,12 @@ def checked(form: Format | None, out: Path | None, plot: Path | None = None) -> 
         if plot.suffix.lower() not in _PICTURES:
             raise InputError(f"--plot {plot}: end the name in {', '.join(_PICTURES)}")
     ending = "" if out is None else out.suffix.lower()
+    if ending in _BY_PANDAS:
+        if form not in (None, Format.CSV):
+            raise InputError(f"--out {out} holds the lines of --format csv: leave out --format")
+        needed = ("pandas", _BY_PANDAS[ending][1])
+        if any(find_spec(package) is None for package in needed):
+            raise InputError(f"--out {out} needs packages: pip install {' '.join(needed)}")
     if form is None and ending not in _ENDINGS:
         endings = ", ".join(name for name in _ENDINGS if name)
         raise InputError(f"--out {out}: end the name in {endings}, or choose with --format")
@@ -78,7 +92,13 @@ def write(text: str, out: Path | None) -> None:
         typer.echo(text, nl=not text.endswith("\n"))
     else:
         text = text if text.endswith("\n") else f"{text}\n"
-        out.write_text(text, encoding="utf-8", errors="backslashreplace")
+        if (ending := out.suffix.lower()) in _BY_PANDAS:
+            import pandas as pd
+
+            frame = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+            getattr(frame, _BY_PANDAS[ending][0])(out, index=False)
+        else:
+            out.write_text(text, encoding="utf-8", errors="backslashreplace")
         warn(f"wrote {out}")
 
 
@@ -88,6 +108,9 @@ def write_page(parts: Sequence[str | Table], out: Path | None, form: Format = Fo
 
     if form is Format.HTML:
         write(as_html(parts), out)
+        return
+    if form is Format.LATEX:
+        write("\n".join(report.to_latex(one) for one in parts if not isinstance(one, str)), out)
         return
     if out is None and sys.stdout.isatty():
         from rich.console import Console

@@ -133,13 +133,14 @@ def write_report(
     ranking = dataclasses.replace(ranking, meta=MappingProxyType({**ranking.meta, "data": data}))
     table = report.table(ranking, problems=problems)
     models = _tables.outcomes(outcomes)._replace(notes=())  # which the ranking has
-    _output.write_page([table, models], None)
+    verdict = [said] if (said := ranking.verdict()) else []
+    _output.write_page([table, *verdict, models], None)
     before.check([one.name for one in outcomes])
     files = {
         "ranking.csv": report.to_csv(ranking, problems=problems),
         _JSON: report.to_json(ranking, problems=problems),
-        "ranking.md": f"{report.to_markdown(table)}\n{report.to_markdown(models)}",
-        "ranking.html": _output.as_html([table, models]),
+        "ranking.md": "\n".join([report.to_markdown(table), report.to_markdown(models), *verdict]),
+        "ranking.html": _output.as_html([table, *verdict, models]),
     }
     for name, text in files.items():
         disk.replace(out / name, text)

@@ -45,7 +45,7 @@ def evaluate(
         _cache.turn_on()
         truth = accuracies_of(accuracies)
         result = evaluate(scores, truth, dataset=dataset, draws=draws, seed=seed)
-        if form in (Format.TABLE, Format.HTML):
+        if form in _output.PAGES:
             _output.write_page(result.tables(), out, form)
         else:
             texts = {Format.CSV: result.to_csv, Format.JSON: result.to_json}

@@ -9,7 +9,7 @@ import typer
 
 from jaxte.cli import _cache, _output, processes
 from jaxte.cli import _options as options
-from jaxte.cli._errors import one_line_errors
+from jaxte.cli._errors import RESUMES, one_line_errors
 from jaxte.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def extract(
     once. DIR may be ranked with `jaxte rank DIR`. With --no-store nothing is kept: LogME and FaCe
     of the model are shown. The exit code is 2 if it fails, and if --check finds damaged examples.
     """
-    with one_line_errors():
+    with one_line_errors(RESUMES):
         from jaxte.cli import _extraction
 
         if store and out is None and not check:

@@ -10,7 +10,7 @@ import typer
 
 from jaxte.cli import _cache, _output
 from jaxte.cli import _options as options
-from jaxte.cli._errors import one_line_errors, warn
+from jaxte.cli._errors import RESUMES, one_line_errors, warn
 from jaxte.cli._output import Format
 from jaxte.errors import InputError
 
@@ -65,7 +65,7 @@ def race(
     """
     # small factorisations: BLAS threads would only wait for each other; read at first import
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    with one_line_errors():
+    with one_line_errors(RESUMES if resume else "with --resume DIR finished trials are kept"):
         import jaxte
         from jaxte import zoo
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -19,7 +20,6 @@ from jaxte.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from jaxte.evaluate import Evaluation
     from jaxte.ranking import Ranking
@@ -41,6 +41,9 @@ def rank(
     dataset: Annotated[
         str | None, typer.Option(help="Which data set, where DIR holds features of several.")
     ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="DIR holds a directory for each data set: rank them all.")
+    ] = False,
     perturb: Annotated[
         str | None,
         typer.Option(help="Perturb the features: spread, attract, spread_attract, ped or pca."),
@@ -79,6 +82,7 @@ def rank(
     the exit code is 2 if none is left.
     """
     with one_line_errors():
+        from jaxte.intake import disk
         from jaxte.intake.checks import choose
         from jaxte.metrics import DEFAULT_METRICS
         from jaxte.ranking.layers import LAYERS
@@ -101,13 +105,16 @@ def rank(
             processes.run_all(
                 group, directory, metrics=metrics, format=to.form, out=to.out, plot=to.plot,
                 set=settings, dataset=dataset, precision=precision, normalize=normalize,
-                layers=layers, devices=sharing.devices, accuracies=accuracies, **trust.flags(),
+                layers=layers, each=each, devices=sharing.devices, accuracies=accuracies,
+                **trust.flags(),
             )  # fmt: skip
             return
         _cache.turn_on()
         with processes.joined(group):
             places = truth.directories(directory) if truth and dataset is None else []
-            if truth and places:
+            if each:
+                places = [place for place in disk.listing(Path(directory)) if place.is_dir()]
+            if places:
                 _rank_each(places, truth, group, how, to)
             else:
                 _rank_one(directory, dataset, truth, group, how, to)
@@ -137,7 +144,7 @@ def _rank_one(
 
 def _rank_each(
     places: Sequence[Path],
-    truth: Truth,
+    truth: Truth | None,
     group: processes.Processes,
     how: dict[str, Any],
     to: Destination,
@@ -183,29 +190,38 @@ def _rank(
     return _Ranked(ranking, files.problems, time.perf_counter() - start)
 
 
-def _show_all(done: dict[str, _Ranked], truth: Truth, to: Destination) -> None:
-    """The evaluation over several data sets; as CSV and JSON with all the scores."""
+def _show_all(done: dict[str, _Ranked], truth: Truth | None, to: Destination) -> None:
+    """The evaluation over several data sets, or all rankings; CSV and JSON have all the scores."""
     from jaxte import report
 
     form, out, plot = to
-    evaluation = truth.compare({name: one.ranking for name, one in done.items()}, None)
-    if form in (Format.TABLE, Format.HTML):
+    evaluation = truth.compare({n: one.ranking for n, one in done.items()}, None) if truth else None
+    tables = {name: report.table(one.ranking, problems=one.problems) for name, one in done.items()}
+    if form in _output.PAGES:
+        page: list[Any] = [] if evaluation is None else [*evaluation.tables()]
+        for name, one in done.items() if evaluation is None else ():
+            page += [f"{name}: {one.ranking.verdict()}", tables[name]]
         seconds = sum(one.seconds for one in done.values())
-        took = f"{len(done)} data sets ranked in {seconds:.1f} s."
-        _output.write_page([*evaluation.tables(), took], out, form)
+        page.append(f"{len(done)} data sets ranked in {seconds:.1f} s.")
+        _output.write_page(page, out, form)
     elif form is Format.MARKDOWN:
-        _output.write(evaluation.to_markdown(), out)
+        each = (f"## {name}\n\n{report.to_markdown(one)}" for name, one in tables.items())
+        _output.write(evaluation.to_markdown() if evaluation else "\n".join(each), out)
     else:
         as_text = report.to_csv if form is Format.CSV else report.to_json
         texts = {n: as_text(one.ranking, problems=one.problems) for n, one in done.items()}
         _output.write(_with_accuracies(texts, evaluation, form), out)
-    for name, one in done.items():
-        for failure in report.table(one.ranking, problems=one.problems).failures:
+    for name, table in tables.items():
+        for failure in table.failures:
             warn(f"{name}: {failure}")
-    draw(evaluation, plot)
+    if evaluation is not None:
+        draw(evaluation, plot)
+    elif plot is not None:
+        for name, ranked in done.items():
+            _draw(ranked.ranking, None, plot.with_stem(f"{plot.stem}-{name}"))
 
 
-def _with_accuracies(texts: dict[str, str], evaluation: Evaluation, form: Format) -> str:
+def _with_accuracies(texts: dict[str, str], evaluation: Evaluation | None, form: Format) -> str:
     from jaxte import report
 
     if form is Format.JSON:
@@ -232,7 +248,7 @@ def _show(one: _Ranked, evaluation: Evaluation | None, to: Destination) -> None:
     form, out, _ = to
     table = report.table(one.ranking, problems=one.problems)
     tables = [table, *(evaluation.tables() if evaluation else [])]
-    if form in (Format.TABLE, Format.HTML):
+    if form in _output.PAGES:
         took = f"{len(one.ranking.models)} models scored in {one.seconds:.1f} s."
         verdict = one.ranking.verdict()
         _output.write_page([*tables, *([verdict] if verdict else []), took], out, form)

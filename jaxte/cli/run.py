@@ -9,7 +9,7 @@ import typer
 
 from jaxte.cli import _cache, _output, processes
 from jaxte.cli import _options as options
-from jaxte.cli._errors import one_line_errors
+from jaxte.cli._errors import RESUMES, one_line_errors
 from jaxte.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from jaxte.cli._ranking import EarlierReport
     from jaxte.data import Dataset
     from jaxte.ranking import Ranking
+
+
+def _show_example(wanted: bool) -> None:
+    if wanted:
+        typer.echo(Path(__file__).with_name("models.toml").read_text(encoding="utf-8"), nl=False)
+        raise typer.Exit
 
 
 @options.command
@@ -58,8 +64,24 @@ def run(
     settings: options.Settings = None,
     trust: options.Trust,
     store: options.Store = True,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only extract every N-th model, from the I-th on: N jobs share the work.",
+        ),
+    ] = None,
     dry_run: options.DryRun = False,
     trace: options.Traceback = False,
+    example: Annotated[
+        bool,
+        typer.Option(
+            "--example",
+            is_eager=True,
+            callback=_show_example,
+            help="Print a complete models.toml, and do nothing else.",
+        ),
+    ] = False,
 ) -> None:
     """Extract the features of every model that are not there yet, rank, and write a report.
 
@@ -68,14 +90,16 @@ def run(
     installed, .png. Models whose features of the data set lie there from earlier calls are ranked
     too; a report on another data set is not overwritten.
     With --no-store no features are kept: LogME and FaCe are made from moments.
+    With --part 1/4 ... 4/4 four jobs, on one machine or on many that share OUT, extract a part of
+    the models each and rank none; the same call without it ranks, once they are all there.
 
     A table of models.toml: source = "hf:...", and if wanted name, layers, pool, level, prepare,
-    compute_dtype, max_length, batch_size.
+    compute_dtype, max_length, batch_size; --example prints one.
 
     A model that fails is named and does not stop the others. The exit code is 1 if some failed,
     2 if none is left or the call cannot be.
     """
-    with one_line_errors():
+    with one_line_errors(RESUMES):
         from jaxte.cli import _extraction, _ranking
         from jaxte.intake.checks import choose
         from jaxte.ranking.options import NORMALIZATIONS, PRECISIONS
@@ -83,6 +107,8 @@ def run(
         how = _extraction.Options(shared, store, trace, precision)
         how.check()
         jobs = _jobs(models, model, _extraction.model_options(layers, pool, shared), shared)
+        if part is not None:
+            jobs = _share(jobs, part, store)
         scoring: dict[str, Any] = {
             "options": options.parse_settings(settings),
             "precision": choose("precision", precision, PRECISIONS),
@@ -100,7 +126,8 @@ def run(
             before = _ranking.earlier_report(out, dataset)
             root = features or out / "features"
             how = how._replace(mesh=processes.mesh(group))
-            act = _show_plans if dry_run else _extract_and_rank
+            whole = _extract_and_rank if part is None else _extract_only
+            act = _show_plans if dry_run else whole
             raise typer.Exit(act(jobs, dataset, root, how, before, scoring))
 
 
@@ -173,6 +200,29 @@ def _extract_and_rank(
     ranking = _ranking.rank_models([*outcomes, *others], **scoring)
     _ranking.write_report(ranking, [*outcomes, *others], before, dataset.name)
     return _exit_code(sum(_is_scored(one, ranking) for one in usable), len(outcomes))
+
+
+def _extract_only(jobs: Sequence[Job], dataset: Dataset, root: Path, how: Options, *_: Any) -> int:
+    """Extract what is missing of a part of the models, and return the exit code."""
+    from jaxte.cli import _extraction, _tables
+
+    outcomes = _extraction.run_jobs(jobs, dataset, _extraction.places(root, dataset), how)
+    after = "when all parts are done, the same call without --part ranks the models"
+    _output.write_page([_tables.outcomes(outcomes), f"Extracted only: {after}."], None)
+    return _exit_code(sum(bool(one.features) for one in outcomes), len(outcomes))
+
+
+def _share(jobs: Sequence[Job], part: str, store: bool) -> list[Job]:
+    """The jobs of one part, I/N: each N-th, so that models of one family spread over the parts."""
+    first, _, number = part.partition("/")
+    if not (first.isdecimal() and number.isdecimal() and 1 <= int(first) <= int(number)):
+        raise InputError(f"--part {part}: give I/N with I from 1 to N, as 2/4")
+    if not store:
+        raise InputError("--part extracts for a later ranking: leave out --no-store")
+    own = list(jobs[int(first) - 1 :: int(number)])
+    if not own:
+        raise InputError(f"--part {part}: there are {len(jobs)} models, so that it has none")
+    return own
 
 
 def _exit_code(good: int, total: int) -> int:

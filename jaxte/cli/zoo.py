@@ -10,7 +10,7 @@ import typer
 
 from jaxte.cli import _cache, _output
 from jaxte.cli import _options as options
-from jaxte.cli._errors import one_line_errors
+from jaxte.cli._errors import RESUMES, one_line_errors
 from jaxte.cli._output import Format
 from jaxte.errors import InputError
 
@@ -163,7 +163,7 @@ def build(
 
     jaxte zoo build --pool benchmark --data DIR --resume jaxte/zoo/benchmark/accuracies.jsonl
     """
-    with one_line_errors():
+    with one_line_errors(RESUMES):
         if pool is Pool.ZOO and data is None and not tfds:
             raise InputError("say where the original data is: --data DIR, or --tfds")
         if pool is Pool.ZOO:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 from jaxte._optional import require
 from jaxte.errors import InputError
@@ -121,7 +124,7 @@ def _states(outputs: Iterable[Any]) -> Sequence[Any]:
 def load_pretrained(loader: str, where: str, **options: Any) -> Any:
     """What one of the loaders of transformers gives, quietly; a directory needs no network."""
     transformers = require("transformers", f"hf:{where}", "hf")
-    local = os.path.isdir(where)
+    local = os.path.isdir(where) or not _is_online()
     try:
         with _quiet(transformers):
             return getattr(transformers, loader).from_pretrained(
@@ -129,8 +132,22 @@ def load_pretrained(loader: str, where: str, **options: Any) -> Any:
             )
     except (OSError, ValueError, KeyError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        hint = "" if local else "; without a network give a directory"
+        hint = "" if os.path.isdir(where) else "; without a network give a directory"
         raise InputError(f"{where} cannot be loaded as {loader}: {first}{hint}") from error
+
+
+@lru_cache(maxsize=1)
+def _is_online() -> bool:
+    """Whether the hub has an address, asked once; its own client tries for most of a minute."""
+    from huggingface_hub import constants
+
+    host = urlsplit(constants.ENDPOINT).hostname
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return True  # which looks the address up
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False
 
 
 @contextmanager

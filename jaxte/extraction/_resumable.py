@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxte.data import Dataset
     from jaxte.store import Batch as StoredBatch
 
-__all__ = ["ResumableBatches", "as_dataset", "left_out", "readable"]
+__all__ = ["ResumableBatches", "as_dataset", "left_out", "of_pair", "readable"]
 
 _HINT = (
     "on_error='skip' (--skip-damaged) leaves out what cannot be read, Dataset.damaged() (--check) "
@@ -175,6 +175,20 @@ def as_dataset(batches: Any) -> Dataset | None:
     from jaxte.data import Dataset
 
     return batches if isinstance(batches, Dataset) else None
+
+
+def of_pair(batches: Any) -> Any:
+    """A pair (inputs, labels) of arrays of all examples as a `Dataset`; else what it is."""
+    if not isinstance(batches, tuple) or len(batches) != 2:
+        return batches
+    inputs, labels = batches
+    texts = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], str)
+    rows = getattr(labels, "shape", None) or ((len(labels),) if isinstance(labels, list) else ())
+    if not (texts or len(getattr(inputs, "shape", ())) > 1) or len(rows) == 0:
+        return batches  # two batches, each a pair
+    from jaxte.data import load
+
+    return load(batches)
 
 
 def _check_skip(dataset: Dataset | None) -> None:

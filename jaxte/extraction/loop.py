@@ -16,7 +16,7 @@ from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.extraction._batches import Batch, Prepare, digest
 from jaxte.extraction._forward import Forward, Rows
-from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out
+from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, of_pair
 from jaxte.extraction._write_queue import WriteQueue
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.plan import describe_data, describe_model, describe_settings
@@ -95,10 +95,11 @@ def extract(
         model: what `jaxte.extraction.as_model` takes: a function inputs -> features, a Flax nnx
             module, a linen module with its ``variables``, a zoo model, a transformers or timm
             model, or what it returned.
-        batches: a `jaxte.data.Dataset`, or an iterable (or a function that returns one) of
-            (inputs, labels) pairs or of dicts, as {"image": ..., "label": ...}. Labels are
-            integer classes [b], floats [b] or [b, k] (regression, or 0 and 1 of several labels at
-            once), classes of words [b, W], or label maps [b, h, w].
+        batches: a `jaxte.data.Dataset`; a pair (inputs, labels) of all examples; or an iterable
+            (or a function that returns one) of such pairs for each batch, or of dicts, as
+            {"image": ..., "label": ...}. Labels are integer classes [b], floats [b] or [b, k]
+            (regression, or 0 and 1 of several labels at once), classes of words [b, W], or label
+            maps [b, h, w].
         out: directory of the store; in memory without it.
         layers: path of a layer, or several: "blocks/11", "penultimate", "logits"; or "all".
         pool: how a layer of many positions becomes one vector, as in `as_model`.
@@ -142,6 +143,7 @@ def extract(
         >>> store.shape, store.labels.tolist()
         ((10, 4), [0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
     """
+    batches = of_pair(batches)
     level = level_of(model, as_dataset(batches), level)
     model = as_model(
         model, layers=layers, pool=pool, name=name, variables=variables, prepare=prepare,

@@ -74,8 +74,9 @@ def as_model(
 
     Args:
         given: a function inputs -> features, or -> a dict of them (``layers`` are its keys, and
-            "logits"); a Flax nnx module; a linen module, with ``variables``; a zoo model; a
-            transformers, timm or other torch model; a `Model`, of which ``layers`` picks some.
+            "logits"); a Flax nnx module; a linen module, with ``variables`` or as (module,
+            variables); a zoo model; a transformers, timm or other torch model; a `Model`, of which
+            ``layers`` picks some.
         layers: one layer, or several.
         pool: how [b, positions..., d] becomes [b, d]: "mean", "max", "cls" (the first position),
             "last", "flatten", or a function of the layer, and of the mask [b, t] if it takes two.
@@ -119,6 +120,8 @@ def as_model(
         >>> {name: array.shape for name, array in out.items()}
         {'blocks/1': (5, 6), 'logits': (5, 2), 'penultimate': (5, 6)}
     """
+    if isinstance(given, tuple) and not isinstance(given, Model) and len(given) == 2:
+        given, variables = given
     check_pool(pool, level)
     if compute_dtype is not None:
         choose("compute_dtype", compute_dtype, COMPUTE_TYPES)

@@ -21,7 +21,7 @@ from jaxte.extraction._evaluation import compare_steps
 from jaxte.extraction._forward import VALID, Forward, layers_at, model_named_in_errors
 from jaxte.extraction._functions import call_function
 from jaxte.extraction._outputs import ALL, OUTPUT, only, output_error
-from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, readable
+from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, of_pair, readable
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.targets import Pixels, Targets, level_of
 from jaxte.intake import checks
@@ -132,6 +132,7 @@ def stream(
         "compute_dtype": compute_dtype,
         "layout": layout,
     }
+    batches = of_pair(batches)
     function, form = None, "layers"
     is_function = params is not None or isinstance(apply_fn, _FUNCTIONS)
     if is_function and all(option is None for option in options.values()):

@@ -159,7 +159,7 @@ class Ranking:
             also = f", first on other samples too with a chance of {leads:.0%}"
             if others:
                 together = leads + sum(chances[name] for name in others)
-                also += f"; with {', '.join(others)} it is {together:.0%}"
+                also += f"; with {', '.join(others)} it is {together:.0%} (`jaxte race` tells)"
         tied = " (they tie)" if len(first) > 1 else ""
         return f"Fine-tune {' or '.join(first[:4])}{tied}, by {how}{also}."
 
@@ -312,6 +312,12 @@ class Ranking:
         from jaxte import report
 
         return report.to_markdown(self)
+
+    def to_latex(self) -> str:
+        """The table as a LaTeX tabular (package booktabs)."""
+        from jaxte import report
+
+        return report.to_latex(self)
 
     def plot(self, path: str | Path | None = None) -> Figure:
         """Draw every metric's scores, best on top, and save the picture if a path is given."""

@@ -110,6 +110,7 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
     scores = np.array([ranking.score(model, metric) for model in order])
     spans = [_spans(ranking, model, metric) for model in order]
     drawn = _fit_axis(panel, scores, [end for pair in spans for span in pair for end in span])
+    alone = sum(ranking.place(model, metric) == 1 for model in order) == 1
     for row, model in enumerate(models):
         if model not in order:
             panel.text(
@@ -118,7 +119,7 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
             )  # fmt: skip
             continue
         index, place = order.index(model), ranking.place(model, metric)
-        colour, usual, size = (_VERMILION, "D", 8) if place == 1 else (_BLUE, "o", 7)
+        colour, usual, size = (_VERMILION, "D", 8) if place == 1 and alone else (_BLUE, "o", 7)
         at = float(drawn[index])
         marker, value = _marker(scores[index], at, usual)
         interval, null = spans[index]
@@ -131,7 +132,7 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
         panel.annotate(
             f"{place}{value}", (at, row), offset, textcoords="offset points",
             fontsize=8, va="bottom" if interval else "center",
-            color=_VERMILION if place == 1 else "black",
+            color=_VERMILION if place == 1 and alone else "black",
         )  # fmt: skip
 
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _ABSENT = "–"
 _GAP = "  "
+_LATEX = {
+    **{one: f"\\{one}" for one in "#$%&_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "\n": " ",
+}  # fmt: skip
 
 
 class Cell(NamedTuple):
@@ -88,6 +93,7 @@ def table(
     columns, problems = columns or {}, problems or {}
     records = ranking.to_records()
     ranks = {(r["model"], r["metric"]): r["rank"] for r in records}
+    first = [r["metric"] for r in records if r["rank"] == 1]  # of a tie none is marked
     tested = {r["metric"] for r in records if "p_value" in r}
     known = {r["metric"] for r in records if "p_best" in r}
     beside = {"+/-": known, "#": ranking.metrics, "p": tested, "best": known}
@@ -96,7 +102,7 @@ def table(
     def cells(model: str, metric: str) -> Iterator[Cell]:
         """Of one score, as its heads say."""
         place = None if model in problems else ranks[model, metric]
-        none, best = place is None, place == 1
+        none, best = place is None, place == 1 and first.count(metric) == 1
         chance = interval = None
         if not none:
             chance, interval = ranking.chance(model, metric), ranking.interval(model, metric)
@@ -262,6 +268,33 @@ def to_markdown(source: Ranking | Table) -> str:
         lines += ["", f"{heading.capitalize()}:", "", *(f"- {s}" for s in sentences)]
     lines += ["", f"*{content.provenance}*"] if content.provenance else []
     return "\n".join(lines) + "\n"
+
+
+def to_latex(source: Ranking | Table) -> str:
+    r"""The table as a LaTeX tabular of the package booktabs, the best scores in bold.
+
+    Notes and where the scores come from stand above it as comments.
+    """
+    content, sections = _laid_out(source)
+    said = [one for _, _, sentences in sections for one in sentences]
+    comments = [f"% {' '.join(one.split())}" for one in (content.provenance, *said) if one]
+
+    def line(cells: Iterable[tuple[str, bool]]) -> str:
+        texts = (rf"\textbf{{{_latex(text)}}}" if best else _latex(text) for text, best in cells)
+        return " & ".join(texts) + r" \\"
+
+    foot = [r"\midrule", line((t, False) for t in content.footer)] if content.footer else []
+    body = [line((one.text, one.best) for one in row) for row in content.rows]
+    columns = content.align.replace("<", "l").replace(">", "r")
+    return "\n".join(
+        [*comments, rf"\begin{{tabular}}{{{columns}}}", r"\toprule",
+         line((text, False) for text in content.columns), r"\midrule", *body, *foot,
+         r"\bottomrule", r"\end{tabular}", ""]
+    )  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(one, one) for one in text)
 
 
 def to_html(source: Ranking | Table) -> str:

@@ -289,3 +289,50 @@ def test_a_number_of_permutations_below_0_is_refused(run: Run, stored: Path) -> 
     result = run("rank", stored, "--permutations", "-3")
     assert result.exit_code == 2
     assert "permutations is -3: give a whole number from 0 on" in result.stderr
+
+
+def test_papers_and_spreadsheets(run: Run, stored: Path, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    for name in ("r.tex", "r.parquet"):
+        result = run("rank", stored, "--metrics", "hscore", "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    text = (tmp_path / "r.tex").read_text()
+    assert text.startswith(f"% jaxte {jaxte.__version__}, {stored.name}, ")
+    assert r"\begin{tabular}{l" in text
+    assert r"model & hscore & \# \\" in text.replace(r"+/- & ", "").replace(r" & best", "")
+    assert r"\textbf{" in text
+    frame = pandas.read_parquet(tmp_path / "r.parquet")
+    assert set(frame["model"]) == SCORED | {"holed", "short"}
+    assert frame["score"].notna().sum() == 3
+    wrong = run("rank", stored, "--format", "json", "--out", tmp_path / "r.parquet")
+    assert wrong.exit_code == 2
+    assert "leave out --format" in wrong.stderr
+
+
+def test_a_spreadsheet_needs_its_package(
+    run: Run, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jaxte.cli._output.find_spec", lambda name: None)
+    result = run("rank", stored, "--out", tmp_path / "r.xlsx")
+    assert result.exit_code == 2
+    assert "needs packages: pip install pandas openpyxl" in " ".join(result.stderr.split())
+
+
+def test_each_directory_is_a_data_set(run: Run, tmp_path: Path) -> None:
+    random, y = np.random.default_rng(0), np.arange(30) % 3
+    for name in ("cats", "dogs"):
+        (tmp_path / "hub" / name).mkdir(parents=True)
+        for model in "ab":
+            x = random.normal(size=(30, 4))
+            np.savez(tmp_path / "hub" / name / f"{model}.npz", features=x, labels=y)
+    result = run("rank", tmp_path / "hub", "--each", "--metrics", "hscore", "--format", "csv")
+    records = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [(r["dataset"], r["model"]) for r in records] == [
+        (name, model) for name in ("cats", "dogs") for model in "ab"
+    ]
+    plot = tmp_path / "p.png"
+    shown = run("rank", tmp_path / "hub", "--each", "--metrics", "hscore", "--plot", plot).stdout
+    assert shown.count("by hscore") == 2
+    assert "dogs: Fine-tune" in shown
+    assert {p.name for p in tmp_path.glob("*.png")} == {"p-cats.png", "p-dogs.png"}

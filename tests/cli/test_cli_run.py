@@ -3,6 +3,10 @@
 import csv
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,8 @@ import pytest
 
 import jaxte
 from jaxte import data, zoo
-from jaxte.cli._extraction import directory_name
+from jaxte.cli._extraction import directory_name, jobs_of_file
+from jaxte.extraction.preprocess import Images
 from jaxte.store import FeatureStore
 
 from .conftest import Run
@@ -133,6 +138,44 @@ def test_a_dry_run_says_what_is_there(run: Run, models: Path, tmp_path: Path) ->
     run("run", "--model", "zoo:mlp-mnist", *DATA, "--out", tmp_path / "r")
     result = run(*base, "--dry-run")
     assert result.stdout.splitlines()[2].split()[:3] == ["mlp-mnist", "cached", "0"]
+
+
+def test_parts_share_the_work_and_one_may_be_killed(run: Run, tmp_path: Path) -> None:
+    """Four jobs on one directory; the one that is killed while it extracts is called again."""
+    names = ("mlp-mnist", "resnet-random", "resnet-cifar", "vgg-shuffled", "mixer-cifar")
+    call = ["run", *DATA, "--out", str(tmp_path / "out"), "--model"]
+    call.append(",".join(f"zoo:{name}" for name in names))
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "jaxte", *call, "--part", f"{i}/4"], stdout=subprocess.DEVNULL
+        )
+        for i in range(1, 5)
+    ]
+    begun = tmp_path / "out" / "features" / "resnet-random"
+    deadline = time.monotonic() + 120
+    while not begun.exists() and jobs[1].poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    jobs[1].kill()
+    killed, *others = (jobs[i].wait(120) for i in (1, 0, 2, 3))
+    assert killed in (-signal.SIGKILL, 0)
+    assert others == [0, 0, 0]
+    assert not (tmp_path / "out" / "ranking.csv").exists()
+    again = run(*call, "--part", "2/4")
+    assert statuses(again.stdout)["resnet-random"] in {"extracted", "resumed", "cached"}
+    assert "without --part ranks the models" in again.stdout
+    result = run(*call, "--metrics", "hscore")
+    assert set(statuses(result.stdout).values()) == {"cached"}
+    with (tmp_path / "out" / "ranking.csv").open() as file:
+        assert {line["model"] for line in csv.DictReader(file)} == set(names)
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "2", "a/b", "2/2"])
+def test_a_part_that_cannot_be(run: Run, tmp_path: Path, part: str) -> None:
+    result = run(
+        "run", *DATA, "--out", tmp_path / "out", "--model", "zoo:mlp-mnist", "--part", part
+    )
+    assert result.exit_code == 2
+    assert f"--part {part}: " in result.stderr
 
 
 def test_without_a_store_nothing_is_kept(run: Run, models: Path, tmp_path: Path) -> None:
@@ -322,3 +365,24 @@ def test_a_process_of_its_own(models: Path, tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout + done.stderr
     assert statuses(done.stdout)["mlp-mnist"] == "extracted"
     assert done.stderr.splitlines()[-1] == f"jaxte: wrote {tmp_path / 'r'}"
+
+
+def test_the_example_is_read_as_it_is_printed(run: Run, tmp_path: Path) -> None:
+    result = run("run", "--example")
+    assert result.exit_code == 0
+    (tmp_path / "models.toml").write_text(result.stdout)
+    jobs = jobs_of_file(tmp_path / "models.toml", {}, 64)
+    assert [job.title for job in jobs] == ["zoo:resnet-cifar", "vit", "own"]
+    assert Images(**jobs[2].options["prepare"]).size == 64
+
+
+def test_an_interrupted_run_says_what_is_kept(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxte.cli._extraction.run_jobs", interrupted)
+    result = run("run", *DATA, "--model", "zoo:mlp-mnist", "--out", tmp_path / "out")
+    assert result.exit_code == 130
+    assert "interrupted: what is complete is kept, and the same command goes on" in result.stderr

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from helpers import Array, counted_compilations
 
 import jaxte
@@ -53,6 +54,33 @@ def test_features_are_those_of_a_plain_loop_to_the_last_bit() -> None:
     np.testing.assert_array_equal(store.labels, Y)
     assert store.logits is not None
     np.testing.assert_array_equal(np.asarray(store.logits), expected("logits"))
+
+
+def test_a_pair_of_all_examples_is_a_data_set() -> None:
+    """Of arrays as of texts; two batches in a tuple stay batches."""
+    whole = jaxte.extract(model(), (IMAGES, Y), batch_size=16)
+    np.testing.assert_array_equal(whole.features(), expected("low"))
+    np.testing.assert_array_equal(whole.labels, Y)
+    two = jaxte.extract(model(), tuple(batches(size=25)))
+    np.testing.assert_array_equal(two.labels, Y)
+    lengths = jaxte.extract(
+        lambda x: x, (["a", "bcd"] * 3, [0, 1] * 3),
+        prepare=lambda texts: np.array([[len(text), 1.0] for text in texts]),
+    )  # fmt: skip
+    np.testing.assert_array_equal(lengths.features()[:2, 0], [1, 3])
+    moments = jaxte.stream(lambda x: x.reshape(len(x), -1), (IMAGES, Y), num_classes=3)
+    scores = jaxte.rank({"moments": moments, "rows": IMAGES.reshape(50, -1)}, Y, metrics="logme")
+    streamed, rows = (scores.score(name, "logme") for name in scores.models)
+    assert streamed == pytest.approx(rows, rel=1e-4)
+
+
+def test_a_linen_module_may_come_with_its_variables() -> None:
+    module = nn.Dense(5)
+    variables = module.init(jax.random.key(0), IMAGES[:1].reshape(1, -1))
+    x = IMAGES.reshape(50, -1)
+    pair = jaxte.extract((module, variables), (x, Y), layers="output")
+    apart = jaxte.extract(module, (x, Y), layers="output", variables=variables)
+    np.testing.assert_array_equal(pair.features(), apart.features())
 
 
 def test_several_layers_at_once(tmp_path: Any) -> None:

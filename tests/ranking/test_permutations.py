@@ -148,7 +148,7 @@ def test_noise_is_flagged_at_every_width_and_signal_where_it_can_be_told(width: 
         if any("signal" in note for note in own):
             assert chance.saturated, metric
             assert metric in SATURATE
-            assert width > 300
+            assert width >= 256
     if width > 300:
         sfda = ranking.chance("noise", "sfda")
         assert sfda is not None
