@@ -10,9 +10,11 @@ from typing import Any
 
 import benchmarks
 from benchmarks import (
+    account,
     child,
     clones,
     coverage,
+    device,
     disk,
     extraction,
     golden,
@@ -60,6 +62,8 @@ _WHOLE = {
     "coverage": coverage.run,
     "shortlist": shortlist.run,
     "golden": golden.run,
+    "account": account.run,
+    "device": device.run,
 }
 
 
@@ -266,6 +270,10 @@ def _parser() -> argparse.ArgumentParser:
     shortlist.add_arguments(sub)
     sub = commands.add_parser("golden", help="every metric against values of released code")
     golden.add_arguments(sub)
+    sub = commands.add_parser("account", help="least arithmetic, bytes and time of every metric")
+    account.add_arguments(sub)
+    sub = commands.add_parser("device", help="all that is to be known of a card, in minutes")
+    device.add_arguments(sub)
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")
     sub.add_argument("folder", metavar="DIR")
     return parser

@@ -215,6 +215,12 @@ def _program(first: int, num_classes: int | None) -> Any:
     return jax.jit(partial(LEAVES[first].outputs, num_classes=num_classes))
 
 
+def forget() -> None:
+    """Drop programs, and what they made, as where others are to be made for another device."""
+    padded.cache_clear()
+    _program.cache_clear()
+
+
 def error(check: Check, dtype: str) -> float:
     """Relative error of one value."""
     import jax

@@ -15,6 +15,7 @@ from jaxte.errors import InputError, said
 __all__ = ["as_array", "as_features", "is_array"]
 
 _EXACT = 2**53  # integers up to here are floats
+_GPUS = (2, 10)  # CUDA and ROCm, as DLPack numbers kinds of devices
 
 
 def is_array(value: Any) -> bool:
@@ -24,9 +25,14 @@ def is_array(value: Any) -> bool:
 
 
 def as_array(value: Any, what: str) -> Any:
-    """An array of JAX as it is, anything else as a NumPy array of native byte order."""
+    """An array of JAX as it is, one of another library on a GPU of JAX's as such an array.
+
+    Anything else as a NumPy array of native byte order.
+    """
     if isinstance(value, jax.Array):
         return value
+    if (there := _on_gpu(value)) is not None:
+        return there
     if _is_sparse(value):
         raise InputError(
             f"{what}: {type(value).__name__} is sparse: give a dense array, as .toarray(), "
@@ -80,6 +86,22 @@ def as_features(value: Any, what: str = "features", *, lazy: bool = False) -> An
     if dtype == np.object_ and (numbers := _of_numeric_columns(value)) is not None:
         return numbers
     raise InputError(f"{what} have dtype {dtype}: {_remedy(array)}")
+
+
+def _on_gpu(value: Any) -> jax.Array | None:
+    """What lies on a GPU that JAX computes on, too, without a copy; None for all else."""
+    if not hasattr(value, "__dlpack_device__") or isinstance(value, np.ndarray):
+        return None
+    try:
+        kind, number = value.__dlpack_device__()
+        if kind not in _GPUS:
+            return None
+        jax.devices("gpu")[number]
+        if hasattr(value, "detach"):  # of torch
+            value = value.detach().contiguous()
+        return jnp.from_dlpack(value)
+    except Exception:  # the host can have it, or will say why not
+        return None
 
 
 def _on_host(value: Any) -> np.ndarray:

@@ -106,7 +106,7 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], *, variant:
         score = score * jnp.where(n > 1, n / jnp.where(n > 1, n - 1, 1), 1)
     score = jnp.where(varies, score, 0)
     score = jnp.where(statistics.valid, score, jnp.nan)
-    unsure = jnp.isnan(score) & statistics.valid & (statistics.route == "quick")
+    unsure = jnp.isnan(score) & statistics.valid & statistics.may_be_unsure
     return {"score": score, "shrinkage": shrinkage, "constant": ~varies, "unsure": unsure}
 
 

@@ -180,7 +180,7 @@ def _judge(classifier: Classifier, batch: Batch, *, log_score: bool, **_: Any) -
 
 
 def _score(statistics: Statistics, completed: tuple[Completed, ...], **options: Any) -> Outputs:
-    quick = statistics.route == "quick"
+    quick = statistics.may_be_unsure
 
     def sure(classifier: Classifier, sums: Array) -> Array:
         """The sums; where classes have no spread they are left to the full route."""

@@ -118,7 +118,7 @@ def _score(statistics: Statistics, _: tuple[Completed, ...], *, delta: Any) -> O
     total = values.sum()
     exists = statistics.valid & (views > 0) & (total > 0)
     score = jnp.exp(entropy(values / jnp.where(total > 0, total, 1)))
-    quick = statistics.route == "quick"  # which leaves what is near singular to the full route
+    quick = statistics.may_be_unsure  # which leaves what is near singular to the full route
     return {
         "score": jnp.where(exists, score, jnp.nan),
         "unsure": quick & statistics.valid & (views > 0) & jnp.isnan(products).any(),

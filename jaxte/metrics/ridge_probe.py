@@ -19,6 +19,7 @@ from jaxte.statistics.linalg import gram, matmul, safe_root, trace
 from jaxte.statistics.normal import normal_equations
 from jaxte.statistics.ridge import Problem, is_tridiagonal, problem_of, tridiagonal_of
 from jaxte.statistics.rows import centre
+from jaxte.statistics.shifted import Shifted
 from jaxte.statistics.tridiagonal import Tridiagonal, sweep
 
 __all__ = ["ridge_probe"]
@@ -109,12 +110,22 @@ def _log_penalty(statistics: Statistics) -> Array:
     )
 
 
-def _best(present: Array, n: Array, form: Tridiagonal | Problem) -> Array:
-    """The best point of a grid, then the root of the slope between its neighbours."""
+def _best(present: Array, n: Array, form: Tridiagonal | Shifted | Problem) -> Array:
+    """The best point of a grid, then the root of the slope between its neighbours.
+
+    NaN where that is not within the window of a `Shifted`.
+    """
     evidence = partial(_evidence_of_form, form, present, n)
-    lowest = _LOWEST if form.n.dtype == jnp.float64 else _LOWEST_SINGLE
-    points: Array = jnp.linspace(lowest, _HIGHEST, _GRID, dtype=form.n.dtype)
+    dtype = form.n.dtype
+    low: Any = _LOWEST if dtype == jnp.float64 else _LOWEST_SINGLE
+    high: Any = _HIGHEST
+    if isinstance(form, Shifted):
+        low, high = (end - jnp.log(_or_one(form.size)) for end in (form.low, form.high))
+    points: Array = jnp.linspace(low, high, _GRID, dtype=dtype)
     best = jnp.argmax(evidence(points))
+    known = jnp.ones((), bool)
+    if isinstance(form, Shifted):
+        known = jnp.all(form.sure | ~present) & (best > 1) & (best < _GRID - 2)
 
     def slope(u: Array) -> Array:
         return jax.jvp(evidence, (u,), (jnp.ones_like(u),))[1]
@@ -128,11 +139,18 @@ def _best(present: Array, n: Array, form: Tridiagonal | Problem) -> Array:
     ends = lax.fori_loop(0, _ROUNDS, closer, points[around])
     left, right = slope(ends)
     share = left / jnp.where(left > right, left - right, 1)
-    return ends[0] + (ends[1] - ends[0]) * jnp.clip(share, 0, 1)
+    return jnp.where(known, ends[0] + (ends[1] - ends[0]) * jnp.clip(share, 0, 1), jnp.nan)
 
 
-def _evidence_of_form(form: Tridiagonal | Problem, present: Array, n: Array, u: Array) -> Array:
+def _evidence_of_form(
+    form: Tridiagonal | Shifted | Problem, present: Array, n: Array, u: Array
+) -> Array:
     """The evidence at ln t = u [j]."""
+    if isinstance(form, Shifted):
+        u = (u + jnp.log(_or_one(form.size)))[:, None]
+        logdet, own, *_ = form.at(u)
+        misfit = form.square[None] - own if form.length is None else jnp.exp(u) * own
+        return _evidence(misfit, logdet[:, 0], present, n)
     if isinstance(form, Tridiagonal):
         t = jnp.exp(u) * _or_one(form.diagonal.sum())
         logdet, own, *_ = sweep(form, t[:, None])
@@ -312,18 +330,19 @@ def _judge(fit: Fit, batch: Batch, **_: Any) -> tuple[Array, ...]:
 
 def _score(statistics: Statistics, completed: tuple[Completed, ...], *, measure: str) -> Outputs:
     fit, sums = completed[0]
+    lost = statistics.may_be_unsure & statistics.valid & jnp.isnan(jnp.sum(fit.along))
     if statistics.measured.moments.targets is not None:
         errors, trivial = sums
         shares = jnp.where(statistics.present, 1 - errors / _or_one(trivial), 0)
         r2 = shares.sum() / jnp.maximum(statistics.present.sum(), 1)
-        return {"score": jnp.where(statistics.valid, r2, jnp.nan)}
+        return {"score": jnp.where(statistics.valid, r2, jnp.nan), "unsure": lost}
     right, likelihoods = sums
     accuracy, best = right / fit.n, _highest(likelihoods / fit.n)
     # 0 sharpness: the prior alone
     prior = fit.y_mean * jnp.log(_or_one(fit.y_mean))
     outputs = {"accuracy": accuracy, "log_likelihood": jnp.maximum(best, prior.sum())}
     score = jnp.where(statistics.valid, outputs[measure], jnp.nan)
-    return {"score": score, **outputs}
+    return {"score": score, "unsure": lost, **outputs}
 
 
 def _highest(table: Array) -> Array:

@@ -19,6 +19,7 @@ from jaxte.intake import Labels, as_features, as_labels, checks, join_layers, so
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.intake.sources import Source
 from jaxte.metrics.options import shortlist
+from jaxte.ranking.memory import Limits
 from jaxte.runtime.devices import platform_of
 from jaxte.statistics import Moments
 
@@ -100,7 +101,7 @@ def resolve(
     targets: Any,
     weights: Any,
     num_classes: int | None,
-    memory_limit: int,
+    limits: Limits,
     whole: str,
     *,
     outputs: bool = False,
@@ -117,7 +118,7 @@ def resolve(
     """
     num_classes = checks.check_num_classes(num_classes)
     weights = None if weights is None else np.asarray(checks.check_weights(weights, None))
-    resolver = _Resolver(targets, weights, num_classes, memory_limit, whole, outputs, readers)
+    resolver = _Resolver(targets, weights, num_classes, limits, whole, outputs, readers)
     _ = resolver.shared  # what is wrong with the labels of all is wrong with the call
     resolved = Resolved()
     for key, value in features.items():
@@ -143,7 +144,7 @@ class _Resolver:
     targets: Any
     weights: np.ndarray | None
     num_classes: int | None
-    memory_limit: int
+    limits: Limits
     whole: str
     outputs: bool
     readers: Sequence[str]
@@ -155,7 +156,7 @@ class _Resolver:
         layers = None
         if isinstance(value, Mapping):
             value, layers = _with_layers(value)
-        array, own, head = _opened(value, self.memory_limit, self.whole, self.outputs)
+        array, own, head = _opened(value, self.limits, self.whole, self.outputs)
         stated = isinstance(value, Mapping) and value.get("labels") is not None
         if stated and self.targets is not None:
             raise InputError("labels come with the model and in targets, too: give them once")
@@ -234,7 +235,7 @@ def should_stream(rows: int, width: int, memory_limit: int) -> bool:
     return rows >= width and (many or rows * width * dtype.itemsize > memory_limit)
 
 
-def _opened(value: Any, memory_limit: int, whole: str, outputs: bool) -> tuple[Any, Any, Any]:
+def _opened(value: Any, limits: Limits, whole: str, outputs: bool) -> tuple[Any, Any, Any]:
     """A `Source`, `Moments` or an array to be scored in memory; its own labels and outputs."""
     labels = head = None
     if isinstance(value, Mapping):
@@ -244,13 +245,15 @@ def _opened(value: Any, memory_limit: int, whole: str, outputs: bool) -> tuple[A
     if isinstance(model, Source):
         labels = model.labels() if labels is None else labels
         head = outputs_of(model.logits(), None) if outputs and head is None else head
-        if model.rows and model.width and not should_stream(model.rows, model.width, memory_limit):
+        limit = limits.batches
+        if model.rows and model.width and not should_stream(model.rows, model.width, limit):
             return model.load(), labels, head
     elif not isinstance(model, Moments):
         in_memory = not isinstance(model, np.memmap)
         if model.ndim != 2 or (whole and in_memory):
             return model, labels, head
-        if not should_stream(len(model), model.shape[1], memory_limit):
+        limit = limits.arrays if in_memory else limits.batches
+        if not should_stream(len(model), model.shape[1], limit):
             return as_features(model), labels, head
         model = sources.Rows(model)
     if whole:

@@ -27,6 +27,7 @@ from jaxte.ranking.inputs import (
     resolve,
 )
 from jaxte.ranking.layers import FOLDS, LAYERS, each_layer, fold
+from jaxte.ranking.memory import Limits, limits_of
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.permutations import null_outputs
@@ -71,20 +72,21 @@ def measure(
     past = None if history is None else past_places(history, names)
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     device = device_of(*models.values(), mesh=mesh)
+    limits = limits_of(asked.memory_limit, device, 1 if mesh is None else mesh.size)
     with (
         precision_context(precision, device),
         reporter(progress, "scoring", unit="", always=True) as report,
     ):
-        resolved, rows = _resolved(models, targets, weights, num_classes, asked)
+        resolved, rows = _resolved(models, targets, weights, num_classes, asked, limits)
         asked = asked.settled(sum(pool.operations(one) for one in resolved.candidates))
         classes = resolved.classes
         number = None if classes is None else len(classes)
         plan = ScoringPlan(asked.metrics, asked.options, number, asked.perturb, asked.layout)
         outcomes = Outcomes(problems=resolved.problems, classes=classes)
-        _score_in_memory(resolved, rows, plan, asked.memory_limit, report, outcomes)
+        _score_in_memory(resolved, rows, plan, limits.slices, report, outcomes)
         _score_again(resolved.candidates, plan, asked, report, outcomes)
         streaming.score_all(
-            resolved.streams, plan, num_classes, asked.memory_limit, report, reading, outcomes
+            resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes
         )
         if len(outcomes.problems) == len(names):
             raise none_left(outcomes.problems)
@@ -128,6 +130,7 @@ def _resolved(
     weights: Any,
     num_classes: int | None,
     asked: RankOptions,
+    limits: Limits,
 ) -> tuple[Resolved, Mapping[str, int] | None]:
     """The models that can be scored, and on several processes the rows that each fills up to."""
     whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
@@ -137,7 +140,7 @@ def _resolved(
             targets,
             weights,
             num_classes,
-            asked.memory_limit,
+            limits,
             whole,
             outputs=asked.read_outputs,
             readers=[metric.name for metric in asked.metrics if not metric.label_free],

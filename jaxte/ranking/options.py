@@ -43,7 +43,7 @@ class RankOptions(NamedTuple):
     metrics: tuple[Metric, ...]
     options: Mapping[str, Mapping[str, Any]]
     perturb: Callable[..., Any] | None
-    memory_limit: int
+    memory_limit: int | None
     layout: Layout | None
     permutations: int = 0
     intervals: tuple[Metric, ...] = ()
@@ -77,7 +77,7 @@ def checked(
     num_classes: Any = None,
     weights: Any = None,
     normalize: Any = "sum",
-    memory_limit: Any = 1 << 30,
+    memory_limit: Any = None,
     mesh: Any = None,
     permutations: Any = 0,
     intervals: Any = False,
@@ -96,7 +96,7 @@ def checked(
         check_whole("num_classes", num_classes)
     if weights is not None:
         _check_weights(weights)
-    if not 1 <= number(memory_limit) < 1 << 62:
+    if memory_limit is not None and not 1 <= number(memory_limit) < 1 << 62:
         raise InputError(
             f"memory_limit is {short(memory_limit)}: give bytes, as a positive finite number"
         )
@@ -119,8 +119,9 @@ def checked(
             if value and value != "auto":
                 raise InputError(f"{name} are made on one device: leave out mesh, or {name}")
     return RankOptions(
-        chosen, options, perturb, int(memory_limit), layout, int(permutations),
-        chosen if intervals and not auto else (), int(seed), auto and layout is None,
+        chosen, options, perturb, None if memory_limit is None else int(memory_limit), layout,
+        int(permutations), chosen if intervals and not auto else (), int(seed),
+        auto and layout is None,
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from jaxte.metrics.options import split_options
 from jaxte.perturb.transform import moved_features
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program
-from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Measured, Sample, Statistics
+from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, UNSURE, Measured, Sample, Statistics
 from jaxte.statistics.ridge import repays
 
 __all__ = ["Form", "ScoringPlan", "Values"]
@@ -107,7 +107,9 @@ class ScoringPlan:
 
     def compile_ahead(self, values: Values, form: Form, submit: Callable[..., None]) -> None:
         """Submit the compilation of all programs of a first run, of values that are shapes."""
-        for program, makes, inputs in self._steps(values, form, self.route(form), self.metrics):
+        for program, makes, inputs in self._steps(
+            values, form, self.route(form.platform), self.metrics
+        ):
             like = inputs()
             shapes = program.shapes(*like)
             submit(lambda program=program, like=like: program.compiled(*like))
@@ -153,9 +155,12 @@ class ScoringPlan:
         outputs = bool(needed & set(SOURCE_OUTPUTS)) and not self.passes(metric)
         return cut and ("all_rows" in needed or outputs)
 
-    def route(self, form: Form) -> str:
-        """Whether a first run may leave scores unsure: on a CPU, where that saves time."""
-        return "quick" if form.platform == "cpu" else "full"
+    def route(self, platform: str) -> str:
+        """That of a first run, which may leave scores unsure where that saves time."""
+        if platform == "cpu":
+            return "quick"
+        # products of float32 lack digits too often
+        return "batched" if jnp.zeros(()).dtype == jnp.float64 else "full"
 
     def _steps(
         self, values: Values, form: Form, route: str, metrics: Sequence[Metric]
@@ -166,8 +171,9 @@ class ScoringPlan:
         unable = self.reasons(values["sample"].source is not None)
         metrics = [m for m in metrics if m.call is None and m.name not in unable]
         needed = {m: self.needed(m) for m in metrics}
-        by_columns, normal, tridiagonal = self._routes(values["sample"])
-        tridiagonal &= route == "quick"
+        by_columns, normal, repays = self._routes(values["sample"])
+        without_rows = repays and route in UNSURE  # no eigenvectors that these would mend
+        tridiagonal = repays and route == "quick"
         shared = {name for names in needed.values() for name in names} - {"reduced"}
         of_reduced = set(OF_REDUCED[0 if by_columns else 1 :])  # metrics read that of columns only
         if tridiagonal and any(names & of_reduced for names in needed.values()):
@@ -185,7 +191,7 @@ class ScoringPlan:
             if name in shared and name not in values:
                 known = [one for one in SHARED[:2] if one in values]
                 known += ["reduced"] if tridiagonal and name in OF_REDUCED[1:] else []
-                of_moments = normal and name in FACTORISED and (tridiagonal or name != "ridge")
+                of_moments = normal and name in FACTORISED and (without_rows or name != "ridge")
                 of_moments |= name == "target_products"
                 if not (of_moments and "scatter" in values):  # else one for all counts of rows
                     known = ["sample", *known]

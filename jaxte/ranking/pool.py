@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,17 @@ from jaxte.metrics import Metric
 from jaxte.perturb.transform import moved_features
 from jaxte.ranking.blocks import width_of
 from jaxte.ranking.inputs import Candidate
-from jaxte.ranking.plan import Form, ScoringPlan
-from jaxte.ranking.stacking import stacked, transferred, values_of, values_on_mesh
+from jaxte.ranking.memory import COPIES
+from jaxte.ranking.plan import Form, ScoringPlan, Values
+from jaxte.ranking.stacking import (
+    assembly_of,
+    on_device,
+    sent,
+    stacked,
+    transferred,
+    values_of,
+    values_on_mesh,
+)
 from jaxte.runtime.devices import is_placed, platform_of
 from jaxte.runtime.programs import in_context
 from jaxte.runtime.threads import Threads, cores, one_blas_thread
@@ -36,8 +45,6 @@ __all__ = [
     "score",
 ]
 
-# Metrics hold about this many arrays of the size of its features at once.
-_COPIES = 6
 # About the arithmetic that could be done while one more shape is compiled for the metrics.
 _COMPILATION = 1e11
 # What the passes over an entry of the features cost, in multiplications of a matrix product.
@@ -122,15 +129,8 @@ def score(
     if plan.layout is None and platform == "cpu":
         yield from _score_side_by_side(plan, todo, memory_limit)
         return
-    with Threads(min(_COMPILING, cores())) as threads:
-        started = 0
-        for index, bucket in enumerate(todo):
-            if plan.layout is None:
-                for later in todo[started : index + _AHEAD]:
-                    _start(threads, plan, later, _at_once(plan, later, memory_limit), platform)
-                started = index + _AHEAD
-            for name, outputs in _score_stacked(plan, bucket, memory_limit, platform):
-                yield bucket, name, outputs
+    with Threads(min(2 * _COMPILING, cores())) as threads:  # a GPU's take longer
+        yield from _score_stacked(plan, todo, memory_limit, platform, threads)
 
 
 def _score_side_by_side(
@@ -172,39 +172,78 @@ def _score_side_by_side(
 
 
 def _score_stacked(
-    plan: ScoringPlan, bucket: Bucket, memory_limit: int, platform: str
-) -> Iterator[tuple[str, Outputs | Exception]]:
-    """Members of a bucket in slices of equal size that fit ``memory_limit`` bytes.
+    plan: ScoringPlan,
+    todo: Sequence[Bucket],
+    memory_limit: int,
+    platform: str,
+    threads: Threads,
+) -> Iterator[tuple[Bucket, str, Outputs | Exception]]:
+    """Members of each bucket in slices of equal size, of which the last is filled up with copies.
 
-    The last is filled up with copies, so that one compilation serves all.
+    An accelerator is given the next slices, as many as ``memory_limit`` has room for, before the
+    first is waited for. The devices of a CPU would wait for each other's threads.
     """
-    size = _at_once(plan, bucket, memory_limit)
+    under_way: deque[_Slice] = deque()
+    started = 0
+    for index, bucket in enumerate(todo):
+        if plan.layout is None:
+            for later in todo[started : index + _AHEAD]:
+                _start(threads, plan, later, _at_once(plan, later, memory_limit), platform)
+            started = index + _AHEAD
+        size = _at_once(plan, bucket, memory_limit)
+        needed = size * _bytes(bucket)
+        for start in range(0, len(bucket.members), size):
+            free = 0 if platform == "cpu" else memory_limit - needed
+            while under_way and sum(one.bytes for one in under_way) > free:
+                yield from _finished(plan, under_way.popleft(), platform)
+            members = bucket.members[start : start + size]
+            filled = [*members, *[members[-1]] * (size - len(members))]
+            begun: _Begun | None = None
+            try:
+                begun = _begin(plan, filled, bucket, platform, plan.metrics)
+            except Exception:
+                if jax.process_count() > 1:
+                    raise  # the others take the same steps, and would wait for this one
+            under_way.append(_Slice(bucket, members, filled, needed, begun))
+    while under_way:
+        yield from _finished(plan, under_way.popleft(), platform)
+
+
+class _Slice(NamedTuple):
+    """Members of a bucket that are scored in one call."""
+
+    bucket: Bucket
+    members: Sequence[Candidate]
+    filled: Sequence[Candidate]  # the members and copies
+    bytes: int
+    begun: _Begun | None  # None where one of them is to blame, or memory is short
+
+
+def _finished(
+    plan: ScoringPlan, one: _Slice, platform: str
+) -> Iterator[tuple[Bucket, str, Outputs | Exception]]:
+    """Outputs of the members, of each alone where those of the slice leave something open."""
+    bucket, results = one.bucket, None
+    try:
+        results = None if one.begun is None else _finish(plan, one.filled, one.begun, plan.metrics)
+    except Exception:
+        if jax.process_count() > 1:
+            raise
     copies = 1 if plan.layout is None else plan.layout.models
-    for start in range(0, len(bucket.members), size):
-        members = bucket.members[start : start + size]
-        filled = [*members, *[members[-1]] * (size - len(members))]
-        try:
-            results: Sequence[Outputs] | None = _run(plan, filled, bucket, platform)
-        except Exception:
-            if jax.process_count() > 1:
-                raise  # the others take the same steps, and would wait for this one
-            results = None  # one of them is to blame, or memory is short
-        for index, member in enumerate(members):
-            outputs = {} if results is None else results[index]
-            unable = plan.reasons(bool(bucket.outputs[1]))
-            again = [
-                m for m in plan.metrics if m.name not in unable and _is_open(outputs.get(m.name))
-            ]
-            if again:
-                try:
-                    alone = _run(plan, [member] * copies, bucket, platform, again)[0]
-                    outputs = outputs | alone
-                except Exception as error:
-                    if jax.process_count() > 1:
-                        raise
-                    yield member.name, error
-                    continue
-            yield member.name, outputs
+    for index, member in enumerate(one.members):
+        outputs = {} if results is None else results[index]
+        unable = plan.reasons(bool(bucket.outputs[1]))
+        again = [m for m in plan.metrics if m.name not in unable and _is_open(outputs.get(m.name))]
+        if again:
+            try:
+                alone = _run(plan, [member] * copies, bucket, platform, again)[0]
+                outputs = outputs | alone
+            except Exception as error:
+                if jax.process_count() > 1:
+                    raise
+                yield bucket, member.name, error
+                continue
+        yield bucket, member.name, outputs
 
 
 def _is_open(outputs: Any) -> bool:
@@ -215,13 +254,14 @@ def _is_open(outputs: Any) -> bool:
 def _bytes(bucket: Bucket) -> int:
     """About what the metrics hold of one model."""
     columns = bucket.width + bucket.outputs[1]
-    return _COPIES * bucket.rows * columns * jnp.zeros(()).dtype.itemsize
+    return COPIES * bucket.rows * columns * jnp.zeros(()).dtype.itemsize
 
 
 def _at_once(plan: ScoringPlan, bucket: Bucket, memory_limit: int) -> int:
-    """How many models are stacked for one call."""
-    count = len(bucket.members)
-    size = math.ceil(count / math.ceil(count / max(1, memory_limit // _bytes(bucket))))
+    """How many models are stacked for one call: two calls have room, if not all in one."""
+    count, most = len(bucket.members), memory_limit // _bytes(bucket)
+    most = most if most >= count else most // 2
+    size = math.ceil(count / math.ceil(count / max(1, most)))
     if plan.layout is not None:
         size = math.ceil(size / plan.layout.models) * plan.layout.models
     return size
@@ -234,12 +274,25 @@ def _start(threads: Threads, plan: ScoringPlan, bucket: Bucket, size: int, platf
         members = bucket.members[:size]
         if any(is_placed(m.features) for m in members):
             return
-        shape = (bucket.rows, bucket.width) if size == 1 else (size, bucket.rows, bucket.width)
-        features = jax.ShapeDtypeStruct(shape, transferred(bucket))
+        features: Any
+        if platform == "cpu":
+            features = jax.ShapeDtypeStruct((bucket.rows, bucket.width), transferred(bucket))
+        else:
+            assembly, like = assembly_of(members, bucket)
+            features = assembly.shapes(like)
+            assembly.compiled(like)
         values, form = values_of(bucket, members, features, platform)
         plan.compile_ahead(values, form, lambda job: threads.submit(None, in_context(job)))
 
     threads.submit(None, in_context(make))  # what it raises, the run will
+
+
+class _Begun(NamedTuple):
+    """Programs that have been started: what they read, how, and what they will have made."""
+
+    values: Values
+    form: Form
+    outputs: dict[str, Any]
 
 
 def _run(
@@ -250,16 +303,37 @@ def _run(
     metrics: Sequence[Metric] | None = None,
 ) -> list[Outputs]:
     """Outputs of members of one shape; of one alone none is unsure."""
+    metrics = metrics or plan.metrics
+    return _finish(plan, members, _begin(plan, members, bucket, platform, metrics), metrics)
+
+
+def _begin(
+    plan: ScoringPlan,
+    members: Sequence[Candidate],
+    bucket: Bucket,
+    platform: str,
+    metrics: Sequence[Metric],
+) -> _Begun:
+    """Start the programs of members of one shape; on accelerators without waiting for any."""
     if plan.layout is not None:
         values, form = values_on_mesh(plan.layout, members, bucket, platform)
-    else:
+    elif platform == "cpu" and not any(is_placed(m.features) for m in members):
         features = stacked(members, bucket)
         features = features[0] if len(members) == 1 else features
         values, form = values_of(bucket, members, features, platform)
-    alone = len(set(map(id, members))) == 1
-    route = plan.route(form)
-    outputs = _split(plan.run(values, form, route, metrics or plan.metrics), form, len(members))
-    calls = [m for m in metrics or plan.metrics if m.call is not None]
+    else:
+        values, form = values_of(bucket, members, on_device(members, bucket), platform)
+        values["sample"] = values["sample"]._replace(source=sent(values["sample"].source))
+    return _Begun(values, form, plan.run(values, form, plan.route(platform), metrics))
+
+
+def _finish(
+    plan: ScoringPlan, members: Sequence[Candidate], begun: _Begun, metrics: Sequence[Metric]
+) -> list[Outputs]:
+    """What they made, of each member."""
+    values, form, made = begun
+    outputs = _split(made, form, len(members))
+    calls = [m for m in metrics if m.call is not None]
     called: dict[int, Outputs] = {}  # the last members may be copies
     for member, own in zip(members, outputs, strict=True):
         if id(member) not in called:
@@ -268,7 +342,7 @@ def _run(
             called[id(member)] = {m.name: call_own(plan, m, member) for m in able}
         own |= called[id(member)]
     unsure = [m for m in plan.metrics if _is_unsure(outputs[0].get(m.name, {}))]
-    if alone and unsure:
+    if unsure and len(set(map(id, members))) == 1:
         values.pop("ridge", None)
         sure = _split(plan.run(values, form, "full", unsure), form, len(members))
         outputs = [one | two for one, two in zip(outputs, sure, strict=True)]

@@ -17,8 +17,6 @@ from jaxte.ranking.result import Ranking
 
 __all__ = ["rank"]
 
-_GIGABYTE = 1 << 30
-
 
 def rank(
     features: Mapping[str, Any],
@@ -32,7 +30,7 @@ def rank(
     weights: ArrayLike | None = None,
     normalize: str = "sum",
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    memory_limit: int = _GIGABYTE,
+    memory_limit: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
     layers: str = "each",
@@ -78,8 +76,9 @@ def rank(
             normalised), or "minmax", "zscore" or "rank" for all, see `jaxte.metrics.combine`,
             also for what one more model changes. The raw terms are always kept.
         options: metric name -> its own keyword options.
-        memory_limit: bytes that a slice of a bucket, or the batches under way, may take. What is
-            larger, and no wider than long, is streamed.
+        memory_limit: bytes that the models or the batches under way may take. What is larger,
+            and no wider than long, is streamed. None: 1 GiB, or for models on an accelerator most
+            of the memory that it has free.
         mesh: devices that share the work, with an axis "samples", over which the rows of every
             model are cut, an axis "models", or both. Where it spans several processes
             (`jax.distributed`), each gives its own rows and all get the same `Ranking`.

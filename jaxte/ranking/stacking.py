@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxte.intake.outputs import SourceOutputs
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.plan import Form, Values
 from jaxte.runtime.devices import is_placed
 from jaxte.runtime.mesh import MODELS, SAMPLES, Layout
+from jaxte.runtime.programs import Program
 from jaxte.statistics import Sample
 
 if TYPE_CHECKING:
     from jaxte.ranking.pool import Bucket
 
-__all__ = ["stacked", "transferred", "values_of", "values_on_mesh"]
+__all__ = [
+    "assembly_of",
+    "on_device",
+    "sent",
+    "stacked",
+    "transferred",
+    "values_of",
+    "values_on_mesh",
+]
 
 # Entries of features in a bucket up to which a CPU gains more by compiling in haste than it loses.
 _LITTLE = 1e8
@@ -102,14 +113,8 @@ def _spread(
 
 
 def stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
-    """Features of different widths as one array [m, n, width], zeros to the right.
-
-    Arrays that already lie on an accelerator are put together there.
-    """
+    """Features of different widths as one array [m, n, width], zeros to the right, on the host."""
     dtype, width = transferred(bucket), bucket.width
-    if any(is_placed(m.features) for m in members):
-        arrays = [jnp.asarray(m.features).astype(dtype) for m in members]
-        return jnp.stack([jnp.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in arrays])
     if len(members) == 1 and members[0].features.shape[1] == width:
         return np.asarray(members[0].features, dtype)[None]
     out = np.empty((len(members), np.shape(members[0].features)[0], width), dtype)
@@ -120,10 +125,49 @@ def stacked(members: Sequence[Candidate], bucket: Bucket) -> Any:
     return out
 
 
-def transferred(bucket: Bucket) -> np.dtype[Any]:
-    """The type in which features travel: their own if they share a short one, else the working one.
+def on_device(members: Sequence[Candidate], bucket: Bucket) -> jax.Array:
+    """As `stacked`, of several models or of one, put together on the device.
 
-    The device widens them, from half the bytes; all of a bucket travel alike, to compile once.
+    What is there stays there; what is on the host goes over in its own type, without waiting.
+    """
+    own = {id(m): m.features for m in members}  # the last may be copies
+    there = {key: x if is_placed(x) else jax.device_put(np.asarray(x)) for key, x in own.items()}
+    made: jax.Array = _assembly(bucket.width, transferred(bucket))([there[id(m)] for m in members])
+    return made
+
+
+def sent(source: SourceOutputs | None) -> Any:
+    """Outputs of heads on the device, once for all programs; of types that JAX has."""
+
+    def put(x: Any) -> Any:
+        return jax.device_put(x) if jax.dtypes.canonicalize_dtype(x.dtype) == x.dtype else x
+
+    return jax.tree.map(put, source)
+
+
+def assembly_of(
+    members: Sequence[Candidate], bucket: Bucket
+) -> tuple[Program, list[jax.ShapeDtypeStruct]]:
+    """The program that puts features together, and what it takes those of the host as."""
+    types = [jax.dtypes.canonicalize_dtype(m.features.dtype) for m in members]
+    shapes = [np.shape(m.features) for m in members]
+    like = [jax.ShapeDtypeStruct(*one) for one in zip(shapes, types, strict=True)]
+    return _assembly(bucket.width, transferred(bucket)), like
+
+
+@lru_cache(maxsize=512)
+def _assembly(width: int, dtype: np.dtype[Any]) -> Program:
+    def assembled(arrays: Sequence[jax.Array]) -> jax.Array:
+        padded = [jnp.pad(x.astype(dtype), ((0, 0), (0, width - x.shape[1]))) for x in arrays]
+        return padded[0] if len(padded) == 1 else jnp.stack(padded)
+
+    return Program(assembled)
+
+
+def transferred(bucket: Bucket) -> np.dtype[Any]:
+    """The type of stacked features: their own if they share a short one, else the working one.
+
+    The device widens them, from half the bytes; all of a bucket are alike, to compile once.
     """
     types = {np.dtype(m.features.dtype) for m in bucket.members}
     dtype = types.pop()

@@ -25,6 +25,7 @@ from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.passes import Ask, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
+from jaxte.runtime.devices import platform_of
 from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
 from jaxte.statistics.measure import Moments
 
@@ -209,6 +210,7 @@ def _finish(
     asked: dict[str, tuple[Any, PassRequest]] = {}
     made: dict[tuple[str, str], Any] = {}
     options_of = {m.name: m.all_options(plan.options.get(m.name, {})) for m in metrics}
+    routes = dict.fromkeys((plan.route(platform_of()), "full"))
 
     def go_on(name: str, steps: Any, result: Any) -> None:
         try:
@@ -224,7 +226,7 @@ def _finish(
         options = options_of[metric.name]
         needs = plan.needed(metric)
         passes = metric.asked(options)
-        for route in ("full",) if passes else ("quick", "full"):
+        for route in ("full",) if passes else routes:
             statistics = samples.statistics(state, route)
             if needs <= set(SHARED) and not passes:  # read from what others read too
                 first = "reduced", route

@@ -2,12 +2,13 @@
 
 from jaxte.statistics.measure import Balance, Moments, TargetMoments
 from jaxte.statistics.sample import Batch, Measured, Sample
-from jaxte.statistics.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
+from jaxte.statistics.statistics import FACTORISED, OF_REDUCED, SHARED, UNSURE, Statistics
 
 __all__ = [
     "FACTORISED",
     "OF_REDUCED",
     "SHARED",
+    "UNSURE",
     "Balance",
     "Batch",
     "Measured",

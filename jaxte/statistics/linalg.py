@@ -154,7 +154,7 @@ def ridge_solve(
         if single:
             return by_qr(b, b, jnp.ones((), bool))
         s = lax.stop_gradient(root[:, None] * r)
-        inner = _factor(_plus(gram(s.T), c))
+        inner = factor_of(_plus(gram(s.T), c))
 
         def once(b: Array) -> Array:
             return (b - matmul(s.T, inner.solve(matmul(s, b)))) / c
@@ -164,7 +164,7 @@ def ridge_solve(
         return jnp.where(needed, jnp.nan, z) if quick else by_qr(b, z, needed)
 
     def by_columns(known: Array, b: Array) -> Array:
-        factor = _factor(_plus(known, c))
+        factor = factor_of(_plus(known, c))
         better = partial(mended, factor.solve, b)
         z = lax.cond(factor.condition < harmless, lambda z: z, better, factor.solve(b))
         needed = ~(factor.condition < mendable)
@@ -201,7 +201,7 @@ def _solve_by_qr(system: tuple[Array, Array, Array], b: Array, z: Array, needed:
 def ridge_solve_scatter(scatter: Array, scale: Array, ridge: Array, rhs: Array) -> Array:
     """As `ridge_solve`, where the scatter matrix is all that there is."""
     a = scale * scatter
-    factor = _factor(_plus(a, ridge))
+    factor = factor_of(_plus(a, ridge))
     z = factor.solve(rhs)
     z += factor.solve(rhs - matmul(a, z) - ridge * z)
     known = factor.condition < (jnp.inf if a.dtype == jnp.float32 else _MENDABLE)
@@ -260,7 +260,7 @@ def pseudo_solve(a: Array, b: Array, terms: Array, null: Array | None = None) ->
         full = a + jnp.diag(jnp.where(there, 0, size))
         if null is not None:
             full = full + size * null[:, None] * null[None]
-        factor = _factor(full)
+        factor = factor_of(full)
         largest = jnp.max(jnp.sum(jnp.abs(full), axis=1))
         known = noise(largest, terms**2) * factor.inverse_norm() < _CLEAR
 
@@ -317,10 +317,14 @@ class _Factor(NamedTuple):
     @property
     def condition(self) -> Array:
         """About the condition of A; NaN where A is not positive definite."""
-        diagonal = jnp.concatenate(
+        return (self.diagonal.max() / self.diagonal.min()) ** 2
+
+    @property
+    def diagonal(self) -> Array:
+        """That of L [d]."""
+        return jnp.concatenate(
             [jnp.diagonal(strip[:, strip.shape[1] - len(strip) :]) for strip in self.strips]
         )
-        return (diagonal.max() / diagonal.min()) ** 2
 
     def inverse_norm(self) -> Array:
         """Norm of A^-1 from below, by two steps of inverse iteration."""
@@ -361,7 +365,7 @@ class _Factor(NamedTuple):
         return jnp.concatenate(out)
 
 
-def _factor(a: Array) -> _Factor:
+def factor_of(a: Array) -> _Factor:
     """Cholesky factor of a symmetric matrix, of which the lower triangle is read."""
     d = len(a)
     if d < _STRIPS:

@@ -17,7 +17,9 @@ from jax.custom_batching import sequential_vmap
 from jaxte.statistics.linalg import matmul, power_of_two
 from jaxte.statistics.measure import centred
 from jaxte.statistics.normal import Normal
+from jaxte.statistics.profile import NEAR_EXACT
 from jaxte.statistics.rows import Rows, centre
+from jaxte.statistics.shifted import Shifted, shifted_normal, shifted_rows
 from jaxte.statistics.spectrum import (
     Spectrum,
     gram_terms,
@@ -36,7 +38,6 @@ from jaxte.statistics.tridiagonal import (
 )
 
 __all__ = [
-    "NEAR_EXACT",
     "Problem",
     "Ridge",
     "is_tridiagonal",
@@ -46,11 +47,11 @@ __all__ = [
     "repays",
     "ridge_of",
     "rows_of",
+    "shifted_of",
     "tridiagonal_of",
 ]
 
 RowsOf: TypeAlias = tuple[Array, Array, Array]  # features, target columns, weights
-NEAR_EXACT = 1e-8  # share of the targets left unexplained below which a difference lacks digits
 _REDUCED = 192  # size of the smaller Gram matrix from which its reduction beats its eigenvectors
 
 
@@ -251,18 +252,27 @@ def tridiagonal_of(
     return reduce_rows(rows_of(features, weights), y, reduced)
 
 
+def shifted_of(rows: RowsOf | None, normal: Normal | None) -> Shifted:
+    """The problem without eigenvectors, as accelerators do it."""
+    if normal is not None:
+        return shifted_normal(normal)
+    assert rows is not None
+    features, y, weights = rows
+    return shifted_rows(rows_of(features, weights), y)
+
+
 class Ridge(NamedTuple):
     """Ridge regression of the target columns, in the form that costs least.
 
     Attributes:
         form: a `Tridiagonal` of few sizes, so that what reads it is compiled once for most
-            widths, or a `Problem`.
+            widths, a `Shifted`, or a `Problem`.
         present: [k] which columns count.
         valid: whether there is a score at all.
         rough: 1 where the rows might tell more than ``form`` knows.
     """
 
-    form: Tridiagonal | Problem
+    form: Tridiagonal | Shifted | Problem
     present: Array
     valid: Array
     rough: Array
@@ -275,13 +285,16 @@ def ridge_of(
     valid: Array,
     *,
     quick: bool,
+    batched: bool = False,
     reduced: Reduced | None = None,
 ) -> Ridge:
-    """The cheapest form; ``quick``: on a CPU, and it may be rough.
+    """The cheapest form; ``quick``: it may be rough; ``batched``: by shifts, if that repays.
 
     Without ``rows`` the normal equations are all that there is. With ``reduced`` the tridiagonal
     form is.
     """
+    if batched and is_tridiagonal(rows, normal):
+        return Ridge(shifted_of(rows, normal), present, valid, jnp.zeros_like(valid, float))
     if reduced is not None:
         form = padded(tridiagonal_of(rows, normal, reduced))
         return Ridge(form, present, valid, form.blurred)

@@ -32,7 +32,7 @@ from jaxte.statistics.sample import Batch, Measured, Sample
 from jaxte.statistics.total import target_products, total_eigenvalues
 from jaxte.statistics.tridiagonal import Reduced
 
-__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "Statistics"]
+__all__ = ["FACTORISED", "OF_REDUCED", "SHARED", "UNSURE", "Statistics"]
 
 _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `needs`"
 
@@ -42,6 +42,8 @@ _NO_ROWS = "the rows are not at hand: a metric has to name what it reads in `nee
 OF_REDUCED = ("reduced", "ridge", "eigenvalues", "gram_eigenvalues")
 FACTORISED = (*OF_REDUCED, "target_products")
 SHARED = ("measured", "scatter", "squares", *FACTORISED)
+# Routes that may leave a score unsure: of a CPU, and of an accelerator.
+UNSURE = ("quick", "batched")
 
 
 @jax.tree_util.register_pytree_node_class
@@ -52,8 +54,9 @@ class Statistics:
         sample: the rows; None where only ``shared`` is left of them.
         num_classes: C; None for regression.
         axis: of a mesh, over which the rows are cut; counts and moments are those of all devices.
-        route: "quick" may leave a score "unsure", "full" never does; "sure", for one program that
-            has to do both, takes the quick way and where that is not enough the full one.
+        route: "quick", on a CPU, and "batched", on an accelerator, may leave a score "unsure",
+            "full" never does; "sure", for one program that has to do both, takes the quick way
+            and where that is not enough the full one.
         shared: statistics that are known already, by the names of `SHARED`.
     """
 
@@ -121,6 +124,11 @@ class Statistics:
         if self.sample is None:
             raise InputError(_NO_ROWS)
         return self.sample
+
+    @property
+    def may_be_unsure(self) -> bool:
+        """Whether a score that takes longer may be left to another run."""
+        return self.route in UNSURE
 
     @property
     def in_memory(self) -> bool:
@@ -305,7 +313,7 @@ class Statistics:
             return ridge_solve_scatter(self.scatter / self.total, scale, ridge, rhs)
         scatter = self.scatter / self.total if self.by_columns else None
         weights = self.rows.weights / self.total
-        quick = self.route == "quick"
+        quick = self.may_be_unsure
         return ridge_solve(self.residuals, weights, scale, ridge, rhs, scatter, quick=quick)
 
     # --- targets against features -----------------------------------------------------------------
@@ -322,7 +330,8 @@ class Statistics:
         """The targets in coordinates in which ridge regression is solved for many penalties."""
         rows = (self.rows.features, self.columns, self.rows.weights) if self.in_memory else None
         known = self.normal, self.present, self.valid
-        return ridge_of(rows, *known, quick=self.route == "quick", reduced=self.reduced)
+        how: Any = {"quick": self.may_be_unsure, "batched": self.route == "batched"}
+        return ridge_of(rows, *known, **how, reduced=self.reduced)
 
     # --- passes -----------------------------------------------------------------------------------
 

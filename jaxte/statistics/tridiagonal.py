@@ -18,6 +18,7 @@ from jax.typing import ArrayLike
 from jaxte.statistics.linalg import gram, matmul, trace
 from jaxte.statistics.measure import centred
 from jaxte.statistics.normal import Normal
+from jaxte.statistics.profile import Forms
 from jaxte.statistics.reduction import Reduction, reduce, tridiagonal_values
 from jaxte.statistics.rows import Rows, centre
 from jaxte.statistics.spectrum import BLUR, cut, gram_terms, hides
@@ -30,7 +31,9 @@ __all__ = [
     "reduce_rows",
     "reduced_products",
     "reduced_scatter",
+    "scaled_rows",
     "sweep",
+    "weighted_targets",
 ]
 
 _PADDED = 2048  # entries; what is read from them is compiled once for all narrower features
@@ -98,17 +101,32 @@ def reduced_scatter(normal: Normal) -> Reduced:
 
 def reduced_products(row: Rows) -> Reduced:
     """Of the n x n products of the rows with each other, for n < d."""
-    x, mean = centred(row)
-    x = x * jnp.sqrt(row.weights)[:, None]
-    squares = jnp.sum(x**2, axis=0)
-    energy = squares.sum() + row.total * (mean @ mean)
-    scale = jnp.where(energy > 0, energy, 1)
-    x, mean = x / jnp.sqrt(scale), mean / jnp.sqrt(scale)
+    x, mean, scale, squares = scaled_rows(row)
     form = reduce(gram(x.T), matmul(x, mean))
     terms = jnp.asarray(x.shape[1], x.dtype)
     clear = count_clear(form.diagonal, form.below, terms)
     blurred = hides(clear, (row.weights > 0).sum(), squares)
     return Reduced(form, scale, mean @ mean, terms, blurred)
+
+
+def scaled_rows(row: Rows) -> tuple[Array, Array, Array, Array]:
+    """Centred and weighted rows, and their mean, over the root of tr G; tr G; squares of columns.
+
+    The squares are those of the rows as they were.
+    """
+    x, mean = centred(row)
+    x = x * jnp.sqrt(row.weights)[:, None]
+    squares = jnp.sum(x**2, axis=0)
+    energy = squares.sum() + row.total * (mean @ mean)
+    scale = jnp.where(energy > 0, energy, 1)
+    return x / jnp.sqrt(scale), mean / jnp.sqrt(scale), scale, squares
+
+
+def weighted_targets(row: Rows, targets: Array) -> tuple[Array, Array, Array]:
+    """Centred targets times the root of the weights, their squared lengths, and their mean."""
+    y, y_mean = centre(targets, row)
+    y = y * jnp.sqrt(row.weights)[:, None]
+    return y, jnp.sum(y**2, axis=0), y_mean
 
 
 def reduce_normal(normal: Normal, reduced: Reduced | None = None) -> Tridiagonal:
@@ -121,9 +139,8 @@ def reduce_normal(normal: Normal, reduced: Reduced | None = None) -> Tridiagonal
 def reduce_rows(row: Rows, targets: Array, reduced: Reduced | None = None) -> Tridiagonal:
     """The rows in these coordinates."""
     own = reduced_products(row) if reduced is None else reduced
-    y, y_mean = centre(targets, row)
-    y = y * jnp.sqrt(row.weights)[:, None]
-    return _assembled(own, own.form.turned(y), jnp.sum(y**2, axis=0), y_mean, row.total)
+    y, square, y_mean = weighted_targets(row, targets)
+    return _assembled(own, own.form.turned(y), square, y_mean, row.total)
 
 
 def _assembled(own: Reduced, targets: Array, square: Array, y_mean: Array, n: Array) -> Tridiagonal:
@@ -154,8 +171,8 @@ def padded(p: Tridiagonal) -> Tridiagonal:
     return p._replace(size=jnp.asarray(p.size), **parts)
 
 
-def sweep(p: Tridiagonal, t: Array) -> tuple[Array, Array, Array, Array]:
-    """Log determinant of I + T/t and y'(T+t)^-1 y, m'(T+t)^-1 y, m'(T+t)^-1 m."""
+def sweep(p: Tridiagonal, t: Array) -> Forms:
+    """The forms of the evidence at t, [k] or [j, 1]."""
     below = jnp.concatenate([jnp.zeros(1, t.dtype), p.below])
     shape = jnp.broadcast_shapes(t.shape, p.square.shape)
     alone, each = jnp.zeros(t.shape, t.dtype), jnp.zeros(shape, t.dtype)
@@ -189,7 +206,7 @@ def sweep(p: Tridiagonal, t: Array) -> tuple[Array, Array, Array, Array]:
     targets = p.targets[:, None] if t.ndim == 2 else p.targets  # rows must meet [j, k]
     entries = (p.diagonal, below, targets, p.mean)
     carry = lax.fori_loop(0, -(-p.size // _FACTORS), several, start)
-    return carry[0], carry[4], carry[5], carry[6]
+    return Forms(carry[0], carry[4], carry[5], carry[6])
 
 
 def count_clear(diagonal: Array, below: Array, size: ArrayLike) -> Array:

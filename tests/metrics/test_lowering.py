@@ -151,6 +151,23 @@ def test_on_a_mesh(name: str) -> None:
     lower(on_each, "float32", x, y, jax.ShapeDtypeStruct((40,), "float32"))
 
 
+@pytest.mark.parametrize("name", ["logme", "ridge_probe"])
+@pytest.mark.parametrize("shape", [(3, 300, 260), (3, 260, 300)], ids=["tall", "wide"])
+def test_an_accelerator_takes_no_eigenvectors(name: str, shape: tuple[int, ...], x64: None) -> None:
+    """A pool in float64: by Cholesky factors, of all models at once."""
+    metric = REGISTRY[name]
+
+    def score(x: Any, y: Any) -> Any:
+        statistics = Statistics(Sample(x, y), num_classes=C, route="batched")
+        return metric.evaluate(statistics, metric.all_options({}))["score"]
+
+    x, y = jax.ShapeDtypeStruct(shape, "float64"), jax.ShapeDtypeStruct(shape[1:2], "int32")
+    jitted = jax.jit(jax.vmap(score, in_axes=(0, None)))
+    text = jax.export.export(jitted, platforms=["cuda"])(x, y).mlir_module()
+    assert "cholesky" in text or "potrf" in text
+    assert not re.search("syev|gesvd|geqrf", text)
+
+
 WITH_OPTIONS = [
     (name, options)
     for name, metric in REGISTRY.items()

@@ -1,4 +1,4 @@
-"""LogME by tridiagonal reduction: equal to the route by eigenvectors wherever it is sure."""
+"""LogME without eigenvectors, tridiagonal or by shifts: equal to these wherever it is sure."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from helpers import Array
+from helpers import Array, golden_set
 
-from jaxte.metrics import logme
+from jaxte.metrics import REGISTRY, logme
 from jaxte.metrics.logme.metric import LOGME
 from jaxte.statistics import Sample, Statistics
 from jaxte.statistics.ridge import _REDUCED
+from jaxte.statistics.shifted import shifted_normal
 
 C = 4
 SHAPES = {"tall": (216, 196), "wide": (196, 216)}
@@ -63,6 +64,9 @@ def data(shape: str, task: str, case: str) -> tuple[Array, Array, Array]:
     return x, y, w
 
 
+# What may be left to eigenvectors: all but exact fits, penalties near the rounding of products.
+LEFT = ("rank", "decaying", "offset", "padding", "noise labels")
+TALL = ("breast_cancer_raw", "digits_mlp_self", "synthetic_collapsed", "synthetic_rank_deficient")
 CASES = ["plain", "noise labels", "offset", "rank", "decaying", "small", "large", "padding"]
 
 
@@ -93,6 +97,94 @@ def test_the_quick_route_is_the_full_one(shape: str, task: str, case: str, x64: 
     assert not quick["unconverged"]
 
 
+@pytest.mark.parametrize("case", [*CASES, "absent class"])
+@pytest.mark.parametrize(("shape", "task"), [("tall", "classes"), ("wide", "classes")])
+def test_the_route_of_accelerators_is_the_full_one(
+    shape: str, task: str, case: str, x64: None
+) -> None:
+    """Of dependent columns, too, as long as the penalty stands clear of rounding."""
+    given = data(shape, task, case)
+    batched, full = (compiled(route, C)(*given) for route in ("batched", "full"))
+    if batched["unsure"]:
+        assert case in LEFT
+        return
+    assert float(batched["score"]) == pytest.approx(float(full["score"]), abs=1e-10)
+    assert bool(batched["bounded"]) == bool(full["bounded"])
+    assert not batched["unconverged"]
+
+
+@pytest.mark.parametrize("name", TALL)
+def test_shifts_and_eigenvectors_on_the_golden_sets(
+    name: str, x64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever their size; what is unsure is all but an exact fit, or blurred."""
+    monkeypatch.setattr("jaxte.statistics.ridge._REDUCED", 1)
+    x, y = golden_set(name)
+    made = {
+        route: jax.jit(partial(_outputs, route=route, classes=int(y.max()) + 1))(x.astype(float), y)
+        for route in ("batched", "full")
+    }
+    assert bool(made["batched"]["unsure"]) == (name == "breast_cancer_raw")
+    if name != "breast_cancer_raw":
+        assert abs(float(made["batched"]["score"] - made["full"]["score"])) < 1e-10
+
+
+def _outputs(x: jax.Array, y: jax.Array, route: str, classes: int) -> Any:
+    statistics = Statistics(Sample(x, y), num_classes=classes, route=route)
+    return LOGME.evaluate(statistics, LOGME.all_options({}))
+
+
+def test_the_forms_between_the_nodes(x64: None) -> None:
+    """At penalties of the window: against solving with each."""
+    x, y, _ = data("tall", "classes", "plain")
+    normal = jax.jit(lambda x, y: Statistics(Sample(x, y), num_classes=C).normal)(x, y)
+    form = jax.jit(shifted_normal)(normal)
+    assert bool(form.sure.all())
+    energy = np.trace(normal.scatter) + float(normal.n) * float(normal.mean @ normal.mean)
+    a, b, m = normal.scatter / energy, normal.cross / energy**0.5, normal.mean / energy**0.5
+    points = np.linspace(float(form.low), float(form.high), 7)[1:-1]
+    alike = form.at(jnp.asarray(points)[:, None])
+    apart = form.at(jnp.broadcast_to(jnp.asarray(points)[:, None], (5, C)))
+    for i, t in enumerate(np.exp(points)):
+        solved = np.linalg.solve(a + t * np.eye(len(a)), np.column_stack([b, m]))
+        logdet = np.linalg.slogdet(np.eye(len(a)) + np.asarray(a) / t)[1]
+        for forms in (alike, apart):
+            np.testing.assert_allclose(forms.logdet[i], logdet, 1e-10)
+            np.testing.assert_allclose(forms.own[i], np.sum(b * solved[:, :-1], axis=0), 1e-9)
+            np.testing.assert_allclose(forms.across[i], m @ solved[:, :-1], 1e-9, 1e-12)
+            np.testing.assert_allclose(forms.mean[i], m @ solved[:, -1], 1e-9)
+
+
+def test_noise_has_its_optimum_where_nothing_is_explained(x64: None) -> None:
+    x, _, w = data("tall", "classes", "plain")
+    y = np.random.default_rng(5).normal(size=(len(x), 3))
+    batched, full = (compiled(route, None)(x, y, w) for route in ("batched", "full"))
+    if not batched["unsure"]:
+        assert float(batched["score"]) == pytest.approx(float(full["score"]), abs=1e-10)
+
+    @jax.jit
+    def endless(x: jax.Array, y: jax.Array) -> jax.Array:
+        normal = Statistics(Sample(x, y), num_classes=None).normal
+        assert normal is not None
+        return shifted_normal(normal).endless
+
+    assert bool(endless(x, y).any())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_probe_by_shifts(shape: str, x64: None) -> None:
+    x, y, _ = data(shape, "classes", "plain")
+
+    def outputs(x: jax.Array, y: jax.Array, route: str) -> Any:
+        statistics = Statistics(Sample(x, y), num_classes=C, route=route)
+        return REGISTRY["ridge_probe"].evaluate(statistics, {"measure": "log_likelihood"})
+
+    batched, full = (jax.jit(partial(outputs, route=route))(x, y) for route in ("batched", "full"))
+    assert not full["unsure"]
+    if not batched["unsure"]:
+        assert float(batched["score"]) == pytest.approx(float(full["score"]), rel=1e-9)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_exact_fit_is_left_to_the_eigenvectors(shape: str, x64: None) -> None:
     """Collapsed classes, and in the wide case targets that the features can write out."""
@@ -100,8 +192,9 @@ def test_an_exact_fit_is_left_to_the_eigenvectors(shape: str, x64: None) -> None
     y = np.arange(n) % C
     x = np.eye(C, d)[y] + 1e-9 * np.random.default_rng(0).normal(size=(n, d))
     given = x, y, np.ones(n)
-    quick, full = (compiled(route, C)(*given) for route in ("quick", "full"))
+    quick, batched, full = (compiled(route, C)(*given) for route in ("quick", "batched", "full"))
     assert quick["unsure"]
+    assert batched["unsure"]
     assert not full["unsure"]
     expected = float(full["score"])
     assert float(compiled("sure", C)(*given)["score"]) == pytest.approx(expected, rel=1e-12)

@@ -35,21 +35,29 @@ ERRORS: dict[str, tuple[Callable[[], BaseException], str]] = {
 }
 
 
-def in_memory(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
-    run = pool._run
+def in_memory(
+    error: BaseException, patch: pytest.MonkeyPatch, step: str = "_begin"
+) -> jaxte.Ranking:
+    run = getattr(pool, step)
 
     def fail(plan: Any, members: Any, *given: Any, **options: Any) -> Any:
         if any(member.name == BAD for member in members):
             raise error
         return run(plan, members, *given, **options)
 
-    patch.setattr(pool, "_run", fail)
+    patch.setattr(pool, step, fail)
     return jaxte.rank(POOL, Y, metrics="face")
 
 
 def stacked(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
     patch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
     return in_memory(error, patch)
+
+
+def stacked_late(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
+    """As programs of an accelerator fail: when they are waited for."""
+    patch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
+    return in_memory(error, patch, "_finish")
 
 
 def on_a_mesh(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
@@ -71,7 +79,13 @@ def streamed(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
     return jaxte.rank({name: [x[:30], x[30:]] for name, x in POOL.items()}, Y, metrics="face")
 
 
-ROUTES = {"in memory": in_memory, "stacked": stacked, "mesh": on_a_mesh, "streamed": streamed}
+ROUTES = {
+    "in memory": in_memory,
+    "stacked": stacked,
+    "late": stacked_late,
+    "mesh": on_a_mesh,
+    "streamed": streamed,
+}
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ ODD = [
 MEANT: dict[str, tuple[Any, ...]] = {
     "metrics": (),
     "options": (None, {}),
-    "memory_limit": (5, 2.5),
+    "memory_limit": (None, 5, 2.5),
     "num_classes": (None, 5),
     "normalize": (),
     "weights": (None, 5, -1, 2.5, []),  # numbers, of which the kernels say that they do not fit

@@ -139,7 +139,7 @@ def test_a_factor_knows_that_there_is_none(
 
     @jax.jit
     def condition(a: jax.Array) -> jax.Array:
-        factor = linalg._factor(a)
+        factor = linalg.factor_of(a)
         lengths.append(len(factor.strips))
         return factor.condition
 

@@ -21,9 +21,11 @@ from jaxte.statistics.ridge import (
     RowsOf,
     is_tridiagonal,
     problem_of,
+    shifted_of,
     tridiagonal_of,
 )
 from jaxte.statistics.rows import Rows, centre
+from jaxte.statistics.shifted import Shifted
 from jaxte.statistics.tridiagonal import Tridiagonal
 
 _SMALL = 1e-30  # keeps the logarithm of an all-zero feature matrix finite
@@ -38,7 +40,7 @@ def maximum_evidence(
 
 
 def optimum(route: str, rows: RowsOf | None, normal: Normal | None) -> tuple[Array, Array]:
-    """Evidence and flags; "sure" takes the tridiagonal form where that pays and suffices.
+    """Evidence and flags; "sure" takes a form without eigenvectors where that pays and suffices.
 
     Without the rows, from the normal equations as far as those know.
     """
@@ -47,27 +49,36 @@ def optimum(route: str, rows: RowsOf | None, normal: Normal | None) -> tuple[Arr
         return of_problem(problem_of(rows, normal))
 
     @sequential_vmap  # or both sides of the condition would be computed
-    def sure(rows: RowsOf | None, normal: Normal | None) -> tuple[Array, Array]:
-        quick = of_tridiagonal(tridiagonal_of(rows, normal))
+    def mended(
+        quick: tuple[Array, Array], rows: RowsOf | None, normal: Normal | None
+    ) -> tuple[Array, Array]:
         return lax.cond(jnp.any(quick[1][2] > 0), lambda: full(rows, normal), lambda: quick)
+
+    @sequential_vmap
+    def reduced(rows: RowsOf | None, normal: Normal | None) -> tuple[Array, Array]:
+        return mended(of_form(tridiagonal_of(rows, normal)), rows, normal)
+
+    def shifted(rows: RowsOf | None, normal: Normal | None) -> tuple[Array, Array]:
+        return mended(of_form(shifted_of(rows, normal)), rows, normal)
 
     if route == "full" or not is_tridiagonal(rows, normal):
         return full(rows, normal)
-    return lax.platform_dependent(rows, normal, cpu=sure, default=full)
+    return lax.platform_dependent(rows, normal, cpu=reduced, default=shifted)
 
 
 def of_ridge(ridge: Ridge) -> tuple[Array, Array]:
     """Evidence and flags of the quick form."""
-    if isinstance(ridge.form, Tridiagonal):
-        return of_tridiagonal(ridge.form)
-    return of_problem(ridge.form, ridge.rough)
+    if isinstance(ridge.form, Problem):
+        return of_problem(ridge.form, ridge.rough)
+    return of_form(ridge.form)
 
 
-def of_tridiagonal(form: Tridiagonal) -> tuple[Array, Array]:
+def of_form(form: Tridiagonal | Shifted) -> tuple[Array, Array]:
     """Evidence and flags: bounded, moving, unsure, blurred and constant, one each a column."""
     best = search(form)
     zero = jnp.zeros_like(best.evidence)
-    constant = zero + (form.diagonal.sum() <= 0)
+    size = form.size if isinstance(form, Shifted) else form.diagonal.sum()
+    constant = zero + (size <= jnp.finfo(zero.dtype).tiny)
     return best.evidence, _flags(best.bounded, ~best.converged, ~best.sure, zero, constant)
 
 

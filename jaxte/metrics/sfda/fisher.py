@@ -94,7 +94,7 @@ def fit(statistics: Statistics, shrinkage: Array, settings: Settings) -> Classif
     certain = (within <= 0) & (ridge <= 0)
     ridge = jnp.where(certain, 1, jnp.maximum(ridge, lowest))
     state = statistics.moments
-    if statistics.route == "quick":
+    if statistics.may_be_unsure:
         means, owners = state.deviations, jnp.arange(len(state.counts))
     else:
         means, owners = _distinct(state, certain)

@@ -180,7 +180,7 @@ def _held_out(statistics: Statistics, **options: Any) -> Array:
         centres = jnp.take(state.means, left_out.labels, axis=0, mode="clip")
         moved = mix_unseen(first, left_out, settings) - state.origin[None] - centres
         gain = _gain(unseen(second), left_out._replace(residuals=moved), **options)
-        unsure = (statistics.route == "quick") & (first.certain | second.certain)
+        unsure = statistics.may_be_unsure & (first.certain | second.certain)
         return jnp.where(unsure, jnp.nan, gain)
 
     gain, total = held_out(statistics, options["folds"], judge)
@@ -188,7 +188,7 @@ def _held_out(statistics: Statistics, **options: Any) -> Array:
 
 
 def _score(statistics: Statistics, completed: tuple[Completed, ...], **options: Any) -> Outputs:
-    quick = statistics.route == "quick"
+    quick = statistics.may_be_unsure
     if options["folds"] is not None:
         score = jnp.where(statistics.valid, _held_out(statistics, **options), jnp.nan)
         return {"score": score, "unsure": quick & statistics.valid & jnp.isnan(score)}
