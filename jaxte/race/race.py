@@ -146,6 +146,7 @@ def race(
         reasons = "; ".join(f"{name}: {why}" for name, why in course.failures.items())
         raise InputError(f"no model finished a trial: {reasons or 'the budget is too small'}")
     meta = {
+        **({} if contest.trainer is None else {"data": contest.trainer.dataset.name}),
         "seed": seed,
         "trials": len(course.trials),
         "replayed": contest.memo.replayed,
