@@ -34,7 +34,7 @@ def plot_race(race: Race, path: str | PathLike[str] | None = None) -> Chart:
     """
     order = race.order()
     order += [name for name in race.models if name not in order]
-    width = max(WIDTH, 4.4 + name_width(order))
+    width = max(WIDTH, 4.8 + name_width(order))
     chart = Chart(width, 1.3 + 0.24 * len(order), dataset_of(race.meta))
     left, right = chart.subplots(1, 2, sharey=True, width_ratios=(1.2, 1.0))
     for panel in (left, right):
@@ -74,7 +74,7 @@ def _course(panel: Axes, race: Race, order: list[str]) -> None:
         )  # fmt: skip
     panel.margins(x=0.12)
     panel.set_xlabel("spent, % of fine-tuning all", fontsize=9)
-    panel.set_title("● trials (○ frozen features)  × left behind", fontsize=9)
+    panel.set_title("● trial  ○ frozen features  × left behind", fontsize=9)
 
 
 def _behind(panel: Axes, race: Race, order: list[str]) -> None:
