@@ -321,6 +321,7 @@ def _notes(track: Track, course: Course, meta: Mapping[str, Any]) -> list[str]:
     untried = [name for name in untried if name not in course.failures]
     if untried:
         notes.append(f"the budget did not reach {', '.join(untried)}: known by the prior alone")
-    if all(trial.rung == 0 for trial in course.trials):
+    decided = any(event.reason == "decided" for event in course.events)
+    if not decided and all(trial.rung == 0 for trial in course.trials):
         notes.append("the budget was spent before any model went beyond the first rung")
     return notes

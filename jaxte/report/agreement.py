@@ -121,7 +121,7 @@ def _agreement_panel(
         from scipy.stats import weightedtau  # half a second, and some pictures have none
 
         tau = round(float(weightedtau(scores, means).statistic), 2) + 0.0
-    panel.set_title(f"{heading}, weighted tau {tau:.2f}", fontsize=9)
+    panel.set_title(f"{heading}, weighted tau {tau:.2f}", fontsize=9, loc="left", pad=9)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8)
     drawn = fit_axis(panel, scores)

@@ -112,10 +112,10 @@ def _ranking_panel(panel: Axes, ranking: Ranking, metric: str, models: Sequence[
         if interval:
             panel.plot(interval, [row, row], color=colour, linewidth=1.5)
         panel.plot(at, row, shape, color=colour, markersize=size)
-        offset = (5, 5) if interval else (7, 0)  # not on the line
+        end = float(np.clip(interval[1], at, panel.get_xlim()[1])) if interval else at
         panel.annotate(
-            f"{place}{value}", (at, row), offset, textcoords="offset points",
-            fontsize=8, va="bottom" if interval else "center",
+            f"{place}{value}", (max(end, at), row), (7, 0), textcoords="offset points",
+            fontsize=8, va="center",
             color=VERMILION if place == 1 and alone else "black",
         )  # fmt: skip
 

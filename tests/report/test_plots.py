@@ -56,7 +56,7 @@ def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
     )
     assert len(figure.axes) == 6
     logme = figure.axes[0]
-    assert logme.get_title() == "one: logme, weighted tau 1.00"
+    assert logme.get_title("left") == "one: logme, weighted tau 1.00"
     assert sorted(text.get_text() for text in logme.texts) == ["middle", "strong", "weak"]
     assert len(logme.containers) == 1  # the error bars
     figure.savefig(tmp_path / "agreement.pdf")
