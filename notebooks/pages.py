@@ -54,6 +54,7 @@ RESULTS = {
     "ensembles/ensembles.md": "Ensembles",
     "coverage.md": "What intervals cover",
     "costs-of-trust.md": "What intervals cost",
+    "account.md": "What each metric cannot do without",
 }
 
 
