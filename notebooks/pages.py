@@ -43,6 +43,7 @@ MOVED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "jaxte/CHANGELOG.md": "changelog.md",
+    "benchmarks/README.md": "card.md",
 }
 RESULTS = {
     "cpu-2-cores/results.md": "Two CPU cores",
