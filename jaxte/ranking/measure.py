@@ -57,8 +57,6 @@ def measure(
 ) -> Measured:
     """Score the models; arguments and errors are those of `jaxte.rank`."""
     started = time.perf_counter()
-    if not isinstance(features, Mapping) or not features:
-        raise InputError("features must be a mapping of at least one model name to its features")
     check_names(features)
     asked = checked(
         precision=precision, progress=progress, num_classes=num_classes, weights=weights,

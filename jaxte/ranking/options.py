@@ -125,8 +125,10 @@ def checked(
     )  # fmt: skip
 
 
-def check_names(features: Mapping[Any, Any]) -> None:
-    """Raise `InputError` where two models have one name, as 1 and "1"."""
+def check_names(features: Any) -> None:
+    """Raise `InputError` for what is no mapping, or has two models of one name, as 1 and "1"."""
+    if not isinstance(features, Mapping) or not features:
+        raise InputError("features must be a mapping of at least one model name to its features")
     names: dict[str, Any] = {}
     for key in features:
         if str(key) in names:
