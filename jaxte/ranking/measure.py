@@ -37,6 +37,7 @@ from jaxte.ranking.verdict import past_places
 from jaxte.report.provenance import made_now
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
+from jaxte.store.reader import model_and_layer
 
 __all__ = ["measure"]
 
@@ -66,7 +67,9 @@ def measure(
     models, targets = expand_stores(features, targets, joined=layers == "joined")
     if layers in FOLDS:
         models, targets = each_layer(models, targets)
-    names = tuple(map(str, models))
+    names = scored = tuple(map(str, models))
+    if layers in FOLDS:
+        names = tuple(dict.fromkeys(model_and_layer(name)[0] for name in scored))
     past = None if history is None else past_places(history, names)
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     device = device_of(*models.values(), mesh=mesh)
@@ -75,7 +78,7 @@ def measure(
         precision_context(precision, device),
         reporter(progress, "scoring", unit="", always=True) as report,
     ):
-        resolved, rows = _resolved(models, targets, weights, num_classes, asked, limits)
+        resolved, rows, asked = _resolved(models, targets, weights, num_classes, asked, limits)
         asked = asked.settled(sum(pool.operations(one) for one in resolved.candidates))
         classes = resolved.classes
         number = None if classes is None else len(classes)
@@ -86,7 +89,7 @@ def measure(
         streaming.score_all(
             resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes
         )
-        if len(outcomes.problems) == len(names):
+        if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
@@ -103,8 +106,7 @@ def measure(
     layered = [one.name for one in resolved.candidates if one.joined is not None]
     notes: list[str] = []
     if layers in FOLDS:
-        outcomes, notes = fold(outcomes, names, layers)
-        names = tuple(dict.fromkeys(name.partition("@")[0] for name in names))
+        outcomes, notes = fold(outcomes, scored, layers)
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
 
 
@@ -129,8 +131,11 @@ def _resolved(
     num_classes: int | None,
     asked: RankOptions,
     limits: Limits,
-) -> tuple[Resolved, Mapping[str, int] | None]:
-    """The models that can be scored, and on several processes the rows that each fills up to."""
+) -> tuple[Resolved, Mapping[str, int] | None, RankOptions]:
+    """The models that can be scored, the rows that each of several processes fills up to, metrics.
+
+    The metrics are those asked for, but by default of the task.
+    """
     whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
     try:
         resolved = resolve(
@@ -148,13 +153,14 @@ def _resolved(
             raise
         # the other processes wait for this one's word on every model
         resolved = Resolved(problems=dict.fromkeys(map(str, models), str(error)))
+    asked = asked.of_task(resolved.labels.values())
     resolved.drop(of_another_task(resolved.labels, asked.metrics))
     rows = None
     if asked.layout is not None:
         rows = agreed(asked.layout, tuple(map(str, models)), resolved)
     if not resolved.candidates and not resolved.streams:
         raise none_left(resolved.problems)
-    return resolved, rows
+    return resolved, rows, asked
 
 
 def _score_in_memory(

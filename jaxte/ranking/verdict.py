@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.store.reader import model_and_layer
 
 __all__ = ["HISTORY", "PROBE", "decisive", "past_places", "recommended"]
 
@@ -39,7 +40,7 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
     from jaxte.evaluate import accuracy_table, static_ranking  # 0.1 s that few need
 
     places = static_ranking(accuracy_table(history))
-    own = {name: places.get(name, places.get(name.split("@")[0])) for name in models}
+    own = {name: places.get(name, places.get(model_and_layer(name)[0])) for name in models}
     known = {name: place for name, place in own.items() if place is not None}
     if not places:
         raise InputError("history has no data set with the accuracies of two models: give some")
