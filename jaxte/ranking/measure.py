@@ -94,11 +94,12 @@ def measure(
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
         **made_now(),
-        **_data_of(resolved),
+        **_data_of(resolved, outcomes, folded=layers in FOLDS),
         "precision": computed_in,
         **choices(asked, normalize, num_classes, outcomes.classes),
         "seconds": time.perf_counter() - started,
         **({} if layers == "each" else {"layers": layers}),
+        **({} if weights is None else {"weighted": True}),
         "device": device.device_kind,
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
@@ -110,18 +111,11 @@ def measure(
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
 
 
-def _data_of(resolved: Resolved) -> dict[str, Any]:
-    """Rows and width of each model, as far as they are known without reading it."""
-    rows: dict[str, Any] = {one.name: len(one.features) for one in resolved.candidates}
-    widths = {one.name: one.features.shape[1] for one in resolved.candidates}
-    for one in resolved.streams:
-        known = None if one.targets is None else len(one.targets)
-        rows[one.name] = getattr(one.source, "rows", None) or known
-        widths[one.name] = getattr(one.source, "width", None)
-    return {
-        key: {name: int(own) for name, own in numbers.items() if own}
-        for key, numbers in {"n": rows, "widths": widths}.items()
-    }
+def _data_of(resolved: Resolved, outcomes: Outcomes, *, folded: bool) -> dict[str, Any]:
+    """Rows of each model, and widths; those of layers, where these are ``folded``."""
+    sizes = {one.name: one.features.shape for one in resolved.candidates} | outcomes.sizes
+    rows = {model_and_layer(m)[0] if folded else m: int(rows) for m, (rows, _) in sizes.items()}
+    return {"n": rows, "widths": {name: int(width) for name, (_, width) in sizes.items()}}
 
 
 def _resolved(
