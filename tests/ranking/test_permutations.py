@@ -12,7 +12,7 @@ import pytest
 import jaxte
 from jaxte.errors import InputError
 from jaxte.metrics import REGISTRY
-from jaxte.ranking.chance import Chance, chance_notes, chance_of
+from jaxte.ranking.chance import Chance, chance_notes, chance_of, too_few
 from jaxte.statistics.principal import permuted
 
 RNG = np.random.default_rng(0)
@@ -101,9 +101,15 @@ def test_a_score_beside_its_null() -> None:
     assert constant is not None
     assert constant[:2] == pytest.approx((2.0, 0.0))
     assert constant[2:] == (0.0, 1.0, True)
+    above = chance_of(REGISTRY["ridge_probe"], -0.1, np.full(9, -1.8), "float64")
+    assert above is not None
+    assert above == pytest.approx(Chance(-1.8, 0.0, math.inf, 0.1, False))
     assert chance_of(metric, math.nan, null, "float64") is None
     assert chance_of(metric, 0.5, np.array([np.nan]), "float64") is None
-    assert "saturated for a" in chance_notes("lda", {"a": full})[0]
+    assert "saturated for a" in chance_notes("lda", {"a": full}, 3)[0]
+    assert chance_notes("ridge_probe", {"a": above}, 9) == []  # as low as nine can tell
+    assert "give 19 or more" in too_few(9)[0]
+    assert too_few(0) == too_few(19) == []
 
 
 def test_permutations_that_cannot_be() -> None:
