@@ -99,8 +99,9 @@ def of_scores(scores: np.ndarray, cov: np.ndarray) -> Mixture:
     if (m := len(scores)) == 1:
         return Mixture(np.ones(1), scores[None], cov[None])
     unit = max(float(np.std(scores)), 1e-12)
-    cov = cov + _LEAST * unit**2 * np.eye(m)
     centred = cov - cov.mean(0) - cov.mean(1)[:, None] + cov.mean()
+    least = _LEAST * unit**2  # added apart: beside noise that all share it would be rounded away
+    centred, cov = centred + least * (np.eye(m) - 1 / m), cov + least * np.eye(m)
     noise = np.trace(centred)
     freedom = noise**2 / (centred**2).sum()
     ratio = ((scores - scores.mean()) ** 2).sum() / noise
@@ -112,9 +113,10 @@ def of_scores(scores: np.ndarray, cov: np.ndarray) -> Mixture:
 
 
 def best_chances(draws: np.ndarray) -> np.ndarray:
-    """How often each column is the largest of its row; -inf and NaN never are."""
-    best = np.where(np.isnan(draws), -np.inf, draws).argmax(1)
-    return np.bincount(best, minlength=draws.shape[1]) / len(draws)
+    """How often each column is the largest of its row, which ties share; -inf and NaN never are."""
+    known = np.where(np.isnan(draws), -np.inf, draws)
+    best = known == known.max(1, keepdims=True)
+    return np.asarray((best / best.sum(1, keepdims=True)).mean(0))
 
 
 def credible(chances: Mapping[str, float], confidence: float, *, first: str) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxte.intake import class_names, listed
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
-from jaxte.ranking.chance import Chance, chance_notes, chance_of, pooled
+from jaxte.ranking.chance import Chance, chance_notes, chance_of, pooled, too_few
 from jaxte.ranking.intervals import Draws, Interval, deviations_of, intervals_of
 from jaxte.ranking.notes import notes_on, verdict
 from jaxte.ranking.options import RankOptions
@@ -72,7 +72,7 @@ def assembled(measured: Measured) -> Ranking:
     columns = {one.name: _column(one, names, outcomes, meta) for one in metrics}
     shown = meta["class_names"]
     notes = [] if shown is None else [f"{len(shown)} classes: {listed(shown)}"]
-    notes += on_layers
+    notes += [*on_layers, *too_few(meta.get("permutations", 0))]
     for metric in metrics:
         notes += _notes_on_call(metric, names, layered, weighted=weighted)
         notes += columns[metric.name].notes
@@ -140,7 +140,7 @@ def _column(
         for name, null in pooled(metric, nulls, over_pool, outputs).items():
             one = chance_of(metric, scores.get(name, math.nan), null, precision)
             chances |= {} if one is None else {name: one}
-        notes += chance_notes(metric.name, chances)
+        notes += chance_notes(metric.name, chances, meta["permutations"])
     if rows := outcomes.influences.get(metric.name):
         deviations = deviations_of(metric, rows, outputs, over_pool, seed)
         intervals, draws = intervals_of(scores, deviations, seed=seed)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
 
-__all__ = ["CHANCE", "Chance", "chance_notes", "chance_of", "pooled"]
+__all__ = ["CHANCE", "Chance", "chance_notes", "chance_of", "pooled", "too_few"]
 
 _UNLIKELY = 0.05  # p above which a score is said not to differ from chance
 _NEAR = 0.01  # share of a metric's range within which the null is at its ceiling
@@ -51,16 +51,25 @@ def chance_of(metric: Metric, score: float, null: np.ndarray, precision: str) ->
     z = 0.0 if abs(gap) <= rounding else math.copysign(math.inf, gap)
     z = gap / sd if sd > rounding else z
     floor, ceiling = metric.range
-    saturated = sd <= rounding and not metric.terms
+    saturated = sd <= rounding and gap <= rounding and not metric.terms
     if math.isfinite(ceiling):
         room = ceiling - (floor if math.isfinite(floor) else min(mean, ceiling - 1))
         saturated |= ceiling - mean <= _NEAR * room
     return Chance(mean, sd, z, p_value, bool(saturated))
 
 
-def chance_notes(metric: str, chances: Mapping[str, Chance]) -> list[str]:
+def too_few(permutations: int) -> list[str]:
+    """A note, if so few permutations cannot tell any score from chance."""
+    if not 0 < permutations < 1 / _UNLIKELY - 1:
+        return []
+    least, needed = 1 / (1 + permutations), round(1 / _UNLIKELY) - 1
+    return [f"p is at least {least:.2f} of {permutations} permutations: give {needed} or more."]
+
+
+def chance_notes(metric: str, chances: Mapping[str, Chance], permutations: int) -> list[str]:
     """What a user should read before trusting scores that random targets reach as well."""
-    weak = {model: one for model, one in chances.items() if one.p_value > _UNLIKELY}
+    unlikely = max(_UNLIKELY, 1 / (1 + permutations))
+    weak = {model: one for model, one in chances.items() if one.p_value > unlikely}
     full = [model for model, one in weak.items() if one.saturated]
     rest = [model for model in weak if model not in full]
     notes = []
@@ -72,7 +81,7 @@ def chance_notes(metric: str, chances: Mapping[str, Chance]) -> list[str]:
     if rest:
         notes.append(
             f"{metric} of {shortlist(rest)} is no more than chance: permuted labels score as much "
-            f"(p > {_UNLIKELY})."
+            f"(p > {unlikely:.2g})."
         )
     return notes
 

@@ -126,7 +126,8 @@ def growing_rows(
     Raises:
         InputError: for shares that cannot be.
     """
-    if not len(shares) or not all(0 < number(share) <= 1 for share in shares):
+    listed = shares if isinstance(shares, Sequence | np.ndarray) and np.ndim(shares) == 1 else []
+    if not len(listed) or not all(0 < number(share) <= 1 for share in listed):
         raise InputError(f"shares are {short(shares)}: give numbers above 0 and up to 1")
     targets, rng = labels.values, np.random.default_rng(seed)
     order = rng.permutation(np.arange(len(targets)) if rows is None else rows)

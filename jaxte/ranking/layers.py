@@ -15,6 +15,7 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.metrics.options import shortlist
 from jaxte.ranking.outcomes import Outcomes
+from jaxte.store.reader import model_and_layer
 
 __all__ = ["FOLDS", "LAYERS", "each_layer", "fold"]
 
@@ -55,7 +56,7 @@ def fold(outcomes: Outcomes, names: Sequence[str], how: str) -> tuple[Outcomes, 
     """
     models: dict[str, list[str]] = {}
     for name in names:
-        models.setdefault(name.partition("@")[0], []).append(name)
+        models.setdefault(model_and_layer(name)[0], []).append(name)
     folded, notes = Outcomes(classes=outcomes.classes), []
     for metric in outcomes.outputs:
         best = {m: _fold_one(outcomes, folded, metric, m, own, how) for m, own in models.items()}
@@ -79,7 +80,8 @@ def _fold_one(
     outcomes: Outcomes, folded: Outcomes, metric: str, model: str, layers: list[str], how: str
 ) -> str:
     """What a metric gave for the layers of one model, added to ``folded``; the best layer."""
-    outputs = {one: own for one, own in outcomes.outputs[metric].items() if one in layers}
+    own_outputs = outcomes.outputs[metric]
+    outputs = {one: own_outputs[one] for one in layers if one in own_outputs}  # not as they came
     if not outputs:
         return ""
     scored = {one: own for one, own in outputs.items() if math.isfinite(own["score"])} or outputs
@@ -95,7 +97,7 @@ def _fold_one(
         parts = [again for one, again in repeated.get(metric, {}).items() if one in own]
         if parts:
             folded.add_repeated(to, model, {metric: _folded(parts, how)})
-    return best.partition("@")[2] if len(layers) > 1 else ""
+    return model_and_layer(best)[1] if len(layers) > 1 else ""
 
 
 def _folded(repeated: Sequence[Mapping[str, np.ndarray]], how: str) -> dict[str, np.ndarray]:

@@ -37,6 +37,7 @@ from jaxte.ranking.verdict import past_places
 from jaxte.report.provenance import made_now
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
+from jaxte.store.reader import model_and_layer
 
 __all__ = ["measure"]
 
@@ -57,8 +58,6 @@ def measure(
 ) -> Measured:
     """Score the models; arguments and errors are those of `jaxte.rank`."""
     started = time.perf_counter()
-    if not isinstance(features, Mapping) or not features:
-        raise InputError("features must be a mapping of at least one model name to its features")
     check_names(features)
     asked = checked(
         precision=precision, progress=progress, num_classes=num_classes, weights=weights,
@@ -68,7 +67,9 @@ def measure(
     models, targets = expand_stores(features, targets, joined=layers == "joined")
     if layers in FOLDS:
         models, targets = each_layer(models, targets)
-    names = tuple(map(str, models))
+    names = scored = tuple(map(str, models))
+    if layers in FOLDS:
+        names = tuple(dict.fromkeys(model_and_layer(name)[0] for name in scored))
     past = None if history is None else past_places(history, names)
     reading = partial(jax.enable_x64, jnp.result_type(float) == jnp.float64)  # as the caller's
     device = device_of(*models.values(), mesh=mesh)
@@ -77,7 +78,7 @@ def measure(
         precision_context(precision, device),
         reporter(progress, "scoring", unit="", always=True) as report,
     ):
-        resolved, rows = _resolved(models, targets, weights, num_classes, asked, limits)
+        resolved, rows, asked = _resolved(models, targets, weights, num_classes, asked, limits)
         asked = asked.settled(sum(pool.operations(one) for one in resolved.candidates))
         classes = resolved.classes
         number = None if classes is None else len(classes)
@@ -88,16 +89,17 @@ def measure(
         streaming.score_all(
             resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes
         )
-        if len(outcomes.problems) == len(names):
+        if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
         **made_now(),
-        **_data_of(resolved),
+        **_data_of(resolved, outcomes, folded=layers in FOLDS),
         "precision": computed_in,
         **choices(asked, normalize, num_classes, outcomes.classes),
         "seconds": time.perf_counter() - started,
         **({} if layers == "each" else {"layers": layers}),
+        **({} if weights is None else {"weighted": True}),
         "device": device.device_kind,
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
@@ -105,23 +107,15 @@ def measure(
     layered = [one.name for one in resolved.candidates if one.joined is not None]
     notes: list[str] = []
     if layers in FOLDS:
-        outcomes, notes = fold(outcomes, names, layers)
-        names = tuple(dict.fromkeys(name.partition("@")[0] for name in names))
+        outcomes, notes = fold(outcomes, scored, layers)
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
 
 
-def _data_of(resolved: Resolved) -> dict[str, Any]:
-    """Rows and width of each model, as far as they are known without reading it."""
-    rows: dict[str, Any] = {one.name: len(one.features) for one in resolved.candidates}
-    widths = {one.name: one.features.shape[1] for one in resolved.candidates}
-    for one in resolved.streams:
-        known = None if one.targets is None else len(one.targets)
-        rows[one.name] = getattr(one.source, "rows", None) or known
-        widths[one.name] = getattr(one.source, "width", None)
-    return {
-        key: {name: int(own) for name, own in numbers.items() if own}
-        for key, numbers in {"n": rows, "widths": widths}.items()
-    }
+def _data_of(resolved: Resolved, outcomes: Outcomes, *, folded: bool) -> dict[str, Any]:
+    """Rows of each model, and widths; those of layers, where these are ``folded``."""
+    sizes = {one.name: one.features.shape for one in resolved.candidates} | outcomes.sizes
+    rows = {model_and_layer(m)[0] if folded else m: int(rows) for m, (rows, _) in sizes.items()}
+    return {"n": rows, "widths": {name: int(width) for name, (_, width) in sizes.items()}}
 
 
 def _resolved(
@@ -131,8 +125,11 @@ def _resolved(
     num_classes: int | None,
     asked: RankOptions,
     limits: Limits,
-) -> tuple[Resolved, Mapping[str, int] | None]:
-    """The models that can be scored, and on several processes the rows that each fills up to."""
+) -> tuple[Resolved, Mapping[str, int] | None, RankOptions]:
+    """The models that can be scored, the rows that each of several processes fills up to, metrics.
+
+    The metrics are those asked for, but by default of the task.
+    """
     whole = "mesh" if asked.layout is not None else "perturb" if asked.perturb is not None else ""
     try:
         resolved = resolve(
@@ -150,13 +147,14 @@ def _resolved(
             raise
         # the other processes wait for this one's word on every model
         resolved = Resolved(problems=dict.fromkeys(map(str, models), str(error)))
+    asked = asked.of_task(resolved.labels.values())
     resolved.drop(of_another_task(resolved.labels, asked.metrics))
     rows = None
     if asked.layout is not None:
         rows = agreed(asked.layout, tuple(map(str, models)), resolved)
     if not resolved.candidates and not resolved.streams:
         raise none_left(resolved.problems)
-    return resolved, rows
+    return resolved, rows, asked
 
 
 def _score_in_memory(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.intake import Labels
 from jaxte.intake.checks import check_whole, choose, is_traced, number, short
-from jaxte.metrics import NORMALISATIONS, Metric, get_metric
+from jaxte.metrics import DEFAULT_METRICS, NORMALISATIONS, Metric, get_metric
 from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import plain
 from jaxte.metrics.registry import is_same, spelling
@@ -60,6 +61,17 @@ class RankOptions(NamedTuple):
             return self
         first = decisive([metric.name for metric in self.metrics])
         return self._replace(intervals=tuple(m for m in self.metrics if m.name == first))
+
+    def of_task(self, labels: Collection[Labels]) -> RankOptions:
+        """Without those of the usual metrics that need classes, where all targets are floats."""
+        usual = tuple(metric.name for metric in self.metrics) == DEFAULT_METRICS
+        if not usual or not labels or any(own.classes is not None for own in labels):
+            return self
+        metrics, intervals = (
+            tuple(metric for metric in some if "regression" in metric.tasks)
+            for some in (self.metrics, self.intervals)
+        )
+        return self._replace(metrics=metrics, intervals=intervals)
 
     @property
     def read_outputs(self) -> bool:
@@ -125,8 +137,10 @@ def checked(
     )  # fmt: skip
 
 
-def check_names(features: Mapping[Any, Any]) -> None:
-    """Raise `InputError` where two models have one name, as 1 and "1"."""
+def check_names(features: Any) -> None:
+    """Raise `InputError` for what is no mapping, or has two models of one name, as 1 and "1"."""
+    if not isinstance(features, Mapping) or not features:
+        raise InputError("features must be a mapping of at least one model name to its features")
     names: dict[str, Any] = {}
     for key in features:
         if str(key) in names:

@@ -26,6 +26,7 @@ class Outcomes:
         nulls: metric -> model -> its outputs for permuted targets, arrays [permutations].
         influences: metric -> model -> what each row does to its outputs, arrays [rows].
         classes: the largest set of classes among the models; None for regression.
+        sizes: model -> rows that count and width, of those that are streamed.
     """
 
     outputs: dict[str, dict[str, Mapping[str, float]]] = field(default_factory=dict)
@@ -34,6 +35,7 @@ class Outcomes:
     nulls: Repeated = field(default_factory=dict)
     influences: Repeated = field(default_factory=dict)
     classes: Sequence[Any] | None = None
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, model: str, outputs: Mapping[str, Any] | Exception) -> None:
         """What the metrics gave for a model: numbers, a reason or an `Exception` for each."""

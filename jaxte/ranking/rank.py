@@ -62,7 +62,8 @@ def rank(
             or None where the labels come with the batches, or lie in the stores, or where no
             metric reads any.
         metrics: names from ``jaxte.metrics.REGISTRY`` in any case, `jaxte.metrics.Metric`
-            records, or any functions of their signature.
+            records, or any functions of their signature. Of the default ones a regression takes
+            those that know it.
         perturb: perturbs every model's features first: a name from
             ``jaxte.perturb.PERTURBATIONS`` or a function; "pca" is the control for the others.
         precision: "auto" (float64 where it is fast), "float32" or "float64"; the global x64 flag

@@ -153,7 +153,8 @@ class Ranking:
         first, rest = groups[0], [name for group in groups[1:] for name in group]
         how = self.decisive + (" and history" if HISTORY in self.metrics else "")
         also = f"; next in line: {', '.join(rest[:2])}" if rest else ""
-        if chances := self.p_best():
+        chances = self.p_best()
+        if len(chances) > len(first):
             others = [name for name in self.credible_set() if name not in first]
             leads = sum(chances.get(name, 0.0) for name in first)
             also = f", first on other samples too with a chance of {leads:.0%}"
@@ -161,7 +162,8 @@ class Ranking:
                 together = leads + sum(chances[name] for name in others)
                 also += f"; with {', '.join(others)} it is {together:.0%} (`jaxte race` tells)"
         tied = " (they tie)" if len(first) > 1 else ""
-        return f"Fine-tune {' or '.join(first[:4])}{tied}, by {how}{also}."
+        these = first if len(first) < 6 else [*first[:4], f"{len(first) - 4} others"]
+        return f"Fine-tune {' or '.join(these)}{tied}, by {how}{also}."
 
     def combine(
         self,

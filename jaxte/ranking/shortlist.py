@@ -25,7 +25,8 @@ from jax.typing import ArrayLike
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError, said
 from jaxte.intake import as_labels
-from jaxte.intake.checks import check_share, number, short
+from jaxte.intake.arrays import as_array
+from jaxte.intake.checks import check_share, short
 from jaxte.metrics import Metric, MetricFunction
 from jaxte.ranking.assembly import Measured
 from jaxte.ranking.curve import growing_rows
@@ -42,7 +43,10 @@ __all__ = ["Dropped", "Shortlist", "shortlist"]
 SHARES = (0.05, 0.1, 0.2, 0.4, 1.0)
 _APART = 1.5  # of a part to the one before, at least
 _EXPONENTS = (0.0, 1.0)  # of n, between which a score nears its limit
+# Of Student's t: a variance from one derivative is itself known to a factor of about 1.5.
+_FREEDOM = 5.0
 _LEAST, _PER_CLASS = 200, 8  # rows of the first part: on half of them scores say something, too
+_OPTIONS = ("options", "precision", "perturb", "normalize", "layers", "memory_limit")  # of `rank`
 
 
 class Dropped(NamedTuple):
@@ -83,6 +87,8 @@ class Shortlist:
 
     def verdict(self) -> str:
         """The recommendation, and what was left out for it."""
+        if not self.dropped:
+            return f"{self.ranking.verdict()} No model was dropped on fewer rows."
         risk = sum(one.p_best for one in self.dropped.values())
         left = f"{len(self.dropped)} of {self.stages[0][1]} models were dropped on fewer rows"
         return (
@@ -144,6 +150,8 @@ def shortlist(
         ('model 11', True, True)
     """
     check_names(models)
+    if unknown := [name for name in options if name not in _OPTIONS]:
+        raise InputError(f"shortlist takes no {unknown[0]}: of rank it has {', '.join(_OPTIONS)}")
     check_share("confidence", confidence)
     asked = checked(metric, options=options.get("options"), perturb=options.get("perturb"))
     if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum":
@@ -152,13 +160,13 @@ def shortlist(
         )
     if targets is None or isinstance(targets, Mapping):
         raise InputError("give targets that all models share: the rows are drawn by them")
-    if len(shares) and max(map(number, shares)) != 1:
-        raise InputError(f"shares are {short(shares)}: the last part is all rows, 1.0")
     labels = as_labels(targets)
     classes = None if labels.classes is None else len(labels.classes)
     order, sizes = growing_rows(
         labels, shares, seed=seed, least=max(_LEAST, _PER_CLASS * (classes or 0)), apart=_APART
     )
+    if sizes[-1] < len(order):
+        raise InputError(f"shares are {short(shares)}: the last part is all rows, 1.0")
     every = {str(name): _Growing(model) for name, model in models.items()}
     pool = dict(every)
 
@@ -225,10 +233,10 @@ class _Growing:
             if callable(own) and not hasattr(own, "__array__"):
                 part = _arrays(own(fresh))
             else:
-                part = jax.tree.map(lambda values: np.asarray(values)[fresh], own)
-            wrong = {len(one) for one in jax.tree.leaves(part)} - {len(fresh)}
-            if wrong:
-                raise InputError(f"it gave {wrong.pop()} rows where {len(fresh)} were asked for")
+                part = jax.tree.map(lambda values: values[fresh], _arrays(own))
+            for one in jax.tree.leaves(part):
+                if len(one) != len(fresh):
+                    raise InputError(f"it gave {len(one)} rows where {len(fresh)} were asked for")
             parts = [*self._parts, part]
             self._parts = [jax.tree.map(lambda *own: np.concatenate(own), *parts)]
         except Exception as error:  # a user's model may raise anything
@@ -248,7 +256,15 @@ def _arrays(value: Any) -> Any:
         parts: dict[str, Any] = {"features": layers[value.layers[-1]]}
         parts |= {"layers": layers} if len(layers) > 1 else {}
         value = parts if value.logits is None else {**parts, "logits": value.logits}
-    return jax.tree.map(np.asarray, dict(value) if isinstance(value, Mapping) else value)
+    if isinstance(value, Mapping):
+        return {key: _arrays(part) for key, part in value.items()}
+    array = None if isinstance(value, tuple) else np.asarray(as_array(value, "features"))
+    if array is None or array.ndim == 0:  # with labels, or a path
+        raise InputError(
+            f"features are {short(value)}: give an array [b, d], a mapping of them, or "
+            "jaxte.FeatureStore.open(path)"
+        )
+    return array
 
 
 def _scores(measured: Measured) -> dict[str, float]:
@@ -280,7 +296,9 @@ def _on_all_rows(
     b = -rng.uniform(*_EXPONENTS, size=(number, len(names)))
     to_come = (float(size) ** b - float(whole) ** b) / (float(fewer) ** b - float(size) ** b)
     draws, steps = (rng.permutation(own)[:number] for own in (draws, steps))
-    return Draws(names, draws + to_come * steps)
+    made = draws + to_come * steps
+    wider = np.sqrt(_FREEDOM / rng.chisquare(_FREEDOM, size=(number, 1)))
+    return Draws(names, made.mean(0) + wider * (made - made.mean(0)))
 
 
 def _hopeless(draws: Draws, past: Mapping[str, float] | None, risk: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 from jaxte.errors import InputError
 from jaxte.intake import sources
 from jaxte.store import FeatureStore, formats, imports, is_store
-from jaxte.store.reader import layer_names
+from jaxte.store.reader import layer_names, model_and_layer
 
 __all__ = ["expand_stores"]
 
@@ -55,9 +55,10 @@ def _join(
     """Layers "model@layer" as one model that brings them; its targets are those of any."""
     joined: dict[str, Any] = {}
     for key, value in models.items():
-        name, at, layer = str(key).partition("@")
+        name, layer = model_and_layer(str(key))
         parts = value if isinstance(value, Mapping) else {"features": value}
-        if not at or isinstance(value, Exception) or "features" not in parts or "layers" in parts:
+        whole = "features" not in parts or "layers" in parts
+        if not layer or whole or isinstance(value, Exception):
             joined[key] = value
             continue
         own = joined.setdefault(name, {"layers": {}})

@@ -38,6 +38,7 @@ class Outcome(NamedTuple):
     outputs: dict[str, dict[str, float]]
     reasons: dict[str, str]
     classes: Sequence[Any] | None  # None for regression
+    size: tuple[int, int]  # rows that count, and width
 
 
 def score_all(
@@ -75,6 +76,7 @@ def score_all(
             outcomes.add(stream.name, error)
             continue
         outcomes.add(stream.name, one.outputs)
+        outcomes.sizes[stream.name] = one.size
         outcomes.reasons |= {(stream.name, metric): why for metric, why in one.reasons.items()}
         outcomes.classes = max(outcomes.classes or (), one.classes or (), key=len) or None
 
@@ -117,7 +119,8 @@ def score(
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     able, reasons = _able(plan, stream, regression=state.targets is not None)
     outputs, unable = _finish(able, plan, samples)
-    return Outcome(outputs, reasons | unable, None if state.targets is not None else classes)
+    size = int(state.samples), samples.width
+    return Outcome(outputs, reasons | unable, None if state.targets is not None else classes, size)
 
 
 class _Samples(NamedTuple):

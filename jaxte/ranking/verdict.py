@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.store.reader import model_and_layer
 
 __all__ = ["HISTORY", "PROBE", "decisive", "past_places", "recommended"]
 
@@ -39,12 +40,14 @@ def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:
     from jaxte.evaluate import accuracy_table, static_ranking  # 0.1 s that few need
 
     places = static_ranking(accuracy_table(history))
-    own = {name: places.get(name, places.get(name.split("@")[0])) for name in models}
+    own = {name: places.get(name, places.get(model_and_layer(name)[0])) for name in models}
     known = {name: place for name, place in own.items() if place is not None}
+    if not places:
+        raise InputError("history has no data set with the accuracies of two models: give some")
     if not known:
         raise InputError(
-            f"history has accuracies of {', '.join(sorted(places)[:8]) or 'no two models'}, but of "
-            "none of these models: use the same names"
+            f"history has accuracies of {', '.join(sorted(places)[:8])}, but of none of these "
+            "models: use the same names"
         )
     return known
 

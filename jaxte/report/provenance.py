@@ -12,7 +12,7 @@ __all__ = ["PROVENANCE", "columns_of", "made_now", "meta_of", "sentence"]
 # Columns of the CSV form, in order.
 PROVENANCE = (
     "data", "n", "classes", "width", "precision", "perturb", "normalize", "layers", "options",
-    "jaxte", "date",
+    "weighted", "permutations", "seed", "jaxte", "date",
 )  # fmt: skip
 _BY_MODEL = {"n": "n", "width": "widths"}  # column -> key of `Ranking.meta`, model -> number
 
@@ -49,6 +49,9 @@ def meta_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             meta.setdefault("options", {})[metric] = json.loads(record["options"])
         if record.get("classes"):
             meta["num_classes"] = int(record["classes"])
+        meta |= {name: int(record[name]) for name in ("permutations", "seed") if record.get(name)}
+        if record.get("weighted"):
+            meta["weighted"] = True
         if record.get("data"):
             meta["source"] = record["data"]
         plain = ("precision", "perturb", "normalize", "layers", "jaxte", "date")
@@ -60,6 +63,7 @@ def sentence(meta: Mapping[str, Any]) -> str:
     """The same for a whole ranking, in one line; "" where nothing is known."""
     parts = [
         _range(meta.get("n", {}), "rows"),
+        "weighted" if meta.get("weighted") else "",
         f"{meta['num_classes']} classes" if meta.get("num_classes") else "",
         _range(meta.get("widths", {}), "columns"),
         str(meta.get("precision", "")),

@@ -15,7 +15,7 @@ from jaxte.store.arrays import Parts, ShardedArray, ShardFile, StoreSource, dama
 from jaxte.store.columns import Column, in_memory
 from jaxte.store.manifest import Manifest
 
-__all__ = ["FeatureStore", "layer_names"]
+__all__ = ["FeatureStore", "layer_names", "model_and_layer"]
 
 _TRIES = 5  # at a store that is written while it is opened
 
@@ -180,6 +180,12 @@ def layer_names(name: str, layers: Iterable[str]) -> dict[str, str]:
     """Layer -> what it is called in a ranking."""
     layers = list(layers)
     return {layer: name if len(layers) == 1 else f"{name}@{layer}" for layer in layers}
+
+
+def model_and_layer(name: str) -> tuple[str, str]:
+    """What "model@layer" stands for, where the last "@" counts; other names have no layer."""
+    model, at, layer = name.rpartition("@")
+    return (model, layer) if at else (name, "")
 
 
 def _finished(root: Path, manifest: Manifest) -> dict[str, ShardedArray]:

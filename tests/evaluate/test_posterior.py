@@ -30,6 +30,11 @@ def test_noise_that_all_share_decides_nothing() -> None:
     assert alone[1] > 0.99
 
 
+def test_scores_that_tie_with_the_same_noise_are_as_likely() -> None:
+    chances = best_chances(of_scores(np.full(2, -1.3), np.full((2, 2), 4e-4)).draws(0))
+    assert chances == pytest.approx([0.5, 0.5], abs=0.03)
+
+
 def test_noise_along_the_order_changes_no_order() -> None:
     """Rows that favour all good models at once: their scores move, their places do not."""
     scores = np.array([0.0, 1.0, 2.0, 3.0, 3.1])

@@ -43,6 +43,14 @@ def test_a_model_has_the_best_or_the_mean_of_its_layers(
     assert sum(ranking.p_best().values()) == pytest.approx(1)
 
 
+def test_models_with_an_at_in_their_names_stay_apart_and_have_their_history() -> None:
+    pool = {f"net@v{i}": POOL[m] for i, m in enumerate("ab")}
+    history = [{"model": m, "dataset": k, "accuracy": i} for i, m in enumerate(pool) for k in "uv"]
+    ranking = jaxte.rank(pool, LABELS, metrics="logme", layers="best", history=history)
+    assert ranking.models == tuple(pool)
+    assert [ranking.score(m, "history") for m in pool] == [0.0, 1.0]
+
+
 def test_many_layers_to_choose_from_are_no_advantage_over_chance(each: jaxte.Ranking) -> None:
     best = jaxte.rank(POOL, LABELS, layers="best", **TRUST).chance("b", "logme")
     assert best is not None

@@ -161,6 +161,7 @@ def test_regression() -> None:
     assert found.order("logme") == ["a", "b"]
     with pytest.raises(jaxte.InputError, match=r"regression.*sfda.*classes"):
         jaxte.rank({"a": x}, y, metrics=("logme", "sfda"))
+    assert jaxte.rank({"a": x}, y, intervals=True).metrics == ("ridge_probe", "logme")
 
 
 @pytest.mark.parametrize("weighting", ["subset", "counts"])

@@ -80,14 +80,28 @@ def test_a_model_that_fails_has_its_reason_and_stops_no_other() -> None:
 
     models: dict[str, Any] = {"late": late, "fewer": fewer, **{m: POOL[m] for m in list(POOL)[:3]}}
     models["tied"] = POOL["model 2"].copy()
+    models |= {"rows and labels": lambda rows: (POOL["model 2"][rows], rows), "path": "a.npy"}
+    models["a number"] = lambda _: 3.0
     short = jaxte.shortlist(models, LABELS, metric="hscore", shares=(0.4, 0.65, 1.0))
-    assert dict(short.stages)[240] == 6
+    assert dict(short.stages)[240] == 9
     status = {name: short.ranking.status(name, "hscore") for name in ("late", "fewer")}
     assert status == {
         "late": "OSError: the file is gone",
         "fewer": "it gave 239 rows where 240 were asked for",
     }
     assert {"model 2", "tied"} <= set(short.ranking.models)
+    for name in ("rows and labels", "path", "a number"):
+        assert "give an array [b, d]" in short.ranking.status(name, "hscore")
+
+
+def test_models_that_are_the_same_are_kept_in_any_form() -> None:
+    own = POOL["model 3"]
+    lists = {"lists": lambda rows: own[rows].tolist(), "array": own}
+    short = jaxte.shortlist(lists, LABELS, metric="hscore", shares=(0.5, 1.0))
+    assert not short.dropped
+    assert short.verdict() == (
+        "Fine-tune lists or array (they tie), by hscore. No model was dropped on fewer rows."
+    )
 
 
 def test_layers_stores_and_histories_go_through(tmp_path: Any) -> None:
@@ -127,7 +141,10 @@ def test_layers_stores_and_histories_go_through(tmp_path: Any) -> None:
         ({"confidence": 1.5}, "confidence is 1.5"),
         ({"shares": (0.1, 2.0)}, "shares are"),
         ({"shares": (0.1, 0.5)}, "shares are"),
+        ({"shares": 1.0}, "shares are"),
         ({"targets": None}, "targets that all models share"),
+        ({"weights": LABELS}, "takes no weights: of rank it has"),
+        ({"metrics": "logme"}, "takes no metrics"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_model_is_asked(
@@ -139,6 +156,11 @@ def test_what_cannot_be_is_refused_before_any_model_is_asked(
     how = {"targets": LABELS, **options}
     with pytest.raises(InputError, match=message):
         jaxte.shortlist({"a": never, "b": never}, how.pop("targets"), **how)
+    with pytest.raises(InputError, match="must be a mapping"):
+        jaxte.shortlist([never], LABELS)  # type: ignore[arg-type]
+    history = [{"model": "a", "dataset": "o", "accuracy": 0.5}]
+    with pytest.raises(InputError, match="accuracies of two models"):
+        jaxte.shortlist({"a": POOL["model 1"], "b": POOL["model 2"]}, LABELS, history=history)
 
 
 def test_the_covariance_is_shrunk_as_published() -> None:

@@ -152,10 +152,24 @@ def test_every_form_says_where_the_scores_come_from(ranking: jaxte.Ranking) -> N
     assert sentence(again.meta) == said
 
 
+def test_a_csv_says_all_of_layers_streams_and_permutations() -> None:
+    x = np.random.default_rng(1).normal(size=(40, 5))
+    layers = {"a": {"layers": {"x": x, "y": x[:, :3]}}, "b": {"layers": {"x": x}}}
+    how: dict[str, Any] = {"permutations": 2, "seed": 3, "weights": np.ones(40)}
+    folded = jaxte.rank(layers, LABELS, metrics="logme", layers="best", **how)
+    assert folded.meta["n"] == {"a": 40, "b": 40}
+    streamed = jaxte.rank({"a": [(x[:9], LABELS[:9]), (x[9:], LABELS[9:])]}, metrics="logme")
+    assert "40 rows, 4 classes, 5 columns" in sentence(streamed.meta)
+    for ranking in (folded, streamed):
+        again = jaxte.Ranking.from_csv(report.to_csv(ranking))
+        said, read = (sentence({**own.meta, "widths": {}}) for own in (ranking, again))
+        assert said == read
+
+
 @pytest.mark.parametrize(
     "how",
     [{"options": {"face": {"temperature": 0.1}}}, {"perturb": "spread"}, {"precision": "float32"},
-     {"normalize": "rank"}],
+     {"normalize": "rank"}, {"weights": np.ones(40)}],
 )  # fmt: skip
 def test_two_runs_that_differ_never_look_the_same(how: dict[str, Any]) -> None:
     x = {"a": np.random.default_rng(1).normal(size=(40, 5))}
