@@ -43,6 +43,7 @@ MOVED = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "jaxte/CHANGELOG.md": "changelog.md",
+    "benchmarks/README.md": "card.md",
 }
 RESULTS = {
     "cpu-2-cores/results.md": "Two CPU cores",
@@ -54,6 +55,7 @@ RESULTS = {
     "ensembles/ensembles.md": "Ensembles",
     "coverage.md": "What intervals cover",
     "costs-of-trust.md": "What intervals cost",
+    "account.md": "What each metric cannot do without",
 }
 
 

@@ -108,7 +108,7 @@ def rank(
             processes.run_all(
                 group, directory, metrics=metrics, format=to.form, out=to.out, plot=to.plot,
                 set=settings, dataset=dataset, precision=precision, normalize=normalize,
-                layers=layers, each=each, devices=sharing.devices, accuracies=accuracies,
+                layers=layers, each=each or None, devices=sharing.devices, accuracies=accuracies,
                 **trust.flags(),
             )  # fmt: skip
             return

@@ -105,7 +105,10 @@ def _check_rows(source: SourceOutputs, counted: np.ndarray, start: int, advice: 
                 "the model's output or give those rows weight 0"
             )
         return
-    outside = ~np.asarray((values >= 0).all(axis=1)) & counted
+    # one number for all of them is quicker, and most often enough
+    outside = np.zeros(1, bool)
+    if not values.min() >= 0:
+        outside = ~np.asarray((values >= 0).all(axis=1)) & counted
     if outside.any():
         row = int(np.argmax(outside))
         least = float(np.asarray(values[row]).min())

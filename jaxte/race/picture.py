@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from jaxte.report.plots import Chart
+from jaxte.report.chart import BLUE, VERMILION, WIDTH, Chart, dataset_of, name_width, plain_axis
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_race"]
 
-_BEST, _AMONG, _REST = "#D55E00", "#0072B2", "#B0B0B0"
+_REST = "#8a8a8a"
 
 
 def plot_race(race: Race, path: str | PathLike[str] | None = None) -> Chart:
@@ -34,14 +34,11 @@ def plot_race(race: Race, path: str | PathLike[str] | None = None) -> Chart:
     """
     order = race.order()
     order += [name for name in race.models if name not in order]
-    chart = Chart(9.4 + 0.07 * max(map(len, order)), 1.4 + 0.3 * len(order))
+    width = max(WIDTH, 4.8 + name_width(order))
+    chart = Chart(width, 1.3 + 0.24 * len(order), dataset_of(race.meta))
     left, right = chart.subplots(1, 2, sharey=True, width_ratios=(1.2, 1.0))
     for panel in (left, right):
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8)
-        panel.tick_params(axis="y", length=0)
-        panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        panel.set_axisbelow(True)
+        plain_axis(panel)
     left.set_yticks(range(len(order)), order)
     left.set_ylim(len(order) - 0.4, -0.6)
     _course(left, race, order)
@@ -51,8 +48,8 @@ def plot_race(race: Race, path: str | PathLike[str] | None = None) -> Chart:
 
 def _colour(race: Race, name: str) -> str:
     if name == race.best:
-        return _BEST
-    return _AMONG if name in race.apart() else _REST
+        return VERMILION
+    return BLUE if name in race.apart() else _REST
 
 
 def _course(panel: Axes, race: Race, order: list[str]) -> None:
@@ -77,7 +74,7 @@ def _course(panel: Axes, race: Race, order: list[str]) -> None:
         )  # fmt: skip
     panel.margins(x=0.12)
     panel.set_xlabel("spent, % of fine-tuning all", fontsize=9)
-    panel.set_title("trials (○ frozen features), × left behind, chance", fontsize=9, loc="left")
+    panel.set_title("● trial  ○ frozen features  × left behind", fontsize=9)
 
 
 def _behind(panel: Axes, race: Race, order: list[str]) -> None:
@@ -99,7 +96,7 @@ def _behind(panel: Axes, race: Race, order: list[str]) -> None:
             1.01, row, text, fontsize=8, va="center", color=colour,
             transform=panel.get_yaxis_transform(),
         )  # fmt: skip
-    panel.locator_params(axis="x", nbins=5)
+    panel.locator_params(axis="x", nbins=4)
     panel.axvline(0, color="#d0d0d0", lw=0.8, zorder=0)
-    panel.set_xlabel("expected final score, less the best's (± 2 sd)", fontsize=9)
-    panel.set_title("trained", fontsize=9, loc="right", color="#606060")
+    panel.set_xlabel("final score, less the best's (± 2 sd)", fontsize=9)
+    panel.set_title("expected, and share trained", fontsize=9)

@@ -146,6 +146,7 @@ def race(
         reasons = "; ".join(f"{name}: {why}" for name, why in course.failures.items())
         raise InputError(f"no model finished a trial: {reasons or 'the budget is too small'}")
     meta = {
+        **({} if contest.trainer is None else {"data": contest.trainer.dataset.name}),
         "seed": seed,
         "trials": len(course.trials),
         "replayed": contest.memo.replayed,
@@ -320,6 +321,7 @@ def _notes(track: Track, course: Course, meta: Mapping[str, Any]) -> list[str]:
     untried = [name for name in untried if name not in course.failures]
     if untried:
         notes.append(f"the budget did not reach {', '.join(untried)}: known by the prior alone")
-    if all(trial.rung == 0 for trial in course.trials):
+    decided = any(event.reason == "decided" for event in course.events)
+    if not decided and all(trial.rung == 0 for trial in course.trials):
         notes.append("the budget was spent before any model went beyond the first rung")
     return notes

@@ -43,6 +43,8 @@ __all__ = ["Dropped", "Shortlist", "shortlist"]
 SHARES = (0.05, 0.1, 0.2, 0.4, 1.0)
 _APART = 1.5  # of a part to the one before, at least
 _EXPONENTS = (0.0, 1.0)  # of n, between which a score nears its limit
+# Of Student's t: a variance from one derivative is itself known to a factor of about 1.5.
+_FREEDOM = 5.0
 _LEAST, _PER_CLASS = 200, 8  # rows of the first part: on half of them scores say something, too
 _OPTIONS = ("options", "precision", "perturb", "normalize", "layers", "memory_limit")  # of `rank`
 
@@ -294,7 +296,9 @@ def _on_all_rows(
     b = -rng.uniform(*_EXPONENTS, size=(number, len(names)))
     to_come = (float(size) ** b - float(whole) ** b) / (float(fewer) ** b - float(size) ** b)
     draws, steps = (rng.permutation(own)[:number] for own in (draws, steps))
-    return Draws(names, draws + to_come * steps)
+    made = draws + to_come * steps
+    wider = np.sqrt(_FREEDOM / rng.chisquare(_FREEDOM, size=(number, 1)))
+    return Draws(names, made.mean(0) + wider * (made - made.mean(0)))
 
 
 def _hopeless(draws: Draws, past: Mapping[str, float] | None, risk: float) -> dict[str, float]:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxte.report.plots import Chart
+from jaxte.report.chart import (
+    LINE,
+    WIDTH,
+    Chart,
+    dataset_of,
+    fit_axis,
+    marker,
+    name_points,
+    name_width,
+    place_names,
+)
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -15,13 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_curve"]
 
-# The Okabe-Ito palette, and line styles for more models than it has colours.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", ":", "-.")
+# The Okabe-Ito palette without its light colours, in which names could not be read.
+_COLOURS = ("#0072B2", "#D55E00", "#00785A", "#AA4499", "#000000")
 
 
 def plot_curve(curve: ScoreCurve, path: str | PathLike[str] | None = None) -> Chart:
     """Draw the score of every model against the number of rows: a panel per metric.
+
+    A line ends at the name of its model; one far from the others runs along the edge.
 
     Args:
         curve: what `jaxte.score_curve` returned.
@@ -38,25 +50,35 @@ def plot_curve(curve: ScoreCurve, path: str | PathLike[str] | None = None) -> Ch
         ['logme']
     """
     last = curve.rankings[-1]
-    metrics = last.metrics
-    chart = Chart(1.2 + 3.4 * len(metrics) + 0.08 * max(map(len, last.models)), 3.6)
-    panels = chart.subplots(1, len(metrics), squeeze=False)[0]
-    for panel, metric in zip(panels, metrics, strict=True):
-        order = last.order(metric)
-        for model in [*order, *(m for m in last.models if m not in order)]:
-            index = last.models.index(model)
-            panel.plot(
-                curve.rows, np.array(curve.scores(model, metric)), label=model, marker="o",
-                markersize=3.5, color=_COLOURS[index % len(_COLOURS)],
-                linestyle=_STYLES[index // len(_COLOURS) % len(_STYLES)],
-            )  # fmt: skip
-        panel.set_title(metric, fontsize=11)
+    metrics, needed = last.metrics, 1.9 + name_width(last.models)
+    columns = max(1, min(len(metrics), int(WIDTH / needed)))
+    rows = math.ceil(len(metrics) / columns)
+    height = max(2.2, LINE * len(last.models)) + 0.8
+    chart = Chart(max(WIDTH, needed), 0.3 + height * rows, dataset_of(last.meta))
+    panels = list(chart.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels[len(metrics) :]:
+        panel.remove()
+    colours = [_COLOURS[index % len(_COLOURS)] for index in range(len(last.models))]
+    for panel, metric in zip(panels, metrics, strict=False):
+        scores = np.array([curve.scores(model, metric) for model in last.models])
+        near = scores[np.isfinite(scores)]
+        drawn = np.full(scores.shape, np.nan)
+        drawn[np.isfinite(scores)] = fit_axis(panel, near, along="y")
+        for of_model, colour in zip(drawn, colours, strict=True):
+            panel.plot(curve.rows, of_model, marker="o", markersize=3, linewidth=1, color=colour)
+        panel.set_title(metric, fontsize=10)
         panel.set_xscale("log")
-        panel.set_xticks(curve.rows, list(map(str, curve.rows)), fontsize=8)
+        panel.set_xticks(curve.rows, list(map(str, curve.rows)))
         panel.minorticks_off()
         panel.set_xlabel("rows", fontsize=9)
-        panel.tick_params(axis="y", labelsize=8)
+        panel.set_ylabel("score", fontsize=9)
+        panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    handles, labels = panels[0].get_legend_handles_labels()
-    chart.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+        ends = np.full(len(scores), float(curve.rows[-1]))
+        names = [
+            model + marker(score, at, "")[1]
+            for model, score, at in zip(last.models, scores[:, -1], drawn[:, -1], strict=True)
+        ]
+        name_points(panel, ends, drawn[:, -1], names, colours)
+    place_names(chart)
     return chart.saved(path)

@@ -1,13 +1,16 @@
 """Pictures: what they show, and that they can be saved without a display."""
 
+import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 import jaxte
-from jaxte.report import plots
+from jaxte.report import chart, plots
 from jaxte.zoo import Accuracy
 
 LABELS = np.arange(30) % 3
@@ -53,11 +56,33 @@ def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
     )
     assert len(figure.axes) == 6
     logme = figure.axes[0]
-    assert logme.get_title() == "logme: weighted tau 1.00"
-    assert sorted(text.get_text() for text in logme.texts) == ["a", "b", "c"]
+    assert logme.get_title("left") == "one: logme, weighted tau 1.00"
+    assert sorted(text.get_text() for text in logme.texts) == ["middle", "strong", "weak"]
     assert len(logme.containers) == 1  # the error bars
     figure.savefig(tmp_path / "agreement.pdf")
     assert (tmp_path / "agreement.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_names_stand_apart_inside_the_picture(count: int) -> None:
+    random = np.random.default_rng(2)
+    names = [f"vit_base_patch16_224.augreg_in21k_ft_in1k-{i}" for i in range(count)]
+    scores = dict(zip(names, random.normal(size=count), strict=True))
+    accuracies = dict(zip(names, random.normal(size=count) ** 3, strict=True))  # many alike
+    figure = plots.plot_agreement({"pets": {"logme": scores}}, {"pets": accuracies})
+    shown = sorted(figure.axes[0].texts, key=lambda text: -text.get_position()[1])
+    assert [text.get_text() for text in shown] == sorted(names, key=lambda n: -accuracies[n])
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in shown]  # without their lines
+    assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+    assert all(0 < box.x0 < box.x1 < figure.bbox.x1 for box in boxes)
+
+
+def test_a_wide_pool_is_no_wider_than_a_page() -> None:
+    ranking = dataclasses.replace(ranked(), meta={"data": "pets"})
+    figure = plots.plot_ranking(ranking)
+    assert figure.get_suptitle() == "pets"
+    assert figure.get_figwidth() == chart.WIDTH
 
 
 def test_pictures_show_themselves_and_leave_pyplot_alone() -> None:
@@ -75,9 +100,9 @@ def test_pictures_show_themselves_and_leave_pyplot_alone() -> None:
 def test_a_score_far_off_stands_at_the_edge(scores: list[float], arrows: int) -> None:
     figure = plots.Chart(3, 3)
     panel = figure.subplots()
-    drawn = plots._fit_axis(panel, np.array(scores))
+    drawn = chart.fit_axis(panel, np.array(scores))
     low, high = panel.get_xlim()
     assert ((drawn > low) & (drawn < high)).all()
-    marks = [plots._marker(score, at, "o") for score, at in zip(scores, drawn, strict=True)]
+    marks = [chart.marker(score, at, "o") for score, at in zip(scores, drawn, strict=True)]
     assert sum(marker == "<" for marker, _ in marks) == arrows
     assert [text for _, text in marks if text] == [" (-5e+03)"] * arrows
