@@ -14,10 +14,10 @@ from PIL import Image
 
 
 def smaller(png):
-    """A picture in 256 colours, a half of the bytes."""
+    """A picture in 128 colours, a half of the bytes."""
     stream = io.BytesIO()
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
-    picture.quantize(256).save(stream, "png", optimize=True)
+    picture.quantize(128, Image.Quantize.MAXCOVERAGE).save(stream, "png", optimize=True)
     return base64.b64encode(stream.getvalue()).decode()
 
 

@@ -1,4 +1,4 @@
-"""The executed notebooks that lie beside their Markdown: the same code, and outputs to show."""
+"""The executed notebooks that lie beside their Markdown: the same cells, and outputs to show."""
 
 import base64
 import re
@@ -13,8 +13,8 @@ SOURCES = sorted((Path(__file__).parents[2] / "notebooks").glob("*.md"))
 LARGEST = 60_000  # bytes of a picture
 
 
-def code_of(path: Path) -> list[str]:
-    return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code"]
+def cells_of(path: Path) -> list[tuple[str, str]]:
+    return [(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
 
 
 def outputs_of(path: Path) -> list[Any]:
@@ -25,7 +25,7 @@ def outputs_of(path: Path) -> list[Any]:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_it_was_executed_as_it_is_written(source: Path) -> None:
     executed = source.with_suffix(".ipynb")
-    assert code_of(executed) == code_of(source), (
+    assert cells_of(executed) == cells_of(source), (
         f"run `python .ci/run_notebook.py notebooks/{source.name} notebooks/{executed.name}`"
     )
     outputs = outputs_of(executed)

@@ -289,5 +289,6 @@ def test_pictures(result: Evaluation, tmp_path: Path) -> None:
     assert len(scores.axes) == len(DATASETS) * 3
     assert len(scores.axes[0].containers) == 1  # bars over seeds
     tau = weighted_tau(list(SCORES["pets"]["good"].values()), list(MEANS["pets"].values()))
-    assert scores.axes[0].get_title() == f"good: weighted tau {tau:.2f}"
+    title = f"{result.datasets[0]}: good, weighted tau {tau:.2f}"
+    assert scores.axes[0].get_title("left") == title
     assert (tmp_path / "scores.svg").read_text("utf-8").startswith("<?xml")
