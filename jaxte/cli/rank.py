@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import replace
@@ -100,6 +101,8 @@ def rank(
         checked(**how)
         how["layers"] = choose("layers", layers, LAYERS)
         truth = None if accuracies is None else Truth.read(accuracies)
+        if each and dataset is not None:
+            raise InputError("--each ranks all data sets: leave out --dataset, or --each")
         group = processes.checked(*sharing, perturb)
         if group.starts_all:
             processes.run_all(
@@ -135,11 +138,28 @@ def _rank_one(
     if group.is_primary:
         evaluation = truth.compare(one.ranking, own) if truth and scored else None
         _show(one, evaluation, to)
+        _warn_of_parts(Path(directory))
         _draw(one.ranking, evaluation, to.plot)
     else:
         processes.warn_of_failures(one.ranking, group)
     if not scored:
         raise InputError(f"{directory}: no model could be scored, the reasons are above")
+
+
+def _warn_of_parts(directory: Path) -> None:
+    """Say so where parts of one model look like models of one data set."""
+    from jaxte.intake import disk
+    from jaxte.intake.sources import probe_files, shard_files
+
+    for place in disk.listing(directory) if directory.is_dir() else ():
+        parts = place.is_dir() and not probe_files(place)
+        names = [file.stem for file in shard_files(place)] if parts else []
+        if len({re.sub(r"\d+", "", name) for name in names}) > 1:
+            warn(
+                f"{place.name}: {', '.join(names[:3])} are read as parts of one model; if each is "
+                "a model, --each ranks them"
+            )
+            break
 
 
 def _rank_each(

@@ -27,7 +27,7 @@ def of_values(values: Iterable[Any]) -> str:
             crc = zlib.crc32("\0".join(array.ravel().tolist()).encode(), crc)
         else:
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            crc = zlib.crc32(np.ascontiguousarray(little).data, crc)
+            crc = zlib.crc32(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data, crc)
     return f"crc32:{crc:08x}"
 
 

@@ -167,7 +167,7 @@ def _classification(values: Any, spec: LabelSpec) -> _Made:
             f"{spec.where} holds {len(classes)} classes, not {spec.number}: name all of them"
         )
     check_classes(
-        classes, len(ids), f"the labels of {spec.where}", spec.number,
+        classes, len(ids), spec.where, spec.number,
         lambda one: int(np.argmax(ids == one)),
     )  # fmt: skip
     return ids.astype(np.int32), len(classes), class_names(classes)

@@ -16,6 +16,7 @@ from jaxte.data._columns import Request
 from jaxte.data._targets import LabelSpec, Targets
 from jaxte.data.dataset import Dataset
 from jaxte.errors import InputError
+from jaxte.intake.arrays import as_array, is_array
 from jaxte.intake.checks import choose
 from jaxte.intake.sources import natural
 
@@ -73,7 +74,7 @@ def arrays(
 ) -> Records:
     """Examples and labels in memory; ``facts`` say where they come from."""
     if not isinstance(inputs, Sequence) or isinstance(inputs, str):
-        inputs = np.asarray(inputs)
+        inputs = np.asarray(as_array(inputs, f"{name}: inputs"))
         if inputs.ndim == 0:
             raise InputError(
                 f"{name}: inputs are a single {inputs.dtype}: give an array with one row per "
@@ -81,7 +82,7 @@ def arrays(
             )
         inputs = list(inputs) if inputs.dtype == np.object_ else inputs
     if not isinstance(labels, np.ndarray | Sequence):
-        labels = np.asarray(labels)
+        labels = np.asarray(as_array(labels, spec.where))
     if len(inputs) != len(labels):
         raise InputError(
             f"{name} has {len(inputs)} examples but {len(labels)} labels: one each is needed"
@@ -92,7 +93,11 @@ def arrays(
         check_words(list(map(len, inputs)), targets, spec)
     if not isinstance(inputs, np.ndarray):
         inputs = [
-            images.of_pillow(value, f"example {row}") if images.is_pillow(value) else value
+            images.of_pillow(value, f"example {row}")
+            if images.is_pillow(value)
+            else np.asarray(as_array(value, f"example {row}"))
+            if is_array(value)
+            else value
             for row, value in enumerate(inputs)
         ]
     facts = {**facts, "inputs": _digests.of_values(inputs)}

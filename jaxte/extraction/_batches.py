@@ -150,7 +150,10 @@ def _parts(batch: Any, index: int, weighted: bool) -> tuple[Any, ...]:
         return tuple(batch)
     what = f"{len(batch)} parts" if isinstance(batch, tuple | list) else type(batch).__name__
     more = " or (inputs, labels, weights)" if weighted else ""
-    raise InputError(f"batch {index} must be (inputs, labels){more} or a dict of them, not {what}")
+    raise InputError(
+        f"batch {index} must be (inputs, labels){more} or a dict of them, not {what}; all examples "
+        "at once are a tuple (inputs, labels)"
+    )
 
 
 def _weights(parts: Sequence[Any], batch: Batch) -> np.ndarray:

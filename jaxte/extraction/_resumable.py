@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from jaxte._progress import Progress
+from jaxte.data.images import is_pillow
 from jaxte.errors import InputError
 from jaxte.extraction._all_layers import all_named
 from jaxte.extraction._batches import Batch, Prepare, checked, digest, read
@@ -182,13 +183,21 @@ def of_pair(batches: Any) -> Any:
     if not isinstance(batches, tuple) or len(batches) != 2:
         return batches
     inputs, labels = batches
-    texts = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], str)
+    kinds = set(map(_kind, inputs)) if isinstance(inputs, list) else set()
     rows = getattr(labels, "shape", None) or ((len(labels),) if isinstance(labels, list) else ())
-    if not (texts or len(getattr(inputs, "shape", ())) > 1) or len(rows) == 0:
+    listed = len(kinds) == 1 and None not in kinds
+    if not (listed or len(getattr(inputs, "shape", ())) > 1) or len(rows) == 0:
         return batches  # two batches, each a pair
     from jaxte.data import load
 
     return load(batches)
+
+
+def _kind(example: Any) -> Any:
+    """The same for examples that may stand in one list; None for what is none."""
+    if isinstance(example, str) or is_pillow(example):
+        return isinstance(example, str)
+    return getattr(example, "ndim", None)
 
 
 def _check_skip(dataset: Dataset | None) -> None:

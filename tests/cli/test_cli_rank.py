@@ -331,6 +331,12 @@ def test_each_directory_is_a_data_set(run: Run, tmp_path: Path) -> None:
     assert [(r["dataset"], r["model"]) for r in records] == [
         (name, model) for name in ("cats", "dogs") for model in "ab"
     ]
+    assert "cats: a, b are read as parts of one model" in " ".join(
+        run("rank", tmp_path / "hub", "--metrics", "hscore").stderr.split()
+    )
+    both = run("rank", tmp_path / "hub", "--each", "--dataset", "cats")
+    assert both.exit_code == 2
+    assert "leave out --dataset" in both.stderr
     plot = tmp_path / "p.png"
     shown = run("rank", tmp_path / "hub", "--each", "--metrics", "hscore", "--plot", plot).stdout
     assert shown.count("by hscore") == 2

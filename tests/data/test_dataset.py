@@ -229,3 +229,17 @@ def test_ranks_within_groups() -> None:
 def test_draws_are_the_same_for_ever() -> None:
     assert keys(2, 7).tolist() == [11530976094092348043, 16550673365885938325]
     assert keys(2, 7, 1).tolist() != keys(2, 7, 2).tolist()
+
+
+def test_tensors_of_torch_are_read_in_any_state() -> None:
+    torch = pytest.importorskip("torch")
+    images, labels = torch.ones((4, 2, 3)), torch.tensor([0, 1, 0, 1])
+    for inputs in (images.bfloat16(), images.requires_grad_(), list(images.requires_grad_())):
+        example, label = data.as_dataset(inputs, labels)[1]
+        assert isinstance(example, np.ndarray)
+        assert (example.shape, float(example.sum()), label) == ((2, 3), 6.0, 1)
+
+
+def test_an_error_names_the_labels_once() -> None:
+    with pytest.raises(InputError, match=r"^the labels of mine contain -1"):
+        data.as_dataset(np.ones((3, 2)), [0, -1, 1], name="mine")

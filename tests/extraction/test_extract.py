@@ -12,6 +12,7 @@ from flax import linen as nn
 from helpers import Array, counted_compilations
 
 import jaxte
+from jaxte.errors import InputError
 from jaxte.extraction.loop import extraction
 from jaxte.extraction.models import Model
 from jaxte.store import FeatureStore
@@ -61,8 +62,12 @@ def test_a_pair_of_all_examples_is_a_data_set() -> None:
     whole = jaxte.extract(model(), (IMAGES, Y), batch_size=16)
     np.testing.assert_array_equal(whole.features(), expected("low"))
     np.testing.assert_array_equal(whole.labels, Y)
-    two = jaxte.extract(model(), tuple(batches(size=25)))
-    np.testing.assert_array_equal(two.labels, Y)
+    listed = jaxte.extract(model(), (list(IMAGES), list(Y)), batch_size=16)
+    np.testing.assert_array_equal(listed.features(), whole.features())
+    for two in (tuple(batches(size=25)), tuple(map(list, batches(size=25)))):
+        np.testing.assert_array_equal(jaxte.extract(model(), two).labels, Y)
+    with pytest.raises(InputError, match=r"all examples at once are a tuple \(inputs, labels\)"):
+        jaxte.extract(model(), [IMAGES, Y])
     lengths = jaxte.extract(
         lambda x: x, (["a", "bcd"] * 3, [0, 1] * 3),
         prepare=lambda texts: np.array([[len(text), 1.0] for text in texts]),
