@@ -55,6 +55,7 @@ RESULTS = {
     "ensembles/ensembles.md": "Ensembles",
     "coverage.md": "What intervals cover",
     "costs-of-trust.md": "What intervals cost",
+    "shortlist.md": "Shortlists",
     "account.md": "What each metric cannot do without",
 }
 
