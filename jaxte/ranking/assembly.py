@@ -103,7 +103,7 @@ def assembled(measured: Measured) -> Ranking:
     draws = columns[ranking.decisive].draws if ranking.decisive else Draws(())
     if past is None or not draws.names:
         return ranking
-    return replace(ranking, meta={**meta, "p_best": draws.with_past(past)})
+    return replace(ranking, meta={**meta, "p_best": draws.chances(past)})
 
 
 class _Column(NamedTuple):

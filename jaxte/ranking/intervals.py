@@ -47,15 +47,15 @@ class Draws(NamedTuple):
     names: tuple[str, ...]
     scores: np.ndarray = np.zeros((0, 0))
 
-    def with_past(self, past: Mapping[str, float]) -> dict[str, float]:
-        """Model -> chance to lead the recommended order, to which its past is added."""
+    def chances(self, past: Mapping[str, float] | None = None) -> dict[str, float]:
+        """Model -> chance to lead; with a past, to lead the recommended order that it counts in."""
         from jaxte.evaluate.posterior import best_chances
 
-        joined = [
-            list(recommended(dict(zip(self.names, one, strict=True)), past).values())
-            for one in self.scores.tolist()
-        ]
-        return dict(zip(self.names, best_chances(np.array(joined)).tolist(), strict=True))
+        scores = self.scores
+        if past is not None:
+            joined = (recommended(dict(zip(self.names, one, strict=True)), past) for one in scores)
+            scores = np.array([list(one.values()) for one in joined])
+        return dict(zip(self.names, best_chances(scores).tolist(), strict=True))
 
 
 def deviations_of(

@@ -220,7 +220,8 @@ class _Growing:
     """One model, of which ever more rows are read; a failure stays one."""
 
     def __init__(self, model: Any) -> None:
-        self._model, self._parts, self.rows = model, list[Any](), 0
+        self._model, self.rows = model, 0
+        self._read: Any = None
         self.problem: InputError | None = model if isinstance(model, InputError) else None
 
     def read(self, rows: np.ndarray) -> None:
@@ -233,12 +234,14 @@ class _Growing:
             if callable(own) and not hasattr(own, "__array__"):
                 part = _arrays(own(fresh))
             else:
-                part = jax.tree.map(lambda values: values[fresh], _arrays(own))
+                self._model = own = _arrays(own)  # once
+                part = jax.tree.map(lambda values: values[fresh], own)
             for one in jax.tree.leaves(part):
                 if len(one) != len(fresh):
                     raise InputError(f"it gave {len(one)} rows where {len(fresh)} were asked for")
-            parts = [*self._parts, part]
-            self._parts = [jax.tree.map(lambda *own: np.concatenate(own), *parts)]
+            if self._read is not None:
+                part = jax.tree.map(lambda *both: np.concatenate(both), self._read, part)
+            self._read = part
         except Exception as error:  # a user's model may raise anything
             self.problem = InputError(said(error))
 
@@ -246,7 +249,7 @@ class _Growing:
         """Its first rows, in another order if one is given; or what went wrong."""
         if self.problem is not None:
             return self.problem
-        return jax.tree.map(lambda values: values[:size][order], self._parts[0])
+        return jax.tree.map(lambda values: values[:size][order], self._read)
 
 
 def _arrays(value: Any) -> Any:
@@ -303,14 +306,9 @@ def _on_all_rows(
 
 def _hopeless(draws: Draws, past: Mapping[str, float] | None, risk: float) -> dict[str, float]:
     """Model -> chance to be the best, of those that have hardly one: together at most ``risk``."""
-    from jaxte.evaluate.posterior import best_chances
-
     if not draws.names:
         return {}
-    if past is None:
-        chances = dict(zip(draws.names, best_chances(draws.scores).tolist(), strict=True))
-    else:
-        chances = draws.with_past(past)
+    chances = draws.chances(past)
     rising = sorted(chances, key=lambda name: chances[name])
     together = np.cumsum([chances[name] for name in rising])
     return {name: chances[name] for name, p in zip(rising, together, strict=True) if p <= risk}
