@@ -142,8 +142,10 @@ def write(path: Path, table: Table) -> None:
 # --- comparison -----------------------------------------------------------------------------------
 
 
-def tables(path: Path, stage: str, least: int) -> tuple[Table, dict[str, dict[str, Any]]]:
-    """Scores and accuracies of the targets on which so many models were measured.
+def tables(
+    path: Path, stage: str, least: int, without: Sequence[str] = ()
+) -> tuple[Table, dict[str, dict[str, Any]]]:
+    """Scores and accuracies of the targets on which so many models were measured, but some.
 
     To the scores come the recommended orders, without and with a history, which is what the same
     models reached on the other targets; and what choosing among single scores, or among rules for
@@ -152,7 +154,11 @@ def tables(path: Path, stage: str, least: int) -> tuple[Table, dict[str, dict[st
     from jaxte.zoo import benchmark
 
     truth = benchmark.by_target(benchmark.results(), stage)
-    truth = {dataset: models for dataset, models in truth.items() if len(models) >= least}
+    truth = {
+        dataset: models
+        for dataset, models in truth.items()
+        if len(models) >= least and dataset not in without
+    }
     scores = {
         dataset: {
             metric: {m: s for m, s in values.items() if m in truth[dataset] and math.isfinite(s)}
@@ -225,6 +231,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", choices=STAGES, default=STAGES[0], help="which accuracies")
     parser.add_argument("--least", type=int, default=10, help="models a target has to have (10)")
     parser.add_argument("--metrics", nargs="+", default=HEADLINE, help="which; all for every one")
+    parser.add_argument(
+        "--without", nargs="+", default=(), metavar="TARGET", help="as if these did not exist"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw it, too")
     parser.add_argument("--curve", metavar="FILE", help="draw regret against compute")
 
@@ -237,7 +246,7 @@ def run(options: argparse.Namespace) -> int:
     if options.collect:
         collect(Path(options.collect), path)
         return 0
-    scores, accuracies = tables(path, options.stage, options.least)
+    scores, accuracies = tables(path, options.stage, options.least, options.without)
     shown = scores
     if "all" not in options.metrics:
         shown = {

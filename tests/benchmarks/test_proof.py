@@ -47,6 +47,17 @@ def test_the_choice_for_a_target_never_sees_it() -> None:
     assert scores["y"][name] in (scores["y"]["logme"], scores["y"]["sfda"])
 
 
+def test_targets_that_are_left_out_are_nowhere() -> None:
+    """Not compared, and no part of a history, which is then another."""
+    whole, _ = proof.tables(proof.SCORES, "finetune", 10)
+    scores, accuracies = proof.tables(proof.SCORES, "finetune", 10, ["digits", "textile"])
+    assert set(whole) - set(scores) == {"digits", "textile"}
+    assert set(accuracies) == set(scores)
+    rule = proof.JOINED + proof.HISTORY
+    assert scores["mnist-100"][proof.JOINED] == whole["mnist-100"][proof.JOINED]
+    assert scores["mnist-100"][rule] != whole["mnist-100"][rule]
+
+
 def test_points_of_the_curve(tmp_path: Path) -> None:
     """Costs and regrets of a table that is known; races are taken of its targets alone."""
     target = "mnist-100"
