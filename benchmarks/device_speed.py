@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks import account, contestants, memory, problems, rivals, timing, torch_rivals
 from benchmarks.clones import MissingError
 from benchmarks.device_run import Row, Run, Step, reason
+from benchmarks.device_trace import traced
 from benchmarks.stats import exponents
 
 _PATIENCE = 6.0  # seconds spent on repeats of one
@@ -45,17 +46,17 @@ def ceilings(run: Run) -> Iterator[Row]:
     }
     with jax.enable_x64(True):
         for name, (dtype, precision) in kinds.items():
-            a = jnp.ones((size, size), dtype)
+            a = jax.random.normal(jax.random.key(0), (size, size), dtype)
             made = contestants.ahead(partial(jnp.matmul, precision=precision), a, a)
             seconds, _ = _timed(run, made.run)
             run.ceilings[name] = 2 * size**3 / seconds
             yield {"what": f"product, {name}", "seconds": seconds, "rate": run.ceilings[name]}
-        x = jnp.zeros(run.sizes.copied // 8, "float64")
+        x = jax.random.normal(jax.random.key(0), run.sizes.copied // 8, "float64")
         made = contestants.ahead(lambda x: x + 1, x)
         seconds, _ = _timed(run, made.run)
         run.ceilings["copy"] = 2 * x.nbytes / seconds
         yield {"what": "copy, read and written", "seconds": seconds, "rate": run.ceilings["copy"]}
-        host = np.zeros(run.sizes.copied // 8, "float32")
+        host = np.random.default_rng(0).standard_normal(run.sizes.copied // 8, "float32")
         seconds, there = _timed(run, lambda: jax.device_put(host))
         run.ceilings["from host"] = host.nbytes / seconds
         yield {"what": "from the host", "seconds": seconds, "rate": run.ceilings["from host"]}
@@ -75,6 +76,7 @@ def solvers(run: Run) -> Iterator[Row]:
 
     calls: dict[str, tuple[Callable[[Any], Any], float]] = {
         "cholesky": (jnp.linalg.cholesky, account.CHOLESKY),
+        "cholesky, one by one": (partial(lax.map, jnp.linalg.cholesky), account.CHOLESKY),
         "cholesky in strips": (lambda a: factor_of(a).strips, account.CHOLESKY),
         "LogME's forms": (_forms, 16.0),
         "eigenvectors": (jnp.linalg.eigh, account.EIGENVECTORS),
@@ -90,8 +92,9 @@ def solvers(run: Run) -> Iterator[Row]:
                     for many in sorted({1, run.sizes.many}):
                         if not run.has(_ONE):
                             return
-                        x = a if many == 1 else jnp.stack([a] * many)
-                        call = solve if many == 1 else jax.vmap(solve)
+                        batch = "one by one" in name  # takes a batch by itself
+                        x = a if many == 1 and not batch else jnp.stack([a] * many)
+                        call = solve if many == 1 or batch else jax.vmap(solve)
                         row = {"what": name, "dtype": dtype, "d": d, "many": many}
                         try:
                             made = contestants.ahead(call, x)
@@ -225,18 +228,37 @@ def ragged_pools(run: Run) -> Iterator[Row]:
             yield from _pool(run, problems.pool_widths(models, run.sizes.widths), n, classes)
 
 
+def _models(widths: Sequence[int], n: int, classes: int) -> tuple[dict[str, Any], Any]:
+    """Features, each an array of its own and as cheap to make as can be, and labels."""
+    y = problems.labels(n, classes, 0)
+    base = problems.features(y, max(widths), classes, seed=0)
+    scaled = (
+        np.ascontiguousarray(base[:, :d]) * np.float32(1 + i / 100) for i, d in enumerate(widths)
+    )
+    return {f"{i}-{d}": x for (i, d), x in zip(enumerate(widths), scaled, strict=True)}, y
+
+
+def where_time_goes(run: Run) -> Iterator[Row]:
+    """Kernels, copies and the host in the pool of the goal, and in each of its metrics."""
+    import jaxte
+
+    models, n, d, classes = run.sizes.goal
+    features, y = _models([d] * models, n, classes)
+    for metrics in (account.GOAL, *((metric,) for metric in run.sizes.metrics)):
+        if not run.has(_ONE):
+            return
+        call = partial(jaxte.rank, features, y, metrics=metrics)
+        call()
+        for row in traced(call):
+            yield {"metrics": "all" if len(metrics) > 1 else metrics[0], **row}
+
+
 def _pool(run: Run, widths: Sequence[int], n: int, classes: int) -> Iterator[Row]:
     """As `jaxte.rank` takes it, float32 on the host: the first call, and the least of the next."""
     import jaxte
     from benchmarks.device_right import as_accelerator
 
-    y = problems.labels(n, classes, 0)
-    base = problems.features(y, max(widths), classes, seed=0)
-    # each an array of its own, as cheap to make as can be
-    models = {
-        f"{i}-{d}": np.ascontiguousarray(base[:, :d]) * np.float32(1 + i / 100)
-        for i, d in enumerate(widths)
-    }
+    models, y = _models(widths, n, classes)
 
     def rank() -> Any:
         return jaxte.rank(models, y, metrics=account.GOAL)
@@ -288,6 +310,7 @@ STEPS_OF_CEILINGS = (Step("ceilings", 30, ceilings, "large products and copies")
 STEPS = (
     Step("metrics of the goal", 60, goal_alone, "one model, on the device"),
     Step("pool of the goal", 60, goal_pool, "33 models, features on the host"),
+    Step("profile", 45, where_time_goes, "what the pool of the goal spends its time on"),
     Step("torch", 60, torch_formulas, "the same formulas in torch on the same card"),
     Step("solvers", 45, solvers, "what decides LogME's route"),
     Step("pools", 75, ragged_pools, "ragged pools, features on the host"),
