@@ -18,7 +18,7 @@ _SHOWN = {
     "share": lambda value: f"{100 * value:.0f} %",
     "ratio": lambda value: f"{value:.3g}×",
     "images": lambda value: f"{value:.0f} /s",
-    **dict.fromkeys(("error", "difference"), lambda value: f"{value:.1e}"),
+    **dict.fromkeys(("error", "of the CPU", "difference"), lambda value: f"{value:.1e}"),
     **dict.fromkeys(("exponent", "score"), lambda value: f"{value:.4g}"),
 }
 

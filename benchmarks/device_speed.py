@@ -51,7 +51,7 @@ def ceilings(run: Run) -> Iterator[Row]:
             seconds, _ = _timed(run, made.run)
             run.ceilings[name] = 2 * size**3 / seconds
             yield {"what": f"product, {name}", "seconds": seconds, "rate": run.ceilings[name]}
-        x = jax.random.normal(jax.random.key(0), run.sizes.copied // 8, "float64")
+        x = jax.random.normal(jax.random.key(0), (run.sizes.copied // 8,), "float64")
         made = contestants.ahead(lambda x: x + 1, x)
         seconds, _ = _timed(run, made.run)
         run.ceilings["copy"] = 2 * x.nbytes / seconds

@@ -14,6 +14,7 @@ from jaxte.metrics.metric import Pass
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import matmul
 from jaxte.statistics.measure import divisors
+from jaxte.statistics.pseudo import pseudo_inverse
 
 BALANCED, WEIGHTED = WEIGHTINGS = ("class_balanced", "sample_weighted")
 _RANK_CUT = 1e-5  # of the singular values of the class means: 1e-10 of the eigenvalues of S_B
@@ -37,7 +38,7 @@ def _inverse_means(
     else:
         means = jnp.sqrt(divisors(counts))[:, None] * statistics.measured.moments.deviations
         shares = jnp.ones_like(counts)
-    return jnp.linalg.pinv(means, rtol=_RANK_CUT), shares
+    return pseudo_inverse(means, _RANK_CUT), shares
 
 
 def _projected(constants: tuple[Array, Array], batch: Batch, **_: Any) -> Array:

@@ -22,6 +22,7 @@ from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
 from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
 from jaxte.metrics.options import Options, check_flags, jitted, plain, split_options
 from jaxte.metrics.passes import Completed, Pass, PassRequest
+from jaxte.runtime.programs import all_digits
 from jaxte.statistics import SHARED, Moments, Sample, Statistics
 
 __all__ = ["Completed", "Metric", "MetricFunction", "Outputs", "Pass"]
@@ -344,6 +345,7 @@ def _directly(
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))
+@all_digits
 def _outputs(
     sample: Sample,
     dynamic: Options,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxte.intake import checks
+from jaxte.runtime.programs import all_digits
 from jaxte.statistics import Statistics
 
 Options: TypeAlias = Mapping[str, Any]
@@ -57,6 +58,7 @@ def jitted(
 
 
 @partial(jax.jit, static_argnums=(3, 4))
+@all_digits
 def _jitted(
     statistics: Statistics,
     completed: tuple[Any, ...],

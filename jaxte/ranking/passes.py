@@ -17,6 +17,7 @@ from jaxte.metrics.options import split_options
 from jaxte.metrics.passes import Pass, PassRequest
 from jaxte.ranking.blocks import Block, Blocks, check_finite
 from jaxte.ranking.plan import ScoringPlan
+from jaxte.runtime.programs import all_digits
 from jaxte.statistics import Batch, moments
 from jaxte.statistics.measure import Moments, even
 from jaxte.statistics.outputs import rows_of_outputs
@@ -171,6 +172,7 @@ def _copied(carry: Any) -> Any:
 
 
 @partial(jax.jit, static_argnames=("steps", "width"), donate_argnums=0)
+@all_digits
 def _advance(
     carries: tuple[Any, ...],
     constants: tuple[Any, ...],

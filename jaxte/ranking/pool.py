@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxte.errors import said
 from jaxte.metrics import Metric
 from jaxte.perturb.transform import moved_features
-from jaxte.ranking.blocks import width_of
+from jaxte.ranking.buckets import Bucket, at_once, buckets, bytes_of, operations
 from jaxte.ranking.inputs import Candidate
-from jaxte.ranking.memory import COPIES
 from jaxte.ranking.plan import Form, ScoringPlan, Values
 from jaxte.ranking.stacking import (
     assembly_of,
@@ -45,64 +44,10 @@ __all__ = [
     "score",
 ]
 
-# About the arithmetic that could be done while one more shape is compiled for the metrics.
-_COMPILATION = 1e11
-# What the passes over an entry of the features cost, in multiplications of a matrix product.
-_PASSES = 1e4
 # How many buckets are compiled ahead of the one that runs, and how many of them at once: more
 # than there are cores would only keep the first call waiting.
 _AHEAD = 16
 _COMPILING = 4
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Candidates of one padded shape and kind of ``outputs`` of their heads: one compilation."""
-
-    rows: int
-    width: int
-    members: tuple[Candidate, ...]
-    outputs: tuple[str, int] = ("", 0)
-
-
-def buckets(
-    candidates: Sequence[Candidate],
-    rows: Mapping[str, int] | None = None,
-    *,
-    exact: bool = False,
-) -> list[Bucket]:
-    """Group candidates by number of rows (theirs, or ``rows`` by name) and padded width.
-
-    A bucket joins the next wider one where the arithmetic on the extra padding costs less than
-    the compilation that it saves; ``exact``: nothing is padded.
-    """
-    groups: dict[tuple[int, tuple[str, int], int], list[Candidate]] = {}
-    for candidate in candidates:
-        n, d = np.shape(candidate.features)
-        n = n if rows is None else rows[candidate.name]
-        head = candidate.source
-        outputs = ("", 0) if head is None else (head.kind, np.shape(head.values)[1])
-        groups.setdefault((n, outputs, d if exact else width_of(d)), []).append(candidate)
-    made: list[Bucket] = []
-    for (n, outputs, width), members in sorted(groups.items()):
-        if made and not exact and (made[-1].rows, made[-1].outputs) == (n, outputs):
-            narrow = made[-1]
-            extra = len(narrow.members) * (_operations(n, width) - _operations(n, narrow.width))
-            if extra < _COMPILATION:
-                members = [*narrow.members, *members]
-                made.pop()
-        made.append(Bucket(n, width, tuple(members), outputs))
-    return made
-
-
-def _operations(n: int, width: int) -> float:
-    """About what the metrics cost on one model: Gram matrices, an eigenproblem, passes."""
-    return 6.0 * n * width**2 + 10.0 * min(n, width) ** 3 + _PASSES * n * width
-
-
-def operations(candidate: Candidate) -> float:
-    """About what scoring it takes."""
-    return _operations(*np.shape(candidate.features))
 
 
 Outputs = dict[str, Any]  # metric -> named numbers, or the `Exception` that it raised
@@ -156,7 +101,7 @@ def _score_side_by_side(
             # one more than there are threads, which is not to wait for this one
             while jobs and len(under_way) <= workers:
                 index, member = jobs[0]
-                size = _bytes(todo[index])
+                size = bytes_of(todo[index])
                 if under_way and sum(under_way.values()) + size > memory_limit:
                     break
                 for later in todo[started : index + _AHEAD]:
@@ -188,23 +133,17 @@ def _score_stacked(
     for index, bucket in enumerate(todo):
         if plan.layout is None:
             for later in todo[started : index + _AHEAD]:
-                _start(threads, plan, later, _at_once(plan, later, memory_limit), platform)
+                size = at_once(plan, later, memory_limit, platform)
+                _start(threads, plan, later, size, platform)
             started = index + _AHEAD
-        size = _at_once(plan, bucket, memory_limit)
-        needed = size * _bytes(bucket)
+        size = at_once(plan, bucket, memory_limit, platform)
+        needed = size * bytes_of(bucket, platform)
         for start in range(0, len(bucket.members), size):
             free = 0 if platform == "cpu" else memory_limit - needed
             while under_way and sum(one.bytes for one in under_way) > free:
                 yield from _finished(plan, under_way.popleft(), platform)
             members = bucket.members[start : start + size]
-            filled = [*members, *[members[-1]] * (size - len(members))]
-            begun: _Begun | None = None
-            try:
-                begun = _begin(plan, filled, bucket, platform, plan.metrics)
-            except Exception:
-                if jax.process_count() > 1:
-                    raise  # the others take the same steps, and would wait for this one
-            under_way.append(_Slice(bucket, members, filled, needed, begun))
+            under_way.append(_slice(plan, bucket, members, size, platform, plan.metrics))
     while under_way:
         yield from _finished(plan, under_way.popleft(), platform)
 
@@ -215,29 +154,67 @@ class _Slice(NamedTuple):
     bucket: Bucket
     members: Sequence[Candidate]
     filled: Sequence[Candidate]  # the members and copies
+    metrics: Sequence[Metric]
     bytes: int
-    begun: _Begun | None  # None where one of them is to blame, or memory is short
+    begun: _Begun | Exception
+
+
+def _slice(
+    plan: ScoringPlan,
+    bucket: Bucket,
+    members: Sequence[Candidate],
+    size: int,
+    platform: str,
+    metrics: Sequence[Metric],
+) -> _Slice:
+    """Start the programs of members, filled up to a size."""
+    filled = [*members, *[members[-1]] * (size - len(members))]
+    begun: _Begun | Exception
+    try:
+        begun = _begin(plan, filled, bucket, platform, metrics)
+    except Exception as error:  # one of them is to blame, or memory is short
+        if jax.process_count() > 1:
+            raise  # the others take the same steps, and would wait for this one
+        begun = error
+    return _Slice(bucket, members, filled, metrics, size * bytes_of(bucket, platform), begun)
 
 
 def _finished(
     plan: ScoringPlan, one: _Slice, platform: str
 ) -> Iterator[tuple[Bucket, str, Outputs | Exception]]:
-    """Outputs of the members, of each alone where those of the slice leave something open."""
+    """Outputs of the members: in halves where a slice fails, of each alone where one is unsure."""
     bucket, results = one.bucket, None
+    reason = one.begun if isinstance(one.begun, Exception) else None
     try:
-        results = None if one.begun is None else _finish(plan, one.filled, one.begun, plan.metrics)
-    except Exception:
+        if not isinstance(one.begun, Exception):
+            results = _finish(plan, one.filled, one.begun, one.metrics)
+    except Exception as error:
         if jax.process_count() > 1:
             raise
+        reason = error
+    unable = plan.reasons(bool(bucket.outputs[1]))
+    able = [m for m in one.metrics if m.name not in unable]
+    failed = able
+    if results is not None:
+        errors = {m: results[0].get(m.name) for m in able if m.call is None}
+        failed = [m for m, error in errors.items() if isinstance(error, Exception)]
+        reason = next((e for e in errors.values() if isinstance(e, Exception)), None)
+    halves: dict[str, Outputs | Exception] = {}
+    if failed and len(one.members) > 1:
+        halves = _in_halves(plan, one, failed, platform, reason)
     copies = 1 if plan.layout is None else plan.layout.models
     for index, member in enumerate(one.members):
         outputs = {} if results is None else results[index]
-        unable = plan.reasons(bool(bucket.outputs[1]))
-        again = [m for m in plan.metrics if m.name not in unable and _is_open(outputs.get(m.name))]
+        mended = halves.get(member.name, {})
+        if isinstance(mended, Exception):
+            yield bucket, member.name, mended
+            continue
+        outputs = outputs | mended
+        alone = len(one.members) == 1
+        again = [m for m in able if (_is_open if alone else _is_unsure)(outputs.get(m.name, {}))]
         if again:
             try:
-                alone = _run(plan, [member] * copies, bucket, platform, again)[0]
-                outputs = outputs | alone
+                outputs |= _run(plan, [member] * copies, bucket, platform, again)[0]
             except Exception as error:
                 if jax.process_count() > 1:
                     raise
@@ -246,25 +223,36 @@ def _finished(
         yield bucket, member.name, outputs
 
 
+def _in_halves(
+    plan: ScoringPlan,
+    one: _Slice,
+    metrics: Sequence[Metric],
+    platform: str,
+    reason: Exception | None,
+) -> dict[str, Outputs | Exception]:
+    """Outputs of these metrics by name of the model, of one half of a slice after the other."""
+    copies = 1 if plan.layout is None else plan.layout.models
+    middle = -(-len(one.members) // 2)
+    outputs: dict[str, Outputs | Exception] = {}
+    for members in (one.members[:middle], one.members[middle:]):
+        size = -(-len(members) // copies) * copies
+        half = _slice(plan, one.bucket, members, size, platform, metrics)
+        outputs |= {name: own for _, name, own in _finished(plan, half, platform)}
+    values = [own if isinstance(own, Exception) else own.get(m.name) for own in outputs.values()
+              for m in metrics]  # fmt: skip
+    if not any(isinstance(value, Exception) for value in values):  # none of them is to blame
+        warnings.warn(
+            f"{len(one.members)} models of {one.bucket.rows} rows and {one.bucket.width} columns "
+            f"had to be scored in halves, which takes longer: {said(reason) if reason else ''}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return outputs
+
+
 def _is_open(outputs: Any) -> bool:
     """Whether a metric has no answer yet, or one that it is unsure of."""
-    return outputs is None or isinstance(outputs, Exception) or _is_unsure(outputs)
-
-
-def _bytes(bucket: Bucket) -> int:
-    """About what the metrics hold of one model."""
-    columns = bucket.width + bucket.outputs[1]
-    return COPIES * bucket.rows * columns * jnp.zeros(()).dtype.itemsize
-
-
-def _at_once(plan: ScoringPlan, bucket: Bucket, memory_limit: int) -> int:
-    """How many models are stacked for one call: two calls have room, if not all in one."""
-    count, most = len(bucket.members), memory_limit // _bytes(bucket)
-    most = most if most >= count else most // 2
-    size = math.ceil(count / math.ceil(count / max(1, most)))
-    if plan.layout is not None:
-        size = math.ceil(size / plan.layout.models) * plan.layout.models
-    return size
+    return not outputs or isinstance(outputs, Exception) or _is_unsure(outputs)
 
 
 def _start(threads: Threads, plan: ScoringPlan, bucket: Bucket, size: int, platform: str) -> None:

@@ -19,7 +19,7 @@ from jaxte.runtime.programs import Program
 from jaxte.statistics import Sample
 
 if TYPE_CHECKING:
-    from jaxte.ranking.pool import Bucket
+    from jaxte.ranking.buckets import Bucket
 
 __all__ = [
     "assembly_of",

@@ -26,6 +26,7 @@ from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.passes import Ask, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime.devices import platform_of
+from jaxte.runtime.programs import all_digits
 from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
 from jaxte.statistics.measure import Moments
 
@@ -272,5 +273,6 @@ def _in_precision(part: Array, dtype: Any) -> Array:
 
 
 @partial(jax.jit, static_argnums=1)
+@all_digits
 def _made(statistics: Statistics, name: str) -> Any:
     return getattr(statistics, name)

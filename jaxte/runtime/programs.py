@@ -7,10 +7,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ __all__ = [
     "CPU_COMPILE",
     "FAST_COMPILE",
     "Program",
+    "all_digits",
     "compiled_programs",
     "forget",
     "in_context",
@@ -39,6 +40,27 @@ FAST_COMPILE: Mapping[str, Any] = MappingProxyType(
 )
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+# What a GPU is to do without: for float32 it compiles and times dozens of kernels for each product,
+# a minute for SFDA, where its library's product is as fast.
+_GPU_COMPILE: Mapping[str, Any] = MappingProxyType({"xla_gpu_enable_triton_gemm": False})
+
+Result = TypeVar("Result")
+
+
+def all_digits(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The function, none of whose float32 products a GPU computes in TF32 when it is traced.
+
+    Those of vectors by ``@`` and those within ``jnp.linalg`` are meant, which name no precision.
+    """
+
+    @wraps(function)
+    def inside(*arguments: Any, **keywords: Any) -> Result:
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments, **keywords)
+
+    return inside
 
 
 class _Executable:
@@ -89,7 +111,7 @@ def _jitted() -> list[Callable[[], None]]:
 
 @cache
 def _is_known(option: str, value: Any) -> bool:
-    """Whether this release of JAX compiles for CPUs with it."""
+    """Whether this release of JAX compiles with it, for the default device."""
     try:
         jax.jit(lambda x: x).lower(np.float32(0)).compile({option: value})
     except Exception:  # which one differs between releases
@@ -114,7 +136,7 @@ def in_context(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Program:
-    """A function compiled once per shapes of its arguments, whoever asks first.
+    """A function compiled once per shapes of its arguments, whoever asks first, with all digits.
 
     ``jax.jit`` cannot be told to compile without being called, and what is compiled ahead of time
     does not reach its cache: so there is one of its own.
@@ -134,6 +156,7 @@ class Program:
     def lowered(self, *like: Any) -> jax.stages.Lowered:
         """The function for arguments like these, not compiled."""
 
+        @all_digits
         def function(*arguments: Any) -> Any:  # of its own: JAX keeps what it compiles as long
             return self._function(*arguments)
 
@@ -153,8 +176,9 @@ class Program:
         with executable.lock:
             if executable.call is None:
                 lowered = executable.lowered or self._lower(executable, like)
-                on_cpu = platform_of(*jax.tree.leaves(like)) == "cpu"
-                options = {k: v for k, v in self._options.items() if on_cpu and _is_known(k, v)}
+                platform = platform_of(*jax.tree.leaves(like))
+                known = {"cpu": self._options, "gpu": _GPU_COMPILE}.get(platform, _NONE)
+                options = {k: v for k, v in known.items() if _is_known(k, v)}
                 executable.call = lowered.compile(options)
                 executable.lowered = None
             return executable.call

@@ -27,8 +27,6 @@ _REORDER, _HALVE = 1e8, 1e9  # multiplications in a Gram matrix that repay what 
 _HARMLESS, _HARMLESS_SINGLE, _MENDABLE, _MENDABLE_SINGLE = 1e5, 10.0, 1e14, 1e3
 _STRIPS = 1024  # size from which a factor is made in strips
 _ROUNDING = 4.0  # eps
-_SMALL = 192  # size below which eigenvectors are as quick as a Cholesky factor
-_CLEAR = 1e-3  # share of the smallest eigenvalue that the cut for rounding error may be
 _LOOPED = 64  # size up to which an inverse is made in a loop
 
 
@@ -224,63 +222,11 @@ def _solve_by_eigenvectors(needed: Array, a: Array, ridge: Array, b: Array, z: A
     return lax.cond(needed, by_eigenvectors, lambda: z)
 
 
-class Solved(NamedTuple):
-    """A^+ b [m, k], F [m, k] with F'F = b' A^+ b, and the rank of A."""
-
-    solution: Array
-    half: Array
-    rank: Array
-
-
-def pseudo_solve(a: Array, b: Array, terms: Array, null: Array | None = None) -> Solved:
-    """A^+ b for a positive semidefinite A [m, m] of m-dimensional b [m, k].
-
-    Eigenvalues that are rounding error of so many ``terms`` count as 0. Cholesky, where the factor
-    shows that there are none such, and else eigenvectors. With the unit vector ``null``, of which
-    A null = 0 is known, F'F is b'b of the part of b that A reaches; zero rows of A, as of absent
-    samples, may be as many as there are. No derivatives.
-    """
-    a, b, terms, null = lax.stop_gradient((a, b, terms, null))
-
-    def by_eigenvectors() -> Solved:
-        values, axes = jnp.linalg.eigh(a, symmetrize_input=False)
-        kept = values > noise(values[-1], terms**2)
-        along = jnp.where(kept[:, None], matmul(axes.T, b), 0)
-        root = jnp.sqrt(jnp.where(kept, values, 1))[:, None]
-        half = along / root
-        return Solved(matmul(axes, half / root), along if null is not None else half, kept.sum())
-
-    if len(a) < _SMALL:
-        return by_eigenvectors()
-
-    @sequential_vmap  # or both sides of the condition would be computed
-    def choose(a: Array, b: Array, terms: Array, null: Array | None) -> Solved:
-        there = jnp.diagonal(a) > 0
-        size = trace(a) / jnp.maximum(there.sum(), 1)
-        full = a + jnp.diag(jnp.where(there, 0, size))
-        if null is not None:
-            full = full + size * null[:, None] * null[None]
-        factor = factor_of(full)
-        largest = jnp.max(jnp.sum(jnp.abs(full), axis=1))
-        known = noise(largest, terms**2) * factor.inverse_norm() < _CLEAR
-
-        def by_cholesky() -> Solved:
-            rank = there.sum() - (null is not None)
-            own = jnp.where(there[:, None], b, 0)
-            if null is not None:
-                own = own - null[:, None] * matmul(null, own)[None]
-            half = factor.half(own)
-            return Solved(factor.back(half), own if null is not None else half, rank)
-
-        return lax.cond(known, by_cholesky, by_eigenvectors)
-
-    return choose(a, b, terms, null)
-
-
 def _plus(a: Array, ridge: Array) -> Array:
     return a + ridge * jnp.eye(len(a), dtype=a.dtype)
 
 
+@jax.jit  # traced once for blocks of one size
 def inverse_of_lower(a: Array) -> Array:
     """Inverse of a lower triangular matrix [q, q], from that of its blocks of half the size.
 
@@ -302,6 +248,10 @@ def inverse_of_lower(a: Array) -> Array:
         return inverse - matmul(inverse, matmul(jnp.where(corner, a, 0), inverse))
 
     return lax.fori_loop(0, (q - 1).bit_length(), double, jnp.diag(1 / jnp.diagonal(a)))
+
+
+def _inverse_by_lapack(a: Array) -> Array:
+    return solve_triangular(a, jnp.eye(len(a), dtype=a.dtype), lower=True)
 
 
 class _Factor(NamedTuple):
@@ -387,6 +337,7 @@ def factor_of(a: Array) -> _Factor:
             own = own - matmul(known, known.T)
         lower = jnp.linalg.cholesky(own, symmetrize_input=False)
         strips.append(jnp.concatenate([*left, lower], axis=1))
-        eye = jnp.eye(stop - start, dtype=a.dtype)
-        inverses.append(solve_triangular(lower, eye, lower=True))
+        inverses.append(
+            lax.platform_dependent(lower, cpu=_inverse_by_lapack, default=inverse_of_lower)
+        )
     return _Factor(strips, inverses)

@@ -15,7 +15,8 @@ from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 from jax.typing import ArrayLike
 
-from jaxte.statistics.linalg import gram, matmul, noise, pseudo_solve
+from jaxte.statistics.linalg import gram, matmul, noise
+from jaxte.statistics.pseudo import pseudo_solve
 from jaxte.statistics.reduction import Reduction, leading_axes, reduce, tridiagonal_values
 
 # Eigenvalues below so many times the rounding error of a Gram matrix are not known well enough: at

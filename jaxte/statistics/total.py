@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxte.statistics.linalg import gram, matmul, noise, pseudo_solve
+from jaxte.statistics.linalg import gram, matmul, noise
 from jaxte.statistics.measure import Moments, divisors
+from jaxte.statistics.pseudo import pseudo_solve
 from jaxte.statistics.rows import weighted_sum
 from jaxte.statistics.spectrum import (
     eigenvalues,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte.ranking import pool, streaming
+from jaxte.ranking import buckets, pool, streaming
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime import programs
 from jaxte.runtime.programs import Program
@@ -138,7 +138,7 @@ def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 def test_a_shape_that_does_not_compile(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "platform_of", lambda *_, **__: platform)
-    monkeypatch.setattr(pool, "_COMPILATION", 0)
+    monkeypatch.setattr(buckets, "_COMPILATION", 0)
     found = jaxte.rank(POOL, Y, metrics="face")
     assert "RESOURCE_EXHAUSTED" in found.status("m20", "face")
     assert sorted(found.order("face")) == ["m4", "m40", "m5"]
@@ -160,7 +160,7 @@ def test_models_side_by_side_stay_below_the_memory_limit(
 ) -> None:
     """One that is larger runs alone, and no limit is waited for, not even one that is none."""
     monkeypatch.setattr(pool, "cores", lambda: 4)
-    monkeypatch.setattr(pool, "_COMPILATION", 0)
+    monkeypatch.setattr(buckets, "_COMPILATION", 0)
     metrics = (jaxte.metrics.get_metric("face"),)
     given = [pool.Candidate(name, x, Y, None) for name, x in POOL.items()] * 6
     under_way: list[int] = []
@@ -168,12 +168,12 @@ def test_models_side_by_side_stay_below_the_memory_limit(
     run = pool._run
 
     def counted(plan: Any, members: Any, bucket: pool.Bucket, *rest: Any, **options: Any) -> Any:
-        under_way.append(pool._bytes(bucket))
+        under_way.append(buckets.bytes_of(bucket))
         most.append(sum(under_way) if len(under_way) > 1 else 0)
         try:
             return run(plan, members, bucket, *rest, **options)
         finally:
-            under_way.remove(pool._bytes(bucket))
+            under_way.remove(buckets.bytes_of(bucket))
 
     monkeypatch.setattr(pool, "_run", counted)
     plan = ScoringPlan(metrics, {}, 4)

@@ -12,7 +12,7 @@ from helpers import blobs, counted_compilations
 
 import jaxte
 from jaxte.intake.arrays import as_features
-from jaxte.ranking import memory, pool, stacking
+from jaxte.ranking import buckets, memory, pool, stacking
 from jaxte.runtime import devices
 
 X, Y = blobs(40, 24)
@@ -92,7 +92,7 @@ def test_all_that_has_room_is_begun_before_the_first_is_waited_for(
 
     watch("_begin")
     watch("_finish")
-    monkeypatch.setattr(pool, "_COMPILATION", 0)
+    monkeypatch.setattr(buckets, "_COMPILATION", 0)
     given = {name: one["features"] for name, one in models(float).items()}
     jaxte.rank(given, Y, metrics="face")
     assert steps == ["_begin"] * 2 + ["_finish"] * 2  # widths of 6, and of 20 to 24

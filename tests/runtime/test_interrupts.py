@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte.ranking import pool
+from jaxte.ranking import buckets, pool
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime import programs, threads
 
@@ -70,7 +70,7 @@ def test_what_a_progress_function_raises_is_raised_and_ends_the_work(
     kinds: dict[str, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pool, "_COMPILATION", 0)  # a program for each
+    monkeypatch.setattr(buckets, "_COMPILATION", 0)  # a program for each
 
     def stop(done: int, total: int | None, label: str) -> None:
         if done >= 1:

@@ -16,7 +16,7 @@ import scipy.linalg
 from threadpoolctl import threadpool_info
 
 import jaxte
-from jaxte.ranking import plan, pool
+from jaxte.ranking import buckets, plan, pool
 from jaxte.runtime import programs
 from jaxte.runtime.mesh import layout_of
 from jaxte.runtime.programs import CPU_COMPILE, FAST_COMPILE, Program, forget, in_context
@@ -94,7 +94,7 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
     for d in (20, 210, 500, 770):
         features[f"m{d}"] = (rng.normal(size=(400, d)) / np.arange(1, d + 1)).astype(np.float32)
         features[f"m{d}"][:, 0] += y
-    monkeypatch.setattr(pool, "_COMPILATION", 0)  # else these are too small to be kept apart
+    monkeypatch.setattr(buckets, "_COMPILATION", 0)  # else these are too small to be kept apart
     given = [pool.Candidate(name, x, y, None) for name, x in features.items()]
     assert len(pool.buckets(given)) == 4
     together = jaxte.rank(features, y, metrics="logme")

@@ -9,8 +9,8 @@ import pytest
 from helpers import Array
 
 import jaxte
-from jaxte.statistics import Sample, Statistics, linalg
-from jaxte.statistics.linalg import pseudo_solve
+from jaxte.statistics import Sample, Statistics, pseudo
+from jaxte.statistics.pseudo import pseudo_solve
 from jaxte.statistics.spectrum import leading
 
 C = 3
@@ -93,7 +93,7 @@ def test_pseudo_solve(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> 
     a, b = jnp.asarray(rows.T @ rows), jnp.asarray(rows.T @ random.normal(size=(90, 3)))
     found = []
     for small in (0, 1000):
-        monkeypatch.setattr(linalg, "_SMALL", small)
+        monkeypatch.setattr(pseudo, "_SMALL", small)
         found.append(pseudo_solve(a, b, jnp.asarray(40.0), null))
     one, other = found
     assert int(one.rank) == int(other.rank) == np.linalg.matrix_rank(rows)

@@ -18,6 +18,7 @@ from jaxte.metrics.logme.maximum import is_constant, maximum_evidence, of_ridge,
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.options import shortlist
 from jaxte.metrics.registry import register
+from jaxte.runtime.programs import all_digits
 from jaxte.statistics import Moments, Sample, Statistics
 from jaxte.statistics.ridge import decompose, problem_of, sharpen
 
@@ -237,6 +238,7 @@ def _released(statistics: Statistics) -> tuple[Array, Array]:
 
 
 @partial(jax.jit, static_argnums=(1, 2))
+@all_digits
 def _fit(sample: Sample, num_classes: int | None, variant: str) -> LogMEFit:
     statistics = Statistics(sample, num_classes=num_classes)
     rows, y, present = statistics.rows, statistics.columns, statistics.present
