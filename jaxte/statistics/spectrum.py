@@ -263,6 +263,24 @@ def _positive(a: Array, size: ArrayLike) -> tuple[Array, Array, Array]:
     return values, vectors, cut(values, size) > 0
 
 
+def _thin_svd(x: Array) -> tuple[Array, Array, Array]:
+    """Singular value decomposition; by QR on GPUs, whose Jacobi method leaves float32 four digits.
+
+    JAX takes the latter up to a size of 1024.
+    """
+
+    def by_qr(x: Array) -> tuple[Array, Array, Array]:
+        how = lax.linalg.SvdAlgorithm.QR
+        left, singular, right = lax.linalg.svd(x, full_matrices=False, algorithm=how)
+        return left, singular, right
+
+    def as_usual(x: Array) -> tuple[Array, Array, Array]:
+        left, singular, right = jnp.linalg.svd(x, full_matrices=False)
+        return left, singular, right
+
+    return lax.platform_dependent(x, cuda=by_qr, default=as_usual)
+
+
 def _signs(axes: Array) -> Array:
     """What makes the entry of largest magnitude of each axis positive [1, r]."""
     peak = jnp.take_along_axis(axes, jnp.abs(axes).argmax(axis=0)[None], axis=0)
@@ -283,11 +301,11 @@ def spectrum_of_rows(x: Array, weights: Array) -> Spectrum:
     rows = rows[:, order]
     if len(x) >= d:
         q, upper = jnp.linalg.qr(rows)
-        axes, singular, right = jnp.linalg.svd(upper.T, full_matrices=False)
+        axes, singular, right = _thin_svd(upper.T)
         left = matmul(q, right.T)
         cut = eps * jnp.maximum(4 * norms[order], singular[0])
     else:
-        left, singular, right = jnp.linalg.svd(rows, full_matrices=False)
+        left, singular, right = _thin_svd(rows)
         axes = right.T
         cut = d * eps * singular[0]
     kept = singular > cut
