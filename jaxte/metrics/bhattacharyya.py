@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics import Statistics
-from jaxte.statistics.linalg import gram, noise
+from jaxte.statistics.linalg import gram, matmul, noise
 from jaxte.statistics.measure import divisors
 
 COVARIANCES = ("spherical", "diagonal", "full")
@@ -117,7 +117,7 @@ def _of_pairs(
         gap = solve_triangular(lower, means[i] - means[j], lower=True)
         diagonal = jnp.abs(jnp.diagonal(lower))
         logs = jnp.log(diagonal).sum()
-        value = jnp.exp(-0.125 * (gap @ gap) - logs + 0.5 * (half_logdet[i] + half_logdet[j]))
+        value = jnp.exp(-0.125 * matmul(gap, gap) - logs + 0.5 * (half_logdet[i] + half_logdet[j]))
         return value, diagonal.min() / diagonal.max()
 
     values, least = lax.map(pair, jnp.stack(jnp.triu_indices(len(means)), axis=1))

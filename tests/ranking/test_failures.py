@@ -18,6 +18,7 @@ Y = np.arange(48) % 4
 POOL = {
     f"m{d}": np.random.default_rng(d).normal(size=(48, d)) + np.eye(4, d)[Y] for d in (4, 5, 20, 40)
 }
+X = POOL["m4"]
 BAD = "m5"
 
 
@@ -116,6 +117,66 @@ def test_what_is_no_error_stops_all(
 ) -> None:
     with pytest.raises(error):
         ROUTES[route](error(), monkeypatch)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.filterwarnings("always:3 models:RuntimeWarning", "always:4 models:RuntimeWarning")
+def test_what_fails_together_is_scored_in_halves(
+    late: bool, expected: jaxte.Ranking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory is short for so many: with a word, as it takes longer."""
+    step = "_finish" if late else "_begin"
+    run, sizes = getattr(pool, step), []
+
+    def fail(plan: Any, members: Any, *given: Any) -> Any:
+        sizes.append(len(members))
+        if len(members) > 2:
+            raise exhausted()
+        return run(plan, members, *given)
+
+    monkeypatch.setattr(pool, step, fail)
+    monkeypatch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
+    with pytest.warns(RuntimeWarning, match="4 models of 48 rows.* in halves.*RESOURCE_EXHAUSTED"):
+        found = jaxte.rank(POOL, Y, metrics="face")
+    assert sizes == [4, 2, 2]
+    for name in POOL:
+        assert found.score(name, "face") == pytest.approx(expected.score(name, "face"))
+
+
+def test_a_metric_that_fails_together_is_scored_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one alone."""
+    expected = jaxte.rank(POOL, Y, metrics=["face", "gbc"])
+    run, taken = ScoringPlan.run, []
+
+    def fail(self: ScoringPlan, values: Any, form: Any, route: str, metrics: Any) -> Any:
+        taken.append([m.name for m in metrics])
+        made = run(self, values, form, route, metrics)
+        if len(taken) == 1:
+            made["gbc"] = exhausted()
+        return made
+
+    monkeypatch.setattr(ScoringPlan, "run", fail)
+    monkeypatch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
+    with pytest.warns(RuntimeWarning, match="in halves"):
+        found = jaxte.rank(POOL, Y, metrics=["face", "gbc"])
+    assert taken == [["face", "gbc"], ["gbc"], ["gbc"]]
+    for name in POOL:
+        for metric in ("face", "gbc"):
+            assert found.score(name, metric) == pytest.approx(expected.score(name, metric))
+
+
+def test_slices_of_an_accelerator() -> None:
+    """No larger than keep it busy, and hardly filled up."""
+    plan = ScoringPlan((), {}, 3)
+
+    def size(count: int, n: int, d: int, limit: int = 48 << 30) -> int:
+        members = tuple(pool.Candidate(str(i), X, Y, None) for i in range(count))
+        return buckets.at_once(plan, buckets.Bucket(n, d, members), limit, "gpu")
+
+    assert size(33, 10_000, 2048) == 11
+    assert size(200, 2000, 512) == 200
+    assert size(5, 200_000, 2048) == 1
+    assert 1 <= size(33, 10_000, 2048, 6 << 30) <= 3
 
 
 @pytest.fixture

@@ -97,7 +97,9 @@ def test_all_that_has_room_is_begun_before_the_first_is_waited_for(
     jaxte.rank(given, Y, metrics="face")
     assert steps == ["_begin"] * 2 + ["_finish"] * 2  # widths of 6, and of 20 to 24
     steps.clear()
-    jaxte.rank(given, Y, metrics="face", precision="float64", memory_limit=3 * 6 * 40 * 24 * 8)
+    with jax.enable_x64(True):
+        one = buckets.bytes_of(buckets.Bucket(40, 24, ()), "gpu")
+    jaxte.rank(given, Y, metrics="face", precision="float64", memory_limit=3 * one)
     assert steps[:4] == ["_begin"] * 3 + ["_finish"]
     assert steps.count("_begin") == 5
     # and one that is larger than all the room there is runs alone

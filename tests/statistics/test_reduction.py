@@ -1,5 +1,6 @@
 """The tridiagonal form that metrics share: spectra and leading axes as eigenvectors give them."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import Array
+from jax.test_util import check_grads
 
 import jaxte
 from jaxte.statistics import Sample, Statistics, pseudo
@@ -100,6 +102,29 @@ def test_pseudo_solve(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(one.solution, other.solution, rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(one.half.T @ one.half, other.half.T @ other.half, rtol=1e-9)
     np.testing.assert_allclose(one.solution, np.linalg.pinv(np.asarray(a)) @ b, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", ["sound", "centred", "hardly dependent", "zero rows", "taller"])
+def test_pseudo_inverse(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An accelerator's way through products gives what singular values do, side by side, too."""
+    x = np.random.default_rng(3).normal(size=(6, 40))
+    if case == "centred":
+        x -= x.mean(axis=0)
+    if case == "hardly dependent":  # by less than products can tell
+        x[3] = x[2] + 1e-4 * x[4]
+    if case == "zero rows":
+        x[1] = 0
+    if case == "taller":
+        x = x.T
+    expected = np.linalg.pinv(x, rcond=1e-5)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *x, default, **_: default(*x))
+    inverse = partial(pseudo.pseudo_inverse, cut=1e-5)
+    both = jax.jit(jax.vmap(inverse))(jnp.stack([x, 2 * x]))
+    size = np.abs(expected).max()
+    np.testing.assert_allclose(both[0], expected, atol=1e-9 * size)
+    np.testing.assert_allclose(both[1], expected / 2, atol=1e-9 * size)
+    if case in ("sound", "taller"):
+        check_grads(inverse, (x,), order=1, modes=["fwd", "rev"])
 
 
 def test_a_pool_that_shares_it_scores_as_the_metrics_alone(x64: None) -> None:
