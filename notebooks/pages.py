@@ -46,6 +46,7 @@ MOVED = {
     "benchmarks/README.md": "card.md",
 }
 RESULTS = {
+    "nvidia-h100/device.md": "An H100",
     "cpu-2-cores/results.md": "Two CPU cores",
     "cpu-2-cores-released-large/results.md": "Against released code, large",
     "cpu-2-cores-released-small/results.md": "Against released code, small",

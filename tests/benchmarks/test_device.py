@@ -19,6 +19,45 @@ from jaxte.metrics import get_metric
 ROOT = Path(__file__).resolve().parents[2]
 
 
+STACKED = """
+import warnings
+import jax, jaxte
+from benchmarks import problems
+from benchmarks.device_right import as_accelerator
+
+warnings.simplefilter("error")
+METRICS = ("logme", "sfda", "face", "hscore", "gbc", "ridge_probe", "lda", "vci", "rankme")
+for n, widths in ((260, (200, 210)), (200, (230, 260))):
+    y = problems.labels(n, 3, 0)
+    models = {str(d): problems.features(y, d, 3, seed=d) for d in widths}
+    expected = jaxte.rank(models, y, metrics=METRICS)
+    with as_accelerator():
+        stacked = jaxte.rank(models, y, metrics=METRICS)
+    for name in models:
+        for metric in METRICS:
+            one, other = stacked.score(name, metric), expected.score(name, metric)
+            assert abs(one - other) <= 1e-8 * max(1, abs(other)), (n, name, metric, one, other)
+"""
+
+
+@pytest.mark.slow
+def test_models_above_the_thresholds_are_stacked() -> None:
+    """None is scored alone, which would warn; in a process whose factorisations take no threads.
+
+    On a CPU batches of them can wait for each other's for ever.
+    """
+    flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", STACKED],
+        cwd=ROOT,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **flags},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_quick_run_takes_every_step(tmp_path: Path) -> None:
     """On a CPU by the routes of an accelerator, and right by them."""
