@@ -104,6 +104,21 @@ def test_pseudo_solve(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_allclose(one.solution, np.linalg.pinv(np.asarray(a)) @ b, atol=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(900, 200), (150, 300)])
+def test_hscore_of_float32_loses_no_direction(shape: tuple[int, int]) -> None:
+    """Of a spectrum that ends a hundred thousand times below its start."""
+    n, d = shape
+    random = np.random.default_rng(5)
+    turn = np.linalg.qr(random.normal(size=(d, d)))[0]
+    x = (random.normal(size=(n, d)) * np.geomspace(1, 3e-3, d)) @ turn
+    y = np.arange(n) % C
+    one, other = (
+        jaxte.rank({"m": x}, y, metrics="hscore", precision=precision).score("m", "hscore")
+        for precision in ("float32", "float64")
+    )
+    assert one == pytest.approx(other, rel=1e-3)
+
+
 @pytest.mark.parametrize("case", ["sound", "centred", "hardly dependent", "zero rows", "taller"])
 def test_pseudo_inverse(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """An accelerator's way through products gives what singular values do, side by side, too."""
