@@ -175,7 +175,7 @@ def properties(run: Run) -> Iterator[Row]:
 
 
 STEPS = (
-    Step("goal metrics", 60, goal_metrics, "a pool of mixed widths against the CPU"),
+    Step("goal metrics", 30, goal_metrics, "a pool of mixed widths against the CPU"),
     Step("golden", 90, golden_values, "values of released code"),
     Step("properties", 40, properties, "rows in another order, absent, zero columns"),
     Step("all metrics", 90, all_metrics, "every other metric against the CPU"),

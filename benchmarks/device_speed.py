@@ -18,7 +18,7 @@ from benchmarks.stats import exponents
 
 _PATIENCE = 6.0  # seconds spent on repeats of one
 # Seconds that compiling and running one more metric takes at most.
-_ONE = 25.0
+_ONE = 15.0
 
 
 def _timed(run: Run, call: Callable[[], Any]) -> tuple[float, Any]:
@@ -307,12 +307,12 @@ def growth(run: Run) -> Iterator[Row]:
                 yield {"axis": axis, "metric": metric, "exponent": fit.upper}
 
 
-STEPS_OF_CEILINGS = (Step("ceilings", 30, ceilings, "large products and copies"),)
+STEPS_OF_CEILINGS = (Step("ceilings", 20, ceilings, "large products and copies"),)
 STEPS = (
     Step("metrics of the goal", 60, goal_alone, "one model, on the device"),
-    Step("pool of the goal", 60, goal_pool, "33 models, features on the host"),
-    Step("profile", 45, where_time_goes, "what the pool of the goal spends its time on"),
-    Step("torch", 60, torch_formulas, "the same formulas in torch on the same card"),
+    Step("pool of the goal", 30, goal_pool, "33 models, features on the host"),
+    Step("profile", 40, where_time_goes, "what the pool of the goal spends its time on"),
+    Step("torch", 50, torch_formulas, "the same formulas in torch on the same card"),
     Step("solvers", 45, solvers, "what decides LogME's route"),
     Step("pools", 75, ragged_pools, "ragged pools, features on the host"),
     Step("other metrics", 60, others_alone, "one model, on the device"),
