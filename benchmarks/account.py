@@ -169,15 +169,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="FILE", help="of the table (on standard error)")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the account of every metric, and of the pool that the goal speaks of."""
     text = "\n".join(
         lines(
-            given.n, given.d, given.classes, given.models, given.rate, given.bandwidth, given.link
+            arguments.n,
+            arguments.d,
+            arguments.classes,
+            arguments.models,
+            arguments.rate,
+            arguments.bandwidth,
+            arguments.link,
         )
     )
-    if given.out:
-        Path(given.out).write_text(text + "\n", encoding="utf-8")
+    if arguments.out:
+        Path(arguments.out).write_text(text + "\n", encoding="utf-8")
     else:
         say(text)
     return 0

@@ -69,50 +69,50 @@ _WHOLE = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        if given.command == "report":
-            store.render(Path(given.folder))
+        if options.command == "report":
+            store.render(Path(options.folder))
             return 0
-        if given.command in _WHOLE:
-            return _WHOLE[given.command](given)
+        if options.command in _WHOLE:
+            return _WHOLE[options.command](options)
         settings = Settings(
-            patience=given.patience,
-            seed=given.seed,
-            kind=given.kind,
-            clones=clones.parse(given.clone),
-            rivals=given.rivals,
-            threads=given.threads,
-            memory_cases=0 if given.no_memory else (1 if given.quick else None),
+            patience=options.patience,
+            seed=options.seed,
+            kind=options.kind,
+            clones=clones.parse(options.clone),
+            rivals=options.rivals,
+            threads=options.threads,
+            memory_cases=0 if options.no_memory else (1 if options.quick else None),
         )
-        return _measure(given, settings)
+        return _measure(options, settings)
     except (clones.MissingError, child.FailedError, store.UnusableError) as error:
         say(f"error: {error}")
         return 2
 
 
-def _measure(given: argparse.Namespace, settings: Settings) -> int:
+def _measure(options: argparse.Namespace, settings: Settings) -> int:
     here = child.run("machine", settings.common())
-    folder = given.out or str(
+    folder = options.out or str(
         machine.ROOT
         / "benchmarks"
         / "results"
         / f"{machine.slug(here['device'])}-{time.strftime('%Y-%m-%d')}"
     )
-    commands = COMMANDS if given.command == "all" else (given.command,)
+    commands = COMMANDS if options.command == "all" else (options.command,)
     empty = False
     for command in commands:
         settings.skipped = []
-        settings.repeats = given.repeats or (
-            _QUICK["repeats"].get(command, 1) if given.quick else 5
+        settings.repeats = options.repeats or (
+            _QUICK["repeats"].get(command, 1) if options.quick else 5
         )
         begun = time.time()
-        section = _RUNS[command](given, settings)
+        section = _RUNS[command](options, settings)
         section |= {
             "machine": here,
             "settings": {
                 # neither where clones lie nor where results go: those are this machine's
-                **{k: v for k, v in vars(given).items() if k not in ("clone", "out") and v},
+                **{k: v for k, v in vars(options).items() if k not in ("clone", "out") and v},
                 **settings.common(),
                 "clones": here["clones"],
             },
@@ -124,85 +124,85 @@ def _measure(given: argparse.Namespace, settings: Settings) -> int:
         empty |= not section["rows"]
     store.render(Path(folder))
     say(f"written to {folder}")
-    return store.check(Path(folder), commands) if given.quick else int(empty)
+    return store.check(Path(folder), commands) if options.quick else int(empty)
 
 
-def _metrics(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _metrics(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return metrics.run(
         settings,
-        given.n or (_QUICK["n"] if given.quick else [1000, 5000]),
-        given.d or (_QUICK["d"] if given.quick else [256, 768, 2048]),
-        given.classes or (_QUICK["classes"] if given.quick else [10, 100]),
-        given.dtypes or (_QUICK["dtypes"] if given.quick else ["float32", "float64"]),
-        metrics.chosen(given.metrics, {} if given.quick else settings.clones),
+        options.n or (_QUICK["n"] if options.quick else [1000, 5000]),
+        options.d or (_QUICK["d"] if options.quick else [256, 768, 2048]),
+        options.classes or (_QUICK["classes"] if options.quick else [10, 100]),
+        options.dtypes or (_QUICK["dtypes"] if options.quick else ["float32", "float64"]),
+        metrics.chosen(options.metrics, {} if options.quick else settings.clones),
     )
 
 
-def _together(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _together(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return together.run(
         settings,
-        given.n or (_QUICK["n"] if given.quick else [5000, 1000]),
-        given.d or (_QUICK["d"][:1] if given.quick else [2048, 512]),
-        given.classes or (_QUICK["classes"] if given.quick else [100, 10]),
-        given.dtypes or ["float64"],
+        options.n or (_QUICK["n"] if options.quick else [5000, 1000]),
+        options.d or (_QUICK["d"][:1] if options.quick else [2048, 512]),
+        options.classes or (_QUICK["classes"] if options.quick else [100, 10]),
+        options.dtypes or ["float64"],
     )
 
 
-def _grid(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _grid(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return grid.run(
         settings,
-        given.n or ([800, 850] if given.quick else [2500, 5000]),
-        given.d or (_QUICK["widths"] if given.quick else grid.WIDTHS),
+        options.n or ([800, 850] if options.quick else [2500, 5000]),
+        options.d or (_QUICK["widths"] if options.quick else grid.WIDTHS),
     )
 
 
-def _pool(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _pool(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return pool.run(
         settings,
-        given.models or (_QUICK["models"] if given.quick else [16, 33]),
-        given.n[0] if given.n else (_QUICK["pool_n"] if given.quick else 5000),
-        given.classes or (_QUICK["classes"] if given.quick else [10, 100]),
-        given.d or (_QUICK["widths"] if given.quick else problems.WIDTHS),
-        given.precision,
+        options.models or (_QUICK["models"] if options.quick else [16, 33]),
+        options.n[0] if options.n else (_QUICK["pool_n"] if options.quick else 5000),
+        options.classes or (_QUICK["classes"] if options.quick else [10, 100]),
+        options.d or (_QUICK["widths"] if options.quick else problems.WIDTHS),
+        options.precision,
     )
 
 
-def _growth(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    points: dict[str, Any] = dict(_QUICK["points"] if given.quick else growth.POINTS)
-    own = {"n": given.n, "d": given.d, "classes": given.classes, "models": given.models}
+def _growth(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    points: dict[str, Any] = dict(_QUICK["points"] if options.quick else growth.POINTS)
+    own = {"n": options.n, "d": options.d, "classes": options.classes, "models": options.models}
     points |= {axis: values for axis, values in own.items() if values}
     return growth.run(
         settings,
-        given.axes or [axis for axis in growth.AXES if axis in points],
-        given.metrics or (["face"] if given.quick else METRICS),
-        given.modes or growth.MODES,
+        options.axes or [axis for axis in growth.AXES if axis in points],
+        options.metrics or (["face"] if options.quick else METRICS),
+        options.modes or growth.MODES,
         points,
-        _QUICK["base"] if given.quick else growth.BASE,
-        given.batch or (_QUICK["batch"] if given.quick else 1000),
-        int(given.largest * 2**30),
+        _QUICK["base"] if options.quick else growth.BASE,
+        options.batch or (_QUICK["batch"] if options.quick else 1000),
+        int(options.largest * 2**30),
     )
 
 
-def _extraction(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _extraction(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     quick = [("mlp", 32)]
     return extraction.run(
         settings,
-        quick if given.quick else extraction.NETWORKS,
-        given.n[0] if given.n else (_QUICK["images"] if given.quick else 4096),
-        given.batch or (_QUICK["batch"] if given.quick else 256),
-        given.classes[0] if given.classes else 10,
+        quick if options.quick else extraction.NETWORKS,
+        options.n[0] if options.n else (_QUICK["images"] if options.quick else 4096),
+        options.batch or (_QUICK["batch"] if options.quick else 256),
+        options.classes[0] if options.classes else 10,
     )
 
 
-def _memory(given: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+def _memory(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
     return disk.run(
         settings,
-        given.gigabytes or (_QUICK["gigabytes"] if given.quick else [1, 8]),
-        given.d[0] if given.d else (16 if given.quick else 512),
-        given.classes[0] if given.classes else 10,
-        given.metrics or METRICS,
-        given.limit,
-        given.folder,
+        options.gigabytes or (_QUICK["gigabytes"] if options.quick else [1, 8]),
+        options.d[0] if options.d else (16 if options.quick else 512),
+        options.classes[0] if options.classes else 10,
+        options.metrics or METRICS,
+        options.limit,
+        options.folder,
     )
 
 

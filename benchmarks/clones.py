@@ -36,14 +36,14 @@ class MissingError(Exception):
     """A rival that cannot be run here; the message says what is missing and how to get it."""
 
 
-def parse(given: list[str]) -> dict[str, str]:
+def parse(arguments: list[str]) -> dict[str, str]:
     """Turn NAME=PATH arguments into a mapping whose paths hold the file that is needed.
 
     Raises:
         MissingError: for an unknown name, a malformed argument or a clone without the file.
     """
-    found = {}
-    for argument in given:
+    paths = {}
+    for argument in arguments:
         name, equals, path = argument.partition("=")
         if name not in CLONES or not equals or not path:
             known = ", ".join(f"{key} ({value[0]})" for key, value in CLONES.items())
@@ -53,8 +53,8 @@ def parse(given: list[str]) -> dict[str, str]:
             raise MissingError(
                 f"--clone {name}: {path} has no {file}; it must be a clone of {repository}"
             )
-        found[name] = str(Path(path).resolve())
-    return found
+        paths[name] = str(Path(path).resolve())
+    return paths
 
 
 def commit(path: str) -> str | None:

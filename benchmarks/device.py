@@ -39,22 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", metavar="STEP", help="only these steps")
 
 
-def run(given: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run the steps; 1 if one failed or is not right."""
     if shutil.which("nvidia-smi"):  # or a lent card's minutes go into the search for kernels
         os.environ.setdefault("XLA_FLAGS", "--xla_gpu_enable_triton_gemm=false")
-    folder = Path(given.out)
+    folder = Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / LINES).unlink(missing_ok=True)
     one = Run(
         folder,
-        given.quick,
-        time.monotonic() + 60 * given.minutes,
-        QUICK if given.quick else FULL,
-        None if given.zoo is None else Path(given.zoo),
+        arguments.quick,
+        time.monotonic() + 60 * arguments.minutes,
+        QUICK if arguments.quick else FULL,
+        None if arguments.zoo is None else Path(arguments.zoo),
     )
-    steps = [step for step in STEPS if not given.only or step.name in given.only]
-    if given.only and len(steps) < len(set(given.only)):
+    steps = [step for step in STEPS if not arguments.only or step.name in arguments.only]
+    if arguments.only and len(steps) < len(set(arguments.only)):
         say(f"error: --only takes of {', '.join(step.name for step in STEPS)}")
         return 2
     for step in steps:
@@ -115,13 +115,13 @@ def extracted(one: Run) -> Iterator[Row]:
         if not one.has(30):
             return
         spec = {"family": family, "width": width, "n": n, "batch": batch, "classes": 10}
-        found = extraction.measure({**spec, "seed": 0, "repeats": 3, "patience": 5.0})
-        yield from ({"skipped": line} for line in found.get("skipped", []))
-        for row in found["rows"]:
+        result = extraction.measure({**spec, "seed": 0, "repeats": 3, "patience": 5.0})
+        yield from ({"skipped": line} for line in result.get("skipped", []))
+        for row in result["rows"]:
             seconds = min(row["run"])
             name = {"name": row["name"], "dtype": "float32"}
             yield {**spec, **name, "seconds": seconds, "images": n / seconds}
-        if found["rows"]:
+        if result["rows"]:
             yield {**spec, **_in_bfloat16(one, family, width, n, batch)}
 
 

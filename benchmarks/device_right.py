@@ -83,7 +83,7 @@ def _against_cpu(
         own = expected if dtype == "float64" else jaxte.rank(models, y, metrics=metrics,
                                                              precision=dtype)  # fmt: skip
     with as_accelerator():
-        found = jaxte.rank(models, y, metrics=metrics, precision=dtype)
+        ranking = jaxte.rank(models, y, metrics=metrics, precision=dtype)
     for metric in metrics:
         error, on_cpu = (
             max(
@@ -91,7 +91,7 @@ def _against_cpu(
                 / max(abs(expected.score(m, metric)), _LEAST)
                 for m in models
             )
-            for one in (found, own)
+            for one in (ranking, own)
         )
         # where float32 does not do, the CPU's does not either
         row = _row("pool against the CPU", metric, dtype, error, max(_MOST[dtype], 2 * on_cpu))

@@ -293,14 +293,14 @@ def growth(run: Run) -> Iterator[Row]:
     """Seconds against n and d, of features on the device; the exponent of the upper half."""
     base = dict(zip(("n", "d", "classes"), run.sizes.base, strict=True))
     for axis, points in run.sizes.growth.items():
-        found: dict[str, list[tuple[int, float]]] = {}
+        timings: dict[str, list[tuple[int, float]]] = {}
         for point in points:
             case = {**base, axis: point}
             for row in _metrics(run, run.sizes.metrics[:3], "float64", **case):
                 yield {"axis": axis, **row}
                 if "seconds" in row:
-                    found.setdefault(row["metric"], []).append((point, row["seconds"]))
-        for metric, pairs in found.items():
+                    timings.setdefault(row["metric"], []).append((point, row["seconds"]))
+        for metric, pairs in timings.items():
             if len(pairs) > 1:
                 x, seconds = zip(*pairs, strict=True)
                 fit = exponents([float(one) for one in x], list(seconds))

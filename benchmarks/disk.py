@@ -38,9 +38,9 @@ def run(
             path = _write(Path(place) / "features.npy", n, d, classes, settings)
             spec = {**settings.common(), **case, "path": str(path), "limit": int(limit * 2**20)}
             label = f"memory of {size} GiB, {n} x {d}"
-            found = settings.attempt(label, partial(child.run, "disk", spec))
-        if found is not None:
-            rows.append({**case, "limit": spec["limit"], **found})
+            result = settings.attempt(label, partial(child.run, "disk", spec))
+        if result is not None:
+            rows.append({**case, "limit": spec["limit"], **result})
     return {"rows": rows}
 
 

@@ -31,29 +31,29 @@ BATCH = 50  # one shape, so that every encoder compiles once for grey and once f
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write what is missing; returns the exit status."""
-    given = _parser().parse_args(arguments)
-    given.out.mkdir(parents=True, exist_ok=True)
-    cards = {path.stem: read_json(path) for path in sorted(given.targets.glob("*.json"))}
+    options = _parser().parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    cards = {path.stem: read_json(path) for path in sorted(options.targets.glob("*.json"))}
     chosen = [name for name, card in cards.items() if card["task"] == "classification"]
-    for name in given.only or encoders.names(root=given.encoders):
-        todo = [one for one in chosen if not (given.out / f"{one}__{name}.npz").is_file()]
+    for name in options.only or encoders.names(root=options.encoders):
+        todo = [one for one in chosen if not (options.out / f"{one}__{name}.npz").is_file()]
         if not todo:
             continue
         trained = encoders.SPECS[name].size
-        encoder = encoders.load(name, root=given.encoders, size=min(given.size, trained))
+        encoder = encoders.load(name, root=options.encoders, size=min(options.size, trained))
         model = as_model(encoder, layers="penultimate", name=name)
         apply = jax.jit(model.apply)
         for target in todo:
-            with np.load(given.targets / f"{target}.npz") as archive:
+            with np.load(options.targets / f"{target}.npz") as archive:
                 parts = {key: archive[key] for key in archive.files}
             content = {"size": np.asarray(encoder.size)}
-            for part in given.parts:
+            for part in options.parts:
                 outputs = list(_outputs(apply, model.params, parts[f"{part}_images"]))
                 for key, stored in (("penultimate", "features"), ("logits", "logits")):
                     if key in outputs[0]:
                         content[f"{part}_{stored}"] = np.concatenate([one[key] for one in outputs])
                 content[f"{part}_labels"] = parts[f"{part}_labels"]
-            _replace(given.out / f"{target}__{name}.npz", content)
+            _replace(options.out / f"{target}__{name}.npz", content)
             say(f"{target} {name} {encoder.size}")
     return 0
 

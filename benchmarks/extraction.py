@@ -36,8 +36,8 @@ def run(
         case = {"family": family, "width": width, "n": n, "batch": batch, "classes": classes}
         label = f"extraction {family} of width {width}"
         spec = {**settings.common(), **case}
-        found = settings.attempt(label, partial(child.run, "extraction", spec))
-        rows += [{**case, **row} for row in (found or {}).get("rows", [])]
+        result = settings.attempt(label, partial(child.run, "extraction", spec))
+        rows += [{**case, **row} for row in (result or {}).get("rows", [])]
     return {"rows": rows}
 
 

@@ -231,7 +231,7 @@ def error(check: Check, dtype: str) -> float:
     return gap
 
 
-def run(given: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Write the relative error of every value in both precisions, as CSV."""
     lines = ["metric,options,golden value,case,expected,error float64,error float32"]
     for check in checks():
@@ -240,5 +240,5 @@ def run(given: argparse.Namespace) -> int:
         lines.append(
             ",".join([*about, *(f"{error(check, dtype):.1e}" for dtype in ("float64", "float32"))])
         )
-    Path(given.out or "golden.csv").write_text("\n".join(lines) + "\n")
+    Path(arguments.out or "golden.csv").write_text("\n".join(lines) + "\n")
     return 0

@@ -38,10 +38,10 @@ def run(settings: Settings, ns: Sequence[int], widths: Sequence[int]) -> dict[st
     measured: list[dict[str, Any]] = []
     for classes in CLASSES:
         spec = {"ns": [low, high], "widths": list(widths), "classes": classes}
-        found = settings.attempt(
+        result = settings.attempt(
             f"grid C={classes}", partial(child.run, "grid", {**settings.common(), **spec})
         )
-        measured += (found or {}).get("rows", [])
+        measured += (result or {}).get("rows", [])
     return {"rows": extrapolated(measured, low, high), "measured": measured}
 
 

@@ -50,13 +50,13 @@ def run(
                     spec = {**settings.common(), **at, "metric": metric, "mode": mode}
                     spec["batch"] = batch
                     label = f"growth {axis}={value} {metric} {mode}"
-                    found = settings.attempt(label, partial(child.run, "growth", spec))
-                    if found is None:
+                    result = settings.attempt(label, partial(child.run, "growth", spec))
+                    if result is None:
                         break  # larger ones would not end better
-                    if found.get("missing"):
+                    if result.get("missing"):
                         absent.add((mode, metric))
                         continue
-                    line.append({"axis": axis, "metric": metric, "mode": mode, **at, **found})
+                    line.append({"axis": axis, "metric": metric, "mode": mode, **at, **result})
                 rows += line
                 if len(line) > 1:
                     fits.append({"axis": axis, "metric": metric, "mode": mode, **_fit(line, axis)})

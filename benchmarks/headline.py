@@ -135,12 +135,12 @@ def _training(truth: Mapping[str, Mapping[str, Any]], stage: str) -> dict[str, f
     """Data set -> mean seconds of training one model once, of those that chose its rate too."""
     from jaxte.zoo import benchmark
 
-    found: dict[str, list[float]] = {}
+    durations: dict[str, list[float]] = {}
     for result in benchmark.results():
         card = result.card[stage]
         runs = len(card["validation"]) + len(card["test"])
-        found.setdefault(result.target, []).append(card["cpu_seconds"] / runs)
-    return {name: float(np.mean(found[name])) for name in truth}
+        durations.setdefault(result.target, []).append(card["cpu_seconds"] / runs)
+    return {name: float(np.mean(durations[name])) for name in truth}
 
 
 def _time_table(

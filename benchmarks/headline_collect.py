@@ -211,7 +211,7 @@ def _texts(folder: Path | None) -> _Task:
     chosen = np.random.default_rng(0).permutation(len(reviews))[:_REVIEWS]
     texts = [reviews[i]["t"] for i in chosen]
     y = np.array([int(reviews[i]["s"]) for i in chosen])
-    found = {
+    features = {
         name: _mean_of_words(table, words, texts) for name, (table, words) in _word_tables().items()
     }
     minilm = jaxte.extraction.resolve(
@@ -221,9 +221,9 @@ def _texts(folder: Path | None) -> _Task:
         max_length=128,
     )
     store = jaxte.extract(minilm, data.as_dataset(texts, y), batch_size=32)
-    found |= {f"minilm {layer}": np.asarray(store[layer].features()) for layer in store.layers}
+    features |= {f"minilm {layer}": np.asarray(store[layer].features()) for layer in store.layers}
     first = np.arange(len(y)) < _FITTED
-    train, test = ({m: x[part] for m, x in found.items()} for part in (first, ~first))
+    train, test = ({m: x[part] for m, x in features.items()} for part in (first, ~first))
     return train, test, (y[first], y[~first])
 
 

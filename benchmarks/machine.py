@@ -34,13 +34,13 @@ def git(folder: Path, *arguments: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Installed versions of what takes part."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def cpu_model() -> str:

@@ -15,8 +15,8 @@ def _from_status(field: str) -> int | None:
         lines = _STATUS.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith(field + ":")]
-    return int(found[0]) * 1024 if found else None
+    values = [line.split()[1] for line in lines if line.startswith(field + ":")]
+    return int(values[0]) * 1024 if values else None
 
 
 def peak() -> int:
@@ -24,9 +24,9 @@ def peak() -> int:
 
     Read from /proc where it exists: getrusage of a fresh process starts at its parent's peak.
     """
-    found = _from_status("VmHWM")
-    if found is not None:
-        return found
+    largest = _from_status("VmHWM")
+    if largest is not None:
+        return largest
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
@@ -39,8 +39,8 @@ def start() -> int:
         _REFERENCES.write_text("5", encoding="ascii")
     except OSError:
         return peak()
-    found = _from_status("VmRSS")
-    return peak() if found is None else found
+    resident = _from_status("VmRSS")
+    return peak() if resident is None else resident
 
 
 def device() -> dict[str, int] | None:
@@ -62,6 +62,6 @@ class Watch:
     def read(self, with_device: bool) -> dict[str, Any]:
         """Peak of the process, how far it rose above the start, and the device's peak."""
         highest = peak()
-        found: dict[str, Any] = {"peak": highest, "rise": max(0, highest - self._start)}
-        found["device"] = device() if with_device else None
-        return found
+        result: dict[str, Any] = {"peak": highest, "rise": max(0, highest - self._start)}
+        result["device"] = device() if with_device else None
+        return result

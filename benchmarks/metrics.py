@@ -31,10 +31,10 @@ def run(
             case = {"metric": metric, "n": n, "d": d, "classes": c, "dtype": dtype}
             label = f"{metric} n={n} d={d} C={c} {dtype}"
             spec = {**settings.common(), **case}
-            found = settings.attempt(label, partial(child.run, "metric", spec))
+            measured = settings.attempt(label, partial(child.run, "metric", spec))
             cases += 1
             with_memory = settings.memory_cases is None or cases <= settings.memory_cases
-            for row in (found or {}).get("rows", []):
+            for row in (measured or {}).get("rows", []):
                 rows.append({**case, **row, "memory": None})
                 if with_memory and row["run"]:
                     who = {**spec, "name": row["name"]}
@@ -104,8 +104,8 @@ def _measure(spec: dict[str, Any]) -> dict[str, Any]:
         first[name] = seconds
         if rows[name]["role"] != "limit":
             rows[name]["score"] = float(value)
-    for name, found in timing.interleaved(runs, first, spec["repeats"], spec["patience"]).items():
-        rows[name]["run"] = found
+    for name, times in timing.interleaved(runs, first, spec["repeats"], spec["patience"]).items():
+        rows[name]["run"] = times
     for row in rows.values():
         other = rows.get(row["reference"] or "", {}).get("score")
         if other is not None and row["score"] is not None:

@@ -49,8 +49,8 @@ def logme(features: NDArray[Any], y: Labels) -> float:
         tried = np.array([negative(u) for u in grid])
         i = int(tried.argmin())
         low, high = grid[max(i - 1, 0)], grid[min(i + 1, _GRID - 1)]
-        found = minimize_scalar(negative, bounds=(low, high), method="bounded")
-        best.append(-min(float(found.fun), float(tried[i])))
+        result = minimize_scalar(negative, bounds=(low, high), method="bounded")
+        best.append(-min(float(result.fun), float(tried[i])))
     return float(np.mean(best))
 
 

@@ -76,12 +76,12 @@ def _pool(section: Mapping[str, Any]) -> Any:
     for ax, case in zip(axes[:, 0], cases, strict=True):
         own = [row for row in rows if tuple(row[key] for key in keys) == case][::-1]
         for shift, part, colour in ((0.2, "cold", "C0"), (-0.2, "warm", "C1")):
-            found = [summary(row[part]) for row in own]
-            low = [s.median - s.low for s in found]
-            high = [s.high - s.median for s in found]
+            summaries = [summary(row[part]) for row in own]
+            low = [s.median - s.low for s in summaries]
+            high = [s.high - s.median for s in summaries]
             ax.barh(
                 [i + shift for i in range(len(own))],
-                [s.median for s in found],
+                [s.median for s in summaries],
                 height=0.36,
                 xerr=[low, high],
                 color=colour,
@@ -148,11 +148,11 @@ def _legend(figure: Any, axes: Any, diagonal: str | None) -> None:
     """One legend below all panels, each name once."""
     from matplotlib.lines import Line2D
 
-    found: dict[str, Any] = {}
+    handles: dict[str, Any] = {}
     for ax in axes.flat:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(name, handle)
+            handles.setdefault(name, handle)
     if diagonal:
-        found[diagonal] = Line2D([], [], color="0.6", lw=1)
-    columns = max(1, min(4, len(found)))
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=columns)
+        handles[diagonal] = Line2D([], [], color="0.6", lw=1)
+    columns = max(1, min(4, len(handles)))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)

@@ -96,7 +96,7 @@ def _write(
 def _pool(
     settings: Settings, folder: Path, models: list[str], case: dict[str, Any], precision: str
 ) -> list[dict[str, Any]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[dict[str, Any]]] = {}
     out: set[str] = set()
     for turn in range(settings.repeats):
         for contestant in CONTESTANTS:
@@ -104,7 +104,7 @@ def _pool(
                 continue
             if contestant.rival and not wanted(contestant.name, settings.rivals):
                 continue
-            before = found.get(contestant.name, [])
+            before = results.get(contestant.name, [])
             if sum(r["cold"] for r in before) > settings.patience:
                 continue
             label = f"pool of {len(models)}, C={case['classes']}: {contestant.name}, turn {turn}"
@@ -113,11 +113,11 @@ def _pool(
             if result is None or result.get("missing"):
                 out.add(contestant.name)
             else:
-                found.setdefault(contestant.name, []).append(result)
+                results.setdefault(contestant.name, []).append(result)
     return [
-        _row(contestant, case, found[contestant.name], found.get(contestant.reference or ""))
+        _row(contestant, case, results[contestant.name], results.get(contestant.reference or ""))
         for contestant in CONTESTANTS
-        if contestant.name in found
+        if contestant.name in results
     ]
 
 
@@ -163,7 +163,7 @@ def agreement(
     scores: dict[str, dict[str, float]], others: dict[str, dict[str, float]]
 ) -> dict[str, dict[str, float]]:
     """Per metric: the largest difference over the pool, and how many pairs change their order."""
-    found = {}
+    result = {}
     for metric, own in scores.items():
         if metric not in others:
             continue
@@ -173,5 +173,5 @@ def agreement(
         a, b = a[known], b[known]
         swapped = (np.sign(a[:, None] - a) * np.sign(b[:, None] - b) < 0).sum() // 2
         largest = float(np.abs(a - b).max()) if len(a) else math.nan
-        found[metric] = {"difference": largest, "swapped": int(swapped), "models": len(a)}
-    return found
+        result[metric] = {"difference": largest, "swapped": int(swapped), "models": len(a)}
+    return result

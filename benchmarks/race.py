@@ -83,26 +83,26 @@ def judged(result: Any, truth: Truth) -> dict[str, Any]:
     }
 
 
-def run(given: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Make the races that are missing, small budgets first."""
-    file = given.out / "races.jsonl"
-    table = truths(given.pool, given.results)
-    for seed in given.seeds:
-        for target in given.targets or [name for name, truth in table.items() if len(truth) > 7]:
+    file = options.out / "races.jsonl"
+    table = truths(options.pool, options.results)
+    for seed in options.seeds:
+        for target in options.targets or [name for name, truth in table.items() if len(truth) > 7]:
             truth = table[target]
-            for prior in given.priors:
+            for prior in options.priors:
                 past = history(table, target) if prior == "history" else None
                 if prior == "history" and past is None:
                     continue
-                for budget in sorted(given.budgets):
+                for budget in sorted(options.budgets):
                     key = key_of(target, sorted(truth), seed, prior, budget, past)
                     if key in read_lines(file):
                         continue
                     begun = time.perf_counter()
-                    models, data = load(target, sorted(truth), given.pool)
+                    models, data = load(target, sorted(truth), options.pool)
                     result = jaxte.race(
                         models, data, budget=budget, history=past, seed=seed, confidence=0.95,
-                        resume=given.out / "trials" / f"{target}-{seed}", progress=True,
+                        resume=options.out / "trials" / f"{target}-{seed}", progress=True,
                     )  # fmt: skip
                     line = {"target": target, "seed": seed, "prior": prior, "budget": budget}
                     line |= {"models": len(models), **judged(result, truth)}
@@ -111,9 +111,9 @@ def run(given: argparse.Namespace) -> None:
                     say(f"{target} seed {seed} {prior} {budget}: regret {line['regret']:.2f}")
 
 
-def show(given: argparse.Namespace) -> None:
+def show(options: argparse.Namespace) -> None:
     """Means over targets (first over their seeds), with the standard error over targets."""
-    lines = list(read_lines(given.out / "races.jsonl").values())
+    lines = list(read_lines(options.out / "races.jsonl").values())
     columns = ("regret", "tau", "tau_top", "ceiling_top", "won", "promised", "covered", "spent")
     say("prior    budget  races  " + "".join(f"{column:>16}" for column in columns))
     for prior, budget in sorted({(line["prior"], line["budget"]) for line in lines}):
@@ -145,8 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=PRIORS)
-    given = parser.parse_args(arguments)
-    (run if given.command == "run" else show)(given)
+    options = parser.parse_args(arguments)
+    (run if options.command == "run" else show)(options)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ def spread(runs: Sequence[float]) -> str:
     """Median [least..largest], the three in one unit."""
     if not runs:
         return _NONE
-    found = summary(runs)
-    unit, name = next((u for u in _UNITS if found.median >= u[0]), _UNITS[-1])
-    shown = [f"{v / unit:.3g}" if v / unit < 1000 else f"{v / unit:.0f}" for v in found]
+    statistics = summary(runs)
+    unit, name = next((u for u in _UNITS if statistics.median >= u[0]), _UNITS[-1])
+    shown = [f"{v / unit:.3g}" if v / unit < 1000 else f"{v / unit:.0f}" for v in statistics]
     return f"{shown[0]} [{shown[1]}..{shown[2]}] {name}"
 
 
@@ -76,12 +76,12 @@ def _number(value: float | None, form: str = ".6f") -> str:
 
 
 def _memory(row: Row, part: str) -> str:
-    found = row.get("memory")
-    if not found:
+    memory = row.get("memory")
+    if not memory:
         return _NONE
     if part == "device":
-        return size(found["device"]["peak"]) if found["device"] else _NONE
-    return size(found[part])
+        return size(memory["device"]["peak"]) if memory["device"] else _NONE
+    return size(memory[part])
 
 
 def _described(here: Row) -> Iterator[str]:
@@ -123,11 +123,11 @@ def _metrics(section: Row) -> Iterator[str]:
     for (metric, dtype), group in groupby(rows, key=lambda row: [row[key] for key in order]):
         yield f"### {metric}, {dtype}"
         yield ""
-        found = list(group)
+        members = list(group)
         header = [*("who", "n", "d", "C", "compare", "score", "difference", "compile", "run")]
         header += ["ratio", "× Gram", "rise", "peak", "device peak"]
-        yield from table(header, (_metric_line(row, found) for row in found))
-        notes = {f"{row['name']}: {row['note']}" for row in found if row["note"]}
+        yield from table(header, (_metric_line(row, members) for row in members))
+        notes = {f"{row['name']}: {row['note']}" for row in members if row["note"]}
         yield from (f"- {note}" for note in sorted(notes))
         if notes:
             yield ""

@@ -69,24 +69,24 @@ def _quiet(function: Callable[[], Any]) -> Any:
         return function()
 
 
-def _thuml(given: Mapping[str, str]) -> Score:
-    module = clones.load("logme", given)
+def _thuml(folders: Mapping[str, str]) -> Score:
+    module = clones.load("logme", folders)
     return lambda x, y: float(_quiet(lambda: module.LogME().fit(x, y)))
 
 
-def _tllib(given: Mapping[str, str]) -> Score:
-    module = clones.load("tllib", given)
+def _tllib(folders: Mapping[str, str]) -> Score:
+    module = clones.load("tllib", folders)
     return lambda x, y: float(_quiet(lambda: module.log_maximum_evidence(x, y)))
 
 
-def _released_sfda(given: Mapping[str, str]) -> Score:
-    module = clones.load("sfda", given)
+def _released_sfda(folders: Mapping[str, str]) -> Score:
+    module = clones.load("sfda", folders)
     # it mixes the features in place
     return lambda x, y: float(_quiet(lambda: module.SFDA_Score(x.copy(), y)))
 
 
-def _ncti(given: Mapping[str, str]) -> Score:
-    module = clones.load("ncti", given)
+def _ncti(folders: Mapping[str, str]) -> Score:
+    module = clones.load("ncti", folders)
 
     def score(x: NDArray[Any], y: NDArray[Any]) -> float:
         whole, confidence, per_class = _quiet(lambda: module.NCTI_Score(x, y))
@@ -185,9 +185,9 @@ def of_metric(metric: str) -> list[Rival]:
     return [rival for rival in RIVALS if rival.metric == metric]
 
 
-def loaded(rival: Rival, given: Mapping[str, str]) -> Score:
+def loaded(rival: Rival, folders: Mapping[str, str]) -> Score:
     """The rival's score, past whatever it compiles on first use."""
-    score = rival.load(given)
+    score = rival.load(folders)
     rng = np.random.default_rng(0)
     # 64 components are what NCTI cuts to
     with contextlib.suppress(Exception), warnings.catch_warnings():

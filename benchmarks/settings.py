@@ -55,12 +55,12 @@ class Settings:
         """A child's result; None, and a line that says why, if it ended without one."""
         say(what)
         try:
-            found = run()
+            result = run()
         except child.FailedError as error:
             self.skip([f"{what} failed: {error}"])
             return None
-        self.skip(found.pop("skipped", []))
-        return found
+        self.skip(result.pop("skipped", []))
+        return result
 
 
 def wanted(name: str, chosen: Iterable[str] | None) -> bool:

@@ -48,4 +48,4 @@ def interleaved(
             for _ in range(inner[name]):
                 ready(runs[name]())
             seconds[name].append((time.perf_counter() - begun) / inner[name])
-    return {name: found or [first[name]] for name, found in seconds.items()}
+    return {name: times or [first[name]] for name, times in seconds.items()}

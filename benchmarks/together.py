@@ -27,10 +27,10 @@ def run(
     for (n, d, c), dtype in cases:
         case = {"n": n, "d": d, "classes": c, "dtype": dtype}
         label = f"together n={n} d={d} C={c} {dtype}"
-        found = settings.attempt(
+        result = settings.attempt(
             label, partial(child.run, "together", {**settings.common(), **case})
         )
-        rows += [{**case, **row} for row in (found or {}).get("rows", [])]
+        rows += [{**case, **row} for row in (result or {}).get("rows", [])]
     return {"rows": rows}
 
 

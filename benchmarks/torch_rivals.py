@@ -83,7 +83,7 @@ def _means(torch: Any, x: Any, y: Any, classes: int) -> tuple[Any, Any]:
 
 
 def _fisher(torch: Any, x: Any, y: Any, classes: int, shrinkage: Any) -> tuple[Any, Any, Any]:
-    """Probabilities [n, C], class means, and the shrinkage, found if it is None."""
+    """Probabilities [n, C], class means, and the shrinkage, computed if it is None."""
     n, d = x.shape
     means, counts = _means(torch, x, y, classes)
     residuals = x - means[y]

@@ -32,7 +32,7 @@ def require(module: str, what: str, extra: str) -> Any:
         ) from error
 
 
-def is_a(given: Any, module: str, name: str) -> bool:
+def is_a(value: Any, module: str, name: str) -> bool:
     """Whether it is an instance of a class of a module, which is not imported to find out."""
     kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and isinstance(given, kind)
+    return isinstance(kind, type) and isinstance(value, kind)

@@ -84,8 +84,8 @@ def noise_ceiling(values: ArrayLike, measure: Callable[..., Any] = weighted_tau)
     table = np.asarray(values, float)
     if table.ndim != 2:
         raise InputError(f"values {table.shape} must be [models, seeds]")
-    found = [measure(*pair) for pair in halves(table)]
-    finite = [value for value in found if not np.isnan(value)]
+    measured = [measure(*pair) for pair in halves(table)]
+    finite = [value for value in measured if not np.isnan(value)]
     return float(np.mean(finite)) if finite else float("nan")
 
 

@@ -35,7 +35,7 @@ def evaluate(
 
     * a 95 % interval: of a mean by the bootstrap over data sets (three at least), of a correlation
       on one data set by the jackknife over models, which are never drawn twice;
-    * the range that it takes when each model is left out in turn, everywhere at once;
+    * the range that it takes when each model is left out in turn, on all data sets at once;
     * chance: the value that one random order in twenty reaches (models are exchanged, the same way
       on all data sets, so that scores that are alike on all of them are compared with such), and
       the p-value;

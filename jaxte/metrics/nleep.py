@@ -199,8 +199,10 @@ def _fit(statistics: Statistics, fitted: Array, options: dict[str, Any]) -> _Mod
     joint = class_sums(fitted[:, None] * shares, y, len(counts))
     if options["folds"] is not None:
         joint += counts[:, None] / counts.sum()
-    given = joint / divisors(joint.sum(axis=0))[None]
-    return _Model(jnp.sum(jnp.take(given, y, axis=0, mode="clip") * shares, axis=1), mixture, width)
+    conditional = joint / divisors(joint.sum(axis=0))[None]
+    return _Model(
+        jnp.sum(jnp.take(conditional, y, axis=0, mode="clip") * shares, axis=1), mixture, width
+    )
 
 
 def _principal(x: Array, weights: Array, share: ArrayLike) -> tuple[Array, Array]:

@@ -143,16 +143,18 @@ def _components(statistics: Statistics, x: Array, number: int) -> tuple[Array, A
         return spectral.values[:number], spectral.axes[:, :number]
 
     @sequential_vmap  # or both sides of the condition would be computed
-    def choose(x: Array, weights: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
-        clear = found[0][-1] > _CLEAR * found[0][0]
-        return lax.cond(clear, lambda: found, lambda: leading(spectrum_of_rows(x, weights)))
+    def choose(x: Array, weights: Array, components: tuple[Array, Array]) -> tuple[Array, Array]:
+        clear = components[0][-1] > _CLEAR * components[0][0]
+        return lax.cond(clear, lambda: components, lambda: leading(spectrum_of_rows(x, weights)))
 
     weights = statistics.rows.weights
     if x.dtype == jnp.float32 or min(x.shape) <= number:
         return leading(spectrum_of_rows(x, weights))
     columns = statistics.by_columns
-    found = leading_components(statistics, number) if columns else leading(spectrum(x, weights))
-    return choose(*lax.stop_gradient((x, weights, found)))
+    components = (
+        leading_components(statistics, number) if columns else leading(spectrum(x, weights))
+    )
+    return choose(*lax.stop_gradient((x, weights, components)))
 
 
 def _ranked(pairs: Pairs, labels: Array) -> tuple[Array, Array]:

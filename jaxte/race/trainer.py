@@ -138,13 +138,13 @@ class Trainer:
         """A model and the examples as it takes them."""
         if self._loaded is None or self._loaded[0] != name:
             self._loaded = None  # before the next one is made
-            given = self._models[name]
-            if isinstance(given, str):
-                model = resolve(given, name=name)
-            elif isinstance(given, tuple):
-                model = as_model(given[0], variables=given[1], name=name)
+            entry = self._models[name]
+            if isinstance(entry, str):
+                model = resolve(entry, name=name)
+            elif isinstance(entry, tuple):
+                model = as_model(entry[0], variables=entry[1], name=name)
             else:
-                model = as_model(given, name=name)
+                model = as_model(entry, name=name)
             prepared = self.dataset.batches(self.examples, prepare=model.prepare)
             inputs, _ = next(iter(prepared))
             model = settled(model, jax.tree.map(lambda x: x[:2], inputs))

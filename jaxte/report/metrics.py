@@ -54,8 +54,8 @@ def describe(metric: Metric) -> dict[str, str]:
 def _formula(text: str) -> str:
     """The formulas of a docstring, before its sections, as LaTeX on one line each."""
     before = re.split(r"^(?:Args|Returns|References):", text, maxsplit=1, flags=re.M)[0]
-    found = re.findall(r"^\.\. math:: *(.*(?:\n(?: +.*)?)*)", before, re.M)
-    return " ;  ".join(" ".join(one.split()) for one in found)
+    formulas = re.findall(r"^\.\. math:: *(.*(?:\n(?: +.*)?)*)", before, re.M)
+    return " ;  ".join(" ".join(one.split()) for one in formulas)
 
 
 def _settings(metric: Metric) -> str:

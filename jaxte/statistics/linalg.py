@@ -33,7 +33,7 @@ _LOOPED = 64  # size up to which an inverse is made in a loop
 def noise(size: Array, terms: ArrayLike = 1) -> Array:
     """What counts as zero beside ``size``: 4 eps of it, times the root of the ``terms`` summed.
 
-    The one measure of rounding error: differences, residuals and eigenvalues are held against the
+    The one measure of rounding error: differences, residuals and eigenvalues are compared with the
     size of what they were computed from, in the units of that.
     """
     eps = jnp.finfo(size.dtype).eps

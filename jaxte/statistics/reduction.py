@@ -116,8 +116,8 @@ def leading_axes(
 ) -> tuple[Array, Array, Array]:
     """Largest eigenvalues [k] of A, in order, their axes [d, k], and whether these are exact.
 
-    ``reduction``: of A / ``scale``. By inverse iteration on T, then within the space that this
-    found by A itself.
+    ``reduction``: of A / ``scale``. By inverse iteration on T, then as Ritz values and vectors of
+    A in the space of the result.
     """
     r = reduction
     values = tridiagonal_values(r.diagonal, r.below, number)
@@ -138,9 +138,9 @@ def leading_axes(
     axes = r.back(z)
     moved = matmul(a, axes)
     within = matmul(axes.T, moved)
-    found, turn = jnp.linalg.eigh((within + within.T) / 2)
-    found, turn = found[::-1], turn[:, ::-1]
+    ritz, turn = jnp.linalg.eigh((within + within.T) / 2)
+    ritz, turn = ritz[::-1], turn[:, ::-1]
     axes, moved = matmul(axes, turn), matmul(moved, turn)
-    error = jnp.sqrt(jnp.sum((moved - axes * found[None]) ** 2, axis=0))
-    error = jnp.maximum(error, jnp.abs(found - values * scale))
-    return found, axes, jnp.all(error <= 10 * noise(jnp.abs(found[0]), len(a)))
+    error = jnp.sqrt(jnp.sum((moved - axes * ritz[None]) ** 2, axis=0))
+    error = jnp.maximum(error, jnp.abs(ritz - values * scale))
+    return ritz, axes, jnp.all(error <= 10 * noise(jnp.abs(ritz[0]), len(a)))

@@ -107,8 +107,8 @@ def leading_of(form: Reduction, a: Array, number: int, scale: ArrayLike = 1) -> 
     @sequential_vmap  # or both sides of the condition would be computed
     def choose(form: Reduction, a: Array, scale: Array) -> tuple[Array, Array]:
         values, axes, exact = leading_axes(form, a, number, scale)
-        found = values, axes * _signs(axes)
-        return lax.cond(exact, lambda: found, lambda: _leading_of_all(a, number))
+        eigenpairs = values, axes * _signs(axes)
+        return lax.cond(exact, lambda: eigenpairs, lambda: _leading_of_all(a, number))
 
     return choose(form, a, jnp.asarray(scale, a.dtype))
 

@@ -119,8 +119,8 @@ def _solved(a: Array, b: Array, terms: Array, null: Array | None = None) -> tupl
     """`pseudo_solve` with the derivative of its solution."""
 
     def solve(_: Any, b: Array) -> tuple[Array, Array]:
-        found = pseudo_solve(a, b, terms, null)
-        return found.solution, found.half
+        result = pseudo_solve(a, b, terms, null)
+        return result.solution, result.half
 
     solution, half = lax.custom_linear_solve(
         lambda z: matmul(a, z), b, solve, symmetric=True, has_aux=True

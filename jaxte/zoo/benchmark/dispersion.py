@@ -13,11 +13,13 @@ from jaxte.zoo.benchmark.records import Result
 STAGES = ("finetune", "probe", "finetune_shifted", "probe_shifted")
 
 
-def by_target(found: Sequence[Result], stage: str = "finetune") -> dict[str, dict[str, np.ndarray]]:
+def by_target(
+    measurements: Sequence[Result], stage: str = "finetune"
+) -> dict[str, dict[str, np.ndarray]]:
     """Return the values of the seeds by target and model; runs of which one diverged are left out.
 
     Args:
-        found: results, as `jaxte.zoo.benchmark.results` gives them.
+        measurements: results, as `jaxte.zoo.benchmark.results` gives them.
         stage: "finetune", "probe", or one of these with "_shifted".
 
     Examples:
@@ -26,14 +28,14 @@ def by_target(found: Sequence[Result], stage: str = "finetune") -> dict[str, dic
         (5,)
     """
     table: dict[str, dict[str, np.ndarray]] = {}
-    for result in found:
+    for result in measurements:
         values = np.asarray(getattr(result, stage))
         if values.size and np.isfinite(values).all():
             table.setdefault(result.target, {})[result.model] = values
     return table
 
 
-def summary(found: Sequence[Result], stage: str = "finetune") -> list[dict[str, Any]]:
+def summary(measurements: Sequence[Result], stage: str = "finetune") -> list[dict[str, Any]]:
     """Describe each target on which at least three models were measured.
 
     `spread` is the best model's mean less the worst's and `seed_sd` the median deviation between
@@ -46,7 +48,7 @@ def summary(found: Sequence[Result], stage: str = "finetune") -> list[dict[str, 
         >>> benchmark.summary(benchmark.results())[0]["target"]
         'drawings-24'
     """
-    table = by_target(found, stage)
+    table = by_target(measurements, stage)
     rows = []
     for target, models in table.items():
         if len(models) < 3:

@@ -75,14 +75,14 @@ def fill_in(encoder: Encoder, read: Iterable[Layer]) -> None:
     Raises:
         InputError: if number or shapes differ from those of the encoder.
     """
-    wanted, given = list(layers(encoder)), list(read)
+    wanted, stored = list(layers(encoder)), list(read)
     shapes = [tuple(layer.kernel.shape) for layer in wanted]
-    if shapes != [kernel.shape for kernel, _ in given]:
+    if shapes != [kernel.shape for kernel, _ in stored]:
         raise InputError(
-            f"the file has {len(given)} layers of other shapes than the {len(wanted)} of the "
+            f"the file has {len(stored)} layers of other shapes than the {len(wanted)} of the "
             "encoder: it belongs to another architecture"
         )
-    for layer, (kernel, bias) in zip(wanted, given, strict=True):
+    for layer, (kernel, bias) in zip(wanted, stored, strict=True):
         layer.kernel.set_value(jax.numpy.asarray(kernel, np.float32))
         assert layer.bias is not None
         layer.bias.set_value(jax.numpy.asarray(bias, np.float32))
