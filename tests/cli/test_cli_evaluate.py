@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,30 @@ def test_a_ranking_beside_accuracies(run: Run, stored: Path, truth: Path, tmp_pa
     assert result.exit_code == 0, result.output
 
 
+def test_parquet_is_read_like_csv(
+    run: Run, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    (stored / "noise.npz").rename(stored / "007.npz")  # a name, not a number
+    scores, accuracies = tmp_path / "scores.parquet", tmp_path / "accuracies.parquet"
+    measured = {"model": ["good", "worse", "007"], "accuracy": [0.9, 0.8, 0.5]}
+    pandas.DataFrame(measured).to_parquet(accuracies, index=False)
+    result = run("rank", stored, "--metrics", "logme", "--out", scores)
+    assert result.exit_code == 0, result.output
+    (tmp_path / "all").mkdir()
+    scores.rename(tmp_path / "all" / "data.parquet")
+    result = run("evaluate", tmp_path / "all", accuracies, "--format", "csv", "--dataset", "data")
+    assert result.exit_code == 0, result.output
+    assert next(csv.DictReader(io.StringIO(result.stdout)))["models"] == "3"
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    result = run("evaluate", tmp_path / "bad.parquet", accuracies)
+    assert (result.exit_code, "bad.parquet is truncated or no" in result.stderr) == (2, True)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    result = run("evaluate", accuracies, accuracies)
+    assert (result.exit_code, 'pip install "jaxte[data]"' in result.stderr) == (2, True)
+
+
 def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
     random, labels = np.random.default_rng(0), np.arange(30) % 3
     for dataset in ("pets", "food", "empty"):
@@ -95,7 +120,7 @@ def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
         (("evaluate", "{truth}", "published:cnn"), "sfda_cnn/full"),
         (("evaluate", "{truth}", "{truth}", "--draws", "0"), "--draws 0"),
         (("evaluate", "{truth}", "{truth}", "--plot", "p.doc"), "p.doc"),
-        (("evaluate", "{stored}", "{truth}"), "holds no .csv or .json"),
+        (("evaluate", "{stored}", "{truth}"), "holds no .csv, .json or .parquet"),
         (("rank", "{stored}", "--accuracies", "nowhere.csv"), "nowhere.csv does not exist"),
         (("rank", "{stored}", "--accuracies", "published:itm"), "named as none of the data sets"),
     ],
