@@ -113,6 +113,40 @@ def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
     assert "1.000" in one.stdout
 
 
+def test_data_sets_that_cannot_be_compared_are_ranked_all_the_same(
+    run: Run, tmp_path: Path
+) -> None:
+    random, labels = np.random.default_rng(0), np.arange(30) % 3
+    for dataset, count in (("few", 2), ("many", 3), ("unknown", 3)):
+        (tmp_path / "all" / dataset).mkdir(parents=True)
+        for model in list(ACCURACIES)[:count]:
+            features = random.normal(size=(30, 4)) + np.eye(3, 4)[labels]
+            np.savez(tmp_path / "all" / dataset / f"{model}.npz", features=features, labels=labels)
+    truth = tmp_path / "truth.json"
+    arguments = ("rank", tmp_path / "all", "--each", "--metrics", "logme", "--accuracies", truth)
+    scored = {("few", 2), ("many", 3), ("unknown", 3)}
+    for datasets, why in (
+        (("few", "many"), "few: logme, static ranking: 2 models have both"),
+        (("few",), "no comparison with accuracies: no data set has 3 models"),
+    ):
+        truth.write_text(json.dumps(dict.fromkeys(datasets, ACCURACIES)))
+        result = run(*arguments, "--format", "csv")
+        assert result.exit_code == 0, result.output
+        names = [r["dataset"] for r in csv.DictReader(io.StringIO(result.stdout))]
+        assert {(name, names.count(name)) for name in names} == scored
+        assert why in result.stderr
+        assert "no accuracies on" in result.stderr
+        for form in ("table", "markdown"):
+            text = run(*arguments, "--format", form).stdout
+            heads = [line.strip("# ").partition(":")[0] for line in text.splitlines()]
+            assert {"few", "unknown"} <= set(heads)
+            if form == "markdown":
+                assert ("many" in heads) == ("many" not in datasets)
+    one = run("rank", tmp_path / "all" / "few", "--metrics", "logme", "--accuracies", truth)
+    assert (one.exit_code, "2 models scored" in one.stdout) == (0, True)
+    assert "fewer than 3: not evaluated" in one.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
