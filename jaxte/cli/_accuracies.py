@@ -61,17 +61,23 @@ class Truth(NamedTuple):
             )
         return own if own in self.datasets else chosen
 
-    def compare(self, rankings: Ranking | Mapping[str, Ranking], dataset: str | None) -> Evaluation:
-        """The evaluation of one ranking, or of one for each data set."""
+    def compare(
+        self, rankings: Ranking | Mapping[str, Ranking], dataset: str | None
+    ) -> Evaluation | None:
+        """The evaluation of one ranking, or of one for each data set; None with a warning why."""
         from jaxte.evaluate import evaluate
 
-        return evaluate(rankings, self.source, dataset=dataset)
+        try:
+            return evaluate(rankings, self.source, dataset=dataset)
+        except InputError as error:  # the rankings are to be had without
+            warn(f"no comparison with accuracies: {error}")
+            return None
 
 
 def csv_of(text: str, evaluation: Evaluation | None, dataset: str) -> list[dict[str, Any]]:
     """The records of a ranking's CSV, with the data set before and the accuracy, if any, behind."""
     records = [{"dataset": dataset, **r} for r in csv.DictReader(io.StringIO(text, newline=""))]
-    if evaluation is None:
+    if evaluation is None or dataset not in evaluation.datasets:
         return records
     measured = evaluation.accuracies(dataset)
     return [{**record, "accuracy": measured.get(record["model"])} for record in records]

@@ -95,7 +95,10 @@ def write(text: str, out: Path | None) -> None:
         if (ending := out.suffix.lower()) in _BY_PANDAS:
             import pandas as pd
 
-            frame = pd.read_csv(io.StringIO(text), keep_default_na=False, na_values=[""])
+            names = dict.fromkeys(("model", "dataset", "metric"), str)  # "007" is no number
+            frame = pd.read_csv(
+                io.StringIO(text), keep_default_na=False, na_values=[""], dtype=names
+            )
             getattr(frame, _BY_PANDAS[ending][0])(out, index=False)
         else:
             out.write_text(text, encoding="utf-8", errors="backslashreplace")

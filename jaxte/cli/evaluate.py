@@ -29,7 +29,7 @@ def evaluate(
 ) -> None:
     """Compare the order of scores with the accuracies that fine-tuning reached.
 
-    SCORES is a CSV or JSON file with the columns model, dataset, metric, score, or what
+    SCORES is a CSV, JSON or Parquet file with the columns model, dataset, metric, score, or what
     `jaxte rank` writes; or a directory with a file for each data set (<data set>.csv, or
     <metric>/<data set>_metrics.json, as the SFDA family writes them). ACCURACIES has the columns
     model, dataset, accuracy and, if several were measured, seed; or is JSON: data set -> model ->

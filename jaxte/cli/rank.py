@@ -211,34 +211,41 @@ def _rank(
 
 
 def _show_all(done: dict[str, _Ranked], truth: Truth | None, to: Destination) -> None:
-    """The evaluation over several data sets, or all rankings; CSV and JSON have all the scores."""
+    """The evaluation over several data sets, and the rankings that are not in it.
+
+    CSV and JSON have all the scores.
+    """
     from jaxte import report
 
     form, out, plot = to
     evaluation = truth.compare({n: one.ranking for n, one in done.items()}, None) if truth else None
     tables = {name: report.table(one.ranking, problems=one.problems) for name, one in done.items()}
+    compared = evaluation.evaluated() if evaluation else []
+    rest = {name: one.ranking for name, one in done.items() if name not in compared}
     if form in _output.PAGES:
-        page: list[Any] = [] if evaluation is None else [*evaluation.tables()]
-        for name, one in done.items() if evaluation is None else ():
-            page += [f"{name}: {one.ranking.verdict()}", tables[name]]
+        page: list[Any] = [*evaluation.tables()] if evaluation else []
+        for name, ranking in rest.items():
+            page += [f"{name}: {ranking.verdict()}", tables[name]]
         seconds = sum(one.seconds for one in done.values())
         page.append(f"{len(done)} data sets ranked in {seconds:.1f} s.")
         _output.write_page(page, out, form)
     elif form is Format.MARKDOWN:
-        each = (f"## {name}\n\n{report.to_markdown(one)}" for name, one in tables.items())
-        _output.write(evaluation.to_markdown() if evaluation else "\n".join(each), out)
+        pieces = [evaluation.to_markdown()] if evaluation else []
+        pieces += [f"## {name}\n\n{report.to_markdown(tables[name])}" for name in rest]
+        _output.write("\n".join(pieces), out)
     else:
         as_text = report.to_csv if form is Format.CSV else report.to_json
         texts = {n: as_text(one.ranking, problems=one.problems) for n, one in done.items()}
         _output.write(_with_accuracies(texts, evaluation, form), out)
+    for note in evaluation.notes if evaluation and form is Format.CSV else ():
+        warn(note)  # the other forms have them
     for name, table in tables.items():
         for failure in table.failures:
             warn(f"{name}: {failure}")
     if evaluation is not None:
         draw(evaluation, plot)
-    elif plot is not None:
-        for name, ranked in done.items():
-            _draw(ranked.ranking, None, plot.with_stem(f"{plot.stem}-{name}"))
+    for name, ranking in rest.items():
+        _draw(ranking, None, plot and plot.with_stem(f"{plot.stem}-{name}"))
 
 
 def _with_accuracies(texts: dict[str, str], evaluation: Evaluation | None, form: Format) -> str:

@@ -47,7 +47,8 @@ def evaluate(
 
     Args:
         scores: a table with columns ``model, dataset, metric, score``: list of records, DataFrame,
-            CSV or JSON file, or mapping {data set: {metric: {model: score}}}, from any level on;
+            CSV, JSON or Parquet file, or mapping {data set: {metric: {model: score}}}, from any
+            level on;
             also a `Ranking`, {data set: Ranking}, files that it wrote, or a directory of files,
             one for each data set (<data set>.csv, <metric>/<data set>_metrics.json).
         accuracies: a table with columns ``model, dataset, accuracy`` and, where there are several

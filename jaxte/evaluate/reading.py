@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.intake.checks import short
@@ -28,6 +29,7 @@ _NAMES = {
     "accuracy": ("accuracy", "test_score", "finetune_mean"),
 }
 _GAPS = ("", "nan", "none", "null", "na", "n/a")
+_FILES = (".json", ".csv", ".parquet")  # of those in a directory with one stem the first is read
 
 
 class Entry(NamedTuple):
@@ -187,6 +189,12 @@ def _of_path(path: Path, value: str, what: str) -> Iterator[dict[str, Any]]:
     if path.is_dir():
         yield from _of_directory(path, value, what)
         return
+    if path.suffix.lower() == ".parquet":
+        parquet = require("pyarrow.parquet", f"reading {path.name}", "data")
+        with disk.reading(path, "Parquet file"), parquet.ParquetFile(path) as file:
+            records = file.read().to_pylist()
+        yield from records
+        return
     text = disk.read_bytes(path, "table").decode("utf-8-sig", errors="replace")
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("{", "[")):
         try:
@@ -207,13 +215,14 @@ def _of_directory(directory: Path, value: str, what: str) -> Iterator[dict[str, 
     What a file itself says of data set and metric goes before its name; `jaxte run` writes
     <data set>/ranking.json beside the same as CSV, which is not read twice.
     """
-    files = [f for f in sorted(directory.rglob("*")) if f.suffix.lower() in (".json", ".csv")]
+    files: dict[Path, Path] = {}
+    for ending in _FILES:
+        for file in sorted(directory.rglob("*")):
+            if file.suffix.lower() == ending:
+                files.setdefault(file.with_suffix(""), file)
     if not files:
-        raise InputError(f"{directory} holds no .csv or .json with {what}")
-    named = {file.with_suffix("") for file in files if file.suffix.lower() == ".json"}
-    for file in files:
-        if file.suffix.lower() == ".csv" and file.with_suffix("") in named:
-            continue
+        raise InputError(f"{directory} holds no .csv, .json or .parquet with {what}")
+    for _, file in sorted(files.items()):
         stem = re.sub(r"_metrics$", "", file.stem)
         nested = file.parent != directory
         names = {"dataset": file.parent.name if nested and stem == "ranking" else stem}

@@ -121,7 +121,7 @@ class Evaluation:
 
     def tables(self) -> list[Table]:
         """The means of all metrics, and the weighted tau of each on each data set."""
-        one = len(self._evaluated()) == 1
+        one = len(self.evaluated()) == 1
         tables = [self._means()] if one else [self._means(), self._by_dataset()]
         over = "models (by the jackknife)" if one else "data sets (by the bootstrap)"
         notes = [
@@ -152,7 +152,7 @@ class Evaluation:
                 metric: _present(self.models, self._scores[k, self.datasets.index(dataset)])
                 for k, metric in enumerate(self.metrics)
             }
-            for dataset in self._evaluated()
+            for dataset in self.evaluated()
         }
         measured = {}
         for dataset in scores:
@@ -167,13 +167,13 @@ class Evaluation:
     def _repr_html_(self) -> str:
         return "".join(report.to_html(table) for table in self.tables())
 
-    def _evaluated(self) -> list[str]:
+    def evaluated(self) -> list[str]:
         """The data sets on which at least one metric was evaluated."""
         known = {record["dataset"] for record in self._records}
         return [name for name in self.datasets if name in known]
 
     def _means(self) -> Table:
-        sets, several = self._evaluated(), len(self.order()) > 1
+        sets, several = self.evaluated(), len(self.order()) > 1
         rows = []
         best = {m: self.value(self.order(m)[0], m) for m in ("weighted_tau", *_SHOWN)}
         for metric in self.order():
@@ -212,7 +212,7 @@ class Evaluation:
         }
         known = any(math.isfinite(r["ceiling"]) for r in records.values())
         rows = []
-        for dataset in (*self._evaluated(), MEAN):
+        for dataset in (*self.evaluated(), MEAN):
             values = [records.get((m, dataset), {}).get("value", math.nan) for m in metrics]
             best = max((v for v in values if math.isfinite(v)), default=math.nan)
             row = [report.Cell(dataset)]

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxte._optional import require
-from jaxte.errors import InputError
+from jaxte.errors import InputError, said
 from jaxte.extraction._all_layers import with_rows
 from jaxte.extraction._arrays import call_model, positions, to_numpy
 from jaxte.extraction._evaluation import training
@@ -34,6 +35,7 @@ from jaxte.extraction.preprocess import channels_first
 
 __all__ = ["Call", "Runner", "from_torch", "model_of", "watched"]
 
+_CHANNELS = (1, 3, 4)  # of images
 _HALVES = ("bfloat16", "float16")
 _LOCK = threading.RLock()  # of modes and hooks, which belong to the modules
 
@@ -67,7 +69,8 @@ class Runner:
 
     def __call__(self, params: Any, inputs: Any) -> dict[str, np.ndarray]:
         """The layers of a batch; the parameters are the model's own."""
-        with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
+        running = _inference(self.module, self.request.compute_dtype)
+        with _LOCK, _layout_named(inputs), running as device:
             inputs = self._on_device(self.trimmed(inputs), device)
             with _unchanged(self.module) if self._unchecked else nullcontext():
                 arrays = self.collect(inputs)
@@ -77,8 +80,8 @@ class Runner:
 
     def all_named(self, params: Any, inputs: Any) -> Runner:
         """The same with all layers by name, as a few rows of the inputs show them."""
-        torch = _torch()
-        with _LOCK, _inference(self.module, self.request.compute_dtype) as device:
+        torch, running = _torch(), _inference(self.module, self.request.compute_dtype)
+        with _LOCK, _layout_named(inputs), running as device:
             inputs = self._on_device(self.trimmed(with_rows(inputs, ROWS)), device)
             # tensors made in inference mode do not tell when they were written over
             with torch.inference_mode(False), torch.no_grad(), _unchanged(self.module):
@@ -277,6 +280,24 @@ def _unchanged(module: Any) -> Iterator[None]:
             x.copy_(was)
     if changed:
         raise training(f"it writes to {', '.join(changed[:5])}")
+
+
+@contextmanager
+def _layout_named(inputs: Any) -> Iterator[None]:
+    """Where a model fails on images with channels last, that is the likely reason."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # as torch has it, of sizes that do not fit
+        for shape in (np.shape(leaf) for leaf in jax.tree.leaves(inputs)):
+            if len(shape) == 4 and shape[-1] in _CHANNELS and shape[1] not in _CHANNELS:
+                raise InputError(
+                    f"the images {list(shape)} have their channels last (NHWC), but torch models "
+                    "expect them first (NCHW): give images.transpose(0, 3, 1, 2) "
+                    f"({said(error)})"
+                ) from error
+        raise
 
 
 @contextmanager

@@ -7,7 +7,8 @@ targets, of which the best layer is taken as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,28 +16,95 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.metrics.options import shortlist
 from jaxte.ranking.outcomes import Outcomes
-from jaxte.store.reader import model_and_layer
+from jaxte.store.arrays import StoreSource
+from jaxte.store.reader import layer_names, model_and_layer
 
-__all__ = ["FOLDS", "LAYERS", "each_layer", "fold"]
+__all__ = ["FOLDS", "LAYERS", "arranged", "fold"]
 
 FOLDS = ("best", "mean")
 LAYERS = ("each", "joined", *FOLDS)
 
 
-def each_layer(models: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
-    """Models that bring "layers" as one model "model@layer" for each; targets as the model's.
+def arranged(
+    models: Mapping[str, Any], targets: Any, layers: str | None, names: Collection[str]
+) -> tuple[dict[str, Any], Any, list[str]]:
+    """Models as the option ``layers`` has them ranked, their targets, and notes.
+
+    Args:
+        models: by name, stores of several layers as "model@layer" each.
+        targets: as of `jaxte.rank`.
+        layers: of `LAYERS`, or None.
+        names: of the call, in which an @ may have been meant otherwise.
 
     Raises:
         InputError: if two have the same name then.
     """
+    if layers is None:
+        return dict(models), targets, []
+    if layers == "each":
+        return *_each_layer(models, targets), []
+    notes = _by_name(models, names)
+    arrange = _joined if layers == "joined" else partial(_each_layer, folded=True)
+    return *arrange(models, targets), notes
+
+
+def _by_name(models: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """A note on those that are layers of a model by nothing but their names "model@layer"."""
+    layers: dict[str, list[str]] = {}
+    for name, value in models.items():
+        model, layer = model_and_layer(str(name))
+        if not layer or isinstance(value, StoreSource) or _has_layers(value) or name not in names:
+            continue
+        if model in models:
+            raise InputError(f"{name} is by its name a layer of {model}: rename one of them")
+        layers.setdefault(model, []).append(str(name))
+    if not layers:
+        return []
+    shown = shortlist([f"{model} ({', '.join(own)})" for model, own in layers.items()])
+    return [f"Layers by their names: {shown}. If they are models, leave out the @."]
+
+
+def _has_layers(value: Any) -> bool:
+    return isinstance(value, Mapping) and "layers" in value
+
+
+def _joined(models: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
+    """Layers "model@layer" as one model that brings them; its targets are those of any."""
+    joined: dict[str, Any] = {}
+    own_targets = dict(targets) if isinstance(targets, Mapping) else None
+    for key, value in models.items():
+        name, layer = model_and_layer(str(key))
+        parts = value if isinstance(value, Mapping) else {"features": value}
+        whole = "features" not in parts or "layers" in parts
+        if not layer or whole or isinstance(value, Exception):
+            joined[key] = value
+            continue
+        own = joined.setdefault(name, {"layers": {}})
+        own["layers"][layer] = parts["features"]
+        own |= {part: values for part, values in parts.items() if part != "features"}
+        if own_targets is not None and key in own_targets:
+            own_targets.setdefault(name, own_targets[key])
+    return joined, targets if own_targets is None else own_targets
+
+
+def _each_layer(
+    models: Mapping[str, Any], targets: Any, *, folded: bool = False
+) -> tuple[dict[str, Any], Any]:
+    """Models that bring "layers" as one for each, named as those of stores; targets as theirs.
+
+    If they are to be ``folded``, the only layer of a model is named "model@layer", too.
+    """
     apart: dict[str, Any] = {}
     own = dict(targets) if isinstance(targets, Mapping) else None
     for name, value in models.items():
-        layers = value.get("layers") if isinstance(value, Mapping) else None
+        layers = value["layers"] if _has_layers(value) else None
         parts = {name: value}
         if isinstance(layers, Mapping) and layers:
             rest = {key: part for key, part in value.items() if key != "layers"}
-            parts = {f"{name}@{layer}": {**rest, "features": x} for layer, x in layers.items()}
+            names = layer_names(name, layers)
+            if folded:
+                names = {layer: f"{name}@{layer}" for layer in layers}
+            parts = {names[layer]: {**rest, "features": x} for layer, x in layers.items()}
         for key, part in parts.items():
             if key in apart:
                 raise InputError(f"two models are called {key}: rename one of them")

@@ -26,7 +26,7 @@ from jaxte.ranking.inputs import (
     of_another_task,
     resolve,
 )
-from jaxte.ranking.layers import FOLDS, LAYERS, each_layer, fold
+from jaxte.ranking.layers import FOLDS, LAYERS, arranged, fold
 from jaxte.ranking.memory import Limits, limits_of
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
@@ -53,7 +53,7 @@ def measure(
     normalize: str = "sum",
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
-    layers: str = "each",
+    layers: str | None = None,
     **options: Any,
 ) -> Measured:
     """Score the models; arguments and errors are those of `jaxte.rank`."""
@@ -63,10 +63,10 @@ def measure(
         precision=precision, progress=progress, num_classes=num_classes, weights=weights,
         normalize=normalize, mesh=mesh, **options,
     )  # fmt: skip
-    choose("layers", layers, LAYERS)
-    models, targets = expand_stores(features, targets, joined=layers == "joined")
-    if layers in FOLDS:
-        models, targets = each_layer(models, targets)
+    if layers is not None:
+        choose("layers", layers, LAYERS)
+    models, targets = expand_stores(features, targets)
+    models, targets, notes = arranged(models, targets, layers, set(features))
     names = scored = tuple(map(str, models))
     if layers in FOLDS:
         names = tuple(dict.fromkeys(model_and_layer(name)[0] for name in scored))
@@ -98,16 +98,16 @@ def measure(
         "precision": computed_in,
         **choices(asked, normalize, num_classes, outcomes.classes),
         "seconds": time.perf_counter() - started,
-        **({} if layers == "each" else {"layers": layers}),
+        **({} if layers in (None, "each") else {"layers": layers}),
         **({} if weights is None else {"weighted": True}),
         "device": device.device_kind,
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
     layered = [one.name for one in resolved.candidates if one.joined is not None]
-    notes: list[str] = []
     if layers in FOLDS:
-        outcomes, notes = fold(outcomes, scored, layers)
+        outcomes, on_layers = fold(outcomes, scored, layers)
+        notes += on_layers
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
 
 

@@ -33,7 +33,7 @@ def rank(
     memory_limit: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     history: Any = None,
-    layers: str = "each",
+    layers: str | None = None,
     permutations: int = 0,
     intervals: bool | Literal["auto"] = False,
     seed: int = 0,
@@ -87,11 +87,13 @@ def rank(
             columns ``model, dataset, accuracy`` in any form that `jaxte.evaluate.evaluate` takes
             (leave the data at hand out of it). It becomes a column "history", the mean place from
             0 to 1, and a third of what makes the recommended order (`Ranking.order()`).
-        layers: what becomes of a store of several layers: "each" is ranked by itself, as
-            "model@layer", or they are "joined", as if the model brought "layers"; and so are
-            other models of such names. Or each layer is scored, of models that bring "layers" too,
-            and the "best" of them or their "mean" is the score of the model; of permuted labels
-            likewise, so that many layers to choose from are no advantage in `Ranking.chance`.
+        layers: what becomes of a model of several layers, that is, of one that brings "layers",
+            of a store, and of inputs that are named "model@layer" (a note says so; to keep these
+            apart use other names): "each" is ranked by itself, as "model@layer"; or they are
+            "joined", as above; or the "best" of their scores or the "mean" is that of the model,
+            of permuted labels likewise, so that many layers to choose from are no advantage in
+            `Ranking.chance`. None: "each" of a store and of inputs of such names, but "joined" of
+            a model that brings "layers".
         permutations: so many times the targets are dealt anew to the rows, the same way for all
             models, and scored again: `Ranking.chance` then says what each score is without any
             signal. 200 tell p below 0.01. Of models that are streamed it is not known.

@@ -152,6 +152,8 @@ def shortlist(
     check_names(models)
     if unknown := [name for name in options if name not in _OPTIONS]:
         raise InputError(f"shortlist takes no {unknown[0]}: of rank it has {', '.join(_OPTIONS)}")
+    if options.get("layers") == "each":
+        raise InputError("layers is 'each', but models are dropped as a whole: leave it out")
     check_share("confidence", confidence)
     asked = checked(metric, options=options.get("options"), perturb=options.get("perturb"))
     if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum":
@@ -172,10 +174,16 @@ def shortlist(
 
     def score(rows: np.ndarray, **how: Any) -> Measured:
         values = {name: model.first(len(rows)) for name, model in pool.items()}
-        return measure(
+        measured = measure(
             values, labels.values[rows], metrics=asked.metrics, history=history, seed=seed,
             num_classes=classes, **how, **options,
         )  # fmt: skip
+        if apart := [name for name in measured.names if name not in pool]:
+            raise InputError(
+                f"{apart[0]} is made of several of the models, which are dropped one by one: give "
+                "a model with its layers, {'layers': ...}"
+            )
+        return measured
 
     dropped: dict[str, Dropped] = {}
     stages: list[tuple[int, int]] = []

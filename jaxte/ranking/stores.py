@@ -10,19 +10,16 @@ from typing import Any
 from jaxte.errors import InputError
 from jaxte.intake import sources
 from jaxte.store import FeatureStore, formats, imports, is_store
-from jaxte.store.reader import layer_names, model_and_layer
+from jaxte.store.reader import layer_names
 
 __all__ = ["expand_stores"]
 
 
-def expand_stores(
-    features: Mapping[str, Any], targets: Any, *, joined: bool = False
-) -> tuple[dict[str, Any], Any]:
+def expand_stores(features: Mapping[str, Any], targets: Any) -> tuple[dict[str, Any], Any]:
     """Stores, their paths and files of other tools become the sources of their layers.
 
-    One of several layers is ranked as "model@layer" each, or if they are to be ``joined`` as one
-    model, as are other models of such names; ``targets`` may name models or layers. What cannot
-    be read becomes an `InputError` in its place.
+    One of several layers becomes "model@layer" each; ``targets`` may name models or layers. What
+    cannot be read becomes an `InputError` in its place.
 
     Raises:
         InputError: if two have the same name then.
@@ -44,29 +41,7 @@ def expand_stores(
             models[key] = source
             if own is not None and name in own:
                 own.setdefault(key, own[name])
-    if joined:
-        models, own = _join(models, own)
     return models, targets if own is None else own
-
-
-def _join(
-    models: Mapping[str, Any], targets: dict[str, Any] | None
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Layers "model@layer" as one model that brings them; its targets are those of any."""
-    joined: dict[str, Any] = {}
-    for key, value in models.items():
-        name, layer = model_and_layer(str(key))
-        parts = value if isinstance(value, Mapping) else {"features": value}
-        whole = "features" not in parts or "layers" in parts
-        if not layer or whole or isinstance(value, Exception):
-            joined[key] = value
-            continue
-        own = joined.setdefault(name, {"layers": {}})
-        own["layers"][layer] = parts["features"]
-        own |= {part: values for part, values in parts.items() if part != "features"}
-        if targets is not None and key in targets:
-            targets.setdefault(name, targets[key])
-    return joined, targets
 
 
 def _layers(name: str, value: Any) -> Mapping[str, Any] | None:

@@ -12,9 +12,13 @@ __all__ = ["PROVENANCE", "columns_of", "made_now", "meta_of", "sentence"]
 # Columns of the CSV form, in order.
 PROVENANCE = (
     "data", "n", "classes", "width", "precision", "perturb", "normalize", "layers", "options",
-    "weighted", "permutations", "seed", "jaxte", "date",
+    "weighted", "permutations", "seed", "jaxte", "date", "p_recommended",
 )  # fmt: skip
-_BY_MODEL = {"n": "n", "width": "widths"}  # column -> key of `Ranking.meta`, model -> number
+# column -> key of `Ranking.meta`, model -> number, and its type
+_BY_MODEL: dict[str, tuple[str, type]] = {
+    "n": ("n", int), "width": ("widths", int), "p_recommended": ("p_best", float),
+}  # fmt: skip
+_FOLDED = ("best", "mean")  # of layers, which have the widths, "model@layer"
 
 
 def made_now() -> dict[str, str]:
@@ -30,10 +34,14 @@ def columns_of(meta: Mapping[str, Any], model: str, metric: str) -> dict[str, An
     own = {
         **meta,
         "data": meta.get("data") or meta.get("source"),
-        **{name: meta.get(key, {}).get(model) for name, key in _BY_MODEL.items()},
+        **{name: meta.get(key, {}).get(model) for name, (key, _) in _BY_MODEL.items()},
         "classes": meta.get("num_classes"),
         "options": json.dumps(options, default=str) if options else None,
     }
+    if meta.get("layers") in _FOLDED:
+        named = ((name.rpartition("@"), width) for name, width in meta.get("widths", {}).items())
+        layers = {layer: width for (whose, at, layer), width in named if at and whose == model}
+        own["width"] = json.dumps(layers) if layers else own["width"]
     return {name: own[name] for name in PROVENANCE if own.get(name) is not None}
 
 
@@ -42,9 +50,14 @@ def meta_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     meta: dict[str, Any] = {}
     for record in records:
         model, metric = str(record["model"]), str(record["metric"])
-        for name, key in _BY_MODEL.items():
-            if record.get(name):
-                meta.setdefault(key, {})[model] = int(record[name])
+        for name, (key, kind) in _BY_MODEL.items():
+            text = str(record.get(name) or "")
+            if text.startswith("{"):
+                numbers = {f"{model}@{layer}": kind(n) for layer, n in json.loads(text).items()}
+            else:
+                numbers = {model: kind(text)} if text else {}
+            if numbers:
+                meta.setdefault(key, {}).update(numbers)
         if record.get("options"):
             meta.setdefault("options", {})[metric] = json.loads(record["options"])
         if record.get("classes"):

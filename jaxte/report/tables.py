@@ -363,7 +363,9 @@ def _plain(value: Any) -> Any:
 def to_csv(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:
     """One line per model and metric: `model,metric,score,rank,status`, its terms, and its source.
 
-    The last columns say where the score comes from: data set, rows, width, options, version, date.
+    The last columns say where the score comes from: data set, rows, width (of layers of which the
+    best or the mean counts as JSON, layer -> width), options, version, date; and with a history
+    the chance to lead the recommended order.
     """
     return csv_text(
         [

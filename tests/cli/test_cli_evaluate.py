@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,30 @@ def test_a_ranking_beside_accuracies(run: Run, stored: Path, truth: Path, tmp_pa
     assert result.exit_code == 0, result.output
 
 
+def test_parquet_is_read_like_csv(
+    run: Run, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    (stored / "noise.npz").rename(stored / "007.npz")  # a name, not a number
+    scores, accuracies = tmp_path / "scores.parquet", tmp_path / "accuracies.parquet"
+    measured = {"model": ["good", "worse", "007"], "accuracy": [0.9, 0.8, 0.5]}
+    pandas.DataFrame(measured).to_parquet(accuracies, index=False)
+    result = run("rank", stored, "--metrics", "logme", "--out", scores)
+    assert result.exit_code == 0, result.output
+    (tmp_path / "all").mkdir()
+    scores.rename(tmp_path / "all" / "data.parquet")
+    result = run("evaluate", tmp_path / "all", accuracies, "--format", "csv", "--dataset", "data")
+    assert result.exit_code == 0, result.output
+    assert next(csv.DictReader(io.StringIO(result.stdout)))["models"] == "3"
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    result = run("evaluate", tmp_path / "bad.parquet", accuracies)
+    assert (result.exit_code, "bad.parquet is truncated or no" in result.stderr) == (2, True)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    result = run("evaluate", accuracies, accuracies)
+    assert (result.exit_code, 'pip install "jaxte[data]"' in result.stderr) == (2, True)
+
+
 def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
     random, labels = np.random.default_rng(0), np.arange(30) % 3
     for dataset in ("pets", "food", "empty"):
@@ -88,6 +113,40 @@ def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
     assert "1.000" in one.stdout
 
 
+def test_data_sets_that_cannot_be_compared_are_ranked_all_the_same(
+    run: Run, tmp_path: Path
+) -> None:
+    random, labels = np.random.default_rng(0), np.arange(30) % 3
+    for dataset, count in (("few", 2), ("many", 3), ("unknown", 3)):
+        (tmp_path / "all" / dataset).mkdir(parents=True)
+        for model in list(ACCURACIES)[:count]:
+            features = random.normal(size=(30, 4)) + np.eye(3, 4)[labels]
+            np.savez(tmp_path / "all" / dataset / f"{model}.npz", features=features, labels=labels)
+    truth = tmp_path / "truth.json"
+    arguments = ("rank", tmp_path / "all", "--each", "--metrics", "logme", "--accuracies", truth)
+    scored = {("few", 2), ("many", 3), ("unknown", 3)}
+    for datasets, why in (
+        (("few", "many"), "few: logme, static ranking: 2 models have both"),
+        (("few",), "no comparison with accuracies: no data set has 3 models"),
+    ):
+        truth.write_text(json.dumps(dict.fromkeys(datasets, ACCURACIES)))
+        result = run(*arguments, "--format", "csv")
+        assert result.exit_code == 0, result.output
+        names = [r["dataset"] for r in csv.DictReader(io.StringIO(result.stdout))]
+        assert {(name, names.count(name)) for name in names} == scored
+        assert why in result.stderr
+        assert "no accuracies on" in result.stderr
+        for form in ("table", "markdown"):
+            text = run(*arguments, "--format", form).stdout
+            heads = [line.strip("# ").partition(":")[0] for line in text.splitlines()]
+            assert {"few", "unknown"} <= set(heads)
+            if form == "markdown":
+                assert ("many" in heads) == ("many" not in datasets)
+    one = run("rank", tmp_path / "all" / "few", "--metrics", "logme", "--accuracies", truth)
+    assert (one.exit_code, "2 models scored" in one.stdout) == (0, True)
+    assert "fewer than 3: not evaluated" in one.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -95,7 +154,7 @@ def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
         (("evaluate", "{truth}", "published:cnn"), "sfda_cnn/full"),
         (("evaluate", "{truth}", "{truth}", "--draws", "0"), "--draws 0"),
         (("evaluate", "{truth}", "{truth}", "--plot", "p.doc"), "p.doc"),
-        (("evaluate", "{stored}", "{truth}"), "holds no .csv or .json"),
+        (("evaluate", "{stored}", "{truth}"), "holds no .csv, .json or .parquet"),
         (("rank", "{stored}", "--accuracies", "nowhere.csv"), "nowhere.csv does not exist"),
         (("rank", "{stored}", "--accuracies", "published:itm"), "named as none of the data sets"),
     ],

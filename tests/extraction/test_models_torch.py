@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_sample_image
 
+import jaxte
 from jaxte import InputError
 from jaxte.extraction import as_model, fingerprint
 from jaxte.extraction.preprocess import IMAGENET, Images
@@ -133,6 +134,21 @@ def test_half_precision_and_read_only_arrays() -> None:
     own = as_model(Cnn().bfloat16()).apply(None, x)["penultimate"]
     assert own.dtype == np.float32
     np.testing.assert_allclose(own, exact, atol=0.05)
+
+
+@pytest.mark.parametrize("layers", [None, "all"])
+def test_images_with_channels_last_are_named_where_a_model_fails(layers: Any) -> None:
+    images = X.transpose(0, 2, 3, 1)
+    for inputs in (images, {"x": images}):
+        with pytest.raises(InputError, match=r"\(NCHW\): give images\.transpose\(0, 3, 1, 2\)"):
+            jaxte.extract(Cnn(), [(inputs, np.arange(len(X)))], layers=layers)
+    store = jaxte.extract(Cnn(), [(X, np.arange(len(X)))], layers=layers)
+    assert store.rows == len(X)
+    for wrong in (X[:, :1], images[:, 0]):  # what is wrong with these is another thing
+        with pytest.raises(RuntimeError):
+            jaxte.extract(Cnn(), [(wrong, np.arange(len(X)))], layers=layers)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(X[0].size, 4))  # which takes either
+    assert jaxte.extract(flat, [(images, np.arange(len(X)))]).rows == len(X)
 
 
 def test_fingerprints() -> None:

@@ -86,8 +86,34 @@ def test_a_layer_that_fails_is_named_and_a_model_of_none_has_its_reason() -> Non
     assert any(note.startswith("half goes without half@bad: ") for note in ranking.notes)
 
 
+def test_each_layer_is_a_candidate_as_the_layers_of_stores_are(each: jaxte.Ranking) -> None:
+    pool = {**POOL, "a": {**POOL["a"], "features": NOISE[2]}, "d": {"layers": {"only": NOISE[3]}}}
+    targets = dict.fromkeys(pool, LABELS)
+    ranking = jaxte.rank(pool, targets, layers="each", metrics="logme")
+    assert ranking.models == (*each.models, "d")
+    for name in each.models:
+        assert ranking.score(name, "logme") == pytest.approx(each.score(name, "logme"))
+    assert jaxte.rank(pool, LABELS, metrics="ridge_probe").models == tuple(pool)  # joined
+    with pytest.raises(InputError, match="models are dropped as a whole: leave it out"):
+        jaxte.shortlist(POOL, LABELS, layers="each")
+    many = {name: np.tile(x, (9, 1)) for name, x in EACH.items()}
+    with pytest.raises(InputError, match="a is made of several of the models"):
+        jaxte.shortlist(many, np.tile(LABELS, 9), metric="logme", layers="best")
+
+
+@pytest.mark.parametrize("how", ["joined", "best", "mean"])
+def test_layers_by_name_alone_are_named(how: Any) -> None:
+    note = "Layers by their names: a (a@early, a@late), b (b@layer 0"
+    assert any(one.startswith(note) for one in jaxte.rank(EACH, LABELS, layers=how).notes)
+    for notes in (jaxte.rank(POOL, LABELS, layers=how).notes, jaxte.rank(EACH, LABELS).notes):
+        assert not any("by their names" in one for one in notes)
+    for names in (("a", "a@early"), ("a@early", "a")):
+        with pytest.raises(InputError, match="a@early is by its name a layer of a: rename"):
+            jaxte.rank(dict(zip(names, NOISE, strict=False)), LABELS, layers=how)
+
+
 def test_layers_that_cannot_be_told_apart_are_refused() -> None:
     with pytest.raises(InputError, match="two models are called a@early"):
-        jaxte.rank({**POOL, "a@early": NOISE[0]}, LABELS, layers="best")
+        jaxte.rank({**POOL, "a@early": NOISE[0]}, LABELS, layers="each")
     with pytest.raises(InputError, match=r"layers 'top'.*'joined', 'best', 'mean'"):
         jaxte.rank(POOL, LABELS, layers="top")

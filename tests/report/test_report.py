@@ -162,8 +162,21 @@ def test_a_csv_says_all_of_layers_streams_and_permutations() -> None:
     assert "40 rows, 4 classes, 5 columns" in sentence(streamed.meta)
     for ranking in (folded, streamed):
         again = jaxte.Ranking.from_csv(report.to_csv(ranking))
-        said, read = (sentence({**own.meta, "widths": {}}) for own in (ranking, again))
-        assert said == read
+        assert sentence(ranking.meta) == sentence(again.meta)
+        assert ranking.meta["widths"] == again.meta["widths"]
+
+
+def test_a_csv_has_the_chances_to_lead_with_a_history() -> None:
+    x = np.random.default_rng(1).normal(size=(40, 5))
+    history = {f"set {k}": {"a": 0.9, "b": 0.8} for k in range(2)}
+    ranking = jaxte.rank(
+        {"a": x, "b": x + LABELS[:, None], "c": np.full((40, 5), np.nan)}, LABELS,
+        metrics="logme", history=history, intervals=True,
+    )  # fmt: skip
+    again = jaxte.Ranking.from_csv(report.to_csv(ranking))
+    assert again.p_best() == ranking.p_best() != {}
+    assert again.interval("a", "history") is None
+    assert again.verdict() == ranking.verdict()
 
 
 @pytest.mark.parametrize(
