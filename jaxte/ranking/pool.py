@@ -175,7 +175,7 @@ def _slice(
     except Exception as error:  # one of them is to blame, or memory is short
         if jax.process_count() > 1:
             raise  # the others take the same steps, and would wait for this one
-        begun = error
+        begun = error.with_traceback(None)  # whose frames would keep the arrays
     return _Slice(bucket, members, filled, metrics, size * bytes_of(bucket, platform), begun)
 
 
@@ -191,7 +191,7 @@ def _finished(
     except Exception as error:
         if jax.process_count() > 1:
             raise
-        reason = error
+        reason = error.with_traceback(None)
     unable = plan.reasons(bool(bucket.outputs[1]))
     able = [m for m in one.metrics if m.name not in unable]
     failed = able
@@ -201,6 +201,8 @@ def _finished(
         reason = next((e for e in errors.values() if isinstance(e, Exception)), None)
     halves: dict[str, Outputs | Exception] = {}
     if failed and len(one.members) > 1:
+        assert reason is not None
+        one = one._replace(begun=reason)  # memory may be short: let go of its arrays
         halves = _in_halves(plan, one, failed, platform, reason)
     copies = 1 if plan.layout is None else plan.layout.models
     for index, member in enumerate(one.members):
@@ -228,7 +230,7 @@ def _in_halves(
     one: _Slice,
     metrics: Sequence[Metric],
     platform: str,
-    reason: Exception | None,
+    reason: Exception,
 ) -> dict[str, Outputs | Exception]:
     """Outputs of these metrics by name of the model, of one half of a slice after the other."""
     copies = 1 if plan.layout is None else plan.layout.models
@@ -243,7 +245,7 @@ def _in_halves(
     if not any(isinstance(value, Exception) for value in values):  # none of them is to blame
         warnings.warn(
             f"{len(one.members)} models of {one.bucket.rows} rows and {one.bucket.width} columns "
-            f"had to be scored in halves, which takes longer: {said(reason) if reason else ''}",
+            f"had to be scored in halves, which takes longer: {said(reason)}",
             RuntimeWarning,
             stacklevel=2,
         )
