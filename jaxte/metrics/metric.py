@@ -51,8 +51,9 @@ class Metric:
         name: its name in the field.
         function: (features, targets, *, num_classes, weights, num_features, ...) -> scalar.
         score: (statistics, completed passes, **options) -> outputs: "score", and what a pool wants
-            to know besides. With the route "quick" it may be "unsure"; the model is then scored
-            again, by the route "full".
+            to know besides: the "gain" in nats over what predicts the targets without features,
+            below which an order says nothing. With the route "quick" it may be "unsure"; the model
+            is then scored again, by the route "full".
         paper: where it was published.
         confirmed: what its values were compared with: "released code", "own replica" of the formula
             where no sound released code exists, or "" where neither was possible.

@@ -335,14 +335,16 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], *, measure:
         errors, trivial = sums
         shares = jnp.where(statistics.present, 1 - errors / _or_one(trivial), 0)
         r2 = shares.sum() / jnp.maximum(statistics.present.sum(), 1)
-        return {"score": jnp.where(statistics.valid, r2, jnp.nan), "unsure": lost}
+        gain = -fit.n / 2 * jnp.log1p(-jnp.clip(r2, 0, 1 - jnp.finfo(r2.dtype).eps))
+        return {"score": jnp.where(statistics.valid, r2, jnp.nan), "unsure": lost, "gain": gain}
     right, likelihoods = sums
     accuracy, best = right / fit.n, _highest(likelihoods / fit.n)
     # 0 sharpness: the prior alone
     prior = fit.y_mean * jnp.log(_or_one(fit.y_mean))
     outputs = {"accuracy": accuracy, "log_likelihood": jnp.maximum(best, prior.sum())}
     score = jnp.where(statistics.valid, outputs[measure], jnp.nan)
-    return {"score": score, "unsure": lost, **outputs}
+    gain = fit.n * (outputs["log_likelihood"] - prior.sum())
+    return {"score": score, "unsure": lost, "gain": gain, **outputs}
 
 
 def _highest(table: Array) -> Array:

@@ -11,6 +11,8 @@ from jaxte.ranking.result import are_tied, tie_groups
 
 __all__ = ["notes_on", "verdict"]
 
+_BY_CHANCE = 2.0  # nats, which one of twenty models without any signal gains at most
+
 
 def verdict(metric: Metric, outputs: Mapping[str, float], score: float) -> str:
     """The status of one score."""
@@ -31,7 +33,7 @@ def notes_on(
 ) -> list[str]:
     """What is wrong, or merely degenerate, with one metric's scores over a pool."""
     finite = {name: score for name, score in scores.items() if math.isfinite(score)}
-    sentences = [_ties(metric, finite, precision), _silent(outputs)]
+    sentences = [_ties(metric, finite, precision), _silent(outputs), _no_gain(outputs, num_classes)]
     if metric.notes is not None:
         sentences += metric.notes(outputs, num_classes)
     return [f"{metric.name}: {sentence}" for sentence in sentences if sentence]
@@ -50,6 +52,20 @@ def _ties(metric: Metric, scores: Mapping[str, float], precision: str) -> str:
     return (
         f"{len(tied)} of {len(scores)} models {where} ({shortlist(tied)}): "
         f"no ranking among them.{advice}"
+    )
+
+
+def _no_gain(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None) -> str:
+    """Where no model predicts better than chance: twice a gain in likelihood is chi-square."""
+    gains = [own["gain"] for own in outputs.values() if math.isfinite(own.get("gain", math.nan))]
+    most = max(gains, default=math.inf)
+    if most >= (by_chance := _BY_CHANCE + math.log(max(1, len(gains)))):
+        return ""
+    known = "their mean" if num_classes is None else "their frequencies"
+    return (
+        f"no model predicts the targets better than {known} (the best gains {max(0.0, most):.1f} "
+        f"nats over all rows, chance {by_chance:.1f}): the order says nothing. Give more rows or "
+        "other layers, or fine-tune a few (`jaxte race`)."
     )
 
 

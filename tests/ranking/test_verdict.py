@@ -32,6 +32,19 @@ def test_without_history_the_probe_decides() -> None:
         undecided.order()
 
 
+@pytest.mark.parametrize("task", ["classes", "numbers"])
+def test_a_note_where_no_model_tells_anything(task: str) -> None:
+    random = np.random.default_rng(5)
+    models = {name: random.normal(size=(120, 10)) for name in "abc"}
+    targets = random.permutation(Y) if task == "classes" else random.normal(size=120)
+    known = "frequencies" if task == "classes" else "mean"
+    (note,) = jaxte.rank(models, targets, metrics="ridge_probe").notes
+    assert note.startswith(f"ridge_probe: no model predicts the targets better than their {known} ")
+    models["d"] = models["c"] + 0.7 * np.eye(4, 10)[targets] if task == "classes" else targets
+    models["d"] = np.reshape(models["d"], (120, -1))
+    assert not jaxte.rank(models, targets, metrics="ridge_probe").notes
+
+
 def test_a_history_joins_in() -> None:
     """It turns what is close, not what is far apart; a model without one is an average one."""
     history = [
