@@ -132,11 +132,16 @@ def _tau_table(taus: Mapping[str, Mapping[str, float]], sizes: Mapping[str, int]
 
 
 def _training(truth: Mapping[str, Mapping[str, Any]], stage: str) -> dict[str, float]:
-    """Data set -> mean seconds of training one model once, of those that chose its rate too."""
+    """Data set -> mean seconds of training one model once, of those that chose its rate too.
+
+    On a CPU; a few models were trained on a GPU.
+    """
     from jaxte.zoo import benchmark
 
     durations: dict[str, list[float]] = {}
     for result in benchmark.results():
+        if result.card.get("device", "cpu") != "cpu":
+            continue
         card = result.card[stage]
         runs = len(card["validation"]) + len(card["test"])
         durations.setdefault(result.target, []).append(card["cpu_seconds"] / runs)

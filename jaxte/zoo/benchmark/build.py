@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxte.errors import InputError
@@ -91,7 +92,8 @@ def _measure(name: str, root: Path, target: str, out: Path, key: str) -> dict[st
     card = read_json(root / "cards" / f"{name}.json")
     tensors = read_tensors(root / "weights" / f"{name}.safetensors")
     measured = measure(card, tensors, load_cut(target, out))
-    return {"key": key, "model": name, "target": target, **measured, "versions": versions()}
+    made = {"versions": versions(), "device": jax.devices()[0].device_kind}
+    return {"key": key, "model": name, "target": target, **measured, **made}
 
 
 def key_of_pair(model: str, weights: str, target: str, images: str) -> str:
