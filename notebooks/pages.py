@@ -47,6 +47,7 @@ MOVED = {
 }
 RESULTS = {
     "nvidia-h100/device.md": "An H100",
+    "cpu-2-cores-goal/device.md": "An H100's pool on two CPU cores",
     "cpu-2-cores/results.md": "Two CPU cores",
     "cpu-2-cores-released-large/results.md": "Against released code, large",
     "cpu-2-cores-released-small/results.md": "Against released code, small",

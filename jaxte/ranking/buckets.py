@@ -13,6 +13,7 @@ from jaxte.ranking.blocks import width_of
 from jaxte.ranking.inputs import Candidate
 from jaxte.ranking.memory import COPIES
 from jaxte.ranking.plan import ScoringPlan
+from jaxte.statistics.shifted import NODES
 from jaxte.statistics.tiles import LARGE_TILE
 
 __all__ = ["Bucket", "at_once", "buckets", "bytes_of", "operations"]
@@ -21,9 +22,8 @@ __all__ = ["Bucket", "at_once", "buckets", "bytes_of", "operations"]
 _COMPILATION = 1e11
 # What the passes over an entry of the features cost, in multiplications of a matrix product.
 _PASSES = 1e4
-# Entries of features that keep an accelerator busy; matrices of each model that it factorises.
+# Entries of features that keep an accelerator busy.
 _BUSY = 2.5e8
-_FACTORS = 32
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def bytes_of(bucket: Bucket, platform: str = "cpu") -> int:
     numbers = COPIES * bucket.rows * columns
     if platform != "cpu":  # and as many matrices as it factorises at once
         square = min(bucket.rows, bucket.width) ** 2
-        numbers += 2 * min(_FACTORS * square, max(LARGE_TILE, square))
+        numbers += 2 * min(NODES * square, max(LARGE_TILE, square))
     return numbers * jnp.zeros(()).dtype.itemsize
 
 

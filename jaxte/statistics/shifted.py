@@ -24,13 +24,13 @@ from jaxte.statistics.rows import Rows
 from jaxte.statistics.tiles import map_tiles
 from jaxte.statistics.tridiagonal import scaled_rows, weighted_targets
 
-__all__ = ["Shifted", "shifted_normal", "shifted_rows"]
+__all__ = ["NODES", "Shifted", "shifted_normal", "shifted_rows"]
 
 _FURTHEST = 20.0  # ln t at which nothing is explained any more; tr G = 1
 # ln t of the tries over the trace of A, among which lies an optimum, and their distance.
 _LOWEST, _HIGHEST, _STEP = -23.0, 7.0, 2.0
 # Nodes of the window, and the half-length up to which they leave an error of 1e-10.
-_NODES, _WIDEST = 32, 4.0
+NODES, _WIDEST = 32, 4.0
 # A penalty so many times the rounding error of A has, by the golden values, the evidence to 1e-10.
 _CLEAR = 1e5
 
@@ -82,7 +82,7 @@ class Shifted(NamedTuple):
     def at(self, u: Array) -> Forms:
         """The forms at ln t = u, [j, 1] for all columns alike or [j, k] for each its own."""
         s = (2 * u - self.low - self.high) / (self.high - self.low)
-        degree = jnp.arange(_NODES, dtype=u.dtype)
+        degree = jnp.arange(NODES, dtype=u.dtype)
         basis = jnp.cos(degree[None, None] * jnp.arccos(jnp.clip(s, -1, 1))[..., None])
         c = self.coefficients
 
@@ -128,9 +128,9 @@ def _shifted(p: System) -> Shifted:
     inside = (high - low <= 2 * _WIDEST) & jnp.isfinite(high)
     inside &= jnp.exp(low) >= _CLEAR * noise(size, len(p.matrix))
     low, high = (jnp.where(inside, end, origin + sign) for end, sign in ((low, -1), (high, 1)))
-    angles = np.pi * (np.arange(_NODES) + 0.5) / _NODES
+    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
     nodes = 0.5 * (low + high) + 0.5 * (high - low) * jnp.asarray(np.cos(angles), low.dtype)
-    to_coefficients = 2 / _NODES * np.cos(np.arange(_NODES)[:, None] * angles[None])
+    to_coefficients = 2 / NODES * np.cos(np.arange(NODES)[:, None] * angles[None])
     to_coefficients[0] /= 2
     made = _forms(p, nodes)
     coefficients = Forms(*(matmul(jnp.asarray(to_coefficients, low.dtype), one) for one in made))

@@ -268,17 +268,10 @@ def _thin_svd(x: Array) -> tuple[Array, Array, Array]:
 
     JAX takes the latter up to a size of 1024.
     """
-
-    def by_qr(x: Array) -> tuple[Array, Array, Array]:
-        how = lax.linalg.SvdAlgorithm.QR
-        left, singular, right = lax.linalg.svd(x, full_matrices=False, algorithm=how)
-        return left, singular, right
-
-    def as_usual(x: Array) -> tuple[Array, Array, Array]:
-        left, singular, right = jnp.linalg.svd(x, full_matrices=False)
-        return left, singular, right
-
-    return lax.platform_dependent(x, cuda=by_qr, default=as_usual)
+    usual = partial(lax.linalg.svd, full_matrices=False)
+    by_qr = partial(usual, algorithm=lax.linalg.SvdAlgorithm.QR)
+    left, singular, right = lax.platform_dependent(x, cuda=by_qr, default=usual)
+    return left, singular, right
 
 
 def _signs(axes: Array) -> Array:
