@@ -17,6 +17,7 @@ from jaxte.intake import checks
 from jaxte.statistics import Statistics
 from jaxte.statistics.linalg import gram, matmul, noise
 from jaxte.statistics.measure import divisors
+from jaxte.statistics.tiles import map_tiles
 
 COVARIANCES = ("spherical", "diagonal", "full")
 FLOOR = 1e-4  # least variance, that of the released GBC
@@ -71,7 +72,7 @@ def overlaps(means: Array, variance: Array, size: ArrayLike) -> Array:
     coordinates each entry stands for in the log determinants.
     """
 
-    def against_all(one: tuple[Array, Array]) -> Array:
+    def against_all(one: tuple[Array, Array]) -> Any:
         mean, own = one
         pooled = 0.5 * (own[None] + variance)
         gap = jnp.sum((mean[None] - means) ** 2 / pooled, axis=1)
@@ -79,7 +80,7 @@ def overlaps(means: Array, variance: Array, size: ArrayLike) -> Array:
         relative = (own[None] - variance) ** 2 / (4 * own[None] * variance)
         return jnp.exp(-0.125 * gap - 0.25 * size * jnp.log1p(relative).sum(axis=1))
 
-    return lax.map(against_all, (means, variance))
+    return map_tiles(against_all, (means, variance), means.size)
 
 
 def full_overlaps(statistics: Statistics, floor: Array) -> Array:
@@ -102,7 +103,9 @@ def full_overlaps(statistics: Statistics, floor: Array) -> Array:
 
 def _by_cholesky(scatters: Array, means: Array, floor: Array) -> tuple[Array, Array]:
     own = scatters + floor * jnp.eye(means.shape[1], dtype=means.dtype)[None]
-    half = lax.map(lambda s: jnp.log(jnp.diagonal(jnp.linalg.cholesky(s))).sum(), own)
+    half = map_tiles(
+        lambda s: jnp.log(jnp.diagonal(jnp.linalg.cholesky(s))).sum(), own, means.shape[1] ** 2
+    )
     return _of_pairs(own, half, means, lambda a, b: jnp.linalg.cholesky(0.5 * (a + b)))
 
 
@@ -120,7 +123,8 @@ def _of_pairs(
         value = jnp.exp(-0.125 * matmul(gap, gap) - logs + 0.5 * (half_logdet[i] + half_logdet[j]))
         return value, diagonal.min() / diagonal.max()
 
-    values, least = lax.map(pair, jnp.stack(jnp.triu_indices(len(means)), axis=1))
+    pairs = jnp.stack(jnp.triu_indices(len(means)), axis=1)
+    values, least = map_tiles(pair, pairs, 2 * means.shape[1] ** 2)
     return values, least.min()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.metrics.metric import Completed, Metric, Outputs
@@ -13,6 +13,7 @@ from jaxte.metrics.registry import register
 from jaxte.statistics import Moments, Statistics
 from jaxte.statistics.linalg import noise
 from jaxte.statistics.measure import divisors
+from jaxte.statistics.tiles import map_tiles
 
 __all__ = ["cdnv", "cdnv_from_moments", "tmi_variance", "tmi_variance_from_moments"]
 
@@ -155,7 +156,7 @@ def _cdnv(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Output
     state, within = statistics.measured.moments, statistics.within_class_ss
     counts, means = state.counts, state.deviations
     variance = within / divisors(counts)
-    squares = lax.map(lambda one: jnp.sum((one[None] - means) ** 2, axis=1), means)
+    squares = map_tiles(lambda one: jnp.sum((one[None] - means) ** 2, axis=1), means, means.size)
     pairs = (counts > 0)[:, None] & (counts > 0)[None] & ~jnp.eye(len(counts), dtype=bool)
     # means are known to the rounding of their size, and to that of the rows that they are made of
     sizes = jnp.sum((state.means + state.origin[None]) ** 2, axis=1)

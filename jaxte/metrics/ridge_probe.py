@@ -20,6 +20,7 @@ from jaxte.statistics.normal import normal_equations
 from jaxte.statistics.ridge import Problem, is_tridiagonal, problem_of, tridiagonal_of
 from jaxte.statistics.rows import centre
 from jaxte.statistics.shifted import Shifted
+from jaxte.statistics.tiles import map_tiles
 from jaxte.statistics.tridiagonal import Tridiagonal, sweep
 
 __all__ = ["ridge_probe"]
@@ -325,7 +326,9 @@ def _judge(fit: Fit, batch: Batch, **_: Any) -> tuple[Array, ...]:
         rise = a * (own - mean)
         return matmul(jnp.stack([value, rise, rise - a**2 * spread]), batch.weights)
 
-    return matmul(batch.weights, right.astype(y.dtype)), lax.map(at, jnp.array(_SHARPNESS, y.dtype))
+    return matmul(batch.weights, right.astype(y.dtype)), map_tiles(
+        at, jnp.array(_SHARPNESS, y.dtype), y.size
+    )
 
 
 def _score(statistics: Statistics, completed: tuple[Completed, ...], *, measure: str) -> Outputs:

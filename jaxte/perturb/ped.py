@@ -17,6 +17,7 @@ from jaxte.perturb.steps import Result, class_balls, prepare
 from jaxte.statistics.linalg import matmul, safe_root
 from jaxte.statistics.measure import deviate
 from jaxte.statistics.rows import Classes, Rows, of_row, promote
+from jaxte.statistics.tiles import map_tiles
 
 _STEPS = 6
 _LEAST_DEVIATION = 1e-3  # of a source feature, in feature units
@@ -153,7 +154,7 @@ def move_overlapping(row: Rows, group: Classes, source: Any, settings: Settings)
 
     def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], None]:
         now, first, going = state
-        shifts = lax.map(partial(shift, now), (now, radius, rounding, present))
+        shifts = map_tiles(partial(shift, now), (now, radius, rounding, present), now.size)
         change = lax.stop_gradient(jnp.abs(shifts).sum())
         first = jnp.where(first > 0, first, change)
         going &= change > settings.exit_ratio * first

@@ -17,6 +17,7 @@ from jaxte.statistics.linalg import matmul, noise, safe_root
 from jaxte.statistics.measure import Deviations, centred, deviate, divisors
 from jaxte.statistics.rows import Classes, Rows, as_classes, as_rows, of_row
 from jaxte.statistics.spectrum import spectrum
+from jaxte.statistics.tiles import map_tiles
 
 Result = Any  # features [n, d'], or (features, num_features) if asked for
 
@@ -257,7 +258,7 @@ def move_classes(row: Rows, group: Classes, alpha: Array, sigma: Array, *, signe
         counted = present & group.present & (gap > unknown + rounding)
         return matmul(jnp.where(counted, alpha * amount / jnp.where(counted, gap, 1), 0), toward)
 
-    shifts = lax.map(shift, (means, radius, rounding, group.present))
+    shifts = map_tiles(shift, (means, radius, rounding, group.present), means.size)
     return row.features + of_row(shifts, group)
 
 

@@ -160,7 +160,7 @@ def log_joint(x: Array, shares: Array, width: Array, floor: Array, covariance: s
 
     n, d = x.shape
     size = 4 * n * d + (4 * d * d if covariance == "full" else 0)
-    out: Array = map_tiles(one, shares.T, size, factorises=covariance == "full")
+    out: Array = map_tiles(one, shares.T, size, in_turn=covariance == "full")
     return out.T
 
 
@@ -226,5 +226,5 @@ def of_parameters(x: Array, priors: Array, means: Array, covariance: Array, widt
 
     there = priors > 0
     prior = jnp.where(there, jnp.log(jnp.where(there, priors, 1)), -jnp.inf)
-    densities: Array = map_tiles(one, centres, 2 * x.size, factorises=False)
+    densities: Array = map_tiles(one, centres, 2 * x.size, in_turn=False)
     return prior[None] + densities.T

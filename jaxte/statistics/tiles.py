@@ -11,24 +11,24 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_batching import sequential_vmap
 
-_NUMBERS, LARGE_TILE = 1 << 23, 1 << 26  # that a tile holds, and one of factors on an accelerator
+_NUMBERS, LARGE_TILE = 1 << 23, 1 << 28  # that a tile holds, and one of factors on an accelerator
 _NARROWEST = 64
 _BLOCK = 1 << 18  # numbers of a block of rows, which stays in a core's caches
 
 
-def map_tiles(function: Callable[..., Any], xs: Any, size: int, *, factorises: bool = True) -> Any:
-    """As ``jax.lax.map``, of as many at a time as hold some ten million numbers.
+def map_tiles(function: Callable[..., Any], xs: Any, size: int, *, in_turn: bool = True) -> Any:
+    """As ``jax.lax.map``, of as many at a time as hold some ten million numbers, or one by one.
 
-    An accelerator factorises as many at once as hold seventy: it takes as long for one as for ten.
+    An accelerator takes as many at once as hold 270 million: ten take as long as one.
 
     Args:
         function: of one of them.
         xs: arrays, of which the first axis counts them.
         size: how many numbers the work on one of them takes.
-        factorises: whether the function calls LAPACK: on CPUs one by one then, as two batches of
-            such calls at the same time can wait for each other's threads for ever.
+        in_turn: whether CPUs take one by one, as two batches of LAPACK's calls at the same time can
+            wait for each other's threads for ever, and what fits a core's caches gains nothing.
     """
-    if not factorises:
+    if not in_turn:
         return _tiles(function, size, _NUMBERS, xs)
     tiles = partial(_tiles, function, size, LARGE_TILE)
     return lax.platform_dependent(xs, cpu=partial(lax.map, function), default=tiles)

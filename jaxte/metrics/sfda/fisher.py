@@ -14,6 +14,7 @@ from jaxte.statistics import Batch, Moments, Statistics
 from jaxte.statistics.linalg import matmul, noise
 from jaxte.statistics.measure import divisors
 from jaxte.statistics.spectrum import rank_of_scatter
+from jaxte.statistics.tiles import map_tiles
 
 TARGETS = ("trace", "identity")  # what the scatter is shrunk toward
 _FLOOR = 1e-10  # of the shrinkage, in the released code
@@ -145,7 +146,7 @@ def _distinct(state: Moments, certain: Array) -> tuple[Array, Array]:
             same = jnp.all(jnp.abs(means - one[None]) <= tolerance[None], axis=1)
             return jnp.argmax(same & present)
 
-        return lax.cond(certain, lambda: lax.map(first, means), lambda: own)
+        return lax.cond(certain, lambda: map_tiles(first, means, means.size), lambda: own)
 
     constants = lax.stop_gradient((certain, means, tolerance, state.counts > 0, own))
     owner = jnp.where(state.counts > 0, owners(*constants), own)
