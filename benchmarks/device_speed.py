@@ -161,14 +161,15 @@ def _metrics(
                 yield {**row, "failed": reason(error)}
                 continue
             work = account.of(metric, n, d, classes, entry=there.dtype.itemsize)
-            floor = work.floor(run.ceilings.get(dtype, np.inf), run.ceilings.get("copy", np.inf))
+            known = run.ceilings.get(dtype), run.ceilings.get("copy")
+            rates = [rate for rate in known if rate is not None]
+            floor = work.floor(*rates) if len(rates) == 2 else None
             yield {
                 **row,
                 "seconds": seconds,
                 "compile": made.trace + made.compile,
                 "score": float(score),
-                "floor": floor,
-                "share": floor / seconds,
+                **({} if floor is None else {"floor": floor, "share": floor / seconds}),
                 "rate": work.operations / seconds,
                 "peak": (memory.device() or {}).get("peak"),
             }

@@ -46,6 +46,7 @@ MOVED = {
     "benchmarks/README.md": "card.md",
 }
 RESULTS = {
+    "nvidia-h200/device.md": "An H200",
     "nvidia-h100/device.md": "An H100",
     "cpu-2-cores-goal/device.md": "An H100's pool on two CPU cores",
     "cpu-2-cores/results.md": "Two CPU cores",
