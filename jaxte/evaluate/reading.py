@@ -29,7 +29,7 @@ _NAMES = {
     "accuracy": ("accuracy", "test_score", "finetune_mean"),
 }
 _GAPS = ("", "nan", "none", "null", "na", "n/a")
-_FILES = (".json", ".csv", ".parquet")  # of those in a directory with one stem the first is read
+_FILES = (".json", ".csv", ".parquet", ".xlsx")  # of those in a directory with one stem the first is read
 
 
 class Entry(NamedTuple):
@@ -195,6 +195,13 @@ def _of_path(path: Path, value: str, what: str) -> Iterator[dict[str, Any]]:
             records = file.read().to_pylist()
         yield from records
         return
+    if path.suffix.lower() == ".xlsx":
+        require("openpyxl", f"reading {path.name}", "pandas")
+        pandas = require("pandas", f"reading {path.name}", "pandas")
+        with disk.reading(path, "Excel file"):  # as texts: a model may be called 007
+            records = pandas.read_excel(path, dtype=str, keep_default_na=False).to_dict("records")
+        yield from records
+        return
     text = disk.read_bytes(path, "table").decode("utf-8-sig", errors="replace")
     if path.suffix.lower() == ".json" or text.lstrip().startswith(("{", "[")):
         try:
@@ -221,7 +228,7 @@ def _of_directory(directory: Path, value: str, what: str) -> Iterator[dict[str, 
             if file.suffix.lower() == ending:
                 files.setdefault(file.with_suffix(""), file)
     if not files:
-        raise InputError(f"{directory} holds no .csv, .json or .parquet with {what}")
+        raise InputError(f"{directory} holds no {', '.join(_FILES)} with {what}")
     for _, file in sorted(files.items()):
         stem = re.sub(r"_metrics$", "", file.stem)
         nested = file.parent != directory

@@ -63,28 +63,36 @@ def test_a_ranking_beside_accuracies(run: Run, stored: Path, truth: Path, tmp_pa
     assert result.exit_code == 0, result.output
 
 
-def test_parquet_is_read_like_csv(
-    run: Run, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("ending", "method", "module", "extra"),
+    [
+        ("parquet", "to_parquet", "pyarrow.parquet", "data"),
+        ("xlsx", "to_excel", "openpyxl", "pandas"),
+    ],
+)
+def test_other_tables_are_read_like_csv(
+    run: Run, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    ending: str, method: str, module: str, extra: str,
+) -> None:  # fmt: skip
     pandas = pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
+    pytest.importorskip(module)
     (stored / "noise.npz").rename(stored / "007.npz")  # a name, not a number
-    scores, accuracies = tmp_path / "scores.parquet", tmp_path / "accuracies.parquet"
+    scores, accuracies = tmp_path / f"scores.{ending}", tmp_path / f"accuracies.{ending}"
     measured = {"model": ["good", "worse", "007"], "accuracy": [0.9, 0.8, 0.5]}
-    pandas.DataFrame(measured).to_parquet(accuracies, index=False)
+    getattr(pandas.DataFrame(measured), method)(accuracies, index=False)
     result = run("rank", stored, "--metrics", "logme", "--out", scores)
     assert result.exit_code == 0, result.output
     (tmp_path / "all").mkdir()
-    scores.rename(tmp_path / "all" / "data.parquet")
+    scores.rename(tmp_path / "all" / f"data.{ending}")
     result = run("evaluate", tmp_path / "all", accuracies, "--format", "csv", "--dataset", "data")
     assert result.exit_code == 0, result.output
     assert next(csv.DictReader(io.StringIO(result.stdout)))["models"] == "3"
-    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
-    result = run("evaluate", tmp_path / "bad.parquet", accuracies)
-    assert (result.exit_code, "bad.parquet is truncated or no" in result.stderr) == (2, True)
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / f"bad.{ending}").write_bytes(b"PAR1 and no more")
+    result = run("evaluate", tmp_path / f"bad.{ending}", accuracies)
+    assert (result.exit_code, f"bad.{ending} is truncated or no" in result.stderr) == (2, True)
+    monkeypatch.setitem(sys.modules, module, None)
     result = run("evaluate", accuracies, accuracies)
-    assert (result.exit_code, 'pip install "jaxte[data]"' in result.stderr) == (2, True)
+    assert (result.exit_code, f'pip install "jaxte[{extra}]"' in result.stderr) == (2, True)
 
 
 def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
@@ -154,7 +162,7 @@ def test_data_sets_that_cannot_be_compared_are_ranked_all_the_same(
         (("evaluate", "{truth}", "published:cnn"), "sfda_cnn/full"),
         (("evaluate", "{truth}", "{truth}", "--draws", "0"), "--draws 0"),
         (("evaluate", "{truth}", "{truth}", "--plot", "p.doc"), "p.doc"),
-        (("evaluate", "{stored}", "{truth}"), "holds no .csv, .json or .parquet"),
+        (("evaluate", "{stored}", "{truth}"), "holds no .json, .csv, .parquet, .xlsx"),
         (("rank", "{stored}", "--accuracies", "nowhere.csv"), "nowhere.csv does not exist"),
         (("rank", "{stored}", "--accuracies", "published:itm"), "named as none of the data sets"),
     ],

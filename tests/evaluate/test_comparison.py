@@ -249,7 +249,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             compare(tmp_path / name, MEANS)
     (tmp_path / "none").mkdir()
-    with pytest.raises(InputError, match=r"no \.csv, .json or .parquet with scores"):
+    with pytest.raises(InputError, match=r"no \.json, \.csv, \.parquet, \.xlsx with scores"):
         compare(tmp_path / "none", MEANS)
     with pytest.raises(InputError, match="draws is 0"):
         evaluate(SCORES, MEANS, draws=0)
