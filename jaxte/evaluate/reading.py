@@ -29,7 +29,12 @@ _NAMES = {
     "accuracy": ("accuracy", "test_score", "finetune_mean"),
 }
 _GAPS = ("", "nan", "none", "null", "na", "n/a")
-_FILES = (".json", ".csv", ".parquet", ".xlsx")  # of those in a directory with one stem the first is read
+_FILES = (
+    ".json",
+    ".csv",
+    ".parquet",
+    ".xlsx",
+)  # of those in a directory with one stem the first is read
 
 
 class Entry(NamedTuple):

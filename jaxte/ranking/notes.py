@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
 from jaxte.ranking.result import are_tied, tie_groups
+from jaxte.ranking.verdict import NO_GAIN
 
 __all__ = ["notes_on", "verdict"]
 
@@ -63,7 +64,7 @@ def _no_gain(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None
         return ""
     known = "their mean" if num_classes is None else "their frequencies"
     return (
-        f"no model predicts the targets better than {known} (the best gains {max(0.0, most):.1f} "
+        f"{NO_GAIN} {known} (the best gains {max(0.0, most):.1f} "
         f"nats over all rows, chance {by_chance:.1f}): the order says nothing. Give more rows or "
         "other layers, or fine-tune a few (`jaxte race`)."
     )

@@ -19,7 +19,7 @@ from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
 from jaxte.ranking.intervals import Interval
 from jaxte.ranking.records import parts_of, reading
-from jaxte.ranking.verdict import HISTORY, PROBE, decisive, recommended
+from jaxte.ranking.verdict import HISTORY, NO_GAIN, PROBE, decisive, recommended
 from jaxte.report.provenance import meta_of
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def tie_groups(scores: Mapping[str, float], precision: str) -> list[list[str]]:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Ranking:
-    """Scores of a pool of models.
-
-    Two are equal if their models, metrics, scores, terms and statuses are.
+    """Scores of a pool of models; two are equal if all but notes and meta are.
 
     Attributes:
         models: names, in the order of the call.
@@ -163,7 +161,9 @@ class Ranking:
                 also += f"; with {', '.join(others)} it is {together:.0%} (`jaxte race` tells)"
         tied = " (they tie)" if len(first) > 1 else ""
         these = first if len(first) < 6 else [*first[:4], f"{len(first) - 4} others"]
-        return f"Fine-tune {' or '.join(these)}{tied}, by {how}{also}."
+        blind = any(note.startswith(f"{self.decisive}: {NO_GAIN}") for note in self.notes)
+        start = "No model predicts better than chance; if it must be one, fine-tune"
+        return f"{start if blind else 'Fine-tune'} {' or '.join(these)}{tied}, by {how}{also}."
 
     def combine(
         self,

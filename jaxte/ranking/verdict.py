@@ -15,9 +15,10 @@ import numpy as np
 from jaxte.errors import InputError
 from jaxte.store.reader import model_and_layer
 
-__all__ = ["HISTORY", "PROBE", "decisive", "past_places", "recommended"]
+__all__ = ["HISTORY", "NO_GAIN", "PROBE", "decisive", "past_places", "recommended"]
 
 PROBE, HISTORY = "ridge_probe", "history"
+NO_GAIN = "no model predicts the targets better than"  # how a note begins that bears on the verdict
 # By hand, on the benchmark's first two targets and the zoo's three: weighted tau 0.73 without a
 # history, 0.75 with 0.43 of it, 0.66 with as much of it as of the probe.
 HISTORY_WEIGHT = 0.5

@@ -38,7 +38,9 @@ def test_a_note_where_no_model_tells_anything(task: str) -> None:
     models = {name: random.normal(size=(120, 10)) for name in "abc"}
     targets = random.permutation(Y) if task == "classes" else random.normal(size=120)
     known = "frequencies" if task == "classes" else "mean"
-    (note,) = jaxte.rank(models, targets, metrics="ridge_probe").notes
+    blind = jaxte.rank(models, targets, metrics="ridge_probe")
+    (note,) = blind.notes
+    assert blind.verdict().startswith("No model predicts better than chance; if it must be one, ")
     assert note.startswith(f"ridge_probe: no model predicts the targets better than their {known} ")
     models["d"] = models["c"] + 1.5 * np.eye(4, 10)[targets] if task == "classes" else targets
     models["d"] = np.reshape(models["d"], (120, -1))
