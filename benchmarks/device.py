@@ -181,15 +181,16 @@ def tuned(one: Run) -> Iterator[Row]:
     yield {"pairs": pairs, "status": child.returncode, "said": said[-1]}
 
 
-STEPS: tuple[Step, ...] = (
+_ORDER = (  # most important first
+    "machine", "goal metrics", "ceilings", "metrics of the goal", "pool of the goal", "profile",
+    "torch", "golden", "properties", "solvers", "pools", "all metrics", "other metrics", "growth",
+    "extraction", "fine-tuning",
+)  # fmt: skip
+_STEPS = (
     Step("machine", 5, described, "the card and what it runs with"),
-    device_right.STEPS[0],
-    *device_speed.STEPS_OF_CEILINGS,
-    *device_speed.STEPS[:4],
-    *device_right.STEPS[1:3],
-    *device_speed.STEPS[4:6],
-    device_right.STEPS[3],
-    *device_speed.STEPS[6:],
+    *device_right.STEPS,
+    *device_speed.STEPS,
     Step("extraction", 45, extracted, "forward passes of networks of the zoo"),
     Step("fine-tuning", 45, tuned, "the zoo's benchmark pool, with the time left"),
 )
+STEPS: tuple[Step, ...] = tuple(sorted(_STEPS, key=lambda step: _ORDER.index(step.name)))

@@ -308,8 +308,8 @@ def growth(run: Run) -> Iterator[Row]:
                 yield {"axis": axis, "metric": metric, "exponent": fit.upper}
 
 
-STEPS_OF_CEILINGS = (Step("ceilings", 20, ceilings, "large products and copies"),)
 STEPS = (
+    Step("ceilings", 20, ceilings, "large products and copies"),
     Step("metrics of the goal", 60, goal_alone, "one model, on the device"),
     Step("pool of the goal", 30, goal_pool, "33 models, features on the host"),
     Step("profile", 40, where_time_goes, "what the pool of the goal spends its time on"),
