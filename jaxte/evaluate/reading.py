@@ -111,11 +111,13 @@ def _entry(record: Any, number: int, value: str, what: str) -> Entry:
     if texts["model"] is None:
         raise InputError(f"{what}: record {number} names no model")
     where = ", ".join(t for t in (texts["model"], texts["dataset"], texts["metric"]) if t)
-    found = _number(cell(value), f"{what}: the {value} of {where}")
+    measured = _number(cell(value), f"{what}: the {value} of {where}")
     status = texts["status"] if texts["status"] not in (None, "ok") else None
-    reason = "" if math.isfinite(found) else status or ("infinite" if math.isinf(found) else "")
+    reason = (
+        "" if math.isfinite(measured) else status or ("infinite" if math.isinf(measured) else "")
+    )
     metric = None if value == "accuracy" else texts["metric"] or "score"
-    finite = found if math.isfinite(found) else math.nan
+    finite = measured if math.isfinite(measured) else math.nan
     return Entry(texts["model"], texts["dataset"], metric, texts["seed"], finite, reason)
 
 

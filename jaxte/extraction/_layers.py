@@ -243,9 +243,9 @@ class _Origins:
             return (number, index)
         inner = getattr(inner, "jaxpr", inner)
         result = inner.outvars[index]
-        for given, x in zip(one.invars, inner.invars, strict=True):
+        for outer, x in zip(one.invars, inner.invars, strict=True):
             if x is result:
-                return self(given)
+                return self(outer)
         if number not in self._within:
             self._within[number] = _Origins(inner)
         return (number, *self._within[number](result))
