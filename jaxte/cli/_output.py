@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from jaxte.ranking import Ranking
     from jaxte.report import Table
 
 
@@ -103,6 +104,16 @@ def write(text: str, out: Path | None) -> None:
         else:
             out.write_text(text, encoding="utf-8", errors="backslashreplace")
         warn(f"wrote {out}")
+
+
+def answer(ranking: Ranking) -> str:
+    """The verdict, or why there is none."""
+    if ranking.decisive is not None:
+        return ranking.verdict()
+    return (
+        f"No recommendation: none of {', '.join(ranking.metrics)} decides alone. Choose one, or "
+        "have ridge_probe among --metrics."
+    )
 
 
 def write_page(parts: Sequence[str | Table], out: Path | None, form: Format = Format.TABLE) -> None:

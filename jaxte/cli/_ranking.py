@@ -133,7 +133,7 @@ def write_report(
     ranking = dataclasses.replace(ranking, meta=MappingProxyType({**ranking.meta, "data": data}))
     table = report.table(ranking, problems=problems)
     models = _tables.outcomes(outcomes)._replace(notes=())  # which the ranking has
-    verdict = [said] if (said := ranking.verdict()) else []
+    verdict = [said] if (said := _output.answer(ranking)) else []
     _output.write_page([table, *verdict, models], None)
     before.check([one.name for one in outcomes])
     files = {

@@ -59,12 +59,12 @@ def rank(
     normalize: options.Normalize = "sum",
     settings: options.Settings = None,
     layers: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Of a store with several: each by itself, joined into one model, or the best or "
-            "the mean of the model's layers."
+            help="Of a store with several: each (by default), joined into one model, the best or "
+            "the mean of their scores."
         ),
-    ] = "each",
+    ] = None,
     trust: options.Trust,
     sharing: options.Sharing,
 ) -> None:
@@ -99,7 +99,7 @@ def rank(
             **trust.options(),
         }
         checked(**how)
-        how["layers"] = choose("layers", layers, LAYERS)
+        how["layers"] = None if layers is None else choose("layers", layers, LAYERS)
         truth = None if accuracies is None else Truth.read(accuracies)
         if each and dataset is not None:
             raise InputError("--each ranks all data sets: leave out --dataset, or --each")
@@ -225,7 +225,7 @@ def _show_all(done: dict[str, _Ranked], truth: Truth | None, to: Destination) ->
     if form in _output.PAGES:
         page: list[Any] = [*evaluation.tables()] if evaluation else []
         for name, ranking in rest.items():
-            page += [f"{name}: {ranking.verdict()}", tables[name]]
+            page += [f"{name}: {_output.answer(ranking)}", tables[name]]
         seconds = sum(one.seconds for one in done.values())
         page.append(f"{len(done)} data sets ranked in {seconds:.1f} s.")
         _output.write_page(page, out, form)
@@ -277,7 +277,7 @@ def _show(one: _Ranked, evaluation: Evaluation | None, to: Destination) -> None:
     tables = [table, *(evaluation.tables() if evaluation else [])]
     if form in _output.PAGES:
         took = f"{len(one.ranking.models)} models scored in {one.seconds:.1f} s."
-        verdict = one.ranking.verdict()
+        verdict = _output.answer(one.ranking)
         _output.write_page([*tables, *([verdict] if verdict else []), took], out, form)
     elif form is Format.MARKDOWN:
         _output.write("\n".join(map(report.to_markdown, tables)), out)

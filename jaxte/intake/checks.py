@@ -80,9 +80,10 @@ def check_features(features: Any, weights: Any, num_features: Any = None) -> tup
         features = as_features(features)
     shape = np.shape(features)
     if len(shape) != 2:
+        batch = ", and use jax.vmap for a batch of models" if len(shape) == 3 else ""
         raise InputError(
             f"features must be a matrix [n, d], got shape {shape}: flatten or pool each sample "
-            "to one vector, and use jax.vmap for a batch of models"
+            f"to one vector{batch}"
         )
     n, d = shape
     if n == 0 or d == 0:

@@ -69,6 +69,11 @@ def _jitted(
     return function(statistics, completed, **dict(static), **dynamic)
 
 
+def percent(chance: float) -> str:
+    """A chance for people, of which none is certain."""
+    return ">99%" if chance >= 0.995 else f"{chance:.0%}"
+
+
 def shortlist(names: Sequence[str]) -> str:
     """A few names in a sentence."""
     shown = ", ".join(names[:5])

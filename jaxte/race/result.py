@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxte.errors import InputError
 from jaxte.evaluate.posterior import credible
+from jaxte.metrics.options import percent
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -134,14 +135,14 @@ class Race:
         chance = sum(self.p_best[name] for name in among)
         others = among[1:]
         if not others:
-            advice = f"Fine-tune {self.best}: the chance that it is the best is {chance:.0%}."
+            advice = f"Fine-tune {self.best}: the chance that it is the best is {percent(chance)}."
         else:
             listed = ", ".join(others)
-            own = self.p_best[self.best]
+            first = f"{self.best} (the best with a chance of {percent(self.p_best[self.best])})"
             one_of = "or one of " if len(others) > 1 else "or "
             advice = (
-                f"Fine-tune {self.best} (the best with a chance of {own:.0%}), {one_of}{listed}: "
-                f"the best is among them with a chance of {chance:.0%}."
+                f"Fine-tune {first}, {one_of}{listed}: "
+                f"the best is among them with a chance of {percent(chance)}."
             )
         return (
             f"{advice} The race cost {_percent(self.cost)} of fine-tuning all {len(self.models)} "

@@ -7,6 +7,7 @@ targets, of which the best layer is taken as well.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -40,12 +41,26 @@ def arranged(
         InputError: if two have the same name then.
     """
     if layers is None:
-        return dict(models), targets, []
+        return dict(models), targets, _apart(models)
     if layers == "each":
         return *_each_layer(models, targets), []
     notes = _by_name(models, names)
     arrange = _joined if layers == "joined" else partial(_each_layer, folded=True)
     return *arrange(models, targets), notes
+
+
+def _apart(models: Mapping[str, Any]) -> list[str]:
+    """A note on models whose layers are ranked one by one, though that was not asked for."""
+    of_layers = (model_and_layer(str(name)) for name in models)
+    layers = Counter(model for model, layer in of_layers if layer)
+    several = [model for model, number in layers.items() if number > 1]
+    if not several:
+        return []
+    return [
+        f"The layers of {shortlist(several)} are ranked one by one. layers='joined' (--layers "
+        "joined) scores a model by all its layers at once, which predicts fine-tuning better; "
+        "'each' is this without the note."
+    ]
 
 
 def _by_name(models: Mapping[str, Any], names: Collection[str]) -> list[str]:

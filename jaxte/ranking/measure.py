@@ -28,6 +28,7 @@ from jaxte.ranking.inputs import (
 )
 from jaxte.ranking.layers import FOLDS, LAYERS, arranged, fold
 from jaxte.ranking.memory import Limits, limits_of
+from jaxte.ranking.notes import on_targets
 from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.permutations import null_outputs
@@ -79,6 +80,7 @@ def measure(
         reporter(progress, "scoring", unit="", always=True) as report,
     ):
         resolved, rows, asked = _resolved(models, targets, weights, num_classes, asked, limits)
+        notes += on_targets(resolved.labels.values())
         asked = asked.settled(sum(pool.operations(one) for one in resolved.candidates))
         classes = resolved.classes
         number = None if classes is None else len(classes)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import numpy as np
+
+from jaxte.intake import Labels
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
 from jaxte.ranking.result import are_tied, tie_groups
 from jaxte.ranking.verdict import NO_GAIN
 
-__all__ = ["notes_on", "verdict"]
+__all__ = ["notes_on", "on_targets", "verdict"]
 
+_CLASSES = 50  # so few whole numbers may have been meant as classes
 _BY_CHANCE = 2.0  # nats, which one of twenty models without any signal gains at most
 
 
@@ -68,6 +72,20 @@ def _no_gain(outputs: Mapping[str, Mapping[str, float]], num_classes: int | None
         f"nats over all rows, chance {by_chance:.1f}): the order says nothing. Give more rows or "
         "other layers, or fine-tune a few (`jaxte race`)."
     )
+
+
+def on_targets(labels: Iterable[Labels]) -> list[str]:
+    """A note on floats that look like classes, as tables with a gap in them make of integers."""
+    for own in labels:
+        values = own.values
+        if own.classes is not None or values.ndim > 1 or not np.all(values == np.round(values)):
+            continue
+        if len(kinds := np.unique(values)) <= min(_CLASSES, len(values) // 4):
+            return [
+                f"The targets are {values.dtype} with {len(kinds)} whole values, {kinds[0]:g} to "
+                f"{kinds[-1]:g}: they count as numbers to predict. Integers or texts are classes."
+            ]
+    return []
 
 
 def _silent(outputs: Mapping[str, Mapping[str, float]]) -> str:

@@ -9,12 +9,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.metrics import combine
+from jaxte.metrics.options import percent
 from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
 from jaxte.ranking.intervals import Interval
@@ -155,10 +157,10 @@ class Ranking:
         if len(chances) > len(first):
             others = [name for name in self.credible_set() if name not in first]
             leads = sum(chances.get(name, 0.0) for name in first)
-            also = f", first on other samples too with a chance of {leads:.0%}"
+            also = f", first on other samples too with a chance of {percent(leads)}"
             if others:
-                together = leads + sum(chances[name] for name in others)
-                also += f"; with {', '.join(others)} it is {together:.0%} (`jaxte race` tells)"
+                leads += sum(chances[name] for name in others)
+                also += f"; with {', '.join(others)} it is {percent(leads)} (`jaxte race` tells)"
         tied = " (they tie)" if len(first) > 1 else ""
         these = first if len(first) < 6 else [*first[:4], f"{len(first) - 4} others"]
         blind = any(note.startswith(f"{self.decisive}: {NO_GAIN}") for note in self.notes)
@@ -202,7 +204,8 @@ class Ranking:
             raise InputError("weights is no mapping of metrics to their weights")
         if name in self.metrics:
             raise InputError(f"there is a column {name!r} already: give another name")
-        first = {metric: self._failures(metric) for metric in weights}
+        statuses = {k: {m: self.status(m, k) for m in self.models} for k in weights}
+        first = {k: {m: s for m, s in own.items() if s != "ok"} for k, own in statuses.items()}
         reasons = {
             model: next(why[model] for why in first.values() if model in why)
             for model in self.models
@@ -250,11 +253,8 @@ class Ranking:
 
     def to_pandas(self) -> pd.DataFrame:
         """`to_records` as a pandas DataFrame."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError('pandas is not installed: pip install "jaxte[pandas]"') from None
-        return pd.DataFrame.from_records(self.to_records())
+        frames = require("pandas", "to_pandas", "pandas").DataFrame
+        return cast("pd.DataFrame", frames.from_records(self.to_records()))
 
     def to_csv(self, path: str | Path) -> None:
         """Write `to_records` as CSV."""
@@ -332,10 +332,13 @@ class Ranking:
 
         return report.to_text(self)
 
-    def _repr_html_(self) -> str:
+    def to_html(self) -> str:
+        """The table as HTML, as notebooks show it."""
         from jaxte import report
 
         return report.to_html(self)
+
+    _repr_html_ = to_html
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ranking):
@@ -359,11 +362,6 @@ class Ranking:
     def _finished(self, metric: str) -> dict[str, float]:
         """The scores that there are."""
         return {m: self.score(m, metric) for m in self.models if self.status(m, metric) == "ok"}
-
-    def _failures(self, metric: str) -> dict[str, str]:
-        """Model -> why it has no score."""
-        statuses = {model: self.status(model, metric) for model in self.models}
-        return {model: why for model, why in statuses.items() if why != "ok"}
 
     @property
     def _precision(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxte.metrics.options import percent
 from jaxte.report.agreement import plot_agreement, plot_measures
 from jaxte.report.chart import (
     BLUE,
@@ -146,7 +147,7 @@ def _chance_panel(panel: Axes, ranking: Ranking, models: Sequence[str]) -> None:
         colour = VERMILION if model in likely else GREY
         panel.barh(row, chances[model], 0.55, color=colour)
         panel.annotate(
-            f"{chances[model]:.0%}", (chances[model], row), (4, 0), textcoords="offset points",
+            percent(chances[model]), (chances[model], row), (4, 0), textcoords="offset points",
             fontsize=8, va="center",
         )  # fmt: skip
     panel.set_xlim(0, 1.15)

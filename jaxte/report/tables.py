@@ -11,6 +11,7 @@ import textwrap
 from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jaxte.metrics.options import percent
 from jaxte.report.provenance import PROVENANCE, columns_of, sentence
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def table(
         if metric in tested:
             yield Cell("" if chance is None else f"{chance.p_value:.3f}")
         if metric in known:
-            yield Cell("" if interval is None else f"{interval.p_best:.0%}")
+            yield Cell("" if interval is None else percent(interval.p_best))
 
     def line(model: str) -> tuple[Cell, ...]:
         scored = model not in problems and any(ranks[model, m] for m in ranking.metrics)
@@ -162,7 +163,7 @@ def _number(score: float) -> str:
     size = abs(score)
     if not math.isfinite(score) or size >= 1000:
         return f"{score:.4g}"
-    return f"{score:.1e}" if 0 < size < 5e-4 else f"{score:.4f}"
+    return "0.0000" if size < 1e-9 else f"{score:.1e}" if size < 5e-4 else f"{score:.4f}"
 
 
 def _failures(ranking: Ranking, problems: Mapping[str, str]) -> Iterable[str]:

