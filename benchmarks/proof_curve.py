@@ -32,8 +32,15 @@ class Point(NamedTuple):
 def points(
     scores: Table, accuracies: Mapping[str, Mapping[str, Any]], races: Path = RACES
 ) -> tuple[dict[str, Point], int]:
-    """Each way to choose, and the number of targets: those that were raced at every budget."""
-    lines = [one for one in read_lines(races).values() if one["target"] in scores]
+    """Each way to choose, and the number of targets: those that were raced at every budget.
+
+    Races on fewer than nine tenths of the models of a target do not count: they chose among others.
+    """
+    lines = [
+        one
+        for one in read_lines(races).values()
+        if one["target"] in scores and one["models"] >= 0.9 * len(accuracies[one["target"]])
+    ]
     settings = {(one["prior"], one["budget"]) for one in lines}
     raced = {
         dataset
