@@ -118,6 +118,20 @@ def test_a_model_that_fails_late_loses_its_chance() -> None:
     assert sum(race.p_best.values()) == pytest.approx(1)
 
 
+def test_a_model_that_is_left_alone_is_not_called_the_best() -> None:
+    pool = Pool(2, 0)
+
+    def trial(model: str, budget: float, seed: int) -> object:
+        if model == "m0":
+            raise ValueError("no GPU")
+        return pool.trial(model, budget, seed)
+
+    race = jaxte.race(pool.names, trial=trial, budget=0.3, rungs=RUNGS)
+    assert race.sentence().startswith("Only m1 could be trained: nothing was compared. The race")
+    assert "100" not in repr(race)
+    assert race.to_records()[0]["p_best"] is None
+
+
 def test_no_model_left_is_an_error() -> None:
     def trial(model: str, budget: float, seed: int) -> object:
         raise ValueError("no GPU")
