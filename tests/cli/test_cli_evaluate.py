@@ -155,6 +155,27 @@ def test_data_sets_that_cannot_be_compared_are_ranked_all_the_same(
     assert "fewer than 3: not evaluated" in one.stderr
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_the_data_set_of_accuracies_is_chosen_for_features_of_one(
+    run: Run, stored: Path, tmp_path: Path, named: bool
+) -> None:
+    both = tmp_path / "both.json"
+    both.write_text(json.dumps({"mine": ACCURACIES, "other": ACCURACIES}))
+    if named:  # its files say another name
+        labels = np.load(stored / "labels.npy")
+        for name in ("good", "worse"):
+            features = np.load(stored / f"{name}.npy")
+            (stored / f"{name}.npy").unlink()
+            np.save(stored / f"{name}_pets_feature.npy", features)
+            np.save(stored / f"{name}_pets_label.npy", labels)
+    arguments = ("rank", stored, "--metrics", "logme", "--accuracies", both)
+    assert "(mine, other): choose with --dataset" in run(*arguments).stderr
+    result = run(*arguments, "--dataset", "mine", "--format", "csv")
+    assert result.exit_code == 0, result.output
+    records = [r for r in csv.DictReader(io.StringIO(result.stdout)) if r["model"] == "good"]
+    assert [(r["dataset"], r["accuracy"]) for r in records] == [("mine", "0.9")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
