@@ -333,7 +333,7 @@ def _reason(error: BaseException, name: str, options: Options) -> str:
         traceback.print_exception(error)
     message = " ".join(str(error).split()).removeprefix(f"{name}: ")
     # JAX adds a note about its own frames, under a line of dashes
-    notes = " ".join(note for note in getattr(error, "__notes__", ()) if note[:2] != "--")
+    notes = "; ".join(note for note in getattr(error, "__notes__", ()) if note[:2] != "--")
     if isinstance(error, OSError):
         message = system_message(error)
     text = f"{message} ({notes})" if notes else message

@@ -169,6 +169,7 @@ def test_texts_in_dicts_and_in_pairs() -> None:
     ("level", "example", "said"),
     [
         ("example", ["the", "cat"], "example 1 is a list, not a text"),
+        ("example", np.zeros((8, 8, 3)), r"is an image \(array of shape \(8, 8, 3\)\), not a text"),
         ("example", {"image": 3}, "example 1 has image, but no 'text'"),
         ("token", "the cat", "example 1 is no list of words"),
         ("token", {"text": "a"}, "example 1 has text, but no 'words' or 'tokens'"),
