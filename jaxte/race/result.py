@@ -44,6 +44,11 @@ class Stop:
     score: float
 
 
+_STAGES = (
+    "score is the mean over the examples that a model's last trial judged (by default the "
+    "probability of the right class, or R2): rows that were trained differently are not compared "
+    "by it, but by `behind the best`"
+)
 _REASONS = {
     "behind": "behind",
     "budget": "budget spent",
@@ -232,8 +237,12 @@ class Race:
             blocks=tuple((i,) for i in range(len(columns))),
             rows=tuple(rows),
             failures=tuple(failures),
-            notes=self.notes,
+            notes=(*self.notes, *([_STAGES] if self._several_stages else ())),
         )
+
+    @property
+    def _several_stages(self) -> bool:
+        return len({stop.trained for stop in self.stops if math.isfinite(stop.score)}) > 1
 
     def plot(self, path: str | PathLike[str] | None = None) -> Chart:
         """Draw how far each model went and how its chance changed; save it if a path is given."""

@@ -224,3 +224,9 @@ def test_models_need_names() -> None:
         run(pool).stop("x")
     with pytest.raises(InputError, match="holds no weights"):
         run(pool).start("m0")
+
+
+def test_scores_of_different_stages_have_a_note() -> None:
+    races = [run(Pool(6, 0), budget=budget) for budget in (0.07, 0.3)]
+    assert len({stop.trained for stop in races[0].stops}) == 1
+    assert ["not compared by it" in " ".join(race.table().notes) for race in races] == [False, True]
