@@ -86,6 +86,7 @@ def _check_twice(keyed: Iterable[tuple[tuple[str | None, ...], Entry]]) -> None:
 
 def _entries(source: Any, value: str, what: str) -> list[Entry]:
     records = list(_records(source, value, what))
+    what = f"{what} of {source}" if isinstance(source, str | Path) else what
     if not records:
         raise InputError(f"{what}: the table is empty")
     return [_entry(record, number, value, what) for number, record in enumerate(records, 1)]
@@ -103,6 +104,8 @@ def _entry(record: Any, number: int, value: str, what: str) -> Entry:
         columns = (
             "model, dataset, metric, score" if value == "score" else "model, dataset, accuracy"
         )
+        if any(";" in str(name) for name in record):
+            raise InputError(f"{what}: the file seems to be separated by ';': commas are needed")
         raise InputError(
             f"{what}: no column {' or '.join(missing)} among {', '.join(map(str, record))}: the "
             f"columns are {columns}"
@@ -196,6 +199,8 @@ def _of_path(path: Path, value: str, what: str) -> Iterator[dict[str, Any]]:
     if path.is_dir():
         yield from _of_directory(path, value, what)
         return
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
     if path.suffix.lower() == ".parquet":
         parquet = require("pyarrow.parquet", f"reading {path.name}", "data")
         with disk.reading(path, "Parquet file"), parquet.ParquetFile(path) as file:

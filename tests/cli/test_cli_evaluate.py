@@ -196,3 +196,15 @@ def test_what_a_user_gets_wrong_is_one_line(
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert said in result.stderr
+
+
+def test_tables_that_cannot_be_read_are_named(run: Run, tmp_path: Path, truth: Path) -> None:
+    (tmp_path / "empty.csv").write_text("model,score\n")
+    (tmp_path / "semi.csv").write_text("model;dataset;score\na;b;0.5\n")
+    said = {
+        "empty.csv": f"scores of {tmp_path / 'empty.csv'}: the table is empty",
+        "semi.csv": "semi.csv: the file seems to be separated by ';': commas are needed",
+        "gone.xlsx": "gone.xlsx does not exist",
+    }
+    for name, message in said.items():
+        assert message in run("evaluate", tmp_path / name, truth).stderr
