@@ -16,7 +16,7 @@ from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.intake.checks import short
 
-__all__ = ["Entry", "accuracy_table", "read_accuracies", "read_scores"]
+__all__ = ["Entry", "accuracy_table", "mixed_units", "read_accuracies", "read_scores"]
 
 # The columns of a tidy table, and under which names other tools write them.
 _NAMES = {
@@ -70,6 +70,20 @@ def accuracy_table(source: Any) -> dict[str, dict[str, list[float]]]:
             models = table.setdefault(entry.dataset or "", {})
             models.setdefault(entry.model, []).append(entry.value)
     return table
+
+
+def mixed_units(entries: Iterable[Entry]) -> list[str]:
+    """A note on every data set whose accuracies are percents beside fractions."""
+    table: dict[str, list[float]] = {}
+    for entry in entries:
+        if math.isfinite(entry.value):
+            table.setdefault(entry.dataset or "the accuracies", []).append(entry.value)
+    return [
+        f"{name}: accuracies above 1 ({max(values):g}) beside fractions ({min(values):g}): are "
+        "they in percent?"
+        for name, values in table.items()
+        if any(value > 1.5 for value in values) and any(0 < value < 1 for value in values)
+    ]
 
 
 def _check_twice(keyed: Iterable[tuple[tuple[str | None, ...], Entry]]) -> None:
