@@ -57,7 +57,7 @@ class Truth(NamedTuple):
         if chosen is None and own not in self.datasets and len(self.datasets) > 1:
             raise InputError(
                 f"{directory} is named as none of the data sets with accuracies "
-                f"({', '.join(self.datasets)}): rename it"
+                f"({', '.join(self.datasets)}): choose with --dataset"
             )
         return own if own in self.datasets else chosen
 

@@ -70,15 +70,14 @@ class Job(NamedTuple):
         """Its name before it is loaded."""
         return self.name or self.source
 
-    @property
-    def expected(self) -> str | None:
-        """The name that it will have; None where only the loaded model has it."""
-        if self.name is not None:
-            return self.name
+    def named(self) -> Job:
+        """The same with a name known before it is loaded; of Python the specification itself."""
         kind, _, where = self.source.partition(":")
-        if kind == "hf":
-            return os.path.basename(os.path.normpath(where))
-        return where if kind in ("zoo", "timm") else None
+        own = self.source if kind == "python" or not where else where
+        if kind in ("hf", "encoder"):
+            own = os.path.basename(os.path.normpath(where))
+        name = self.name or own
+        return self._replace(name=name, options={**self.options, "name": name})
 
     def load(self, dataset: Dataset) -> Model:
         """The model itself, at the level that the data set needs."""
@@ -257,7 +256,6 @@ def run_jobs(
             try:
                 model = job.load(dataset)
                 name = model.name
-                _check_name(name, [one.name for one in outcomes])
                 run = _extract if options.store else _stream
                 outcome = run(job, model, dataset, where, options, report)
             except Exception as error:
@@ -278,17 +276,11 @@ def make_plans(
         try:
             model = job.load(dataset)
             name = model.name
-            _check_name(name, [one for one, _ in plans])
             out = where(name) if options.store else None
             plans.append((name, plan(model, dataset, out, **options.features())))
         except Exception as error:
             plans.append((name, _reason(error, name, options)))
     return plans
-
-
-def _check_name(name: str, earlier: Sequence[str]) -> None:
-    if name in earlier:
-        raise InputError(f"another model is called {name}, too: give it a name, NAME=SPEC")
 
 
 def _extract(
@@ -341,7 +333,7 @@ def _reason(error: BaseException, name: str, options: Options) -> str:
         traceback.print_exception(error)
     message = " ".join(str(error).split()).removeprefix(f"{name}: ")
     # JAX adds a note about its own frames, under a line of dashes
-    notes = " ".join(note for note in getattr(error, "__notes__", ()) if note[:2] != "--")
+    notes = "; ".join(note for note in getattr(error, "__notes__", ()) if note[:2] != "--")
     if isinstance(error, OSError):
         message = system_message(error)
     text = f"{message} ({notes})" if notes else message

@@ -18,12 +18,12 @@ __all__ = ["damaged_rows", "is_usable", "outcomes", "plans"]
 
 
 def outcomes(models: Sequence[Outcome]) -> Table:
-    """What became of every model."""
+    """What became of every model; why one failed was said when it did."""
     rows = [
         (m.name, m.status, *map(_number, (m.rows, m.width)), f"{m.seconds:.1f}", _bytes(m.size))
         for m in models
     ]
-    notes = [f"{m.name}: {text}" for m in models for text in (m.reason, *m.notes) if text]
+    notes = [f"{m.name}: {text}" for m in models for text in m.notes]
     return _table(("model", "status", "rows", "width", "seconds", "size"), rows, notes)
 
 

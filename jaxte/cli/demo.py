@@ -39,6 +39,7 @@ def demo(
         list[str] | None,
         typer.Option(
             "--target",
+            metavar="NAME",
             help="Which shipped target sets; repeatable, or comma-separated; by default all.",
         ),
     ] = None,

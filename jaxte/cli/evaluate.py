@@ -25,7 +25,7 @@ def evaluate(
     ] = None,
     output: options.Output,
     draws: Annotated[int, typer.Option(help="Random orders and bootstrap samples.")] = 1000,
-    seed: options.Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of the random orders and bootstrap samples.")] = 0,
 ) -> None:
     """Compare the order of scores with the accuracies that fine-tuning reached.
 

@@ -41,7 +41,7 @@ def race(
         ),
     ] = None,
     budget: Annotated[
-        float, typer.Option(help="Share of the cost of fine-tuning all models once.")
+        float, typer.Option(help="Share, up to 1, of the cost of fine-tuning all models once.")
     ] = 0.05,
     confidence: Annotated[
         float, typer.Option(help="Chance of the leader at which the race is over.")
@@ -61,7 +61,7 @@ def race(
 
     Every model is judged by a head on its frozen features, cross-fitted; the rest of the budget
     goes to short runs of full fine-tuning of those that may be the best. A budget of 0.05 costs a
-    twentieth of fine-tuning all of them once.
+    twentieth of fine-tuning all of them once. The exit code is 1 if all models but one failed.
     """
     # small factorisations: BLAS threads would only wait for each other; read at first import
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -82,18 +82,19 @@ def race(
             result.plot(plot)
             warn(f"wrote {plot}")
         _show(result, form, out)
+    if len(result.order()) < 2:
+        raise typer.Exit(1)
 
 
 def _checked_data(targets: Sequence[str], data: str | None) -> str:
     """The one data set to race on."""
     from jaxte import zoo
+    from jaxte.zoo.catalog import check_name
 
     if len(targets) + (data is not None) != 1:
         raise InputError("say what to race on: --target NAME of the zoo, or --data SPEC, once")
     for target in targets:
-        if target not in zoo.targets():
-            known = ", ".join(zoo.targets())
-            raise InputError(f"no zoo target named {target!r}: there are {known}")
+        check_name("target", target, zoo.targets())
     return data or f"zoo:{targets[0]}/train"
 
 

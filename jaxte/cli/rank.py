@@ -40,7 +40,8 @@ def rank(
     ] = None,
     output: options.Output,
     dataset: Annotated[
-        str | None, typer.Option(help="Which data set, where DIR holds features of several.")
+        str | None,
+        typer.Option(help="Which data set, where DIR or --accuracies has several."),
     ] = None,
     each: Annotated[
         bool, typer.Option("--each", help="DIR holds a directory for each data set: rank them all.")
@@ -132,7 +133,11 @@ def _rank_one(
     to: Destination,
 ) -> None:
     """One data set."""
+    from jaxte.store.layouts import has_dataset
+
     own = truth.dataset(directory, dataset) if truth else None
+    if truth and dataset in truth.datasets and not has_dataset(directory, own or ""):
+        dataset = None  # it names the accuracies: the files are of one data set, however called
     one = _rank(directory, dataset, group, how)
     scored = any(one.ranking.order(metric) for metric in one.ranking.metrics)
     if group.is_primary:

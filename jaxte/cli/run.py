@@ -144,7 +144,8 @@ def _jobs(
     jobs += _extraction.jobs_of_specs(texts or (), of_models, shared.batch_size)
     if not jobs:
         raise InputError("name the models: --models FILE, or --model SPEC once or more")
-    names = [job.expected or job.source for job in jobs]
+    jobs = [job.named() for job in jobs]  # two attributes of Python may be of one class
+    names = [job.title for job in jobs]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two models are called {name}: give each a name, NAME=SPEC")
@@ -186,10 +187,8 @@ def _extract_and_rank(
     """Extract what is missing, rank all models that are there, and return the exit code."""
     from jaxte.cli import _extraction, _ranking, _tables
 
-    expected = [job.expected for job in jobs]
-    if None not in expected:  # else what an earlier report would lose is seen at the end
-        others = _ranking.stored_models(root, dataset, ())
-        before.check([*(name for name in expected if name), *(one.name for one in others)])
+    others = _ranking.stored_models(root, dataset, ())
+    before.check([*(job.title for job in jobs), *(one.name for one in others)])
     before.directory.mkdir(parents=True, exist_ok=True)
     outcomes = _extraction.run_jobs(jobs, dataset, _extraction.places(root, dataset), how)
     usable = [one for one in outcomes if one.features]

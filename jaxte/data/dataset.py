@@ -16,6 +16,10 @@ from jaxte.errors import InputError
 
 __all__ = ["TASKS", "Dataset", "Piece", "collate"]
 
+_HINT = (
+    "on_error='skip' (jaxte extract --skip-damaged) leaves out what cannot be read, "
+    "Dataset.damaged() (jaxte extract --check) lists it beforehand"
+)
 TASKS = ("classification", "multilabel", "regression", "tokens", "segmentation")
 
 
@@ -232,6 +236,7 @@ class Dataset:
                     read.append(self.read(row))
                 except Exception as error:
                     if not skip:
+                        error.add_note(_HINT)
                         raise
                     skipped[row] = _reason(error)
             if not read:

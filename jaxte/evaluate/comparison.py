@@ -12,7 +12,7 @@ from jaxte.errors import InputError
 from jaxte.evaluate.baselines import halves, permuted
 from jaxte.evaluate.measures import MEASURES
 from jaxte.evaluate.pools import LEAST, STATIC, Pools, paired
-from jaxte.evaluate.reading import read_accuracies, read_scores
+from jaxte.evaluate.reading import mixed_units, read_accuracies, read_scores
 from jaxte.evaluate.result import MEAN, Evaluation
 from jaxte.intake.checks import check_whole
 
@@ -71,14 +71,15 @@ def evaluate(
         0.545
     """
     check_whole("draws", draws)
-    pools = paired(read_scores(scores), read_accuracies(accuracies), dataset)
+    measured = read_accuracies(accuracies)
+    pools = paired(read_scores(scores), measured, dataset)
     counts = pools.keep().sum(axis=2)
     if counts.max(initial=0) < LEAST:
         raise InputError(
             f"no data set has {LEAST} models with both score and accuracy: {'; '.join(pools.notes)}"
         )
     random = np.random.default_rng(seed)
-    notes = (*pools.notes, *getattr(accuracies, "notes", ()))
+    notes = (*pools.notes, *mixed_units(measured), *getattr(accuracies, "notes", ()))
     return Evaluation(
         pools.metrics,
         pools.datasets,

@@ -16,7 +16,7 @@ from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.intake.checks import short
 
-__all__ = ["Entry", "accuracy_table", "read_accuracies", "read_scores"]
+__all__ = ["Entry", "accuracy_table", "mixed_units", "read_accuracies", "read_scores"]
 
 # The columns of a tidy table, and under which names other tools write them.
 _NAMES = {
@@ -72,6 +72,20 @@ def accuracy_table(source: Any) -> dict[str, dict[str, list[float]]]:
     return table
 
 
+def mixed_units(entries: Iterable[Entry]) -> list[str]:
+    """A note on every data set whose accuracies are percents beside fractions."""
+    table: dict[str, list[float]] = {}
+    for entry in entries:
+        if math.isfinite(entry.value):
+            table.setdefault(entry.dataset or "the accuracies", []).append(entry.value)
+    return [
+        f"{name}: accuracies above 1 ({max(values):g}) beside fractions ({min(values):g}): are "
+        "they in percent?"
+        for name, values in table.items()
+        if any(value > 1.5 for value in values) and any(0 < value < 1 for value in values)
+    ]
+
+
 def _check_twice(keyed: Iterable[tuple[tuple[str | None, ...], Entry]]) -> None:
     known: dict[tuple[str | None, ...], Entry] = {}
     for key, entry in keyed:
@@ -86,6 +100,7 @@ def _check_twice(keyed: Iterable[tuple[tuple[str | None, ...], Entry]]) -> None:
 
 def _entries(source: Any, value: str, what: str) -> list[Entry]:
     records = list(_records(source, value, what))
+    what = f"{what} of {source}" if isinstance(source, str | Path) else what
     if not records:
         raise InputError(f"{what}: the table is empty")
     return [_entry(record, number, value, what) for number, record in enumerate(records, 1)]
@@ -103,6 +118,8 @@ def _entry(record: Any, number: int, value: str, what: str) -> Entry:
         columns = (
             "model, dataset, metric, score" if value == "score" else "model, dataset, accuracy"
         )
+        if any(";" in str(name) for name in record):
+            raise InputError(f"{what}: the file seems to be separated by ';': commas are needed")
         raise InputError(
             f"{what}: no column {' or '.join(missing)} among {', '.join(map(str, record))}: the "
             f"columns are {columns}"
@@ -196,6 +213,8 @@ def _of_path(path: Path, value: str, what: str) -> Iterator[dict[str, Any]]:
     if path.is_dir():
         yield from _of_directory(path, value, what)
         return
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
     if path.suffix.lower() == ".parquet":
         parquet = require("pyarrow.parquet", f"reading {path.name}", "data")
         with disk.reading(path, "Parquet file"), parquet.ParquetFile(path) as file:

@@ -132,6 +132,8 @@ def load_pretrained(loader: str, where: str, **options: Any) -> Any:
             )
     except (OSError, ValueError, KeyError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        if not os.path.exists(where) and os.path.isdir(os.path.dirname(where)):
+            first = f"there is no folder {where}, nor such a model of the hub: {first}"
         hint = "" if os.path.isdir(where) else "; without a network give a directory"
         raise InputError(f"{where} cannot be loaded as {loader}: {first}{hint}") from error
 

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ResumableBatches", "as_dataset", "left_out", "of_pair", "readable"]
 
-_HINT = (
-    "on_error='skip' (--skip-damaged) leaves out what cannot be read, Dataset.damaged() (--check) "
-    "lists it beforehand"
-)
 _REMEDY = "give the same batches, or extract into another directory (out=...)"
 
 
@@ -134,8 +130,6 @@ class ResumableBatches:
                 yield batch
         except Exception as error:
             error.add_note(f"while reading {after}")
-            if self.dataset is not None:
-                error.add_note(_HINT)
             raise
 
     def _of_dataset(

@@ -113,6 +113,11 @@ def _parts(example: Any, row: int, words: bool) -> tuple[Any, str | None]:
         return list(example), None
     if isinstance(example, tuple) and len(example) == 2 and pair is None:
         example, pair = example
+    if getattr(example, "ndim", 0) > 1:
+        raise InputError(
+            f"example {row} is an image (array of shape {tuple(example.shape)}), not a text: this "
+            "model reads texts"
+        )
     if not isinstance(example, str):
         raise InputError(
             f"example {row} is a {type(example).__name__}, not a text (lists of words need "

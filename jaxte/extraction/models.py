@@ -25,8 +25,8 @@ from jaxte.extraction.pooling import Pool, check_pool
 from jaxte.extraction.preprocess import Images, Processed, is_processor
 from jaxte.intake.checks import choose
 
-__all__ = ["COMPUTE_TYPES", "Model", "as_model", "fingerprint", "log", "resolve", "settled"]
-__all__ += ["resolve_traced"]
+__all__ = ["COMPUTE_TYPES", "Model", "as_model", "check_spec", "fingerprint", "log", "resolve"]
+__all__ += ["resolve_traced", "settled"]
 
 log = logging.getLogger("jaxte")
 
@@ -179,6 +179,18 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def check_spec(spec: str) -> tuple[str, str]:
+    """The parts of a specification, once its form and its name in the zoo are right."""
+    kind, _, where = spec.partition(":")
+    if not where or kind not in ("zoo", "encoder", "hf", "timm", "python"):
+        raise InputError(f"{spec!r} is no model: the forms are {_FORMS}")
+    if kind == "zoo":
+        from jaxte.zoo import catalog
+
+        catalog.check_name("model", where, catalog.names())
+    return kind, where
+
+
 _FORMS = "zoo:NAME, encoder:DIR/NAME, hf:PATH_OR_NAME, timm:NAME, python:MODULE:ATTRIBUTE"
 
 
@@ -200,9 +212,7 @@ def resolve(spec: str, **options: Any) -> Model:
         >>> resolve("zoo:resnet-cifar", layers="blocks/1")
         Model(name='resnet-cifar', layers=('blocks/1',), traced=True, level='example')
     """
-    kind, _, where = spec.partition(":")
-    if not where or kind not in ("zoo", "encoder", "hf", "timm", "python"):
-        raise InputError(f"{spec!r} is no model: the forms are {_FORMS}")
+    kind, where = check_spec(spec)
     if kind == "python":
         return as_model(_attribute(spec, where), **options)
     if kind == "zoo":

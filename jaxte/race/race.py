@@ -62,8 +62,8 @@ def race(
             whose first layer is then what the head is put on. A sequence of models that have names
             will do; with ``trial``, a sequence of names.
         data: (inputs, labels), a `jaxte.data.Dataset` or its specification; classes or numbers.
-        budget: share of the cost of fine-tuning all models once, each by the full recipe. Cost is
-            examples trained on, times the operations of a forward pass; a forward pass alone
+        budget: share, up to 1, of the cost of fine-tuning all models once, by the full recipe. Cost
+            is examples trained on, times the operations of a forward pass; a forward pass alone
             costs a third. It is never exceeded.
         confidence: the race is over once a model is the best with this chance.
         trial: instead of ``data``: a function (model, budget, seed) that fine-tunes a model for
@@ -159,9 +159,12 @@ def race(
 def _check(budget: float, confidence: float, trial: Any, data: Any, prior: Any) -> None:
     if isinstance(prior, str):
         choose("prior", prior, (LAYERS,))
-    for name, value, most in (("budget", budget, math.inf), ("confidence", confidence, 1.0)):
-        if not isinstance(value, int | float) or not 0 < value < most:
-            raise InputError(f"{name} is {value}: give a share above 0, as 0.05 or 0.9")
+    for name, value, most in (
+        ("budget", budget, 1.0),
+        ("confidence", confidence, math.nextafter(1, 0)),
+    ):
+        if not isinstance(value, int | float) or not 0 < value <= most:
+            raise InputError(f"{name} is {value}: give a share above 0 and up to 1, as 0.05 or 0.9")
     if (trial is None) == (data is None):
         raise InputError("give data to fine-tune on, or trial=, a function that does: one of them")
 
@@ -186,6 +189,11 @@ def _named(models: Mapping[str, Any] | Sequence[Any], names_only: bool) -> dict[
             named[name] = model
     if not isinstance(models, Mapping) and len(named) < len(models):
         raise InputError("a model is named twice: give each a name of its own")
+    for model in named.values():
+        if isinstance(model, str):
+            from jaxte.extraction.models import check_spec
+
+            check_spec(model)
     if len(named) < 2:
         raise InputError(f"a race of {len(named)} models: give at least two")
     return named

@@ -45,6 +45,11 @@ class Stop:
     score: float
 
 
+_STAGES = (
+    "score is the mean over the examples that a model's last trial judged (by default the "
+    "probability of the right class, or R2): rows that were trained differently are not compared "
+    "by it, but by `behind the best`"
+)
 _REASONS = {
     "behind": "behind",
     "budget": "budget spent",
@@ -99,6 +104,11 @@ class Race:
         alive = [name for name in self.models if self.status[name] == "ok"]
         return sorted(alive, key=lambda name: -self.mean[name])
 
+    @property
+    def _compared(self) -> bool:
+        """Whether the best is so beside another, not because all others failed."""
+        return len(self.order()) > 1
+
     def apart(self) -> list[str]:
         """`best`, and the likeliest others until the best is among them with the confidence."""
         return credible(self.p_best, self.confidence, first=self.best)
@@ -134,7 +144,9 @@ class Race:
         among = self.apart()
         chance = sum(self.p_best[name] for name in among)
         others = among[1:]
-        if not others:
+        if not self._compared:
+            advice = f"Only {self.best} could be trained: nothing was compared."
+        elif not others:
             advice = f"Fine-tune {self.best}: the chance that it is the best is {percent(chance)}."
         else:
             listed = ", ".join(others)
@@ -160,7 +172,7 @@ class Race:
                 {
                     "model": name,
                     "rank": place if ok else None,
-                    "p_best": self.p_best[name],
+                    "p_best": self.p_best[name] if self._compared else None,
                     "behind": -self.mean[name] if ok else None,
                     "behind_sd": self.sd[name] if ok else None,
                     "score": stop.score if math.isfinite(stop.score) else None,
@@ -210,7 +222,7 @@ class Race:
                 _trained(record["trained"]),
                 "–" if record["score"] is None else f"{record['score']:.3f}",
                 behind,
-                _percent(record["p_best"]),
+                "–" if record["p_best"] is None else _percent(record["p_best"]),
                 _REASONS[record["stopped"]],
                 _percent(record["stopped_at_cost"]),
             )
@@ -226,8 +238,12 @@ class Race:
             blocks=tuple((i,) for i in range(len(columns))),
             rows=tuple(rows),
             failures=tuple(failures),
-            notes=self.notes,
+            notes=(*self.notes, *([_STAGES] if self._several_stages else ())),
         )
+
+    @property
+    def _several_stages(self) -> bool:
+        return len({stop.trained for stop in self.stops if math.isfinite(stop.score)}) > 1
 
     def plot(self, path: str | PathLike[str] | None = None) -> Chart:
         """Draw how far each model went and how its chance changed; save it if a path is given."""

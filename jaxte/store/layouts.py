@@ -19,7 +19,7 @@ from jaxte.store.imports import read_arrays
 from jaxte.store.manifest import Manifest, is_store
 from jaxte.store.reader import FeatureStore, layer_names
 
-__all__ = ["FeatureSet", "read_features"]
+__all__ = ["FeatureSet", "has_dataset", "read_features"]
 
 _Result = TypeVar("_Result")
 
@@ -133,6 +133,14 @@ def read_features(
             f"{directory}: {counted if len(pool.problems) > 1 else ''}{model}: {reason}"
         )
     return pool
+
+
+def has_dataset(directory: str | PathLike[str], dataset: str) -> bool:
+    """Whether features in a directory are named as those of a data set."""
+    try:
+        return bool(_chosen(Path(directory), dataset))
+    except InputError:
+        return False
 
 
 def _stores_in(directory: Path) -> Iterator[Path]:

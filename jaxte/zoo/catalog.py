@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -88,9 +89,13 @@ def require() -> None:
         optional.require(module, "the zoo", "zoo")
 
 
-def _check_name(kind: str, name: str, names: Sequence[str]) -> None:
+def check_name(kind: str, name: str, names: Sequence[str]) -> None:
+    """Raise `InputError`, with those of similar spelling, if a name is none of these."""
     if name not in names:
-        raise InputError(f"no zoo {kind} named {name!r}: there are {', '.join(names) or 'none'}")
+        near = ", ".join(difflib.get_close_matches(name, names, 3))
+        meant = f" (did you mean {near}?)" if near else ""
+        known = ", ".join(names) or "none"
+        raise InputError(f"no zoo {kind} named {name!r}{meant}: there are {known}")
 
 
 def _stems(folder: Path) -> tuple[str, ...]:
@@ -128,7 +133,7 @@ def load(name: str, *, root: Path | None = None) -> ZooModel:
         ['mnist']
     """
     root = root or PACKAGE
-    _check_name("model", name, names(root=root))
+    check_name("model", name, names(root=root))
     require()
     from jaxte.zoo.network import fill, read_tensors, skeleton
 
@@ -161,7 +166,7 @@ def load_target(name: str, *, root: Path | None = None) -> Target:
         (500, 8, 8)
     """
     folder = (root or PACKAGE) / "targets"
-    _check_name("target", name, targets(root=root))
+    check_name("target", name, targets(root=root))
     card = read_json(folder / f"{name}.json")
     path = folder / f"{name}.npz"
     try:
@@ -188,7 +193,7 @@ def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
         True
     """
     record = read_json((root or PACKAGE) / "accuracies.json")["targets"]
-    _check_name("target with accuracies", target, sorted(record))
+    check_name("target with accuracies", target, sorted(record))
     result = {}
     for name, entry in sorted(record[target]["models"].items()):
         if not {"finetune", "probe"} <= entry.keys():

@@ -155,6 +155,27 @@ def test_data_sets_that_cannot_be_compared_are_ranked_all_the_same(
     assert "fewer than 3: not evaluated" in one.stderr
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_the_data_set_of_accuracies_is_chosen_for_features_of_one(
+    run: Run, stored: Path, tmp_path: Path, named: bool
+) -> None:
+    both = tmp_path / "both.json"
+    both.write_text(json.dumps({"mine": ACCURACIES, "other": ACCURACIES}))
+    if named:  # its files say another name
+        labels = np.load(stored / "labels.npy")
+        for name in ("good", "worse"):
+            features = np.load(stored / f"{name}.npy")
+            (stored / f"{name}.npy").unlink()
+            np.save(stored / f"{name}_pets_feature.npy", features)
+            np.save(stored / f"{name}_pets_label.npy", labels)
+    arguments = ("rank", stored, "--metrics", "logme", "--accuracies", both)
+    assert "(mine, other): choose with --dataset" in run(*arguments).stderr
+    result = run(*arguments, "--dataset", "mine", "--format", "csv")
+    assert result.exit_code == 0, result.output
+    records = [r for r in csv.DictReader(io.StringIO(result.stdout)) if r["model"] == "good"]
+    assert [(r["dataset"], r["accuracy"]) for r in records] == [("mine", "0.9")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -175,3 +196,15 @@ def test_what_a_user_gets_wrong_is_one_line(
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert said in result.stderr
+
+
+def test_tables_that_cannot_be_read_are_named(run: Run, tmp_path: Path, truth: Path) -> None:
+    (tmp_path / "empty.csv").write_text("model,score\n")
+    (tmp_path / "semi.csv").write_text("model;dataset;score\na;b;0.5\n")
+    said = {
+        "empty.csv": f"scores of {tmp_path / 'empty.csv'}: the table is empty",
+        "semi.csv": "semi.csv: the file seems to be separated by ';': commas are needed",
+        "gone.xlsx": "gone.xlsx does not exist",
+    }
+    for name, message in said.items():
+        assert message in run("evaluate", tmp_path / name, truth).stderr

@@ -49,7 +49,10 @@ def test_table_sentence_plot_and_resume(run: Run, tmp_path: Path) -> None:
         (("--target", "digits,digits"), "--target NAME of the zoo, or --data SPEC"),
         (("--target", "no"), "no zoo target named 'no'"),
         (("--target", "digits", "--budget", "0"), "budget is 0"),
+        (("--target", "digits", "--budget", "5"), "budget is 5"),
         (("--target", "digits", "--model", "mlp-mnist"), "at least two"),
+        (("--target", "digits", "--model", "mlp-mnst"), "did you mean mlp-mnist"),
+        (("--target", "digits", "--model", "mlp-mnist,resnet-cifr"), "did you mean resnet-cifar"),
         (("--target", "digits", "--history", "no.csv"), "no.csv does not exist"),
         (("--target", "digits", "--plot", "race.txt"), "end the name in .png"),
     ],
@@ -61,3 +64,18 @@ def test_wrong_calls_are_answered_in_one_line(
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_a_model_that_is_left_alone_won_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "untraced_model.py").write_text(
+        "import numpy as np\n\ndef first(x):\n    return np.asarray(x)[:, 0]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    models = ("--model", "mlp-mnist,python:untraced_model:first", "--budget", "0.008")
+    result = run("race", "--data", "zoo:digits/train?subset=80", *models)
+    assert result.exit_code == 1
+    assert "Only mlp-mnist could be trained: nothing was compared." in " ".join(
+        result.stdout.split()
+    )

@@ -83,3 +83,22 @@ def test_a_report_of_nobody_knows_what_is_not_overwritten(
     assert "ranking.json is not known as a report on" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert content is None or file.read_text() == content
+
+
+def test_why_a_model_failed_is_said_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text_model.py").write_text(
+        "from jaxte.errors import InputError\nfrom jaxte.extraction import as_model\n\n"
+        "def refuse(examples):\n    raise InputError('example 0 is an image')\n\n"
+        "net = as_model(lambda x: x, prepare=refuse)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = ("--data", "zoo:digits/test?subset=60", "--out", tmp_path / "r")
+    result = run("run", "--model", "python:text_model:net", *data)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0] == (
+        "jaxte: python:text_model:net: example 0 is an image (while preparing rows 0 to 59 of "
+        "zoo:digits/test?subset=60&seed=0; while reading the first batch)"
+    )
+    assert "example 0" not in result.stdout

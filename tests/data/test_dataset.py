@@ -76,6 +76,7 @@ def test_an_error_names_the_rows_and_comes_in_its_turn() -> None:
         next(batches), next(batches)
         with pytest.raises(ZeroDivisionError) as caught:
             next(batches)
+        # nor that it could be skipped: the rows can be read
         assert caught.value.__notes__ == ["while preparing rows 10 to 14 of arrays"]
 
 

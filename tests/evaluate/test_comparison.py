@@ -243,7 +243,7 @@ def test_what_cannot_be_read_is_one_line(scores: Any, accuracies: Any, said: str
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, text, said in (
         ("a.json", "{", "no JSON"), ("b.csv", 'model,score\n"a', "no CSV"),
-        ("c.csv", "", "empty"), ("d.csv", "x;y\n1;2\n", "no column model or score among x;y"),
+        ("c.csv", "", "empty"), ("d.csv", "x;y\n1;2\n", "separated by ';'"),
     ):  # fmt: skip
         (tmp_path / name).write_text(text)
         with pytest.raises(InputError, match=said):
@@ -292,3 +292,10 @@ def test_pictures(result: Evaluation, tmp_path: Path) -> None:
     title = f"{result.datasets[0]}: good, weighted tau {tau:.2f}"
     assert scores.axes[0].get_title("left") == title
     assert (tmp_path / "scores.svg").read_text("utf-8").startswith("<?xml")
+
+
+def test_percents_beside_fractions_have_a_note() -> None:
+    scores = {"d": {"m": {"a": 1.0, "b": 2.0, "c": 3.0}}}
+    for last, notes in ((70, 1), (0.7, 0)):
+        result = jaxte.evaluate.evaluate(scores, {"d": {"a": 0.5, "b": 0.6, "c": last}}, draws=9)
+        assert sum("are they in percent" in note for note in result.notes) == notes

@@ -169,6 +169,7 @@ def test_texts_in_dicts_and_in_pairs() -> None:
     ("level", "example", "said"),
     [
         ("example", ["the", "cat"], "example 1 is a list, not a text"),
+        ("example", np.zeros((8, 8, 3)), r"is an image \(array of shape \(8, 8, 3\)\), not a text"),
         ("example", {"image": 3}, "example 1 has image, but no 'text'"),
         ("token", "the cat", "example 1 is no list of words"),
         ("token", {"text": "a"}, "example 1 has text, but no 'words' or 'tokens'"),
@@ -381,3 +382,13 @@ def test_words_of_a_real_encoder_are_told_apart(tmp_path: Path) -> None:
     similar = x @ x.T
     np.fill_diagonal(similar, -1)
     assert (store.labels[similar.argmax(axis=1)] == store.labels).mean() > 0.9
+
+
+def test_a_folder_that_is_missing_beside_others_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxte.extraction._checkpoints._is_online", lambda: False)
+    (tmp_path / "hub").mkdir()
+    with pytest.raises(InputError, match="AutoConfig: there is no folder hub/tiny-z"):
+        resolve("hf:hub/tiny-z")

@@ -118,6 +118,20 @@ def test_a_model_that_fails_late_loses_its_chance() -> None:
     assert sum(race.p_best.values()) == pytest.approx(1)
 
 
+def test_a_model_that_is_left_alone_is_not_called_the_best() -> None:
+    pool = Pool(2, 0)
+
+    def trial(model: str, budget: float, seed: int) -> object:
+        if model == "m0":
+            raise ValueError("no GPU")
+        return pool.trial(model, budget, seed)
+
+    race = jaxte.race(pool.names, trial=trial, budget=0.3, rungs=RUNGS)
+    assert race.sentence().startswith("Only m1 could be trained: nothing was compared. The race")
+    assert "100" not in repr(race)
+    assert race.to_records()[0]["p_best"] is None
+
+
 def test_no_model_left_is_an_error() -> None:
     def trial(model: str, budget: float, seed: int) -> object:
         raise ValueError("no GPU")
@@ -210,3 +224,9 @@ def test_models_need_names() -> None:
         run(pool).stop("x")
     with pytest.raises(InputError, match="holds no weights"):
         run(pool).start("m0")
+
+
+def test_scores_of_different_stages_have_a_note() -> None:
+    races = [run(Pool(6, 0), budget=budget) for budget in (0.07, 0.3)]
+    assert len({stop.trained for stop in races[0].stops}) == 1
+    assert ["not compared by it" in " ".join(race.table().notes) for race in races] == [False, True]

@@ -231,7 +231,9 @@ def test_extract_all_is_the_same_as_one_by_one() -> None:
 
 def test_unknown_names() -> None:
     """The message lists what there is."""
-    with pytest.raises(InputError, match=r"no zoo model named 'resnet-50': there are .*vgg-cifar"):
+    with pytest.raises(
+        InputError, match=r"named 'resnet-50' \(did you mean resnet-.*\): there are .*vgg-cifar"
+    ):
         zoo.load("resnet-50")
     with pytest.raises(InputError, match=r"no zoo target named 'cats': there are digits, drawings"):
         zoo.load_target("cats")
