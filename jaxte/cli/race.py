@@ -70,6 +70,8 @@ def race(
         from jaxte import zoo
 
         form, out, plot = _output.checked(*output)
+        if budget > 1:  # a share, which a percentage was taken for
+            raise InputError(f"--budget is {budget:g}: give a share up to 1, as 0.05")
         data = _checked_data(options.names(targets or ()), data)
         names = options.models(models or zoo.names())
         pool = {name: name if ":" in name else f"zoo:{name}" for name in names}

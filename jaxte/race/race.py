@@ -62,8 +62,8 @@ def race(
             whose first layer is then what the head is put on. A sequence of models that have names
             will do; with ``trial``, a sequence of names.
         data: (inputs, labels), a `jaxte.data.Dataset` or its specification; classes or numbers.
-        budget: share, up to 1, of the cost of fine-tuning all models once, by the full recipe. Cost
-            is examples trained on, times the operations of a forward pass; a forward pass alone
+        budget: share of the cost of fine-tuning all models once, each by the full recipe. Cost is
+            examples trained on, times the operations of a forward pass; a forward pass alone
             costs a third. It is never exceeded.
         confidence: the race is over once a model is the best with this chance.
         trial: instead of ``data``: a function (model, budget, seed) that fine-tunes a model for
@@ -160,7 +160,7 @@ def _check(budget: float, confidence: float, trial: Any, data: Any, prior: Any) 
     if isinstance(prior, str):
         choose("prior", prior, (LAYERS,))
     for name, value, most in (
-        ("budget", budget, 1.0),
+        ("budget", budget, math.inf),
         ("confidence", confidence, math.nextafter(1, 0)),
     ):
         if not isinstance(value, int | float) or not 0 < value <= most:

@@ -49,7 +49,7 @@ def test_table_sentence_plot_and_resume(run: Run, tmp_path: Path) -> None:
         (("--target", "digits,digits"), "--target NAME of the zoo, or --data SPEC"),
         (("--target", "no"), "no zoo target named 'no'"),
         (("--target", "digits", "--budget", "0"), "budget is 0"),
-        (("--target", "digits", "--budget", "5"), "budget is 5"),
+        (("--target", "digits", "--budget", "5"), "--budget is 5"),
         (("--target", "digits", "--model", "mlp-mnist"), "at least two"),
         (("--target", "digits", "--model", "mlp-mnst"), "did you mean mlp-mnist"),
         (("--target", "digits", "--model", "mlp-mnist,resnet-cifr"), "did you mean resnet-cifar"),

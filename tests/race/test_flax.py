@@ -92,7 +92,7 @@ def test_kinds_of_models_race(regression: bool, tmp_path: Path) -> None:
 def test_start_is_trained_where_it_should_be_and_works() -> None:
     inputs, labels = data()
     models = {"nnx": Network(0), "other": Network(2)}
-    race = jaxte.race(models, (inputs, labels), budget=1.0, recipe=SHORT, confidence=0.9999)
+    race = jaxte.race(models, (inputs, labels), budget=1.5, recipe=SHORT, confidence=0.9999)
     start, model = race.start("nnx"), as_model(models["nnx"])
     features = model.apply(start.params, inputs)["penultimate"]
     accuracy = ((features @ start.kernel + start.bias).argmax(1) == labels).mean()
