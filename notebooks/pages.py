@@ -66,6 +66,12 @@ RESULTS = {
 # --- what is public ------------------------------------------------------------------------------
 
 
+def _in_use(name: str) -> int:
+    """The place of a name of the package itself: in the order in which users need them."""
+    first = ("rank", "Ranking", "extract", "stream", "FeatureStore", "race", "shortlist")
+    return first.index(name) if name in first else len(first)
+
+
 def public(room: str) -> dict[str, Any]:
     """The public names of a room, "" for the package itself, and what they are."""
     module = importlib.import_module(f"jaxte.{room}".rstrip("."))
@@ -79,6 +85,7 @@ def public(room: str) -> dict[str, Any]:
     members = {name: getattr(module, name) for name in names}
     if room == "":  # a room that is called as a function
         members["race"] = jaxte.race.__call__
+        members = {name: members[name] for name in sorted(members, key=_in_use)}
     hidden = (ModuleType, Metric) if room else (ModuleType, str)  # records are REGISTRY's
     return {name: one for name, one in members.items() if not isinstance(one, hidden)}
 

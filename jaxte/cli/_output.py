@@ -58,7 +58,26 @@ _ENDINGS = {
 }
 PAGES = (Format.TABLE, Format.HTML, Format.LATEX)  # tables and paragraphs, as `write_page` has them
 _BY_PANDAS = {".parquet": ("to_parquet", "pyarrow"), ".xlsx": ("to_excel", "openpyxl")}
-_PAGE = '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>jaxte</title>\n{}\n</html>'
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>jaxte: {title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto }}
+body {{ padding: 0 1rem }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; display: block }}
+table {{ overflow-x: auto; white-space: nowrap; margin: 1rem 0 }}
+th, td {{ padding: .2rem .7rem; border-bottom: 1px solid #8884 }}
+.verdict {{ font-size: 1.2rem; font-weight: 600 }}
+</style>
+{body}
+</html>"""
+_LEGEND = {  # what the heads of a ranking's columns mean
+    "#": "place",
+    "+/-": "half the 90 % interval on other rows of the kind",
+    "p": "share of random labellings that score as high",
+    "best": "chance to lead on other rows",
+}
 
 
 def checked(form: Format | None, out: Path | None, plot: Path | None = None) -> Destination:
@@ -146,11 +165,20 @@ def write_page(parts: Sequence[str | Table], out: Path | None, form: Format = Fo
 
 
 def as_html(parts: Sequence[str | Table]) -> str:
-    """Tables and paragraphs as a page of its own."""
+    """Tables and paragraphs as a page of its own, which begins with the first paragraph."""
     from jaxte import report
 
-    pieces = (
-        f"<p>{html.escape(part)}</p>" if isinstance(part, str) else report.to_html(part)
+    tables = [part for part in parts if not isinstance(part, str)]
+    texts = [html.escape(part) for part in parts if isinstance(part, str)]
+    heads = {head for table in tables for head in table.columns}
+    legend = "; ".join(f"<b>{head}</b> {text}" for head, text in _LEGEND.items() if head in heads)
+    escaped = iter(texts)
+    pieces = [
+        f"<p>{next(escaped)}</p>" if isinstance(part, str) else report.to_html(part)
         for part in parts
-    )
-    return _PAGE.format("\n".join(pieces))
+    ]
+    if texts:
+        pieces.remove(f"<p>{texts[0]}</p>")
+        pieces.insert(0, f'<p class="verdict">{texts[0]}</p>')
+    body = "\n".join([*pieces, f"<p>{legend}</p>" if legend else ""])
+    return _PAGE.format(title=texts[0].split(",")[0] if texts else "tables", body=body)

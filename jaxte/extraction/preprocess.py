@@ -45,6 +45,7 @@ class Images:
         InputError: for fields that do not fit.
 
     Example:
+        >>> import numpy as np
         >>> prepare = Images(size=224, resize=256, **IMAGENET)
         >>> prepare([np.zeros((480, 640, 3), np.uint8), np.zeros((300, 200), np.uint8)]).shape
         (2, 224, 224, 3)
@@ -217,6 +218,7 @@ def zoo_images(examples: Sequence[Any]) -> np.ndarray:
     """uint8 [b, 32, 32, 3] for the models of the zoo, which normalise by themselves.
 
     Example:
+        >>> import numpy as np
         >>> zoo_images([np.zeros((28, 28), np.uint8), np.zeros((64, 48, 3), np.uint8)]).shape
         (2, 32, 32, 3)
     """

@@ -52,6 +52,7 @@ def fit_heads(
         by which the steps are scaled.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> y = np.arange(60) % 3
         >>> x = rng.normal(size=(60, 5)) + 2 * np.eye(3, 5)[y]

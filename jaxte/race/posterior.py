@@ -158,6 +158,7 @@ def observed(
         seed: of the draws by which chances are counted.
 
     Example:
+        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> hard, rows = rng.normal(size=200), np.arange(200)
         >>> scores = [0.1 * m + hard + rng.normal(0, 0.1, 200) for m in range(3)]

@@ -26,6 +26,7 @@ class Parts:
         parts: at least one, all of one type and width.
 
     Example:
+        >>> import numpy as np
         >>> whole = Parts([np.arange(4), np.arange(4, 6)])
         >>> whole.shape, int(whole[5]), whole[3:].tolist(), whole[[5, 0]].tolist()
         ((6,), 5, [3, 4, 5], [5, 0])

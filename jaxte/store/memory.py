@@ -172,6 +172,7 @@ class MemoryWriter(Appending):
     The arguments are those of `Writer`; ``shard_rows`` has no meaning here.
 
     Example:
+        >>> import numpy as np
         >>> writer = MemoryWriter(model={"name": "tiny"}, data={}, layers=["last"])
         >>> writer.append({"last": np.eye(3)}, np.arange(3), examples=3, digest="a")
         >>> writer.finish().shape

@@ -31,13 +31,14 @@ class FeatureStore:
         directory: where it lies; None in memory.
         manifest: what it is, in the terms of its manifest.json.
         complete: whether its extraction came to its end.
-        name, dataset: of the model and the data set, where the manifest has them; else None.
+        name: of the model, where the manifest has it; else None.
+        dataset: name of the data set, likewise.
         layers: their names.
         rows: n.
         dtype: of the features.
 
     Example:
-        >>> import tempfile, jaxte
+        >>> import tempfile, jaxte, numpy as np
         >>> from jaxte.store import FeatureStore, Writer
         >>> y = np.arange(60) % 3
         >>> x = np.eye(3)[y] + np.random.default_rng(0).normal(size=(60, 3))

@@ -64,12 +64,26 @@ def test_points_of_the_curve(tmp_path: Path) -> None:
     accuracies = {target: {"a": np.array([0.9, 0.9]), "b": np.array([0.7, 0.7])}}
     scores: proof.Table = {target: {"logme": {"a": 1.0, "b": 2.0}, "width": {"a": 2.0, "b": 1.0}}}
     races = tmp_path / "races.jsonl"
-    lines = [("mnist-100", 1.5), ("mnist-100", 0.5), ("digits", 9.0)]
+    lines = [
+        ("mnist-100", 1.5, 2),
+        ("mnist-100", 0.5, 2),
+        ("mnist-100", 8.0, 1),
+        ("digits", 9.0, 2),
+    ]
     races.write_text(
         "".join(
-            json.dumps({"key": str(i), "target": t, "prior": "none", "budget": 0.05, "regret": r})
+            json.dumps(
+                {
+                    "key": str(i),
+                    "target": t,
+                    "prior": "none",
+                    "budget": 0.05,
+                    "regret": r,
+                    "models": n,
+                }
+            )
             + "\n"
-            for i, (t, r) in enumerate(lines)
+            for i, (t, r, n) in enumerate(lines)
         )
     )
     made, count = proof_curve.points(scores, accuracies, races)

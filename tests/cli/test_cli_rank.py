@@ -119,6 +119,10 @@ def test_out_takes_its_form_from_the_ending(run: Run, stored: Path, tmp_path: Pa
         assert result.exit_code == 0, result.output
         assert result.stdout == ""
         assert (tmp_path / name).read_text("utf-8").startswith(start)
+    page = (tmp_path / "r.html").read_text("utf-8")
+    assert "<title>jaxte: Fine-tune good</title>" in page
+    assert page.index('<p class="verdict">Fine-tune good, by sfda') < page.index("<table>")
+    assert "<b>#</b> place" in page
     result = run("rank", stored, "--out", tmp_path / "s.csv", "--format", "json")
     assert json.loads((tmp_path / "s.csv").read_text("utf-8"))["metrics"][0] == "ridge_probe"
 
