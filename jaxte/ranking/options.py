@@ -141,7 +141,7 @@ def check_names(features: Any) -> None:
     """Raise `InputError` for what is no mapping, or has two models of one name, as 1 and "1"."""
     if not isinstance(features, Mapping) or not features:
         raise InputError(
-            "features are a mapping of at least one model name to its features, as {'resnet': "
+            "features must be a mapping of at least one model name to its features, as {'resnet': "
             f"array [n, d]}}, not {short(features)}"
         )
     names: dict[str, Any] = {}
