@@ -21,6 +21,8 @@ from jaxte.report.chart import (
     name_width,
     place_names,
     plain_axis,
+    span_of,
+    ticks_in_full,
 )
 
 if TYPE_CHECKING:
@@ -181,6 +183,10 @@ def plot_measures(evaluation: Evaluation, path: str | PathLike[str] | None = Non
             _measure_row(panel, row, one, metric == "static ranking")
         if math.isfinite(one["ceiling"]):
             panel.axvline(one["ceiling"], color=GREY, linestyle="--", linewidth=1)
+        low, high = panel.dataLim.intervalx
+        if span_of(low, high) > high - low:  # one value for all
+            panel.set_xlim(low - 0.05, low + span_of(low, high))
+        ticks_in_full(panel, "x")
     panels[0].set_yticks(range(len(metrics)), metrics)
     panels[0].set_ylim(len(metrics) - 0.4, -0.6)
     _measure_key(chart, math.isfinite(one["ceiling"]))

@@ -72,6 +72,18 @@ def plain_axis(panel: Axes) -> None:
     panel.set_axisbelow(True)
 
 
+def span_of(low: float, high: float) -> float:
+    """What an axis has to show: of values that differ by rounding alone, more than that."""
+    size = max(abs(low), abs(high))
+    return high - low if high - low > max(1e-12 * size, 1e-14) else max(size, 1.0)
+
+
+def ticks_in_full(panel: Axes, along: Literal["x", "y"]) -> None:
+    """Write each tick in full, with no factor or sum at the end of the axis."""
+    axis = panel.xaxis if along == "x" else panel.yaxis
+    axis.set_major_formatter(lambda tick, _: f"{tick + 0.0:.10g}".replace("-", "\N{MINUS SIGN}"))
+
+
 def fit_axis(
     panel: Axes, scores: np.ndarray, beside: Sequence[float] = (), *, along: Literal["x", "y"] = "x"
 ) -> np.ndarray:
@@ -88,9 +100,10 @@ def fit_axis(
     shown = np.concatenate([scores, beside])
     near = shown[(shown >= quarter - reach) & (shown <= three + reach)]
     low, high = float(near.min()), float(near.max())
-    span = high - low or max(abs(high), 1.0)
+    span = span_of(low, high)
     panel.set(**{f"{along}lim": (low - 0.12 * span, high + 0.22 * span)})
     panel.locator_params(axis=along, nbins=4)
+    ticks_in_full(panel, along)
     return np.clip(scores, low - 0.08 * span, high + 0.08 * span)
 
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.text import Text
 
 import jaxte
+from jaxte.evaluate import evaluate
 from jaxte.report import chart, plots
 from jaxte.zoo import Accuracy
 
@@ -106,3 +107,20 @@ def test_a_score_far_off_stands_at_the_edge(scores: list[float], arrows: int) ->
     marks = [chart.marker(score, at, "o") for score, at in zip(scores, drawn, strict=True)]
     assert sum(marker == "<" for marker, _ in marks) == arrows
     assert [text for _, text in marks if text] == [" (-5e+03)"] * arrows
+
+
+def test_axes_of_equal_values_show_no_rounding() -> None:
+    accuracies = {"a": 0.9, "b": 0.8, "c": 0.7}
+    measures = evaluate(accuracies, accuracies, draws=20).plot()
+    tied = jaxte.rank(
+        {"a": np.eye(3)[np.arange(30) % 3], "b": np.eye(3)[np.arange(30) % 3] + 1},
+        np.arange(30) % 3,
+        metrics=[lambda features, labels, **_: float(features[0, 0]) * 1e-17],
+    ).plot()
+    for figure in (measures, tied):
+        figure.draw_without_rendering()
+        for panel in figure.axes:
+            low, high = panel.get_xlim()
+            assert high - low > 0.1
+            assert panel.xaxis.get_offset_text().get_text() == ""
+            assert not any("e" in tick.get_text() for tick in panel.get_xticklabels())
