@@ -123,6 +123,7 @@ def metric_page(metric: Metric) -> str:
         f"# {metric.name}",
         f"{record['what it measures']}.",
         "| | |\n| :-- | :-- |\n" + "\n".join(rows),
+        SYMBOLS,
         f"```bash\njaxte rank features --metrics {metric.name}\n```",
     ]
     if record["on the command line"]:
@@ -132,6 +133,10 @@ def metric_page(metric: Metric) -> str:
     return "\n\n".join(parts)
 
 
+SYMBOLS = (
+    "In formulas and cost n is the number of rows (samples), d the width of the features and "
+    "C the number of classes; in the cost k = min(n, d)."
+)
 FACTS = (
     *("published", "reads", "targets", "range", "invariant to", "options", "variants", "cost"),
     *("passes over the rows", "moments suffice", "confirmed by"),
@@ -146,6 +151,16 @@ def metrics_table() -> str:
         record = {**describe(metric), "name": f"[{metric.name}]({metric.name}.md)"}
         lines.append("| " + " | ".join(cell(record[key]) for key in COLUMNS) + " |")
     return "\n".join(lines)
+
+
+def metrics_linked(text: str) -> str:
+    """A text whose rows of a table that begin with a metric lead to its page."""
+    return re.sub(
+        r"^\| (\w+) \|",
+        lambda row: f"| [{row[1]}](metrics/{row[1]}.md) |" if row[1] in REGISTRY else row[0],
+        text,
+        flags=re.M,
+    )
 
 
 def reference_page(room: str) -> str:
@@ -186,7 +201,7 @@ def generated() -> dict[str, str | bytes]:
     """Path in the site and content of every page and picture that is made here."""
     files: dict[str, str | bytes] = {}
     for source, page in MOVED.items():
-        files[page] = relinked((ROOT / source).read_text("utf-8"), source)
+        files[page] = metrics_linked(relinked((ROOT / source).read_text("utf-8"), source))
     for source in results():
         path = source.relative_to(ROOT).as_posix()
         text = source.suffix == ".md"
@@ -283,11 +298,22 @@ def on_page_content(html: str, **_: Any) -> str:
 
 # What the converter lacks, and what does instead.
 UNKNOWN = {r"\bigl\|": r"\left\|", r"\bigr\|": r"\right\|", r"\arg": r"\operatorname{arg}"}
+# Functions named in letters, which stand apart from what is beside them, unless that is a bracket.
+WORDS = r"\\(?:ln|log|exp)(?![a-z])|\\mathrm\{(?:tr|rank)\}"
+APART = re.compile(
+    rf"(?P<before>(?<=[\w}}]) *)?(?P<word>{WORDS})(?P<after> *(?=\w|\\(?!left|big)[a-zA-Z]))?"
+)
+
+
+def spaced(word: re.Match[str]) -> str:
+    """Such a function with thin spaces around it."""
+    before, after = (r"\, " if word[side] is not None else "" for side in ("before", "after"))
+    return before + word["word"] + after
 
 
 def mathml(source: str, display: str) -> str:
     """One formula."""
-    known = source.replace("Big", "big")
+    known = APART.sub(spaced, source.replace("Big", "big"))
     for command, instead in UNKNOWN.items():
         known = known.replace(command, instead)
     return latex2mathml.converter.convert(known, display=display)

@@ -55,6 +55,7 @@ def test_every_metric_has_a_page_with_its_function(pages: dict[str, str]) -> Non
         function = metric.function
         assert f"::: {function.__module__}.{function.__qualname__}\n" in page
         assert metric.paper in page
+        assert f"| [{name}](metrics/{name}.md) |" in pages["index.md"]
         assert "@" in page.partition("## Cite")[2]
         for option in metric.parameters:
             assert option in page
@@ -83,6 +84,19 @@ def test_formulas_become_those_of_markdown() -> None:
     assert markdown(text) == (
         "Of $a_i$.\n\n$$\na + b + c\n$$\n\nExamples:\n    >>> 1\n\n**References:** B"
     )
+
+
+def test_functions_stand_apart_in_formulas() -> None:
+    pages = loaded("pages")
+    for source, shown in {
+        r"p_c \ln p_c": r"p_c\, \ln\, p_c",
+        r"\tfrac{\mathrm{tr} S}{d}": r"\tfrac{\mathrm{tr}\, S}{d}",
+        r"\ln\lambda": r"\ln\, \lambda",
+        r"\exp\left(a\right) + \ln(b)": r"\exp\left(a\right) + \ln(b)",
+        r"\mathrm{tr}\, S": r"\mathrm{tr}\, S",
+    }.items():
+        assert pages.APART.sub(pages.spaced, source) == shown
+    assert pages.mathml(r"\ln N", "inline").count("<mspace") == 1
 
 
 def test_every_formula_can_be_shown() -> None:
