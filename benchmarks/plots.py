@@ -98,14 +98,14 @@ def _pool(section: Mapping[str, Any]) -> Any:
 
 
 def _growth(section: Mapping[str, Any]) -> Any:
-    """Seconds above, memory below; a column per axis."""
+    """Seconds at the left, memory at the right; a row per axis, to be read in a column of text."""
     rows = section["rows"]
     varied = list(dict.fromkeys(row["axis"] for row in rows))
     lines = list(dict.fromkeys((row["metric"], row["mode"]) for row in rows))
     metrics = list(dict.fromkeys(metric for metric, _ in lines))
     modes = list(dict.fromkeys(mode for _, mode in lines))
-    figure, axes = _figure(len(varied), 2, height=3.6)
-    for j, axis in enumerate(varied):
+    figure, axes = _figure(2, len(varied), height=2.9)
+    for i, axis in enumerate(varied):
         for metric, mode in lines:
             own = [r for r in rows if (r["axis"], r["metric"], r["mode"]) == (axis, metric, mode)]
             if not own:
@@ -118,13 +118,12 @@ def _growth(section: Mapping[str, Any]) -> Any:
                 "label": f"{metric}, {mode}",
                 "ms": 4,
             }
-            axes[0][j].plot(x, [summary(row["warm"]).median for row in own], **style)
-            axes[1][j].plot(x, [row["memory"]["peak"] / 2**20 for row in own], **style)
-        for i, label in enumerate(("warm call [s]", "peak of the process [MiB]")):
-            axes[i][j].set(xlabel=_AXES[axis], ylabel=label)
-            _logarithmic(axes[i][j], "xy")
-            axes[i][j].grid(alpha=0.3)
-        axes[0][j].set_title(f"against {_AXES[axis]}")
+            axes[i][0].plot(x, [summary(row["warm"]).median for row in own], **style)
+            axes[i][1].plot(x, [row["memory"]["peak"] / 2**20 for row in own], **style)
+        for ax, label in zip(axes[i], ("warm call [s]", "peak of the process [MiB]"), strict=True):
+            ax.set(xlabel=_AXES[axis], ylabel=label)
+            _logarithmic(ax, "xy")
+            ax.grid(alpha=0.3)
     _legend(figure, axes, None)
     return figure
 
