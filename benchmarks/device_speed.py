@@ -161,15 +161,16 @@ def _metrics(
                 yield {**row, "failed": reason(error)}
                 continue
             work = account.of(metric, n, d, classes, entry=there.dtype.itemsize)
-            known = run.ceilings.get(dtype), run.ceilings.get("copy")
-            rates = [rate for rate in known if rate is not None]
-            floor = work.floor(*rates) if len(rates) == 2 else None
+            of_floor: Row = {}
+            if {dtype, "copy"} <= run.ceilings.keys():
+                floor = work.floor(run.ceilings[dtype], run.ceilings["copy"])
+                of_floor = {"floor": floor, "share": floor / seconds}
             yield {
                 **row,
                 "seconds": seconds,
                 "compile": made.trace + made.compile,
                 "score": float(score),
-                **({} if floor is None else {"floor": floor, "share": floor / seconds}),
+                **of_floor,
                 "rate": work.operations / seconds,
                 "peak": (memory.device() or {}).get("peak"),
             }

@@ -168,17 +168,16 @@ def as_html(parts: Sequence[str | Table]) -> str:
     """Tables and paragraphs as a page of its own, which begins with the first paragraph."""
     from jaxte import report
 
-    tables = [part for part in parts if not isinstance(part, str)]
-    texts = [html.escape(part) for part in parts if isinstance(part, str)]
-    heads = {head for table in tables for head in table.columns}
-    legend = "; ".join(f"<b>{head}</b> {text}" for head, text in _LEGEND.items() if head in heads)
-    escaped = iter(texts)
-    pieces = [
-        f"<p>{next(escaped)}</p>" if isinstance(part, str) else report.to_html(part)
-        for part in parts
+    rest, first = list(parts), next((part for part in parts if isinstance(part, str)), "")
+    if first:
+        rest.remove(first)
+    first = html.escape(first)
+    pieces = [f'<p class="verdict">{first}</p>'] if first else []
+    pieces += [
+        f"<p>{html.escape(part)}</p>" if isinstance(part, str) else report.to_html(part)
+        for part in rest
     ]
-    if texts:
-        pieces.remove(f"<p>{texts[0]}</p>")
-        pieces.insert(0, f'<p class="verdict">{texts[0]}</p>')
-    body = "\n".join([*pieces, f"<p>{legend}</p>" if legend else ""])
-    return _PAGE.format(title=texts[0].split(",")[0] if texts else "tables", body=body)
+    heads = {head for part in parts if not isinstance(part, str) for head in part.columns}
+    legend = "; ".join(f"<b>{head}</b> {text}" for head, text in _LEGEND.items() if head in heads)
+    pieces.append(f"<p>{legend}</p>" if legend else "")
+    return _PAGE.format(title=first.split(",")[0] or "tables", body="\n".join(pieces))

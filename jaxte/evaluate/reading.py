@@ -29,12 +29,8 @@ _NAMES = {
     "accuracy": ("accuracy", "test_score", "finetune_mean"),
 }
 _GAPS = ("", "nan", "none", "null", "na", "n/a")
-_FILES = (
-    ".json",
-    ".csv",
-    ".parquet",
-    ".xlsx",
-)  # of those in a directory with one stem the first is read
+# Of those in a directory with one stem the first is read.
+_FILES = (".json", ".csv", ".parquet", ".xlsx")
 
 
 class Entry(NamedTuple):
@@ -213,18 +209,17 @@ def _of_path(path: Path, value: str, what: str) -> Iterator[dict[str, Any]]:
     if path.is_dir():
         yield from _of_directory(path, value, what)
         return
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
     if path.suffix.lower() == ".parquet":
-        parquet = require("pyarrow.parquet", f"reading {path.name}", "data")
-        with disk.reading(path, "Parquet file"), parquet.ParquetFile(path) as file:
-            records = file.read().to_pylist()
+        with disk.reading(path, "Parquet file"):
+            parquet = require("pyarrow.parquet", f"reading {path.name}", "data")
+            with parquet.ParquetFile(path) as file:
+                records = file.read().to_pylist()
         yield from records
         return
     if path.suffix.lower() == ".xlsx":
-        require("openpyxl", f"reading {path.name}", "pandas")
-        pandas = require("pandas", f"reading {path.name}", "pandas")
         with disk.reading(path, "Excel file"):  # as texts: a model may be called 007
+            require("openpyxl", f"reading {path.name}", "pandas")
+            pandas = require("pandas", f"reading {path.name}", "pandas")
             records = pandas.read_excel(path, dtype=str, keep_default_na=False).to_dict("records")
         yield from records
         return

@@ -159,12 +159,9 @@ def race(
 def _check(budget: float, confidence: float, trial: Any, data: Any, prior: Any) -> None:
     if isinstance(prior, str):
         choose("prior", prior, (LAYERS,))
-    for name, value, most in (
-        ("budget", budget, math.inf),
-        ("confidence", confidence, math.nextafter(1, 0)),
-    ):
-        if not isinstance(value, int | float) or not 0 < value <= most:
-            raise InputError(f"{name} is {value}: give a share above 0 and up to 1, as 0.05 or 0.9")
+    for name, value, most in (("budget", budget, math.inf), ("confidence", confidence, 1.0)):
+        if not isinstance(value, int | float) or not 0 < value < most:
+            raise InputError(f"{name} is {value}: give a share above 0, as 0.05 or 0.9")
     if (trial is None) == (data is None):
         raise InputError("give data to fine-tune on, or trial=, a function that does: one of them")
 
