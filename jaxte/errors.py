@@ -1,10 +1,19 @@
 """The error that every check raises, and what errors say."""
 
-__all__ = ["InputError", "said"]
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["InputError", "did_you_mean", "said"]
 
 
 class InputError(ValueError):
     """Input that cannot be scored; the message names what is wrong and what to do."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Those of similar spelling, as a question with a blank after it; "" if there are none."""
+    near = get_close_matches(name, list(names), 3)
+    return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
 
 
 def said(error: BaseException) -> str:

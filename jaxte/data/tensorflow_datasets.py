@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +17,7 @@ from jaxte.data._shards import FORMATS, RecordFiles
 from jaxte.data._specs import split_off
 from jaxte.data._targets import LabelSpec, Targets
 from jaxte.data.records import Records, card
-from jaxte.errors import InputError
+from jaxte.errors import InputError, did_you_mean
 
 __all__ = ["tfds"]
 
@@ -79,12 +78,10 @@ def _builder(title: str, data_dir: str | None, name: str) -> Any:
             builder.download_and_prepare()
         return builder
     except library.core.registered.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(
-            re.split("[/:]", title)[0], library.list_builders(with_community_datasets=False), 3
-        )
-        hint = f"similar names are {', '.join(near)}" if near else "check the name"
+        listed = library.list_builders(with_community_datasets=False)
+        hint = did_you_mean(re.split("[/:]", title)[0], listed)
         raise InputError(
-            f"{name}: there is no such data set, and none in data_dir: {hint}"
+            f"{name}: there is no such data set, and none in data_dir: {hint}Check the name"
         ) from error
     except Exception as error:  # builders, downloads and TensorFlow raise many kinds
         if missing := _missing(error):

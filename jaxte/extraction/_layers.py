@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from jaxte.errors import InputError
+from jaxte.errors import InputError, did_you_mean
 from jaxte.extraction._all_layers import distinct
 from jaxte.extraction._arrays import at_least_float32, cast, positions
 from jaxte.extraction._model import Request
@@ -118,8 +117,7 @@ class Apply:
 def unknown_layer(layer: str, paths: Iterable[str]) -> InputError:
     """The error for a layer that there is not; it names those that may have been meant."""
     names = [path for path in paths if path]
-    near = difflib.get_close_matches(layer, names, 3, 0.6)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    hint = did_you_mean(layer, names)
     listed = ", ".join(names[:60]) + (", ..." if len(names) > 60 else "")
     return InputError(f"there is no layer {layer!r}: {hint}The layers are {listed or 'none'}")
 

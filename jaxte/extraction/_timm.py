@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from jaxte._optional import require
-from jaxte.errors import InputError
+from jaxte.errors import InputError, did_you_mean
 from jaxte.extraction import _torch
 from jaxte.extraction._checkpoints import STATE
 from jaxte.extraction._model import Model, Request
@@ -84,8 +83,8 @@ def load(name: str) -> tuple[Any, str]:
     """A pre-trained model, and its name."""
     timm = require("timm", f"timm:{name}", "timm")
     if not timm.is_model(name.partition(".")[0]):
-        near = ", ".join(difflib.get_close_matches(name, timm.list_models(), 5))
-        raise InputError(f"timm has no model {name!r}" + (f": there are {near}" if near else ""))
+        hint = did_you_mean(name, timm.list_models())
+        raise InputError(f"timm has no model {name!r}: {hint}timm.list_models() names them all")
     try:
         return timm.create_model(name, pretrained=True), name
     except (OSError, RuntimeError, ValueError) as error:

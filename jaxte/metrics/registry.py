@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-from jaxte.errors import InputError, said
+from jaxte.errors import InputError, did_you_mean, said
 from jaxte.intake.checks import short
 from jaxte.metrics.custom import from_function
 from jaxte.metrics.metric import Metric, MetricFunction
@@ -92,10 +91,9 @@ def get_metric(name: str | Metric | MetricFunction) -> Metric:
     known = name if is_ours else spelling(name, (*_METRICS, *_others()))
     if known is None:
         names = list(dict.fromkeys((*_METRICS, *_others())))
-        near = get_close_matches(str(name).lower(), names, 4, 0.4) or names[:4]
+        hint = did_you_mean(str(name).lower(), names)
         raise InputError(
-            f"unknown metric {short(name)}: choose {', '.join(near)} or another of the "
-            f"{len(names)} that `jaxte metrics` lists"
+            f"unknown metric {short(name)}: {hint}`jaxte metrics` lists all {len(names)}"
         )
     return _METRICS[known] if known in _METRICS else _load(known)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxte import _optional as optional
-from jaxte.errors import InputError
+from jaxte.errors import InputError, did_you_mean
 from jaxte.runtime.threads import cores
 from jaxte.zoo.artefacts import read_json
 from jaxte.zoo.images import prepare
@@ -92,10 +91,8 @@ def require() -> None:
 def check_name(kind: str, name: str, names: Sequence[str]) -> None:
     """Raise `InputError`, with those of similar spelling, if a name is none of these."""
     if name not in names:
-        near = ", ".join(difflib.get_close_matches(name, names, 3))
-        meant = f" (did you mean {near}?)" if near else ""
-        known = ", ".join(names) or "none"
-        raise InputError(f"no zoo {kind} named {name!r}{meant}: there are {known}")
+        hint, known = did_you_mean(name, names), ", ".join(names) or "none"
+        raise InputError(f"no zoo {kind} named {name!r}: {hint}The zoo has {known}")
 
 
 def _stems(folder: Path) -> tuple[str, ...]:

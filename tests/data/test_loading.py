@@ -26,7 +26,7 @@ from jaxte import InputError, data, zoo
         ("zoo:digits?size=5", "has no option 'size': there are image, text"),
         ("zoo:digits?seed=5", "seed is 5, but no subset is asked for"),
         ("zoo:digits?label=y", "has no columns to choose"),
-        ("zoo:figures", "no zoo target named 'figures': there are digits"),
+        ("zoo:figures", "no zoo target named 'figures': The zoo has digits"),
         ("zoo:digits/val", "unknown part of a zoo target 'val'"),
     ],
 )

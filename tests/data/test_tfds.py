@@ -246,7 +246,7 @@ def test_missing_labels_are_named(tmp_path: Path) -> None:
     ("spec", "options", "message"),
     [
         ("scanned_digit/train", {}, "there is no such data set, and none in data_dir"),
-        ("mnis/train", {}, "similar names are mnist, kmnist, emnist"),
+        ("mnis/train", {}, "did you mean 'mnist' or 'kmnist' or 'emnist'"),
         ("scanned_digits", {}, "name the split, as in tfds:scanned_digits/"),
         ("scanned_digits/val", {}, "no split 'val' in scanned_digits: there are train, test"),
         ("scanned_digits/train[:0]", {}, "has no rows"),

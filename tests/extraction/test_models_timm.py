@@ -86,7 +86,7 @@ def test_a_model_without_a_head() -> None:
 
 
 def test_names_that_are_none() -> None:
-    with pytest.raises(InputError, match=r"timm has no model 'resnet_18': there are .*resnet18"):
+    with pytest.raises(InputError, match=r"no model 'resnet_18': did you mean .*'resnet18'"):
         resolve("timm:resnet_18")
 
 

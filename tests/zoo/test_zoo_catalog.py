@@ -232,12 +232,14 @@ def test_extract_all_is_the_same_as_one_by_one() -> None:
 def test_unknown_names() -> None:
     """The message lists what there is."""
     with pytest.raises(
-        InputError, match=r"named 'resnet-50' \(did you mean resnet-.*\): there are .*vgg-cifar"
+        InputError, match=r"named 'resnet-50': did you mean 'resnet-.*The zoo has .*vgg-cifar"
     ):
         zoo.load("resnet-50")
-    with pytest.raises(InputError, match=r"no zoo target named 'cats': there are digits, drawings"):
+    with pytest.raises(
+        InputError, match=r"no zoo target named 'cats': The zoo has digits, drawings"
+    ):
         zoo.load_target("cats")
-    with pytest.raises(InputError, match=r"named 'cats': there are digits"):
+    with pytest.raises(InputError, match=r"named 'cats': The zoo has digits"):
         zoo.accuracies("cats")
     with pytest.raises(InputError, match="no zoo model named 'x'"):
         zoo.extract_all(["digits"], ["x"])
