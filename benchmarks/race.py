@@ -2,9 +2,10 @@
 
 ``run`` goes through targets, seeds, priors and budgets, one line of a file for each race; stopped,
 also by a kill, it goes on with the next. Trials are kept beside it, so that a larger budget goes
-on from a smaller one. ``show`` prints what it has come to. Without ``--pool`` the targets are the
-three that ship; with it, those that `jaxte zoo build --pool benchmark` has cut into that directory,
-on all models that were measured.
+on from a smaller one. ``show`` prints what it has come to; ``calibrate`` reads the same trials by
+walks of several sizes (`jaxte.race.posterior.FROZEN_WALKS`), and prints how likely each makes the
+best models. Without ``--pool`` the targets are the three that ship; with it, those that `jaxte zoo
+build --pool benchmark` has cut into that directory, on all models that were measured.
 """
 
 from __future__ import annotations
@@ -18,12 +19,19 @@ from typing import Any
 import numpy as np
 
 import jaxte
+from benchmarks import proof
 from jaxte import zoo
 from jaxte.evaluate import noise_ceiling, weighted_tau
 from jaxte.intake.lines import append_line, key_of, read_lines
+from jaxte.race.memo import JOURNAL
+from jaxte.race.posterior import Observation, observed
+from jaxte.race.prior import LAYERS_TRUST, prior_of
+from jaxte.race.steps import Recipe
+from jaxte.race.trainer import Trainer
 from jaxte.zoo import benchmark
 
 BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
+WALKS = (0.2, 0.4, 0.6, 0.75, 0.9, 1.05, 1.2, 1.5)  # sizes that `calibrate` tries
 PRIORS = ("none", "history")  # history: what the models reached on the other targets
 Truth = dict[str, np.ndarray]  # model -> accuracy of each seed
 
@@ -129,15 +137,61 @@ def show(options: argparse.Namespace) -> None:
         say(f"{prior:8} {budget:6}  {len(chosen):5}  {row}")
 
 
+def calibrate(options: argparse.Namespace) -> None:
+    """What the trials of ``run`` say of each target's best model, by walks of several sizes."""
+    table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
+    say("walk  prior      log chance of the best   chance of the first   it is the best")
+    for walk in WALKS:
+        for prior in options.priors:
+            rows = []
+            for folder in sorted((options.out / "trials").iterdir()):
+                target, seed = folder.name.rsplit("-", 1)
+                past = history(table, target) if prior == "history" else None
+                for budget in options.budgets:
+                    _, data = load(target, (), options.pool)
+                    trainer = Trainer({}, data, Recipe(), budget=budget, seed=int(seed), passes=2)
+                    names, trials = replayed(folder, trainer, sorted(table[target]))
+                    if len(names) < 2:  # no race of this budget
+                        continue
+                    scores = {name: layers[target][proof.JOINED][name] for name in names}
+                    belief = prior_of(names, scores, past, trust=LAYERS_TRUST)
+                    known = observed(trials, belief, trainer.examples, walks=(walk,))
+                    means = [table[target][name].mean() for name in names]
+                    best, first = int(np.argmax(means)), int(known.mean.argmax())
+                    chance = max(float(known.p_best[best]), 1e-4)
+                    rows.append((np.log(chance), known.p_best[first], best == first))
+            likely, promised, won = np.mean(rows, axis=0)
+            say(f"{walk:4}  {prior:8}  {likely:23.2f}  {promised:20.2f}  {won:15.2f}")
+
+
+def replayed(
+    folder: Path, trainer: Trainer, names: Sequence[str]
+) -> tuple[list[str], list[Observation]]:
+    """The models that a race with this trainer has tried, and their trials, from its journal."""
+    entries = [one for one in read_lines(folder / JOURNAL).values() if "scores" in one]
+    frozen = [one for one in entries if one["rung"] == 0 and one["shape"] == [trainer.examples]]
+    digests = {one["model"]: one["on"] for one in frozen if one["model"] in names}
+    tried = [name for name in names if name in digests]
+    trials = [
+        Observation(
+            tried.index(one["model"]), one["rung"], trainer.rungs[one["rung"]].doublings,
+            trainer.rungs[one["rung"]].rows, np.array(one["scores"]),
+        )
+        for one in entries
+        if digests.get(one["model"]) == one["on"]
+    ]  # fmt: skip
+    return tried, trials
+
+
 def say(line: str) -> None:
     """Print at once."""
     print(line, flush=True)  # noqa: T201
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run or show."""
+    """Run, show or calibrate."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__)
-    parser.add_argument("command", choices=("run", "show"))
+    parser.add_argument("command", choices=("run", "show", "calibrate"))
     parser.add_argument("--out", type=Path, default=Path("races"), help="directory of results")
     parser.add_argument("--pool", type=Path, help="directory of the benchmark pool")
     parser.add_argument("--results", type=Path, help="its accuracies.jsonl; by default as shipped")
@@ -146,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=PRIORS)
     options = parser.parse_args(arguments)
-    (run if options.command == "run" else show)(options)
+    {"run": run, "show": show, "calibrate": calibrate}[options.command](options)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxte.race.memo import TrialError
-from jaxte.race.posterior import Knowledge, Observation, Prior, observed
+from jaxte.race.posterior import FROZEN_WALKS, WALKS, Knowledge, Observation, Prior, observed
 
 __all__ = ["Course", "Event", "Rung", "Track", "compete"]
 
@@ -61,6 +61,11 @@ class Track:
     budget: float
     confidence: float
     seed: int
+
+    @property
+    def walks(self) -> tuple[float, ...]:
+        """What the random walk to the final scores may make of the first rung."""
+        return WALKS if self.rungs[0].budget else FROZEN_WALKS
 
     def share(self, model: int, rung: int) -> float:
         """Cost of a trial as a share of fine-tuning all."""
@@ -213,8 +218,9 @@ class _Race:
         """The posterior of all models; the chance of those that failed is 0."""
         track, course = self.track, self.course
         course.known = observed(
-            course.trials, track.prior, self.examples, alive=self._alive(), seed=track.seed
-        )
+            course.trials, track.prior, self.examples, alive=self._alive(), walks=track.walks,
+            seed=track.seed,
+        )  # fmt: skip
         course.history.append((course.spent, course.known.p_best))
 
     def _alive(self) -> np.ndarray:

@@ -9,7 +9,8 @@ is, for each of the h doublings of the training that are still to come, and a ra
 them; plus the error of the examples that were judged. So who gains most from the first epochs is
 expected to go on, and z is extrapolated. Errors are paired: their covariance is that of the scores
 of the same examples, over models and rungs, so that what is hard for every model cancels. The
-deviations of z, a and w are averaged over a grid, each weighed by how likely it makes the trials.
+deviations of z, a and w are averaged over a grid, each weighed by how likely it makes the trials;
+where the first rung is of frozen features, that of w is what it was on other targets.
 """
 
 from __future__ import annotations
@@ -22,14 +23,18 @@ import numpy as np
 from jaxte.evaluate.posterior import Prior as NormalPrior
 from jaxte.evaluate.posterior import best_chances, conditioned
 
-__all__ = ["Knowledge", "Observation", "Prior", "observed"]
+__all__ = ["FROZEN_WALKS", "WALKS", "Knowledge", "Observation", "Prior", "observed"]
 
 # Standard deviations in units of the spread of the first rung's means, or of all there are:
 _LEVEL = 10.0  # the common level of z, as good as unknown
 _GAIN = 3.0  # the common gain of a rung
 _SPREADS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4)  # z
 _TRENDS = (0.05, 0.3, 0.6, 1.0)  # what trainability makes of the first rung
-_WALKS = (0.1, 0.2, 0.4)  # what the random walk makes of the first rung
+WALKS = (0.1, 0.2, 0.4)  # what the random walk makes of the first rung
+# The same of frozen features: of 0.2 to 1.5 one by which the best of 30 models are likeliest, on 13
+# targets (`python -m benchmarks.race calibrate`). Trials cannot tell it: what they and the features
+# agree on need not be what fine-tuning makes of them.
+FROZEN_WALKS = (1.2,)
 
 
 class Prior(NamedTuple):
@@ -127,11 +132,11 @@ def _numbers(trials: Sequence[Observation]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([t.model for t in trials]), np.array([t.rung for t in trials])
 
 
-def _grid(means: np.ndarray, trials: Sequence[Observation]) -> list[_Sizes]:
+def _grid(means: np.ndarray, trials: Sequence[Observation], walks: Sequence[float]) -> list[_Sizes]:
     """Sizes to average over."""
     unit = max(float(np.std(means[_numbers(trials)[1] == 0])), 1e-6 + 1e-3 * abs(means).max())
     most = max(trial.doublings for trial in trials)
-    trends, walks = (_TRENDS, _WALKS) if most else ((0.0,), (0.0,))
+    trends, walks = (_TRENDS, walks) if most else ((0.0,), (0.0,))
     return [
         _Sizes(s * unit, t * unit / max(most, 1.0), w * unit / max(most, 1.0) ** 0.5, unit)
         for s in _SPREADS
@@ -146,6 +151,7 @@ def observed(
     examples: int,
     *,
     alive: np.ndarray | None = None,
+    walks: Sequence[float] = WALKS,
     seed: int = 0,
 ) -> Knowledge:
     """Condition on the trials.
@@ -155,6 +161,7 @@ def observed(
         prior: of every model, tried or not.
         examples: how many there are in all.
         alive: [m] models that may be the best; all by default.
+        walks: what the random walk may make of the first rung, in units of its spread.
         seed: of the draws by which chances are counted.
 
     Example:
@@ -171,7 +178,7 @@ def observed(
     noise = deviations @ deviations.T + 1e-9 * np.eye(len(y)) * max(y.var(), 1e-6)
     models = _numbers(trials)[0]
     priors = []
-    for sizes in _grid(y, trials):
+    for sizes in _grid(y, trials, walks):
         mean = y.mean() + sizes.means(prior)
         priors.append(
             NormalPrior(
