@@ -2,10 +2,12 @@
 
 ``run`` goes through targets, seeds, priors and budgets, one line of a file for each race; stopped,
 also by a kill, it goes on with the next. Trials are kept beside it, so that a larger budget goes
-on from a smaller one. ``show`` prints what it has come to; ``calibrate`` reads the same trials by
+on from a smaller one. ``show`` prints what it has come to. ``calibrate`` reads the same trials by
 walks of several sizes (`jaxte.race.posterior.FROZEN_WALKS`), and prints how likely each makes the
-best models. Without ``--pool`` the targets are the three that ship; with it, those that `jaxte zoo
-build --pool benchmark` has cut into that directory, on all models that were measured.
+best models. ``limit`` fine-tunes the six leaders of each target to the end, in four folds: what
+races with any budget could know. Without ``--pool`` the targets are the three that ship; with it,
+those that `jaxte zoo build --pool benchmark` has cut into that directory, on all models that were
+measured.
 """
 
 from __future__ import annotations
@@ -137,6 +139,36 @@ def show(options: argparse.Namespace) -> None:
         say(f"{prior:8} {budget:6}  {len(chosen):5}  {row}")
 
 
+def limit(options: argparse.Namespace) -> None:
+    """What the leaders' frozen and fully fine-tuned folds say of them, beside what they reached."""
+    file = options.out / "limit.jsonl"
+    table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
+    columns = ("layers", "frozen", "trained")
+    for target in options.targets or sorted(layers.keys() & table.keys()):
+        truth = {name: float(values.mean()) for name, values in table[target].items()}
+        belief = {n: s for n, s in layers[target][proof.JOINED].items() if n in truth}
+        leaders = sorted(belief, key=lambda name: -belief[name])[:6]
+        key = key_of(target, leaders)
+        if key not in read_lines(file):
+            models, data = load(target, leaders, options.pool)
+            trainer = Trainer(models, data, Recipe(stages=(1.0,)), budget=100.0)
+            frozen, trained = {}, {}
+            for name in leaders:
+                folds = [trainer(name, rung, 0) for rung in range(len(trainer.rungs))]
+                frozen[name] = float(folds[0].mean())
+                trained[name] = float(np.concatenate(folds[1:]).mean())
+            line = {"target": target, "layers": {name: belief[name] for name in leaders}}
+            append_line(file, {"key": key, **line, "frozen": frozen, "trained": trained})
+        line = read_lines(file)[key]
+        reached = [truth[name] for name in leaders]
+        cells = [f"six {100 * (max(truth.values()) - max(reached)):5.2f}"]
+        for column in columns:
+            scores = [line[column][name] for name in leaders]
+            lost = 100 * (max(truth.values()) - reached[int(np.argmax(scores))])
+            cells.append(f"{column} {weighted_tau(scores, reached):5.2f} {lost:5.2f}")
+        say(f"{target:18}" + "   ".join(cells))
+
+
 def calibrate(options: argparse.Namespace) -> None:
     """What the trials of ``run`` say of each target's best model, by walks of several sizes."""
     table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
@@ -189,9 +221,9 @@ def say(line: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, show or calibrate."""
+    """Do what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__)
-    parser.add_argument("command", choices=("run", "show", "calibrate"))
+    parser.add_argument("command", choices=tuple(COMMANDS))
     parser.add_argument("--out", type=Path, default=Path("races"), help="directory of results")
     parser.add_argument("--pool", type=Path, help="directory of the benchmark pool")
     parser.add_argument("--results", type=Path, help="its accuracies.jsonl; by default as shipped")
@@ -200,8 +232,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=PRIORS)
     options = parser.parse_args(arguments)
-    {"run": run, "show": show, "calibrate": calibrate}[options.command](options)
+    COMMANDS[options.command](options)
 
+
+COMMANDS = {"run": run, "show": show, "calibrate": calibrate, "limit": limit}
 
 if __name__ == "__main__":
     main()

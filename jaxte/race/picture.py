@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from jaxte.metrics.options import percent
 from jaxte.report.chart import BLUE, VERMILION, WIDTH, Chart, dataset_of, name_width, plain_axis
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _course(panel: Axes, race: Race, order: list[str]) -> None:
             panel.plot(100 * stop.spent, row, "x", color="#404040", markersize=7)
         chance = stop.p_best if stop.reason == "behind" else race.p_best[name]
         panel.annotate(
-            "failed" if stop.reason == "failed" else f"{chance:.1%}", (100 * end, row), (7, 0),
+            "failed" if stop.reason == "failed" else percent(chance), (100 * end, row), (7, 0),
             textcoords="offset points", fontsize=8, va="center", color="#404040",
         )  # fmt: skip
     panel.margins(x=0.12)

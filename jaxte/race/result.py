@@ -157,7 +157,7 @@ class Race:
                 f"the best is among them with a chance of {percent(chance)}."
             )
         return (
-            f"{advice} The race cost {_percent(self.cost)} of fine-tuning all {len(self.models)} "
+            f"{advice} The race cost {_share(self.cost)} of fine-tuning all {len(self.models)} "
             "models."
         )
 
@@ -222,9 +222,9 @@ class Race:
                 _trained(record["trained"]),
                 "–" if record["score"] is None else f"{record['score']:.3f}",
                 behind,
-                "–" if record["p_best"] is None else _percent(record["p_best"]),
+                "–" if record["p_best"] is None else percent(record["p_best"]),
                 _REASONS[record["stopped"]],
-                _percent(record["stopped_at_cost"]),
+                _share(record["stopped_at_cost"]),
             )
             rows.append(
                 tuple(
@@ -265,10 +265,10 @@ class Race:
 def _trained(share: float | None) -> str:
     if share is None:
         return "–"
-    return "frozen" if share == 0 else _percent(share)
+    return "frozen" if share == 0 else _share(share)
 
 
-def _percent(share: float) -> str:
+def _share(share: float) -> str:
     """Two digits where it is small."""
-    percent = 100 * share
-    return f"{percent:.1f} %" if percent < 9.95 else f"{percent:.0f} %"
+    hundredths = 100 * share
+    return f"{hundredths:.1f}%" if hundredths < 9.95 else f"{hundredths:.0f}%"
