@@ -11,6 +11,8 @@ import pytest
 import jaxte
 from jaxte.errors import InputError
 from jaxte.race import Race
+from jaxte.race.engine import Rung, Track
+from jaxte.race.posterior import Observation, Prior, observed
 
 from .pools import Pool
 
@@ -230,3 +232,18 @@ def test_scores_of_different_stages_have_a_note() -> None:
     races = [run(Pool(6, 0), budget=budget) for budget in (0.07, 0.3)]
     assert len({stop.trained for stop in races[0].stops}) == 1
     assert ["not compared by it" in " ".join(race.table().notes) for race in races] == [False, True]
+
+
+def test_frozen_features_are_believed_less_than_the_start_of_training() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=200)
+    rows, flat = np.arange(200), Prior(np.zeros(4), np.ones(4), True)
+    trials = [
+        Observation(m, 0, 5.0, rows, 0.1 * m + hard + rng.normal(0, 0.1, 200)) for m in range(4)
+    ]
+    costs = np.ones(4)
+    chances = []
+    for budget in (1 / 32, 0.0):
+        track = Track(("a", "b", "c", "d"), (Rung(budget, 0.1),), costs, 200, flat, 1.0, 0.9, 0)
+        chances.append(observed(trials, flat, 200, walks=track.walks).p_best[3])
+    assert 0.25 < chances[1] < chances[0] - 0.2
