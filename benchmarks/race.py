@@ -143,7 +143,7 @@ def limit(options: argparse.Namespace) -> None:
     """What the leaders' frozen and fully fine-tuned folds say of them, beside what they reached."""
     file = options.out / "limit.jsonl"
     table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
-    columns = ("layers", "frozen", "trained")
+    columns, rows = ("layers", "frozen", "trained"), {}
     for target in options.targets or sorted(layers.keys() & table.keys()):
         truth = {name: float(values.mean()) for name, values in table[target].items()}
         belief = {n: s for n, s in layers[target][proof.JOINED].items() if n in truth}
@@ -161,12 +161,16 @@ def limit(options: argparse.Namespace) -> None:
             append_line(file, {"key": key, **line, "frozen": frozen, "trained": trained})
         line = read_lines(file)[key]
         reached = [truth[name] for name in leaders]
-        cells = [f"six {100 * (max(truth.values()) - max(reached)):5.2f}"]
+        row = []
         for column in columns:
             scores = [line[column][name] for name in leaders]
             lost = 100 * (max(truth.values()) - reached[int(np.argmax(scores))])
-            cells.append(f"{column} {weighted_tau(scores, reached):5.2f} {lost:5.2f}")
-        say(f"{target:18}" + "   ".join(cells))
+            row += [weighted_tau(scores, reached), lost]
+        rows[target] = row
+    rows["mean"] = np.mean(list(rows.values()), axis=0)
+    say("tau, points lost".ljust(18) + "".join(f"{column:>14}" for column in columns))
+    for target, row in rows.items():
+        say(f"{target:18}" + "".join(f"{value:7.2f}" for value in row))
 
 
 def calibrate(options: argparse.Namespace) -> None:
