@@ -185,14 +185,16 @@ def _add_rules(scores: Table, truth: Mapping[str, Mapping[str, Any]]) -> list[st
 
     weights = (0.0, 0.25, HISTORY_WEIGHT, 1.0, 2.0)
     bases: tuple[tuple[str, ...], ...] = ((PROBE,), (JOINED,), (PROBE, JOINED))
+    pasts = {dataset: static_ranking(truth, dataset) for dataset in scores}
     names = []
     for base, weight in [*itertools.product(bases, weights), (("logme",), HISTORY_WEIGHT)]:
         usual = weight == HISTORY_WEIGHT
         name = f"{' and '.join(base)}{HISTORY}{'' if usual else f' times {weight:g}'}"
         names.append(name)
         for dataset, metrics in scores.items():
-            past = static_ranking(truth, dataset)
-            orders = [recommended(metrics.get(one, {}), past, weight=weight) for one in base]
+            orders = [
+                recommended(metrics.get(one, {}), pasts[dataset], weight=weight) for one in base
+            ]
             both = set.intersection(*map(set, orders))
             metrics[name] = {model: sum(order[model] for order in orders) for model in both}
     return names[:-1]
