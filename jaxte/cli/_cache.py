@@ -17,7 +17,8 @@ from jaxte.cli._errors import warn
 __all__ = ["choice", "choose", "directory", "turn_on"]
 
 _OFF = ("off", "no", "0", "false")
-_LEAST_SECONDS = 0.05  # of compilation that are worth a file
+_LEAST_SECONDS = 0.05  # of compilation that are worth a file, unless the user says otherwise:
+_LEAST_VARIABLE = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 _MOST_BYTES = 1 << 29
 
 _enabled: bool | None = None  # --cache or --no-cache
@@ -75,7 +76,8 @@ def turn_on() -> None:
         warn(f"compiled code is not kept ({error}): set JAXTE_CACHE to a directory or off")
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    if _LEAST_VARIABLE not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
 
 
 def _prune(folder: Path) -> None:
