@@ -2,7 +2,7 @@
 
 `import jaxte.zoo.benchmark` loads neither Flax nor Optax. Half the models are those of `jaxte.zoo`,
 the others have their weights here; the targets are cut from original files by
-`jaxte.zoo.benchmark.build`, which also measures; what was measured so far is accuracies.jsonl.
+`jaxte.zoo.benchmark.build`, which also measures; what was measured is accuracies.jsonl.
 """
 
 from jaxte.zoo.benchmark.dispersion import by_target, summary
