@@ -196,7 +196,7 @@ def test_plot_is_saved(run: Run, stored: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--metrics", "logme,logmee"], ["logmee", "choose logme"]),
+        (["--metrics", "logme,logmee"], ["logmee", "did you mean 'logme'"]),
         (["--metrics", ""], ["metric"]),
         (["--precision", "float63"], ["float63", "float64"]),
         (["--normalize", "max"], ["'max'", "minmax"]),
