@@ -13,6 +13,7 @@ measured.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from jaxte.race.trainer import Trainer
 from jaxte.zoo import benchmark
 
 BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2)
-WALKS = (0.2, 0.4, 0.6, 0.75, 0.9, 1.05, 1.2, 1.5)  # sizes that `calibrate` tries
+TRIED = (0.2, 0.4, 0.6, 0.75, 0.9, 1.05, 1.2, 1.5)  # sizes that `calibrate` tries
 PRIORS = ("none", "history")  # history: what the models reached on the other targets
 Truth = dict[str, np.ndarray]  # model -> accuracy of each seed
 
@@ -149,7 +150,8 @@ def limit(options: argparse.Namespace) -> None:
         belief = {n: s for n, s in layers[target][proof.JOINED].items() if n in truth}
         leaders = sorted(belief, key=lambda name: -belief[name])[:6]
         key = key_of(target, leaders)
-        if key not in read_lines(file):
+        line = read_lines(file).get(key)
+        if line is None:
             models, data = load(target, leaders, options.pool)
             trainer = Trainer(models, data, Recipe(stages=(1.0,)), budget=100.0)
             frozen, trained = {}, {}
@@ -157,9 +159,9 @@ def limit(options: argparse.Namespace) -> None:
                 folds = [trainer(name, rung, 0) for rung in range(len(trainer.rungs))]
                 frozen[name] = float(folds[0].mean())
                 trained[name] = float(np.concatenate(folds[1:]).mean())
-            line = {"target": target, "layers": {name: belief[name] for name in leaders}}
-            append_line(file, {"key": key, **line, "frozen": frozen, "trained": trained})
-        line = read_lines(file)[key]
+            before = {name: belief[name] for name in leaders}
+            line = {"target": target, "layers": before, "frozen": frozen, "trained": trained}
+            append_line(file, {"key": key, **line})
         reached = [truth[name] for name in leaders]
         row = []
         for column in columns:
@@ -176,28 +178,32 @@ def limit(options: argparse.Namespace) -> None:
 def calibrate(options: argparse.Namespace) -> None:
     """What the trials of ``run`` say of each target's best model, by walks of several sizes."""
     table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
+    raced = []  # of each race: trials, number of examples, the best model, what was believed before
+    for folder in sorted((options.out / "trials").iterdir()):
+        target, seed = folder.name.rsplit("-", 1)
+        _, data = load(target, (), options.pool)
+        for budget in options.budgets:
+            trainer = Trainer({}, data, Recipe(), budget=budget, seed=int(seed), passes=2)
+            names, trials = replayed(folder, trainer, sorted(table[target]))
+            if len(names) < 2:  # no race of this budget
+                continue
+            scores = {name: layers[target][proof.JOINED][name] for name in names}
+            pasts = {"none": None, "history": history(table, target)}
+            beliefs = {
+                prior: prior_of(names, scores, pasts[prior], trust=LAYERS_TRUST)
+                for prior in options.priors
+            }
+            reached = [table[target][name].mean() for name in names]
+            raced.append((trials, trainer.examples, int(np.argmax(reached)), beliefs))
     say("walk  prior      log chance of the best   chance of the first   it is the best")
-    for walk in WALKS:
-        for prior in options.priors:
-            rows = []
-            for folder in sorted((options.out / "trials").iterdir()):
-                target, seed = folder.name.rsplit("-", 1)
-                past = history(table, target) if prior == "history" else None
-                for budget in options.budgets:
-                    _, data = load(target, (), options.pool)
-                    trainer = Trainer({}, data, Recipe(), budget=budget, seed=int(seed), passes=2)
-                    names, trials = replayed(folder, trainer, sorted(table[target]))
-                    if len(names) < 2:  # no race of this budget
-                        continue
-                    scores = {name: layers[target][proof.JOINED][name] for name in names}
-                    belief = prior_of(names, scores, past, trust=LAYERS_TRUST)
-                    known = observed(trials, belief, trainer.examples, walks=(walk,))
-                    means = [table[target][name].mean() for name in names]
-                    best, first = int(np.argmax(means)), int(known.mean.argmax())
-                    chance = max(float(known.p_best[best]), 1e-4)
-                    rows.append((np.log(chance), known.p_best[first], best == first))
-            likely, promised, won = np.mean(rows, axis=0)
-            say(f"{walk:4}  {prior:8}  {likely:23.2f}  {promised:20.2f}  {won:15.2f}")
+    for walk, prior in itertools.product(TRIED, options.priors):
+        rows = []
+        for trials, examples, best, beliefs in raced:
+            known = observed(trials, beliefs[prior], examples, walks=(walk,))
+            first, chance = int(known.mean.argmax()), max(float(known.p_best[best]), 1e-4)
+            rows.append((np.log(chance), known.p_best[first], best == first))
+        likely, promised, won = np.mean(rows, axis=0)
+        say(f"{walk:4}  {prior:8}  {likely:23.2f}  {promised:20.2f}  {won:15.2f}")
 
 
 def replayed(
