@@ -12,13 +12,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.settings import say
 
-SCORES = Path(__file__).parent / "results" / "proof" / "scores.csv"
+FOLDER = Path(__file__).parent / "results" / "proof"
 KEYS = ("dataset", "model")
 PROBE, JOINED = "ridge_probe", "ridge_probe, all layers"
 HISTORY = " + history"
@@ -42,10 +42,24 @@ STAGES = ("finetune", "probe", "finetune_shifted", "probe_shifted")
 Table = dict[str, dict[str, dict[str, float]]]  # data set -> metric -> model -> score
 
 
+class Pool(NamedTuple):
+    """Where scores lie, and the accuracies that they are compared with."""
+
+    scores: Path
+    accuracies: Path | None  # None: those that ship
+    least: int  # models that a target has to have
+
+
+POOLS = {
+    "zoo": Pool(FOLDER / "scores.csv", None, 10),
+    "encoders": Pool(FOLDER / "encoders.csv", FOLDER / "encoders.jsonl", 6),
+}
+
+
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def collect(folder: Path, path: Path = SCORES) -> None:
+def collect(folder: Path, path: Path) -> None:
     """Score every model on the training images of every target; what the file has is kept.
 
     Args:
@@ -64,40 +78,56 @@ def collect(folder: Path, path: Path = SCORES) -> None:
             continue
         train = load_cut(dataset, folder).train
         models = {name: zoo.load(name, root=root) for name, root in roots.items()}
-        table[dataset] = scores_of(models, train.images, train.labels)
+        pool = {name: layers_of(one, train.images, train.labels) for name, one in models.items()}
+        table[dataset] = scores_of(pool, train.labels)
+        table[dataset]["parameters"] = {
+            name: float(model.card["parameters"]) for name, model in models.items()
+        }
         write(path, table)
         say(dataset)
 
 
 def scores_of(
-    models: Mapping[str, Any], images: np.ndarray, labels: np.ndarray
+    pool: Mapping[str, Mapping[str, Any]], labels: np.ndarray, metrics: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Metric -> model -> score: every metric on the last layer, and the ridge probe on all."""
+    """Metric -> model -> score: every metric on the last layer, and the ridge probe on all.
+
+    Args:
+        pool: model -> what `layers_of` makes of it, perhaps with "logits" of its own head.
+        labels: of the rows.
+        metrics: only these.
+    """
     import jaxte
 
-    pool = {name: layers_of(model, images, labels) for name, model in models.items()}
-    last = {name: one["features"] for name, one in pool.items()}
     task = "classification" if labels.ndim == 1 else "regression"
-    usual = [
-        name
+    registry = {
+        name: metric
         for name, metric in jaxte.metrics.REGISTRY.items()
-        if task in metric.tasks or metric.label_free
-        if "probabilities" not in metric.needed({}) and "logits" not in metric.needed({})
-    ]
+        if (task in metric.tasks or metric.label_free) and name in (metrics or (name,))
+    }
+    of_outputs = [m for m, one in registry.items() if {"probabilities", "logits"} & one.needed({})]
+    usual = [metric for metric in registry if metric not in of_outputs]
+    last = {name: one["features"] for name, one in pool.items()}
     runs: list[tuple[str, Any, Sequence[str], dict[str, Any]]] = [("", last, usual, {})]
     runs.append((", all layers", pool, ("ridge_probe",), {}))
     folded = [name for name in FOLDED if name in usual]
     if folded:
         folds = {"options": {name: {"folds": 5} for name in folded}}
         runs.append((", 5 folds", last, folded, folds))
-    for perturbation in PERTURBATIONS if task == "classification" else ():
-        runs.append((f" + {perturbation}", last, MOVED, {"perturb": perturbation}))
+    moved = [name for name in MOVED if name in usual]
+    for perturbation in PERTURBATIONS if moved and task == "classification" else ():
+        runs.append((f" + {perturbation}", last, moved, {"perturb": perturbation}))
+    headed = {name: one for name, one in pool.items() if "logits" in one}
+    if headed and of_outputs:
+        outputs = {
+            name: {key: one[key] for key in ("features", "logits")} for name, one in headed.items()
+        }
+        runs.append(("", outputs, of_outputs, {}))
     scores: dict[str, dict[str, float]] = {}
-    for suffix, features, metrics, options in runs:
-        ranking = jaxte.rank(features, labels, metrics=metrics, **options)
-        for metric in metrics:
-            scores[metric + suffix] = {name: ranking.score(name, metric) for name in models}
-    scores["parameters"] = {n: float(model.card["parameters"]) for n, model in models.items()}
+    for suffix, features, names, options in runs:
+        ranking = jaxte.rank(features, labels, metrics=names, **options)
+        for metric in names:
+            scores[metric + suffix] = {name: ranking.score(name, metric) for name in features}
     scores["width"] = {name: float(features.shape[1]) for name, features in last.items()}
     return scores
 
@@ -143,7 +173,7 @@ def write(path: Path, table: Table) -> None:
 
 
 def tables(
-    path: Path, stage: str, least: int, without: Sequence[str] = ()
+    pool: Pool, stage: str, least: int, without: Sequence[str] = ()
 ) -> tuple[Table, dict[str, dict[str, Any]]]:
     """Scores and accuracies of the targets on which so many models were measured, but some.
 
@@ -153,7 +183,7 @@ def tables(
     """
     from jaxte.zoo import benchmark
 
-    truth = benchmark.by_target(benchmark.results(), stage)
+    truth = benchmark.by_target(benchmark.results(pool.accuracies), stage)
     truth = {
         dataset: models
         for dataset, models in truth.items()
@@ -164,7 +194,7 @@ def tables(
             metric: {m: s for m, s in values.items() if m in truth[dataset] and math.isfinite(s)}
             for metric, values in metrics.items()
         }
-        for dataset, metrics in read(path).items()
+        for dataset, metrics in read(pool.scores).items()
         if dataset in truth
     }
     accuracies = {dataset: truth[dataset] for dataset in scores}
@@ -229,9 +259,12 @@ def _add_choice(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``python -m benchmarks proof``."""
     parser.add_argument("--collect", metavar="DIR", help="make the scores, from what a build wrote")
-    parser.add_argument("--scores", default=str(SCORES), metavar="FILE", help="where they lie")
+    parser.add_argument(
+        "--pool", choices=POOLS, default="zoo", help="jaxte's own models, or ImageNet encoders"
+    )
+    parser.add_argument("--scores", metavar="FILE", help="where they lie")
     parser.add_argument("--stage", choices=STAGES, default=STAGES[0], help="which accuracies")
-    parser.add_argument("--least", type=int, default=10, help="models a target has to have (10)")
+    parser.add_argument("--least", type=int, help="models a target has to have (zoo 10, else 6)")
     parser.add_argument("--metrics", nargs="+", default=HEADLINE, help="which; all for every one")
     parser.add_argument(
         "--without", nargs="+", default=(), metavar="TARGET", help="as if these did not exist"
@@ -244,11 +277,14 @@ def run(options: argparse.Namespace) -> int:
     """Collect, or compare and print."""
     from jaxte.evaluate import evaluate
 
-    path = Path(options.scores)
+    pool = POOLS[options.pool]
+    if options.scores:
+        pool = pool._replace(scores=Path(options.scores))
     if options.collect:
-        collect(Path(options.collect), path)
+        collect(Path(options.collect), pool.scores)
         return 0
-    scores, accuracies = tables(path, options.stage, options.least, options.without)
+    least = pool.least if options.least is None else options.least
+    scores, accuracies = tables(pool, options.stage, least, options.without)
     shown = scores
     if "all" not in options.metrics:
         shown = {

@@ -143,7 +143,7 @@ def show(options: argparse.Namespace) -> None:
 def limit(options: argparse.Namespace) -> None:
     """What the leaders' frozen and fully fine-tuned folds say of them, beside what they reached."""
     file = options.out / "limit.jsonl"
-    table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
+    table, layers = truths(options.pool, options.results), proof.read(proof.POOLS["zoo"].scores)
     columns, rows = ("layers", "frozen", "trained"), {}
     for target in options.targets or sorted(layers.keys() & table.keys()):
         truth = {name: float(values.mean()) for name, values in table[target].items()}
@@ -177,7 +177,7 @@ def limit(options: argparse.Namespace) -> None:
 
 def calibrate(options: argparse.Namespace) -> None:
     """What the trials of ``run`` say of each target's best model, by walks of several sizes."""
-    table, layers = truths(options.pool, options.results), proof.read(proof.SCORES)
+    table, layers = truths(options.pool, options.results), proof.read(proof.POOLS["zoo"].scores)
     raced = []  # of each race: trials, number of examples, the best model, what was believed before
     for folder in sorted((options.out / "trials").iterdir()):
         target, seed = folder.name.rsplit("-", 1)

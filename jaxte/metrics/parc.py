@@ -102,7 +102,7 @@ def _score(
     if pairs.blocks == 1:
         same, different = _ranked(pairs, labels)
     else:
-        same, different = pairs.sum(lambda block: _counted(block, labels))
+        same, different = pairs.sum(lambda block: _counted(block, labels), once=True)
     alike, apart = same.sum(), different.sum()
     possible = statistics.valid & (alike > 0) & (apart > 0)
     alike, apart = jnp.where(possible, alike, 1), jnp.where(possible, apart, 1)
@@ -182,17 +182,14 @@ def _ranked(pairs: Pairs, labels: Array) -> tuple[Array, Array]:
 def _counted(block: Block, labels: Array) -> tuple[Array, Array]:
     """As `_ranked`, of the rows of a block, at each of the cells."""
     cells = jnp.minimum(jnp.round(block.squares * (_CELLS / 4)).astype(int), _CELLS)
-    alike = labels[block.rows][:, None] == labels[None]
+    alike = labels[block.rows][:, None] == labels[block.columns][None]
     weight = block.weights[:, None] * block.others
     return _sums(cells.ravel(), weight.ravel(), alike.ravel(), _CELLS + 1)
 
 
 def _sums(cells: Array, weight: Array, alike: Array, number: int) -> tuple[Array, Array]:
-    same, different = (
-        jax.ops.segment_sum(jnp.where(chosen, weight, 0), cells, number)
-        for chosen in (alike, ~alike)
-    )
-    return same, different
+    sums = jax.ops.segment_sum(weight, cells + number * alike, 2 * number)
+    return sums[number:], sums[:number]
 
 
 PARC = register(

@@ -28,14 +28,15 @@ class Block(NamedTuple):
 
     Attributes:
         rows: [b] their numbers; filled up with rows of weight 0.
+        columns: [n] numbers of the rows that they are paired with.
         weights: [b] weights of these rows.
-        others: [b, n] weights of the rows that they are paired with: of its own twins a row of
-            weight w has w - 1.
+        others: [b, n] weights of those: of its own twins a row of weight w has w - 1.
         squares: [b, n] squared distances, exactly 0 where they are only rounding error.
         rounding: [b] what a distance from these rows is known to, for rows about as long.
     """
 
     rows: Array
+    columns: Array
     weights: Array
     others: Array
     squares: Array
@@ -78,20 +79,26 @@ class Pairs(NamedTuple):
         """How many rows a block has."""
         return len(self.weights) // self.blocks
 
-    def block(self, start: Array) -> Block:
-        """The block that begins with this row."""
-        x, w = self.features, self.weights
+    def block(self, start: Array, *, once: bool = False) -> Block:
+        """The block that begins with this row; ``once`` meets each pair once, and weighs it 2."""
+        x, w, m = self.features, self.weights, len(self.weights)
         rows = start + jnp.arange(self.size)
+        columns = jnp.arange(m)
         own = lax.dynamic_slice_in_dim(x, start, self.size)
         weights = lax.dynamic_slice_in_dim(w, start, self.size)
-        lengths = jnp.sum(x**2, axis=1)
-        mine = lax.dynamic_slice_in_dim(lengths, start, self.size)
-        both = mine[:, None] + lengths[None]
+        if once:  # half the way around the circle of all rows
+            steps = jnp.arange(m // 2 + self.size)[None] - jnp.arange(self.size)[:, None]
+            columns = (start + jnp.arange(m // 2 + self.size)) % m
+            x, w = x[columns], w[columns]
+        both = jnp.sum(own**2, axis=1)[:, None] + jnp.sum(x**2, axis=1)[None]
         squares = both - 2 * matmul(own, x.T)
-        itself = rows[:, None] == jnp.arange(len(x))[None]
+        itself = steps == 0 if once else rows[:, None] == columns[None]
         squares = jnp.where((squares > noise(both)) & ~itself, squares, 0)
         others = jnp.where(itself, jnp.maximum(w - 1, 0)[None], w[None])
-        return Block(rows, weights, others, squares, noise(2 * mine))
+        if once:  # the pair across is met from both ends
+            times = jnp.where(itself | (2 * steps == m), 1, 2)
+            others = jnp.where((steps >= 0) & (2 * steps <= m), times * others, 0)
+        return Block(rows, columns, weights, others, squares, noise(2 * jnp.sum(own**2, axis=1)))
 
     def map(self, function: Callable[[Block], T]) -> T:
         """What the function makes of the rows of each block [b, ...], for all rows [n, ...]."""
@@ -103,9 +110,9 @@ class Pairs(NamedTuple):
 
         return jax.tree.map(joined, made)
 
-    def sum(self, function: Callable[[Block], T]) -> T:
+    def sum(self, function: Callable[[Block], T], *, once: bool = False) -> T:
         """What the function makes of each block, added up."""
-        total: T = sum_over(lambda start: function(self.block(start)), self._starts)
+        total: T = sum_over(lambda start: function(self.block(start, once=once)), self._starts)
         return total
 
     @property

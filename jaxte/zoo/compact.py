@@ -12,7 +12,7 @@ from jaxte.zoo.layers import (
     Depthwise,
     Mlp,
     conv,
-    depthwise,
+    convolve_shifts,
     pool,
     transform,
 )
@@ -27,7 +27,7 @@ class ConvNeXtBlock(nnx.Module):
         self.mlp = Mlp(size, 3 * size, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return x + self.mlp(self.norm(depthwise(x, self.kernel[...])))
+        return x + self.mlp(self.norm(convolve_shifts(x, self.kernel[...])))
 
 
 class ConvNeXt(nnx.Module):

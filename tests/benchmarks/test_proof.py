@@ -44,9 +44,9 @@ def test_the_choice_for_a_target_never_sees_it() -> None:
 
 def test_targets_that_are_left_out_are_nowhere() -> None:
     """Not compared, and no part of a history, which is then another; what is shown is there."""
-    whole, _ = proof.tables(proof.SCORES, "finetune", 10)
+    whole, _ = proof.tables(proof.POOLS["zoo"], "finetune", 10)
     assert set(options().metrics) <= {metric for metrics in whole.values() for metric in metrics}
-    scores, accuracies = proof.tables(proof.SCORES, "finetune", 10, ["digits", "textile"])
+    scores, accuracies = proof.tables(proof.POOLS["zoo"], "finetune", 10, ["digits", "textile"])
     assert set(whole) - set(scores) == {"digits", "textile"}
     assert set(accuracies) == set(scores)
     rule = proof.JOINED + proof.HISTORY

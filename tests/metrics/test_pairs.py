@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from jaxte import InputError
 from jaxte.metrics import concept_variance, int_score, knn, parc, tmi
 from jaxte.statistics import pairs as engine
-from jaxte.statistics.pairs import Pairs, nearest
+from jaxte.statistics.pairs import Block, Pairs, nearest
 
 pytestmark = pytest.mark.usefixtures("x64")
 TALL, WIDE = blobs(60, 7, separation=1.0), blobs(25, 40, classes=3)
@@ -46,6 +46,14 @@ def test_blocks_are_rows_of_the_matrix_of_distances(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(pairs.map(lambda block: block.others)[:, :60], others)
     total = pairs.sum(lambda block: block.weights @ block.squares @ pairs.weights)
     assert float(total) == pytest.approx(weights @ expected @ weights)
+    labels = pairs.filled(jax.numpy.arange(60.0))
+
+    def products(block: Block) -> jax.Array:  # of labels, so that a pair is known by its rows
+        both = labels[block.rows][:, None] * labels[block.columns][None]
+        return block.weights @ (block.others * (both + block.squares)).sum(axis=1)
+
+    each = pairs.sum(products, once=True)
+    np.testing.assert_allclose(each, pairs.sum(products))
 
 
 def test_rows_that_are_alike_are_at_distance_0_and_share_places() -> None:

@@ -86,12 +86,17 @@ def load_cut(name: str, out: Path) -> Cut:
 
 
 def _measure(name: str, root: Path, target: str, out: Path, key: str) -> dict[str, Any]:
-    from jaxte.zoo.benchmark.measure import measure
-    from jaxte.zoo.network import read_tensors
+    from jaxte.zoo.benchmark.measure import FINETUNE, measure
+    from jaxte.zoo.network import Network, read_tensors
 
-    card = read_json(root / "cards" / f"{name}.json")
-    tensors = read_tensors(root / "weights" / f"{name}.safetensors")
-    measured = measure(card, tensors, load_cut(target, out))
+    card, where = (
+        read_json(root / "cards" / f"{name}.json"),
+        root / "weights" / f"{name}.safetensors",
+    )
+    network = Network(
+        card["architecture"], card["width"], read_tensors(where), card["normalisation"], where
+    )
+    measured = measure(network, load_cut(target, out), FINETUNE)
     made = {"versions": versions(), "device": jax.devices()[0].device_kind}
     return {"key": key, "model": name, "target": target, **measured, **made}
 

@@ -10,17 +10,17 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 from jaxte.zoo.benchmark.cuts import Cut
 from jaxte.zoo.images import prepare
-from jaxte.zoo.network import Network, forward, normalise
+from jaxte.zoo.network import Params, forward, normalise
 from jaxte.zoo.sources import Part
 from jaxte.zoo.train import augment, batches, fit_linear, optimise, schedule, score
 
@@ -163,6 +163,20 @@ def fit_head(problem: Problem, data: Part, lr: float, seed: int) -> dict[str, np
     return {"kernel": kernel, "bias": np.asarray(fitted["bias"]) - mean @ kernel}
 
 
+class Trainable(Protocol):
+    """A model that prepared images are run through, and that is trained with another head."""
+
+    @property
+    def normal(self) -> Mapping[str, Any]:
+        """Mean and std that images scaled to 0..1 are normalised by before the graph."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return the penultimate features of prepared images."""
+
+    def with_head(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[nnx.GraphDef[Any], Params]:
+        """Return graph and parameters of the model with another head."""
+
+
 # a stage, ready for a target: train on a part by a rate and a seed, return what predicts images
 Train = Callable[[Part, float, int], Callable[[np.ndarray], np.ndarray]]
 
@@ -177,7 +191,7 @@ def probing(problem: Problem) -> Train:
     return run
 
 
-def finetuning(network: Network, problem: Problem, probe_rate: float) -> Train:
+def finetuning(network: Trainable, problem: Problem, recipe: Recipe, probe_rate: float) -> Train:
     """Full fine-tuning, from the head that the probe has on the same images."""
     constants = (_mask(problem), np.asarray(problem.regression))
 
@@ -188,9 +202,8 @@ def finetuning(network: Network, problem: Problem, probe_rate: float) -> Train:
         data_arrays = (data.images, _encode(problem, data.labels))
         params = optimise(
             graphdef, start, network.normal, data_arrays, loss=_network_loss, constants=constants,
-            options=(FINETUNE.shift,), steps=FINETUNE.length(len(data.labels)),
-            batch=FINETUNE.batch, lr=lr, warmup=FINETUNE.warmup, decay=FINETUNE.weight_decay,
-            seed=seed,
+            options=(recipe.shift,), steps=recipe.length(len(data.labels)),
+            batch=recipe.batch, lr=lr, warmup=recipe.warmup, decay=recipe.weight_decay, seed=seed,
         )  # fmt: skip
         return lambda images: forward(graphdef, params, network.normal, images)
 
@@ -286,14 +299,12 @@ def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[
     return result
 
 
-def measure(
-    card: Mapping[str, Any], tensors: Mapping[str, np.ndarray], cut: Cut
-) -> dict[str, dict[str, Any]]:
-    """Measure one model on one target, by both stages."""
-    family = card["architecture"]
-    network = Network(family, card["width"], tensors, card["normalisation"], Path(family))
+def measure(network: Trainable, cut: Cut, finetune: Recipe | None) -> dict[str, dict[str, Any]]:
+    """Measure one model on one target, by the probe and, given a recipe, by fine-tuning."""
     cut, problem = cut.with_images(prepare), problem_of(cut)
     frozen = cut.with_images(network.features)
     probed = run_stage(PROBE, frozen, problem, probing(problem))
-    tuned = run_stage(FINETUNE, cut, problem, finetuning(network, problem, probed["lr"]))
-    return {"finetune": tuned, "probe": probed}
+    if finetune is None:
+        return {"probe": probed}
+    train = finetuning(network, problem, finetune, probed["lr"])
+    return {"finetune": run_stage(finetune, cut, problem, train), "probe": probed}

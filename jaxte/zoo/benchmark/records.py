@@ -24,8 +24,9 @@ class Result:
     """What one model reached on one target: accuracy, or R2 of a regression.
 
     `finetune` and `probe` hold the value of each seed on the target's own test part, the `shifted`
-    ones on its second test part, empty where it has none. `card` is the line as measured: learning
-    rates tried and chosen, whether the best lay inside the grid, losses, budget and seconds.
+    ones on its second test part; empty where it has none, or that was not measured. `card` is the
+    line as measured: learning rates tried and chosen, whether the best lay inside the grid, losses,
+    budget and seconds.
     """
 
     model: str
@@ -86,11 +87,11 @@ def results(path: Path | None = None) -> list[Result]:
     """
     by_pair: dict[tuple[str, str], Result] = {}
     for entry in read_lines(SHIPPED if path is None else path).values():
-        tuned, probed = entry["finetune"], entry["probe"]
+        tuned, probed = entry.get("finetune", {}), entry["probe"]
         by_pair[entry["model"], entry["target"]] = Result(
             entry["model"],
             entry["target"],
-            _values(tuned["test"]),
+            _values(tuned.get("test", ())),
             _values(probed["test"]),
             _values(tuned.get("shifted", ())),
             _values(probed.get("shifted", ())),

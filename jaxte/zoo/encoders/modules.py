@@ -15,7 +15,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
-from jaxte.zoo.layers import depthwise
+from jaxte.zoo.layers import convolve_shifts
 
 _ACTIVATIONS = {"none": lambda x: x, "relu": nnx.relu, "relu6": nnx.relu6}
 
@@ -49,7 +49,9 @@ class Conv(nnx.Module):
         if self.same:
             padding = jax.lax.padtype_to_pads(x.shape[1:3], size, strides, "SAME")
         if self.separate:
-            y = depthwise(x, kernel[:, :, 0], self.stride, padding)
+            y = convolve_shifts(x, kernel[:, :, 0], self.stride, padding)
+        elif min(x.shape[1:3]) < size[0]:
+            y = convolve_shifts(x, kernel, self.stride, padding)
         else:
             layout = ("NHWC", "HWIO", "NHWC")
             y = jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=layout)

@@ -1,0 +1,142 @@
+"""The second pool: encoders that were trained on ImageNet and CIFAR-10, on the benchmark's targets.
+
+Of `jaxte zoo build --pool benchmark --stages targets --out DIR` the targets, of `jaxte zoo convert`
+the encoders::
+
+    python -m benchmarks.encoders --built DIR --encoders DIR --finetune emoji-9 cats-dogs
+
+measures a linear probe of every encoder on every target, fine-tunes all parameters on those that
+are named, and then scores them all. What is there already is left as it is, so that a run that was
+stopped goes on. ``python -m benchmarks proof --pool encoders`` compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from flax import nnx
+
+from benchmarks import proof
+from benchmarks.settings import say
+from jaxte.baselines import num_parameters
+from jaxte.intake.lines import append_line, key_of, read_lines
+from jaxte.zoo import benchmark, encoders
+from jaxte.zoo.artefacts import digest, versions
+from jaxte.zoo.benchmark.build import load_cut
+from jaxte.zoo.benchmark.measure import FINETUNE, PROBE, measure
+from jaxte.zoo.encoders.modules import Encoder
+from jaxte.zoo.network import Params, forward
+
+# a step costs 10 to 50 times one of the pool's own models, and rates are lower without a norm
+RECIPE = replace(
+    FINETUNE, epochs=10, fewest=100, steps=200, start=(1e-4, 3e-4), judged=100, seeds=3
+)
+METRICS = (  # the others take minutes a model where features are wide
+    "ridge_probe", "logme", "sfda", "face", "hscore", "parc", "ncti", "knn", "lda", "qda", "gbc",
+    "transrate", "nearest_class_mean", "etran", "tmi", "lfc", "leep", "nce", "energy",
+)  # fmt: skip
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Network:
+    """An encoder as `measure` trains it."""
+
+    encoder: Encoder
+    # encoders take pixel values, which are scaled to 0..1 before
+    normal: ClassVar[Mapping[str, Any]] = {"mean": (0.0,) * 3, "std": (1 / 255,) * 3}
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Return what the head is put on, of prepared images."""
+        body = nnx.clone(self.encoder)
+        body.head = None
+        return forward(*nnx.split(body), self.normal, images)
+
+    def with_head(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[nnx.GraphDef[Any], Params]:
+        """Return graph and parameters of the encoder with another head."""
+        model = nnx.clone(self.encoder)
+        model.head = nnx.Linear(*kernel.shape, rngs=nnx.Rngs(0))
+        graphdef, params = nnx.split(model)
+        nnx.replace_by_pure_dict(params, {"head": {"kernel": kernel, "bias": bias}})
+        return graphdef, params
+
+
+def measure_all(built: Path, root: Path, results: Path, size: int, finetune: Sequence[str]) -> None:
+    """Add a line for each encoder and target to a file of results, those to fine-tune first."""
+    cards = benchmark.targets()
+    for target in [*finetune, *(name for name in cards if name not in finetune)]:
+        recipe = RECIPE if target in finetune else None
+        for name in encoders.names(root=root):
+            side = min(size, encoders.SPECS[name].size)
+            what = [name, digest(root / "weights" / f"{name}.safetensors"), side, target]
+            probe = [*what, cards[target]["sha256_of_arrays"], asdict(PROBE)]
+            keys = [key_of(*probe, asdict(RECIPE)), key_of(*probe)]
+            done = read_lines(results)
+            if keys[0] in done or (recipe is None and keys[1] in done):
+                continue
+            network = Network(encoders.load(name, root=root, size=side))
+            measured = measure(network, load_cut(target, built), recipe)
+            key = keys[0] if recipe else keys[1]
+            about = {"key": key, "model": name, "target": target, "size": side}
+            append_line(results, {**about, **measured, "versions": versions()})
+            reached = (f"{stage} {one.get('test_mean')}" for stage, one in measured.items())
+            say(f"{name} on {target}: {', '.join(reached)}")
+
+
+def score_all(built: Path, root: Path, path: Path, size: int) -> None:
+    """Score every encoder on the training images of every target; what the file has is kept."""
+    table, names = proof.read(path), encoders.names(root=root)
+    for target in benchmark.targets():
+        if set(names) <= set(table.get(target, {}).get("width", {})):
+            continue
+        train = load_cut(target, built).train
+        pool, parameters = {}, {}
+        for name in names:
+            side = min(size, encoders.SPECS[name].size)
+            encoder = encoders.load(name, root=root, size=side)
+            pool[name] = layers_of(encoder, train.images, train.labels)
+            parameters[name] = float(num_parameters(nnx.state(encoder, nnx.Param)))
+        table[target] = proof.scores_of(pool, train.labels, METRICS)
+        table[target]["parameters"] = parameters
+        proof.write(path, table)
+        say(f"{target} scored")
+
+
+def layers_of(encoder: Encoder, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What the head is put on, the means of all blocks, and logits where there is a head."""
+    import jaxte
+
+    blocks = [f"blocks/{number}" for number in range(len(encoder.blocks))]
+    batches = [(images[i : i + BATCH], labels[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+    store = jaxte.extract(encoder, batches, layers=[*blocks, "penultimate"])
+    layers = {layer: np.asarray(store[layer].features()) for layer in store.layers}
+    made: dict[str, Any] = {"features": layers["penultimate"], "layers": layers}
+    if encoder.head is not None:
+        made["logits"] = np.asarray(store["penultimate"].logits)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and score what is missing; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.encoders")
+    parser.add_argument("--built", type=Path, required=True, help="with the folder targets")
+    parser.add_argument("--encoders", type=Path, required=True, help="as convert wrote them")
+    parser.add_argument("--size", type=int, default=64, help="pixels; no more than trained at")
+    parser.add_argument("--finetune", nargs="*", default=(), metavar="TARGET")
+    parser.add_argument("--results", type=Path, default=proof.POOLS["encoders"].accuracies)
+    parser.add_argument("--scores", type=Path, default=proof.POOLS["encoders"].scores)
+    options = parser.parse_args(arguments)
+    built, root, size = options.built, options.encoders, options.size
+    measure_all(built, root, options.results, size, options.finetune)
+    score_all(built, root, options.scores, size)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
