@@ -61,7 +61,7 @@ class Network:
     def with_head(self, kernel: np.ndarray, bias: np.ndarray) -> tuple[nnx.GraphDef[Any], Params]:
         """Return graph and parameters of the encoder with another head."""
         model = nnx.clone(self.encoder)
-        model.head = nnx.Linear(*kernel.shape, rngs=nnx.Rngs(0))
+        model.head = nnx.data(nnx.Linear(*kernel.shape, rngs=nnx.Rngs(0)))  # it may have none
         graphdef, params = nnx.split(model)
         nnx.replace_by_pure_dict(params, {"head": {"kernel": kernel, "bias": bias}})
         return graphdef, params

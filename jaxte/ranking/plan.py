@@ -215,7 +215,9 @@ class ScoringPlan:
     ) -> Step:
         perturb = self.perturb if makes == PERTURBED else None
         if not form.stacked and "sample" not in reads:
-            form = Form(platform=form.platform)  # one program for all shapes of rows
+            # one program for all shapes of rows; what is shared is products and factors, which
+            # are as fast however they are compiled, a metric may have loops of its own
+            form = Form(platform=form.platform, fast_compile=isinstance(makes, str))
         key = ProgramKey(makes, reads, route, static, self.num_classes, perturb, self.layout, form)
         with _lock:
             program = _program(key)

@@ -22,15 +22,15 @@ NAMES = ("resnet56-cifar", "vgg16-cifar")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two small encoders with a head, and a target of bright and dark images."""
+    """Two small encoders, one without a head, and a target of bright and dark images."""
     random = np.random.default_rng(0)
     spec = replace(
         SPECS["vgg16-cifar"], settings={"stages": ((4, 1), (6, 1)), "hidden": 5}, size=24
     )
     (tmp_path / "weights").mkdir()
-    for name in NAMES:
-        monkeypatch.setitem(SPECS, name, spec)
-        state = nnx.state(build(spec))
+    for name, classes in zip(NAMES, (10, 0), strict=True):
+        monkeypatch.setitem(SPECS, name, replace(spec, classes=classes))
+        state = nnx.state(build(SPECS[name]))
         drawn = jax.tree.map(lambda leaf: random.normal(size=leaf.shape).astype(np.float32), state)
         save_params(tmp_path / "weights" / f"{name}.safetensors", drawn, np.float32)
     (tmp_path / "targets").mkdir()
