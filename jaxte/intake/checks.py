@@ -51,13 +51,14 @@ def check_arguments(
     *,
     regression: bool = False,
     renumber: bool = True,
+    finite: bool = True,
 ) -> Arguments:
     """Clean the arguments that all kernels share; raise `InputError` for what will not do.
 
     ``regression``: whether float targets will do. ``renumber``: whether only those classes are to
-    count which occur.
+    count which occur. ``finite``: whether to look for NaN and infinity.
     """
-    features, weights = check_features(features, weights, num_features)
+    features, weights = check_features(features, weights, num_features, finite=finite)
     n = np.shape(features)[0]
     if is_traced(targets):
         classes = _check_traced(targets, n, num_classes, regression)
@@ -74,7 +75,9 @@ def check_arguments(
     return Arguments(features, labels.values, weights, num_features, len(labels.classes))
 
 
-def check_features(features: Any, weights: Any, num_features: Any = None) -> tuple[Any, Any]:
+def check_features(
+    features: Any, weights: Any, num_features: Any = None, *, finite: bool = True
+) -> tuple[Any, Any]:
     """Features [n, d] and weights [n], clean and fitting together; arrays of JAX stay in place."""
     if not is_traced(features):
         features = as_features(features)
@@ -95,7 +98,7 @@ def check_features(features: Any, weights: Any, num_features: Any = None) -> tup
     elif weights is not None and np.shape(weights) != (n,):
         raise InputError(f"weights have shape {np.shape(weights)}, but features have {n} rows")
     concrete = not (is_traced(features) or is_traced(weights))
-    if concrete:
+    if concrete and finite:
         bad = ~_finite_rows(features) & counted
         if bad.any():
             raise InputError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,7 +14,7 @@ from jaxte.errors import InputError
 from jaxte.intake import as_features
 from jaxte.intake.checks import is_traced
 
-__all__ = ["SUM_TOLERANCE", "SourceOutputs", "check_outputs", "outputs_of"]
+__all__ = ["SourceOutputs", "check_outputs", "outputs_of", "sound_rows"]
 
 SUM_TOLERANCE = 2e-3  # how far from 1 rows may sum: what float16 and bfloat16 round off
 _AT_ONCE = 1 << 24  # entries that are looked at together, so that files need not fit in memory
@@ -94,34 +96,38 @@ def check_outputs(
     return source
 
 
-def _check_rows(source: SourceOutputs, counted: np.ndarray, start: int, advice: str) -> None:
-    values = source.values
-    numpy: Any = jnp if isinstance(values, Array) else np
-    if source.kind == "logits":
-        bad = ~np.asarray(numpy.isfinite(values).all(axis=1)) & counted
-        if bad.any():
-            raise InputError(
-                f"logits contain NaN or infinity, first in row {start + int(np.argmax(bad))}: fix "
-                "the model's output or give those rows weight 0"
-            )
-        return
-    # one number for all of them is quicker, and most often enough
-    outside = np.zeros(1, bool)
-    if not values.min() >= 0:
-        outside = ~np.asarray((values >= 0).all(axis=1)) & counted
-    if outside.any():
-        row = int(np.argmax(outside))
-        least = float(np.asarray(values[row]).min())
-        raise InputError(
-            f"probabilities contain {least:g} in row {start + row}: they must lie in [0, 1] and "
-            f"each row sum to 1{advice}"
-        )
+def sound_rows(kind: str, values: Any) -> Any:
+    """Which rows [n] are finite logits, or probabilities that sum to 1; looked at where they lie."""
+    numpy: Any = np if isinstance(values, np.ndarray) else jnp
+    if kind == "logits":
+        return numpy.isfinite(values).all(axis=1)
     wide = np.float64 if numpy is np else jnp.promote_types(values.dtype, jnp.float32)
-    sums = np.asarray(values.sum(axis=1, dtype=wide))
-    off = ~(abs(sums - 1) <= SUM_TOLERANCE) & counted
-    if off.any():
-        row = int(np.argmax(off))
+    # the sum is NaN if any entry is; what the least of them is then differs between platforms
+    return (values.min(axis=1) >= 0) & (abs(values.sum(axis=1, dtype=wide) - 1) <= SUM_TOLERANCE)
+
+
+_sound_on_device = partial(jax.jit, static_argnums=0)(sound_rows)
+
+
+def _check_rows(source: SourceOutputs, counted: np.ndarray, start: int, advice: str) -> None:
+    kind, values = source.kind, source.values
+    sound = (_sound_on_device if isinstance(values, Array) else sound_rows)(kind, values)
+    wrong = ~np.asarray(sound) & counted
+    if not wrong.any():
+        return
+    row = int(np.argmax(wrong))
+    own, place = np.asarray(values[row], np.float64), f"row {start + row}"
+    if not np.isfinite(own).all():
         raise InputError(
-            f"probabilities of row {start + row} sum to {sums[row]:.4g}, not to 1"
-            f"{advice or ': give logits where they are not normalised'}"
+            f"{kind} contain NaN or infinity, first in {place}: fix the model's output or give "
+            "those rows weight 0"
         )
+    if own.min() < 0:
+        raise InputError(
+            f"probabilities contain {own.min():g} in {place}: they must lie in [0, 1] and each row "
+            f"sum to 1{advice}"
+        )
+    raise InputError(
+        f"probabilities of {place} sum to {own.sum():.4g}, not to 1"
+        f"{advice or ': give logits where they are not normalised'}"
+    )

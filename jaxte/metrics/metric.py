@@ -211,14 +211,18 @@ class Metric:
             )
             if features is None:
                 raise InputError(f"there are no outputs of the model's own head{advice}")
-        regression = "regression" in self.tasks
+        regression, finite = "regression" in self.tasks, source is not None or not wanted
         if self.label_free:  # one target that never varies, so that all scatter is the total
-            features, weights = checks.check_features(features, weights, num_features)
+            features, weights = checks.check_features(
+                features, weights, num_features, finite=finite
+            )
+            finite = False
             checks.check_num_classes(num_classes)
             targets, num_classes, regression = np.ones(np.shape(features)[0]), None, True
         clean = checks.check_arguments(
-            features, targets, num_classes, weights, num_features, regression=regression
-        )
+            features, targets, num_classes, weights, num_features, regression=regression,
+            finite=finite,  # outputs are looked at as such
+        )  # fmt: skip
         if wanted and source is None:
             kind = "probabilities" if "probabilities" in wanted else "logits"
             source = SourceOutputs(**{kind: clean.features}, width=clean.num_features)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxte.intake.outputs import SUM_TOLERANCE, SourceOutputs
+from jaxte.intake.outputs import SourceOutputs, sound_rows
 from jaxte.statistics.tiles import sum_over_rows
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def rows_of_outputs(
     if source is None:
         return weights, None, None
     values = jnp.asarray(source.values).astype(weights.dtype)
-    sound = _can_be(source, values)
+    sound = sound_rows(source.kind, lax.stop_gradient(values))
     weights = jnp.where(sound | (weights <= 0), weights, jnp.nan)
     if not unweighted:
         fill = 1 / values.shape[1] if source.logits is None else 0.0
@@ -63,12 +63,3 @@ def sum_with_outputs(
 
     values = jnp.asarray(source.values)
     return sum_over_rows(of_block, (batch, values), values.shape[1])
-
-
-def _can_be(source: SourceOutputs, values: Array) -> Array:
-    """Which rows are finite logits, or probabilities that sum to 1 [n]."""
-    values = lax.stop_gradient(values)
-    if source.logits is not None:
-        return jnp.isfinite(values).all(axis=1)
-    # the sum is NaN if any entry is; what the least of them is then differs between platforms
-    return (values.min(axis=1) >= 0) & (jnp.abs(values.sum(axis=1) - 1) <= SUM_TOLERANCE)
