@@ -97,7 +97,7 @@ def check_outputs(
 
 
 def sound_rows(kind: str, values: Any) -> Any:
-    """Which rows [n] are finite logits, or probabilities that sum to 1; looked at where they lie."""
+    """Which rows [n] are finite logits, or probabilities that sum to 1."""
     numpy: Any = np if isinstance(values, np.ndarray) else jnp
     if kind == "logits":
         return numpy.isfinite(values).all(axis=1)
