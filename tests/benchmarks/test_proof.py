@@ -54,6 +54,16 @@ def test_targets_that_are_left_out_are_nowhere() -> None:
     assert scores["mnist-100"][rule] != whole["mnist-100"][rule]
 
 
+@pytest.mark.parametrize(("stage", "number"), [("finetune", 1), ("probe", 15)])
+def test_encoders_that_ship_are_scored_wherever_they_were_measured(stage: str, number: int) -> None:
+    pool = proof.POOLS["encoders"]
+    scores, accuracies = proof.tables(pool, stage, pool.least)
+    assert len(accuracies) == number
+    for target, models in accuracies.items():
+        assert len(models) == 8
+        assert set(scores[target]["ridge_probe"]) == set(models)
+
+
 def test_points_of_the_curve(tmp_path: Path) -> None:
     """Costs and regrets of a table that is known; races are taken of its targets alone."""
     target = "mnist-100"
