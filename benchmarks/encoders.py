@@ -41,7 +41,6 @@ METRICS = (  # the others take minutes a model where features are wide
     "ridge_probe", "logme", "sfda", "face", "hscore", "parc", "ncti", "knn", "lda", "qda", "gbc",
     "transrate", "nearest_class_mean", "etran", "tmi", "lfc", "leep", "nce", "energy",
 )  # fmt: skip
-BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -67,23 +66,29 @@ class Network:
         return graphdef, params
 
 
+def loaded(root: Path, size: int) -> dict[str, Encoder]:
+    """All encoders of a folder, for images of so many pixels but no more than trained at."""
+    return {
+        name: encoders.load(name, root=root, size=min(size, encoders.SPECS[name].size))
+        for name in encoders.names(root=root)
+    }
+
+
 def measure_all(built: Path, root: Path, results: Path, size: int, finetune: Sequence[str]) -> None:
     """Add a line for each encoder and target to a file of results, those to fine-tune first."""
-    cards = benchmark.targets()
+    cards, models, done = benchmark.targets(), loaded(root, size), read_lines(results)
+    weights = {name: digest(root / "weights" / f"{name}.safetensors") for name in models}
     for target in [*finetune, *(name for name in cards if name not in finetune)]:
         recipe = RECIPE if target in finetune else None
-        for name in encoders.names(root=root):
-            side = min(size, encoders.SPECS[name].size)
-            what = [name, digest(root / "weights" / f"{name}.safetensors"), side, target]
-            probe = [*what, cards[target]["sha256_of_arrays"], asdict(PROBE)]
-            keys = [key_of(*probe, asdict(RECIPE)), key_of(*probe)]
-            done = read_lines(results)
-            if keys[0] in done or (recipe is None and keys[1] in done):
+        for name, encoder in models.items():
+            what = [name, weights[name], encoder.size, target, cards[target]["sha256_of_arrays"]]
+            probed = key_of(*what, asdict(PROBE))
+            tuned = key_of(*what, asdict(PROBE), asdict(RECIPE))
+            if tuned in done or (recipe is None and probed in done):
                 continue
-            network = Network(encoders.load(name, root=root, size=side))
-            measured = measure(network, load_cut(target, built), recipe)
-            key = keys[0] if recipe else keys[1]
-            about = {"key": key, "model": name, "target": target, "size": side}
+            measured = measure(Network(encoder), load_cut(target, built), recipe)
+            key = tuned if recipe else probed
+            about = {"key": key, "model": name, "target": target, "size": encoder.size}
             append_line(results, {**about, **measured, "versions": versions()})
             reached = (f"{stage} {one.get('test_mean')}" for stage, one in measured.items())
             say(f"{name} on {target}: {', '.join(reached)}")
@@ -91,34 +96,29 @@ def measure_all(built: Path, root: Path, results: Path, size: int, finetune: Seq
 
 def score_all(built: Path, root: Path, path: Path, size: int) -> None:
     """Score every encoder on the training images of every target; what the file has is kept."""
-    table, names = proof.read(path), encoders.names(root=root)
+    table, models = proof.read(path), loaded(root, size)
     for target in benchmark.targets():
-        if set(names) <= set(table.get(target, {}).get("width", {})):
+        if set(models) <= set(table.get(target, {}).get("width", {})):
             continue
         train = load_cut(target, built).train
-        pool, parameters = {}, {}
-        for name in names:
-            side = min(size, encoders.SPECS[name].size)
-            encoder = encoders.load(name, root=root, size=side)
-            pool[name] = layers_of(encoder, train.images, train.labels)
-            parameters[name] = float(num_parameters(nnx.state(encoder, nnx.Param)))
+        pool = {n: layers_of(one, train.images, train.labels) for n, one in models.items()}
         table[target] = proof.scores_of(pool, train.labels, METRICS)
-        table[target]["parameters"] = parameters
+        table[target]["parameters"] = {
+            name: float(num_parameters(nnx.state(encoder, nnx.Param)))
+            for name, encoder in models.items()
+        }
         proof.write(path, table)
         say(f"{target} scored")
 
 
 def layers_of(encoder: Encoder, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """What the head is put on, the means of all blocks, and logits where there is a head."""
-    import jaxte
-
     blocks = [f"blocks/{number}" for number in range(len(encoder.blocks))]
-    batches = [(images[i : i + BATCH], labels[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-    store = jaxte.extract(encoder, batches, layers=[*blocks, "penultimate"])
+    store = proof.extracted(encoder, images, labels, [*blocks, "penultimate"])
     layers = {layer: np.asarray(store[layer].features()) for layer in store.layers}
     made: dict[str, Any] = {"features": layers["penultimate"], "layers": layers}
-    if encoder.head is not None:
-        made["logits"] = np.asarray(store["penultimate"].logits)
+    if store.logits is not None:
+        made["logits"] = np.asarray(store.logits)
     return made
 
 

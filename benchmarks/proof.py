@@ -134,12 +134,19 @@ def scores_of(
 
 def layers_of(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Features of the last layer and of all, as `jaxte.rank` takes them."""
+    store = extracted(model, images, labels, "all", logits=False)
+    layers = {layer: np.asarray(store[layer].features()) for layer in store.layers}
+    return {"features": model.features(images), "layers": layers}
+
+
+def extracted(
+    model: Any, images: np.ndarray, labels: np.ndarray, layers: Any, **options: Any
+) -> Any:
+    """A store in memory of layers of a model, made in batches."""
     import jaxte
 
     batches = [(images[i : i + 256], labels[i : i + 256]) for i in range(0, len(images), 256)]
-    store = jaxte.extract(model, batches, layers="all", logits=False)
-    layers = {layer: np.asarray(store[layer].features()) for layer in store.layers}
-    return {"features": model.features(images), "layers": layers}
+    return jaxte.extract(model, batches, layers=layers, **options)
 
 
 def read(path: Path) -> Table:
