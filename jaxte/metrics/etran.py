@@ -116,6 +116,7 @@ ETRAN = register(
         cost="2 n d C, or 4 n d k + O(k^3) for regression",
         needs=frozenset({"measured", "rows", "all_rows"}),
         check=_check,
+        smooth=False,
         terms=_WEIGHTS,
         normalise="minmax",
     )

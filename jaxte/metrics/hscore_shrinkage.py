@@ -13,6 +13,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import matmul, noise, trace
+from jaxte.statistics.ridge import leverage_inflation
 from jaxte.statistics.total import total_products
 
 __all__ = ["hscore_shrinkage"]
@@ -85,10 +86,11 @@ def _fourth_powers(deviations: Array, batch: Batch, **_: Any) -> Array:
     return batch.weights @ jnp.sum(rows**2, axis=1) ** 2
 
 
-def _score(statistics: Statistics, completed: tuple[Completed, ...], *, variant: str) -> Outputs:
+def _shrinkage(statistics: Statistics, fourth: Array) -> tuple[Array, Array, Array]:
+    """a, a tr S / d, and whether the features vary, from the sum of fourth powers."""
     state, n, width = statistics.measured.moments, statistics.total, statistics.width
     total = total_products(statistics)
-    size, square, fourth = trace(total) / n, jnp.sum(total**2) / n**2, completed[0].result / n
+    size, square, fourth = trace(total) / n, jnp.sum(total**2) / n**2, fourth / n
     varies = size > state.rounding.sum() / n
     size = jnp.where(varies, size, 1)
     apart = square - size**2 / width  # d times the squared distance from a multiple of I
@@ -96,7 +98,20 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], *, variant:
     shrinkage = jnp.where(far, jnp.clip((fourth - square) / n / jnp.where(far, apart, 1), 0, 1), 0)
     # a is 0 of few rows that are equally far from their mean: too few for an inverse
     lowest = _LEAST if n.dtype == jnp.float64 else _LEAST_SINGLE
-    ridge = jnp.maximum(shrinkage, lowest) * size / width
+    return shrinkage, jnp.maximum(shrinkage, lowest) * size / width, varies
+
+
+def _inflation(statistics: Statistics, **_: Any) -> Array:
+    fourth = _fourth_powers(_deviations(statistics), statistics.batch())
+    shrinkage, ridge = _shrinkage(statistics, fourth)[:2]
+    share = jnp.maximum(1 - shrinkage, jnp.finfo(ridge.dtype).eps)
+    penalty = statistics.total * ridge / share
+    return leverage_inflation(statistics.centred, statistics.rows.weights, penalty[None])
+
+
+def _score(statistics: Statistics, completed: tuple[Completed, ...], *, variant: str) -> Outputs:
+    state, n = statistics.measured.moments, statistics.total
+    shrinkage, ridge, varies = _shrinkage(statistics, completed[0].result)
     solved = statistics.solve_within(1 - shrinkage, ridge, state.deviations.T)
     # the scatter between the classes comes back in closed form: tr((I + K)^-1 K), C x C
     between = matmul(state.deviations, solved) * ((1 - shrinkage) * state.counts / n)[:, None]
@@ -122,6 +137,7 @@ HSCORE_SHRINKAGE = register(
         needs=frozenset({"measured", "scatter"}),
         passes=(Pass(_deviations, _fourth_powers),),
         check=_check,
+        inflation=_inflation,
         invariances=frozenset({"rotation", "shift", "scale"}),
         variants=_VARIANTS,
     )

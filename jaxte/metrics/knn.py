@@ -21,6 +21,8 @@ __all__ = ["knn"]
 
 _DISTANCES = ("euclidean", "cosine", "correlation")
 _MEASURES = ("r2", "pearson")
+_FOLDS, _SPLITS = 5, 20  # of nested cross-validation
+_CANDIDATES = 64  # of which k <= 40 are left, as good as surely, without one fold
 
 
 def knn(
@@ -92,21 +94,38 @@ def _check(*, k: int, distance: str, measure: str) -> None:
     checks.choose("measure", measure, _MEASURES)
 
 
-def _score(
-    statistics: Statistics, _: tuple[Completed, ...], *, k: Any, distance: str, measure: str
-) -> Outputs:
-    rows, classes = statistics.rows, statistics.num_classes
+def _pairs(statistics: Statistics, distance: str) -> Pairs:
+    rows = statistics.rows
     if distance == "euclidean":
         x = statistics.centred
     else:
         scaled = rows._replace(features=rows.features / statistics.unit)
         x = unit_rows(scaled, about_mean=distance == "correlation", width=rows.width)
-    pairs = Pairs.of(lax.stop_gradient(x), rows.weights)
+    return Pairs.of(lax.stop_gradient(x), rows.weights)
+
+
+def _targets(statistics: Statistics) -> tuple[Array, Array]:
+    """What is voted for [n, k], of a regression about the mean, which is the other."""
+    rows, classes = statistics.rows, statistics.num_classes
     if classes is not None:
-        columns = jax.nn.one_hot(statistics.labels, classes, dtype=x.dtype)
-    else:
-        columns, mean_target = centre(statistics.columns, rows)
-        columns = jnp.where((rows.weights > 0)[:, None], columns, 0)
+        y = jax.nn.one_hot(statistics.labels, classes, dtype=rows.weights.dtype)
+        return y, jnp.zeros(classes, y.dtype)
+    y, mean = centre(statistics.columns, rows)
+    return jnp.where((rows.weights > 0)[:, None], y, 0), mean
+
+
+def _right(statistics: Statistics, counted: Array, k: Any) -> Array:
+    """1 for rows of which the right class has the most votes, the first of those that have."""
+    most = counted.max(axis=1)
+    predicted = jnp.argmax(counted >= (most - noise(most, k))[:, None], axis=1)
+    return (predicted == statistics.labels).astype(counted.dtype)
+
+
+def _score(
+    statistics: Statistics, _: tuple[Completed, ...], *, k: Any, distance: str, measure: str
+) -> Outputs:
+    rows, pairs = statistics.rows, _pairs(statistics, distance)
+    columns, mean_target = _targets(statistics)
     y = pairs.filled(columns)
 
     def votes(block: Block) -> Array:
@@ -116,14 +135,11 @@ def _score(
         taken = nearest(block, k)
         return matmul(taken, y) / taken.sum(axis=1)[:, None]
 
-    if classes is None:
+    if statistics.num_classes is None:
         rounding = noise(jnp.abs(mean_target) * jnp.sqrt(rows.total)) ** 2
         outputs = _of_regression(pairs.map(mean), columns, rows.weights, rounding)
         return {"score": jnp.where(statistics.valid, outputs[measure], jnp.nan), **outputs}
-    counted = pairs.map(votes)
-    most = counted.max(axis=1)
-    predicted = jnp.argmax(counted >= (most - noise(most, k))[:, None], axis=1)  # the first of them
-    right = (predicted == statistics.labels).astype(x.dtype)
+    right = _right(statistics, pairs.map(votes), k)
     accuracy = matmul(rows.weights, right) / rows.total
     return {"score": jnp.where(statistics.valid, accuracy, jnp.nan)}
 
@@ -147,6 +163,56 @@ def _of_regression(predicted: Array, y: Array, weights: Array, rounding: Array) 
     }
 
 
+def _inflation(statistics: Statistics, *, k: Any, distance: str, **_: Any) -> Array:
+    """Root of how much larger the error is than that of a mean of so many losses.
+
+    By nested cross-validation: rows share neighbours, so that their losses go together. What rows
+    that are left out lose is compared with what the others lose among themselves.
+
+    References: Bates, Hastie, Tibshirani, JASA 119(546), 2024, arXiv 2104.00673, Algorithm 1.
+    """
+    pairs, y = _pairs(statistics, distance), _targets(statistics)[0]
+    n, weights = len(y), (statistics.rows.weights > 0).astype(y.dtype)
+
+    def closest(block: Block) -> tuple[Array, Array]:
+        near = jnp.where(block.others > 0, -block.squares, -jnp.inf)
+        near, numbers = lax.top_k(near, min(_CANDIDATES, n))
+        return jnp.isfinite(near), numbers
+
+    others, numbers = pairs.map(closest)
+    targets = jnp.take(pairs.filled(y), numbers, axis=0)
+
+    def losses(kept: Array) -> Array:
+        there = others * jnp.take(pairs.filled(kept), numbers)
+        taken = there * (jnp.cumsum(there, axis=1) <= k)
+        votes = jnp.sum(taken[:, :, None] * targets, axis=1)
+        if statistics.num_classes is not None:
+            return 1 - _right(statistics, votes, k)
+        predicted = votes / jnp.maximum(taken.sum(axis=1), 1)[:, None]
+        return jnp.sum((y - predicted) ** 2, axis=1)
+
+    def mean_and_error(loss: Array, of: Array) -> tuple[Array, Array]:
+        number = jnp.maximum(of.sum(), 2)
+        mean = of @ loss / number
+        return mean, of @ (loss - mean) ** 2 / (number * (number - 1))
+
+    def excess(key: Array) -> Array:
+        fold = jnp.argsort(jax.random.uniform(key, (n,), jnp.float32)) % _FOLDS
+
+        def of_fold(number: Array) -> Array:
+            kept = weights * (fold != number)
+            loss = losses(kept)
+            left_out, error = mean_and_error(loss, weights - kept)
+            return (mean_and_error(loss, kept)[0] - left_out) ** 2 - error
+
+        return lax.map(of_fold, jnp.arange(_FOLDS)).mean()
+
+    keys = jax.random.split(jax.random.key(0), _SPLITS)
+    error = lax.map(excess, keys).mean() * (_FOLDS - 1) / _FOLDS
+    plain = mean_and_error(losses(weights), weights)[1]
+    return jnp.sqrt(jnp.clip(error / jnp.where(plain > 0, plain, jnp.inf), 1, _FOLDS))
+
+
 KNN = register(
     Metric(
         name="knn",
@@ -159,6 +225,7 @@ KNN = register(
         cost="2 n^2 d",
         needs=frozenset({"all_rows", "measured"}),
         check=_check,
+        inflation=_inflation,
         invariances=frozenset({"rotation", "shift", "scale"}),
     )
 )

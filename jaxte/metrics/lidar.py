@@ -136,6 +136,7 @@ LIDAR = register(
         cost="2 n d^2 + d^3 / 3 + C d^2",
         needs=frozenset({"rows", "measured", "scatter"}),
         check=_check,
+        smooth=False,
         invariances=frozenset({"rotation", "shift"}),
         from_moments=lidar_from_moments,
     )

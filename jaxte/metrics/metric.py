@@ -78,6 +78,10 @@ class Metric:
             the order of samples and the numbering of classes never do.
         variants: the readings of it, the default first.
         from_moments: (moments, **options) -> scalar, where moments suffice; else None.
+        smooth: whether leaving out a row does about what the derivative by its weight says, also
+            where d > n; if not, intervals leave out groups of rows.
+        inflation: (statistics, **options) -> [n] or scalar by which an interval multiplies what
+            each row does to the score: what its derivative by the row's weight misses.
         notes: (model -> outputs, num_classes) -> sentences on what is degenerate in a pool.
         at_ceiling: what to do where scores tie at the upper end of ``range``.
         pads: whether features may have trailing columns of zeros beyond ``num_features``.
@@ -108,6 +112,8 @@ class Metric:
     invariances: frozenset[str] = frozenset()
     variants: tuple[str, ...] = ()
     from_moments: Callable[..., Array] | None = None
+    smooth: bool = True
+    inflation: Callable[..., Array] | None = None
     notes: Callable[..., Sequence[str]] | None = None
     at_ceiling: str = ""
     pads: bool = True

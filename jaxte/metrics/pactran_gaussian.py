@@ -107,6 +107,7 @@ PACTRAN_GAUSSIAN = register(
         cost="2 n d k + O(k^3) + steps * 4 n k C",
         needs=frozenset({"measured", "all_rows"}),
         check=_check,
+        smooth=False,
         invariances=frozenset({"rotation", "shift"}),
     )
 )

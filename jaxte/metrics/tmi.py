@@ -177,6 +177,7 @@ TMI = register(
         cost="3 d sum of n_c^2",
         needs=frozenset({"all_rows", "measured"}),
         check=_check,
+        smooth=False,
         invariances=frozenset({"shift"}),
         variants=_VARIANTS,
     )

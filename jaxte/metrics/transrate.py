@@ -194,6 +194,7 @@ TRANSRATE = register(
         cost="n d k + sum of n_c d k_c, k_c = min(n_c, d)",
         needs=frozenset({"measured", "all_rows"}),
         check=_check,
+        smooth=False,
         invariances=frozenset({"rotation", "shift"}),
     )
 )

@@ -5,9 +5,10 @@ r"""How far a score would be another on other rows: the infinitesimal jackknife.
     u_{ai} = w_i \frac{\partial s_a}{\partial w_i} - \text{their mean over the rows}
 
 The derivative of a score by the weight of a row says what the row does to it, so that one gradient
-is what leaving out every row in turn would be. Models that share rows share what is odd about them,
-which cancels where two are compared. A user's own function has no derivative: it is called without
-one group of rows after the other.
+is what leaving out every row in turn would be; a metric may say what that misses, as of rows that
+have much weight in their own fit. Models that share rows share what is odd about them,
+which cancels where two are compared. A user's own function has no derivative, and some metrics one
+that says little: they are scored without one group of rows after the other.
 
 References: Jaeckel, Bell Laboratories 1972; Efron, SIAM 1982.
 """
@@ -15,7 +16,7 @@ References: Jaeckel, Bell Laboratories 1972; Efron, SIAM 1982.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
@@ -37,6 +38,7 @@ from jaxte.ranking.repeats import (
     whole_sample,
 )
 from jaxte.runtime.programs import FAST_COMPILE, Program
+from jaxte.statistics import Sample, Statistics
 
 __all__ = ["influences"]
 
@@ -44,74 +46,123 @@ _GROUPS = 20
 
 
 def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, Repeats]:
-    """Metric -> what each row does to its outputs, whose products are their covariance.
+    """Metric -> deviations of its outputs, whose products are their covariance.
 
-    Of a user's own function what each group of rows does.
+    Of each row what it does to them, of a metric without a useful derivative what each group does.
     """
     sample = whole_sample(candidate)
-    weights = sample.weights
-    weights = jnp.ones(len(sample.features)) if weights is None else weights
+    if sample.weights is None:
+        sample = sample._replace(weights=jnp.ones(len(sample.features)))
     made: dict[str, Repeats] = {}
     for metric in repeated_metrics(plan, candidate):
-        if metric.call is not None:
-            made[metric.name] = _without_groups(plan, metric, candidate, seed)
-            continue
-        static, dynamic = plan.options_of(metric)
-        program = _program(metric, plan.num_classes, static, plan.perturb)
-        try:
-            slopes = program(sample._replace(weights=weights), dynamic)
-        except Exception:  # a user's metric may have no derivative: it has no interval then
-            slopes = {key: np.full(len(weights), np.nan) for key in ("score", *metric.terms)}
-        made[metric.name] = {key: _centred(slope, weights) for key, slope in slopes.items()}
+        own = _of_rows(plan, metric, sample)
+        made[metric.name] = own or _of_groups(plan, metric, candidate, sample, seed)
     return made
 
 
-def _centred(slopes: Any, weights: Any) -> np.ndarray:
-    """Slopes times weights, less their mean over the rows that count."""
+def _of_rows(plan: ScoringPlan, metric: Metric, sample: Sample) -> Repeats | None:
+    """From the derivatives by the weights, where these say something."""
+    if metric.call is not None or not metric.smooth:
+        return None
+    static, dynamic = plan.options_of(metric)
+    program = _slopes(metric, plan.num_classes, static, plan.perturb)
+    try:
+        slopes, inflation = program(sample, dynamic)
+    except Exception:  # a user's metric may have no derivative
+        return None
+    return {key: _deviations(slope, inflation, sample.weights) for key, slope in slopes.items()}
+
+
+def _deviations(slopes: Any, inflation: Any, weights: Any) -> np.ndarray:
+    """Slopes times weights, less their mean over the rows that count, times the inflation."""
     w = np.asarray(weights, np.float64)
-    there = w > 0
-    own = np.asarray(slopes, np.float64)[there] * w[there]
+    slopes, inflation = (np.broadcast_to(one, w.shape)[w > 0] for one in (slopes, inflation))
+    own = slopes * w[w > 0]
+    own = (own - own.mean()) * inflation
     return own - own.mean()
 
 
-@lru_cache(maxsize=512)
-def _program(
+def _statistics(sample: Sample, num_classes: int | None, perturb: Any) -> Statistics:
+    statistics = statistics_of(sample, num_classes, perturb)
+    statistics.whole_rows = True
+    return statistics
+
+
+def _by_weights(
     metric: Metric,
     num_classes: int | None,
-    static: tuple[tuple[str, Any], ...],
     perturb: Any,
-) -> Program:
-    def slopes(sample: Any, dynamic: Mapping[str, Any]) -> dict[str, Array]:
-        def outputs(weights: Array) -> dict[str, Array]:
-            own = sample._replace(weights=weights)
-            statistics = statistics_of(own, num_classes, perturb)
-            statistics.whole_rows = True
-            made = metric.evaluate(statistics, {**dict(static), **dynamic})
-            return {key: made[key] for key in ("score", *metric.terms)}
+    options: Mapping[str, Any],
+    sample: Sample,
+) -> Callable[[Array], dict[str, Array]]:
+    """The outputs as a function of the weights of the rows."""
 
-        return jax.jacrev(outputs)(sample.weights)
+    def outputs(weights: Array) -> dict[str, Array]:
+        statistics = _statistics(sample._replace(weights=weights), num_classes, perturb)
+        made = metric.evaluate(statistics, options)
+        return {key: made[key] for key in ("score", *metric.terms)}
+
+    return outputs
+
+
+@lru_cache(maxsize=512)
+def _slopes(
+    metric: Metric, num_classes: int | None, static: tuple[tuple[str, Any], ...], perturb: Any
+) -> Program:
+    """(sample, options) -> derivatives of the outputs by the weights, and their inflation."""
+
+    def slopes(sample: Sample, dynamic: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
+        options = {**dict(static), **dynamic}
+        inflation = jnp.ones(())
+        if metric.inflation is not None:
+            statistics = _statistics(sample, num_classes, perturb)
+            inflation = metric.inflation(statistics, **metric.all_options(options))
+        outputs = _by_weights(metric, num_classes, perturb, options, sample)
+        return jax.jacrev(outputs)(sample.weights), inflation
 
     return Program(slopes, FAST_COMPILE)
 
 
-def _without_groups(plan: ScoringPlan, metric: Metric, candidate: Candidate, seed: int) -> Repeats:
+@lru_cache(maxsize=512)
+def _scores(
+    metric: Metric, num_classes: int | None, static: tuple[tuple[str, Any], ...], perturb: Any
+) -> Program:
+    """(sample, options, weights [g, n]) -> the outputs [g] with each of these weights."""
+
+    def scores(sample: Sample, dynamic: Mapping[str, Any], weights: Array) -> dict[str, Array]:
+        options = {**dict(static), **dynamic}
+        return lax.map(_by_weights(metric, num_classes, perturb, options, sample), weights)
+
+    return Program(scores, FAST_COMPILE)
+
+
+def _of_groups(
+    plan: ScoringPlan, metric: Metric, candidate: Candidate, sample: Sample, seed: int
+) -> Repeats:
     """Scores without a group of rows each, as deviations that add up to the variance.
 
     Rows are dealt to the groups class by class, in random order.
     """
     rng = np.random.default_rng(seed)
-    targets, weights = np.asarray(candidate.targets), candidate.weights
-    rows = np.arange(len(targets)) if weights is None else np.flatnonzero(np.asarray(weights) > 0)
-    dealt = rng.permutation(rows)
+    targets, weights = np.asarray(candidate.targets), np.asarray(sample.weights)
+    dealt = rng.permutation(np.flatnonzero(weights > 0))
     if targets.ndim == 1 and targets.dtype.kind in "iu":
         dealt = dealt[np.argsort(targets[dealt], kind="stable")]
-    groups = min(_GROUPS, len(rows))
-    scores = []
-    for group in range(groups):
-        kept = np.sort(np.delete(dealt, slice(group, None, groups)))
-        scores.append(called_score(plan, metric, _only(candidate, kept)))
-    deviations = np.array(scores) - np.mean(scores)
-    return {"score": deviations * math.sqrt((groups - 1) / groups)}
+    number = min(_GROUPS, len(dealt))
+    group = np.full(len(weights), -1)
+    group[dealt] = np.arange(len(dealt)) % number
+    kept = group[None] != np.arange(number)[:, None]
+    if metric.call is None:
+        static, dynamic = plan.options_of(metric)
+        program = _scores(metric, plan.num_classes, static, plan.perturb)
+        outputs = program(sample, dynamic, kept * weights[None])
+    else:
+        rows = (np.flatnonzero(one & (weights > 0)) for one in kept)
+        outputs = {"score": [called_score(plan, metric, _only(candidate, own)) for own in rows]}
+    return {
+        key: (np.asarray(own) - np.mean(own)) * math.sqrt((number - 1) / number)
+        for key, own in outputs.items()
+    }
 
 
 def _only(candidate: Candidate, rows: np.ndarray) -> Candidate:

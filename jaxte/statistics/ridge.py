@@ -41,6 +41,7 @@ __all__ = [
     "Problem",
     "Ridge",
     "is_tridiagonal",
+    "leverage_inflation",
     "problem_in_axes",
     "problem_of",
     "reduced_of",
@@ -259,6 +260,22 @@ def shifted_of(rows: RowsOf | None, normal: Normal | None) -> Shifted:
     assert rows is not None
     features, y, weights = rows
     return shifted_rows(rows_of(features, weights), y)
+
+
+def leverage_inflation(features: Array, weights: Array, penalties: Array) -> Array:
+    """1 / sqrt(1 - h) [n] of ridge regressions on the rows as they are, h their mean leverage.
+
+    Penalties that are NaN are left out of the mean.
+
+    A row pulls its own fit towards its target, so that what is left of it is too small: by 1 - h
+    in the variance of errors of one size.
+
+    References: MacKinnon and White, Journal of Econometrics 29(3), 1985 (HC2).
+    """
+    spec = spectrum(features, weights)
+    share = jnp.nanmean(spec.values[:, None] / (spec.values[:, None] + penalties[None]), axis=1)
+    h = matmul(spec.dual**2, share) / jnp.where(weights > 0, weights, 1)
+    return 1 / jnp.sqrt(jnp.maximum(1 - h, jnp.sqrt(jnp.finfo(h.dtype).eps)))
 
 
 class Ridge(NamedTuple):

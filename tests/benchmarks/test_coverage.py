@@ -15,7 +15,7 @@ def test_chances_are_counted_by_tenths() -> None:
 
 def test_intervals_cover_and_p_values_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coverage, "METRICS", ("hscore",))
-    (line,) = coverage.intervals(80, 6, 30, 0)
+    (line,) = coverage.intervals(80, 6, 30, 0, ("hscore",))
     assert 0.75 < line.covered <= 1
     assert 0.6 < line.error_ratio < 1.6
     values = coverage.p_values(60, 4, 20, 19, 0)["hscore"]

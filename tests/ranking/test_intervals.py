@@ -10,7 +10,9 @@ import pytest
 import jaxte
 from jaxte import report
 from jaxte.errors import InputError
+from jaxte.metrics import REGISTRY
 from jaxte.ranking.intervals import Interval
+from jaxte.statistics import Sample, Statistics
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -67,6 +69,79 @@ def test_a_row_that_counts_more_does_not_judge_itself() -> None:
     assert known(ranking.interval("a", "ridge_probe")).standard_error == pytest.approx(
         error, rel=0.2
     )
+
+
+def inflation_of(metric: str, x: np.ndarray, targets: np.ndarray, **options: Any) -> np.ndarray:
+    one = REGISTRY[metric]
+    assert one.inflation is not None
+    with jax.enable_x64(True):
+        statistics = Statistics(Sample(x, targets), num_classes=3 if targets.ndim == 1 else None)
+        return np.asarray(one.inflation(statistics, **one.all_options(options)))
+
+
+@pytest.mark.parametrize("columns", [6, 200])
+def test_rows_that_pull_their_own_fit_count_for_more(columns: int) -> None:
+    """The leverages of ridge regression at the precisions of the evidence."""
+    x = np.concatenate([POOL["at 2.0"], RNG.normal(size=(120, columns - 6))], axis=1)
+    with jax.enable_x64(True):
+        fit = jaxte.metrics.logme_fit(x, LABELS)
+    assert not np.any(fit.bounded)
+    hats = [
+        x @ np.linalg.solve(x.T @ x + ratio * np.eye(columns), x.T)
+        for ratio in np.asarray(fit.alpha / fit.beta)
+    ]
+    h = np.mean([np.diag(hat) for hat in hats], axis=0)
+    np.testing.assert_allclose(inflation_of("logme", x, LABELS), (1 - h) ** -0.5, rtol=1e-8)
+
+
+def test_a_shrunk_covariance_has_leverages_too() -> None:
+    sklearn = pytest.importorskip("sklearn.covariance")
+    x = np.concatenate([POOL["at 2.0"], RNG.normal(size=(120, 60))], axis=1)
+    covariance, shrinkage = sklearn.ledoit_wolf(x)
+    centred = x - x.mean(0)
+    h = (1 - shrinkage) / 120 * np.sum(centred * np.linalg.solve(covariance, centred.T).T, axis=1)
+    inflation = inflation_of("hscore_shrinkage", x, LABELS)
+    np.testing.assert_allclose(inflation, (1 - h) ** -0.5, rtol=1e-6)
+
+
+def nested(x: np.ndarray, y: np.ndarray, k: int, folds: np.ndarray) -> float:
+    """Algorithm 1 of Bates et al. for neighbours, as it reads: y [n, classes or targets]."""
+    squares = ((x[:, None] - x[None]) ** 2).sum(-1)
+    np.fill_diagonal(squares, np.inf)
+
+    def losses(kept: np.ndarray) -> np.ndarray:
+        near = np.argsort(np.where(kept, squares, np.inf), axis=1)[:, :k]
+        votes = y[near].mean(1)
+        if y.shape[1] == 3:
+            return (votes.argmax(1) != y.argmax(1)).astype(float)
+        return ((y - votes) ** 2).sum(1)
+
+    excess = []
+    for split in folds:
+        for fold in range(5):
+            loss = losses(split != fold)
+            out = loss[split == fold]
+            gap = loss[split != fold].mean() - out.mean()
+            excess.append(gap**2 - out.var(ddof=1) / len(out))
+    plain = losses(np.ones(len(x), bool)).var(ddof=1) / len(x)
+    return float(np.sqrt(np.clip(np.mean(excess) * 4 / 5 / plain, 1, 5)))
+
+
+@pytest.mark.parametrize("kind", ["classes", "targets"])
+def test_neighbours_are_judged_by_nested_cross_validation(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(90, 4)) + (LABELS[:90, None] == 1)
+    targets = LABELS[:90] if kind == "classes" else x[:, :2] + rng.normal(size=(90, 2))
+    y = np.eye(3)[targets] if kind == "classes" else targets
+    uniform = [
+        jax.random.uniform(key, (90,), np.float32)
+        for key in jax.random.split(jax.random.key(0), 20)
+    ]
+    folds = np.stack([np.argsort(one) % 5 for one in uniform])
+    expected = nested(x, y, 3, folds)
+    assert 1 < expected < 5**0.5
+    inflation = inflation_of("knn", x, targets, k=3)
+    np.testing.assert_allclose(inflation, expected, rtol=1e-6)
 
 
 def test_a_mean_over_rows_has_the_error_of_a_mean() -> None:

@@ -20,7 +20,7 @@ from jaxte.metrics.options import shortlist
 from jaxte.metrics.registry import register
 from jaxte.runtime.programs import all_digits
 from jaxte.statistics import Moments, Sample, Statistics
-from jaxte.statistics.ridge import decompose, problem_of, sharpen
+from jaxte.statistics.ridge import Problem, decompose, leverage_inflation, problem_of, sharpen
 
 __all__ = ["LOGME", "LogMEFit", "logme", "logme_fit", "logme_from_moments"]
 
@@ -241,12 +241,8 @@ def _released(statistics: Statistics) -> tuple[Array, Array]:
 @all_digits
 def _fit(sample: Sample, num_classes: int | None, variant: str) -> LogMEFit:
     statistics = Statistics(sample, num_classes=num_classes)
-    rows, y, present = statistics.rows, statistics.columns, statistics.present
-    problem = problem_of((rows.features, y, rows.weights), statistics.normal)
-    if variant == "paper":
-        fit = evidence.maximise(problem)
-    else:
-        fit = evidence.iterate_as_released(problem, statistics.width)
+    present = statistics.present
+    problem, fit = _optimum(statistics, variant)
     mean = evidence.posterior_mean(problem, fit.ratio)
     return LogMEFit(
         score=_average(fit.evidence, present, statistics.valid),
@@ -258,6 +254,23 @@ def _fit(sample: Sample, num_classes: int | None, variant: str) -> LogMEFit:
         converged=fit.converged | ~present,
         bounded=fit.bounded & present,
     )
+
+
+def _optimum(statistics: Statistics, variant: str) -> tuple[Problem, evidence.Fit]:
+    rows = statistics.rows
+    rows_of = rows.features, statistics.columns, rows.weights
+    problem = problem_of(rows_of, statistics.normal)
+    if variant == "paper":
+        return problem, evidence.maximise(problem)
+    return problem, evidence.iterate_as_released(problem, statistics.width)
+
+
+def _inflation(statistics: Statistics, *, variant: str) -> Array:
+    """That of the regressions with an interior maximum: exact fits leave no residuals to mend."""
+    (problem, fit), rows = _optimum(statistics, variant), statistics.rows
+    penalties = jnp.where(fit.bounded, jnp.inf, fit.ratio)
+    penalties = jnp.where(statistics.present, penalties, jnp.nan)
+    return leverage_inflation(rows.features / problem.unit, rows.weights, penalties)
 
 
 def _average(values: Array, present: Array, valid: Array) -> Array:
@@ -300,6 +313,7 @@ LOGME = register(
         invariances=frozenset({"rotation", "scale"}),
         variants=VARIANTS,
         from_moments=logme_from_moments,
+        inflation=_inflation,
         notes=_notes,
     )
 )
