@@ -18,8 +18,8 @@ from benchmarks.report import table
 
 METRICS = ("ridge_probe", "logme", "sfda", "hscore_shrinkage", "nearest_class_mean", "knn")
 OTHERS = (  # of samples of up to 300 rows
-    "lda", "qda", "hscore", "face", "gbc", "etran", "transrate", "lfc", "cdnv", "nc1", "disco", "parc",
-    "tmi", "tmi_variance", "int_score", "concept_variance", "nearest_centroid_accuracy",
+    "lda", "qda", "hscore", "face", "gbc", "etran", "transrate", "lfc", "cdnv", "nc1", "disco",
+    "parc", "tmi", "tmi_variance", "int_score", "concept_variance", "nearest_centroid_accuracy",
     "pactran_gaussian", "lidar", "vci",
 )  # fmt: skip
 SIZES = ((100, 24), (100, 160), (300, 64), (300, 450), (1000, 64), (2000, 128))  # n, d
@@ -57,7 +57,8 @@ def report(options: argparse.Namespace) -> Iterator[str]:
         f"{options.permutations} permutations, seed {options.seed}, "
         f"{CLASSES} classes.\n\n## 90 % intervals\n\n"
         "Covered: of the mean score over samples of n rows. Error ratio: estimated standard error "
-        "over the true one. Half width in true standard errors.\n"
+        "over the true one. Half width in true standard errors. – where the score is the same on "
+        "all samples.\n"
     )
     head = ("metric", "n", "d", "covered", "error ratio", "half width")
     yield "\n".join(table(head, [])[:2])
@@ -65,7 +66,10 @@ def report(options: argparse.Namespace) -> Iterator[str]:
         if not options.sizes or n in options.sizes:
             metrics = METRICS if n > 300 else METRICS + OTHERS
             lines = intervals(n, d, options.samples, options.seed, metrics)
-            rows = [(*map(str, line[:3]), *(f"{x:.2f}" for x in line[3:])) for line in lines]
+            rows = [
+                (*map(str, line[:3]), *("–" if np.isnan(x) else f"{x:.2f}" for x in line[3:]))
+                for line in lines
+            ]
             yield "\n".join(table(head, rows)[2:-1])
     columns = ("metric", "from", "chances", "mean", "came true")
     yield "\n## p_best\n\n" + "\n".join(table(columns, [])[:2])
@@ -168,14 +172,20 @@ def intervals(
     for metric in metrics:
         own = np.array([[r.interval(m, metric) for m in r.models] for r in rankings])
         scores = np.array([[r.score(m, metric) for m in r.models] for r in rankings])
-        truth, spread = scores.mean(0), np.maximum(scores.std(0, ddof=1), 1e-12)
+        truth, spread = scores.mean(0), scores.std(0, ddof=1)
+        spread = np.where(spread > 1e-6 * np.abs(truth), spread, np.nan)  # or it is saturated
         lo, hi, error, _ = np.moveaxis(own, -1, 0)
         yield Line(
             metric, n, d,
             covered=float(np.mean((lo <= truth) & (truth <= hi))),
-            error_ratio=float(np.mean(np.sqrt(np.mean(error**2, 0)) / spread)),
-            half_width=float(np.mean((hi - lo) / 2 / spread)),
+            error_ratio=_mean(np.sqrt(np.mean(error**2, 0)) / spread),
+            half_width=_mean((hi - lo) / 2 / spread),
         )  # fmt: skip
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def calibration(
