@@ -159,10 +159,9 @@ def _of_groups(
     else:
         rows = (np.flatnonzero(one & (weights > 0)) for one in kept)
         outputs = {"score": [called_score(plan, metric, _only(candidate, own)) for own in rows]}
-    return {
-        key: (np.asarray(own) - np.mean(own)) * math.sqrt((number - 1) / number)
-        for key, own in outputs.items()
-    }
+    shrink = math.sqrt((number - 1) / number)
+    scores = {key: np.asarray(own, np.float64) for key, own in outputs.items()}
+    return {key: shrink * (own - own.mean()) for key, own in scores.items()}
 
 
 def _only(candidate: Candidate, rows: np.ndarray) -> Candidate:

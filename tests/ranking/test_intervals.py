@@ -229,3 +229,21 @@ def test_where_a_score_is_lost_without_some_rows_a_note_says_so() -> None:
 def test_what_makes_no_sense_is_refused(intervals: Any) -> None:
     with pytest.raises(InputError, match="intervals is"):
         jaxte.rank(POOL, LABELS, metrics="logme", intervals=intervals)
+
+
+def test_groups_are_left_out_where_a_derivative_says_little(recwarn: Any) -> None:
+    """As of a user's own function, of which nothing else is known: the same groups, if seeded."""
+
+    def own(features: Any, labels: Any) -> float:
+        with jax.enable_x64(True):
+            return float(jaxte.metrics.transrate(features, labels))
+
+    metrics = ["transrate", own]
+    ranking = jaxte.rank(POOL, LABELS, metrics=metrics, intervals=True, precision="float64")
+    assert not recwarn.list
+    for model in POOL:
+        expected = known(ranking.interval(model, "own"))
+        interval = known(ranking.interval(model, "transrate"))
+        assert interval[:3] == pytest.approx(expected[:3], rel=1e-9)
+    terms = jaxte.rank(POOL, LABELS, metrics="etran", intervals=True)
+    assert known(terms.interval("at 0.7", "etran")).standard_error > 0
