@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxte.errors import InputError
@@ -126,14 +127,17 @@ def checked(
     for name, value in {"permutations": permutations, "seed": seed}.items():
         if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
             raise InputError(f"{name} is {short(value)}: give a whole number from 0 on")
-    if layout is not None:
-        for name, value in {"permutations": permutations, "intervals": intervals}.items():
-            if value and value != "auto":
-                raise InputError(f"{name} are made on one device: leave out mesh, or {name}")
+    alone = layout is None or jax.process_count() == 1
+    for name, value in {"permutations": permutations, "intervals": intervals}.items():
+        if value and value != "auto" and not alone:
+            raise InputError(
+                f"{name} need all rows of a model in one process, and the mesh spans "
+                f"{jax.process_count()}: leave out {name}"
+            )
     return RankOptions(
         chosen, options, perturb, None if memory_limit is None else int(memory_limit), layout,
         int(permutations), chosen if intervals and not auto else (), int(seed),
-        auto and layout is None,
+        auto and alone,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
@@ -22,6 +23,7 @@ from jaxte.ranking.repeats import (
     statistics_of,
     whole_sample,
 )
+from jaxte.runtime.mesh import Layout
 from jaxte.runtime.programs import FAST_COMPILE, Program
 from jaxte.statistics import Sample, Statistics
 from jaxte.statistics.principal import Principal, Relabelled, permuted, principal_of
@@ -39,6 +41,9 @@ def null_outputs(
     """
     sample = whole_sample(candidate)
     keys = jax.random.split(jax.random.key(seed), permutations)
+    if plan.layout is not None:  # as many for every device
+        devices = plan.layout.mesh.size
+        keys = keys[np.arange(-(-permutations // devices) * devices) % permutations]
     principal: Principal | None = None
     nulls: dict[str, Repeats] = {}
     for metric in repeated_metrics(plan, candidate):
@@ -52,9 +57,9 @@ def null_outputs(
             principal = _principal_axes(sample) if principal is None else principal
             source = principal
         static, dynamic = plan.options_of(metric)
-        program = _program(metric, plan.num_classes, static, plan.perturb)
+        program = _program(metric, plan.num_classes, static, plan.perturb, plan.layout)
         made = program(source, candidate.targets, sample.source, keys, dynamic)
-        nulls[metric.name] = {name: np.asarray(values) for name, values in made.items()}
+        nulls[metric.name] = {name: np.asarray(own)[:permutations] for name, own in made.items()}
     return nulls
 
 
@@ -67,7 +72,10 @@ def _program(
     num_classes: int | None,
     static: tuple[tuple[str, Any], ...],
     perturb: Any,
+    layout: Layout | None,
 ) -> Program:
+    """Each device of a mesh has all rows, and permutations of its own."""
+
     def null(
         source: Principal | Sample,
         targets: Array,
@@ -86,7 +94,13 @@ def _program(
 
         return lax.map(one, keys)
 
-    return Program(null, FAST_COMPILE)
+    if layout is None:
+        return Program(null, FAST_COMPILE)
+    every, own = PartitionSpec(), PartitionSpec(layout.mesh.axis_names)
+    specs = every, every, every, own, every
+    return Program(
+        jax.shard_map(null, mesh=layout.mesh, in_specs=specs, out_specs=own, check_vma=False)
+    )
 
 
 @jax.jit

@@ -54,6 +54,9 @@ def cases() -> Iterator[tuple[str, Mapping[str, int], Case]]:
     targets += np.random.default_rng(2).normal(size=targets.shape)
     regression = base | {"targets": targets, "metrics": "logme"}
     yield "regression", {"models": 2, "samples": 2}, regression
+    # not as many for each device; of one metric by gradients, of one by groups of rows
+    again = {"metrics": ("logme", "transrate"), "permutations": 6, "intervals": True, "seed": 3}
+    yield "again", {"models": 4}, base | again | {"features": {"middle": models["middle"]}}
 
 
 def mesh_of(shape: Mapping[str, int]) -> jax.sharding.Mesh:
@@ -62,12 +65,17 @@ def mesh_of(shape: Mapping[str, int]) -> jax.sharding.Mesh:
 
 
 def told(ranking: jaxte.Ranking) -> dict[str, list[Any]]:
-    """What can be compared: "model metric" -> score and status."""
-    return {
-        f"{model} {metric}": [ranking.score(model, metric), ranking.status(model, metric)]
-        for model in ranking.models
-        for metric in ranking.metrics
-    }
+    """What can be compared: "model metric" -> score, what goes with it, and status."""
+    table: dict[str, list[Any]] = {}
+    for model in ranking.models:
+        for metric in ranking.metrics:
+            beside = (
+                *(ranking.chance(model, metric) or ()),
+                *(ranking.interval(model, metric) or ()),
+            )
+            numbers = [ranking.score(model, metric), *map(float, beside)]
+            table[f"{model} {metric}"] = [numbers, ranking.status(model, metric)]
+    return table
 
 
 def message(**arguments: Any) -> str:
@@ -123,7 +131,7 @@ def in_processes(index: int, address: str) -> dict[str, Any]:
     first = next(cases())[2] | {"metrics": ("logme", "sfda")}
     models = {name: x[own] for name, x in first["features"].items()}
     given = first | {"targets": first["targets"][own], "mesh": mesh}
-    found = {"whole": told(jaxte.rank(**given | {"features": models}))}
+    found: dict[str, Any] = {"whole": told(jaxte.rank(**given | {"features": models}))}
     broken = {**models, "spare": models["middle"].copy()}  # as many are left as before
     if index == 1:
         broken["middle"] = np.full_like(models["middle"], np.nan)
@@ -133,6 +141,7 @@ def in_processes(index: int, address: str) -> dict[str, Any]:
     models = {name: x[order] for name, x in first["features"].items()}
     found["texts"] = told(jaxte.rank(**given | {"features": models, "targets": texts}))
     other = {f"{name}-{index}": x for name, x in models.items()}
+    found["permutations"] = message(**given | {"permutations": 5})
     return found | {"names": message(**given | {"features": other})}
 
 

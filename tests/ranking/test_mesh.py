@@ -85,7 +85,7 @@ def test_a_model_with_holes_does_not_stop_the_others(on_devices: dict[str, Any])
     found = on_devices["broken"]
     assert found["broad sfda"][1] == found["narrow sfda"][1] == "ok"
     assert "first in row 7" in found["holed sfda"][1]
-    assert np.isnan(found["holed sfda"][0])
+    assert np.isnan(found["holed sfda"][0]).all()
 
 
 def test_perturbed_models_may_be_spread_but_not_their_samples(on_devices: dict[str, Any]) -> None:
@@ -128,3 +128,4 @@ def test_two_processes_with_rows_of_their_own() -> None:
         assert first["broken"][f"{name} sfda"] == first["whole"][f"{name} sfda"]
     assert "different models" in first["names"]
     assert "different models" in second["names"]
+    assert "permutations need all rows of a model in one process" in first["permutations"]

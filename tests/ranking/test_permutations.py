@@ -116,9 +116,6 @@ def test_permutations_that_cannot_be() -> None:
     for wrong in (-1, 1.5, "many"):
         with pytest.raises(InputError, match="permutations is"):
             jaxte.rank({"a": BLIND}, LABELS, metrics="logme", permutations=wrong)  # type: ignore[arg-type]
-    mesh = jax.make_mesh((1,), ("samples",))
-    with pytest.raises(InputError, match="leave out mesh"):
-        jaxte.rank({"a": BLIND}, LABELS, metrics="logme", permutations=5, mesh=mesh)
 
 
 @pytest.mark.slow
