@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
 from jaxte.intake.checks import choose
+from jaxte.metrics.options import shortlist
 from jaxte.ranking import pool, streaming
 from jaxte.ranking.agreement import agreed
 from jaxte.ranking.assembly import Measured, choices
@@ -89,10 +90,12 @@ def measure(
         _score_in_memory(resolved, rows, plan, limits.slices, report, outcomes)
         _score_again(resolved.candidates, plan, asked, report, outcomes)
         streaming.score_all(
-            resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes
-        )
+            resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes,
+            asked.permutations, asked.seed,
+        )  # fmt: skip
         if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
+        notes += _of_streams(resolved, asked, outcomes)
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
         **made_now(),
@@ -111,6 +114,19 @@ def measure(
         outcomes, on_layers = fold(outcomes, scored, layers)
         notes += on_layers
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
+
+
+def _of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcomes) -> list[str]:
+    """What is not known of models that were streamed."""
+    streams = [one for one in resolved.streams if one.name not in outcomes.problems]
+    once = [one.name for one in streams if not getattr(one.source, "reiterable", False)]
+    notes = []
+    if asked.permutations and once:
+        notes.append(f"chance is not known of {shortlist(once)}, which cannot be read again.")
+    if asked.intervals and streams:
+        names = shortlist([one.name for one in streams])
+        notes.append(f"intervals are not known of {names}: the features are streamed.")
+    return notes
 
 
 def _data_of(resolved: Resolved, outcomes: Outcomes, *, folded: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxte.errors import InputError
 from jaxte.intake.outputs import SourceOutputs
@@ -19,20 +19,26 @@ from jaxte.ranking.blocks import Block, Blocks, check_finite
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.runtime.programs import all_digits
 from jaxte.statistics import Batch, moments
+from jaxte.statistics.linalg import matmul
 from jaxte.statistics.measure import Moments, even
 from jaxte.statistics.outputs import rows_of_outputs
-from jaxte.statistics.rows import as_rows
+from jaxte.statistics.rows import Rows, as_rows, class_sums
 
-__all__ = ["Ask", "Report", "first_pass", "pass_over"]
+__all__ = ["Ask", "AskEach", "Report", "Sums", "first_pass", "pass_over"]
 
 Report: TypeAlias = Callable[[int, int | None, str], None]
 
 
 class _Step(NamedTuple):
-    """What a pass does with a block: that of a chain of passes, or () to collect moments."""
+    """What a pass does with a block: that of a chain of passes, or () to collect moments.
+
+    ``each``: with other targets each time, of a stack [g, n] of them. Without a chain it then adds
+    up rows and squares by class, or products with the targets.
+    """
 
     passes: tuple[Pass, ...]
     options: tuple[tuple[str, Any], ...]
+    each: bool = False
 
 
 class Ask(NamedTuple):
@@ -65,6 +71,42 @@ class Ask(NamedTuple):
         return step, constants, start
 
 
+class AskEach(NamedTuple):
+    """The same pass for each of the stacked targets, side by side."""
+
+    asks: Sequence[Ask]
+
+    def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
+        """As of `Ask`."""
+        begun = [ask.begin(block, blocks) for ask in self.asks]
+        step = begun[0][0]._replace(each=True)
+        constants, starts = (
+            jax.tree.map(lambda *parts: jnp.stack(parts), *(one[part] for one in begun))
+            for part in (1, 2)
+        )
+        return step, constants, starts
+
+
+class Sums(NamedTuple):
+    """Sums of the rows and of their squares, about ``centre`` [d], for each of the targets.
+
+    By class ([g, C, d] both), or of a regression their products with the targets [g, d, k].
+    """
+
+    centre: Array
+    each: int
+    num_classes: int | None
+
+    def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
+        """As of `Ask`."""
+        d, dtype = blocks.padded, self.centre.dtype
+        if self.num_classes is None:
+            start: Any = np.zeros((self.each, d, block.targets.shape[1]), dtype)
+        else:
+            start = (np.zeros((self.each, self.num_classes, d), dtype),) * 2
+        return _Step((), (), each=True), self.centre, start
+
+
 class Collect(NamedTuple):
     """The first pass, which makes the moments that it ``starts`` from."""
 
@@ -93,13 +135,22 @@ def first_pass(blocks: Blocks, plan: ScoringPlan) -> Collect:
 
 def pass_over(
     blocks: Blocks,
-    start: Callable[[], Sequence[Ask | Collect]],
+    start: Callable[[], Sequence[Ask | AskEach | Sums | Collect]],
     *,
     report: Report,
     name: str,
     number: int,
+    targets: np.ndarray | None = None,
 ) -> list[Any]:
     """One pass that feeds every step that ``start`` lists once the first block is there.
+
+    Args:
+        blocks: the rows.
+        start: what is to be made of them.
+        report: told how far it is.
+        name: of the model.
+        number: of the pass.
+        targets: [g, n, ...] for the steps that are made for each of them.
 
     Returns:
         What each comes to, or the `Exception` that it raised.
@@ -121,8 +172,9 @@ def pass_over(
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
             carries = tuple(_copied(carry) for *_, carry in begun)
+        each = None if targets is None else _of_block(targets, block)
         carries, bad = _advance(
-            carries, constants, unit, *block[:4], steps=steps, width=blocks.padded
+            carries, constants, unit, *block[:4], each, steps=steps, width=blocks.padded
         )
         # of the block before, so that this one is under way while the next is read
         check_finite(before)
@@ -132,6 +184,14 @@ def pass_over(
     rest = iter(carries or ())
     count = len(carries or ()) + len(failed)
     return [failed[index] if index in failed else next(rest) for index in range(count)]
+
+
+def _of_block(targets: np.ndarray, block: Block) -> np.ndarray:
+    """Those of the rows of a block [g, b, ...], filled up as it is."""
+    own = targets[:, block.start : block.start + block.rows]
+    filled = np.zeros((len(targets), *block.targets.shape), block.targets.dtype)
+    filled[:, : block.rows] = own.reshape(*own.shape[:2], *block.targets.shape[1:])
+    return filled
 
 
 def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any, Any]:
@@ -181,6 +241,7 @@ def _advance(
     targets: Array,
     weights: Array,
     outputs: SourceOutputs | None,
+    each: Array | None,
     *,
     steps: tuple[_Step, ...],
     width: int,
@@ -192,12 +253,45 @@ def _advance(
     rows = as_rows(x / unit, weights, None)
     moved = []
     for step, carry, own in zip(steps, carries, constants, strict=True):
-        if not step.passes:
-            moved.append(moments.add(carry, rows, targets))
-            continue
-        made = _apply(step, own, rows.features, targets, rows.weights, outputs)
-        if step.passes[-1].transform:
-            moved.append(moments.add(carry, rows._replace(features=made), targets))
+        if not step.each:
+            moved.append(_added(step, own, outputs, rows, carry, targets))
+        elif not step.passes:
+            moved.append(_summed(own, rows, carry, each))
         else:
-            moved.append(jax.tree.map(jnp.add, carry, made))
+            one = partial(_added_each, step, outputs, rows)
+            moved.append(lax.map(one, (own, carry, each)))
     return tuple(moved), bad
+
+
+def _added(
+    step: _Step, own: Any, outputs: SourceOutputs | None, rows: Rows, carry: Any, targets: Array
+) -> Any:
+    """What was made before, and what a step makes of these rows."""
+    if not step.passes:
+        return moments.add(carry, rows, targets)
+    made = _apply(step, own, rows.features, targets, rows.weights, outputs)
+    if step.passes[-1].transform:
+        return moments.add(carry, rows._replace(features=made), targets)
+    return jax.tree.map(jnp.add, carry, made)
+
+
+def _added_each(
+    step: _Step, outputs: SourceOutputs | None, rows: Rows, one: tuple[Any, Any, Array]
+) -> Any:
+    own, carry, targets = one
+    return _added(step, own, outputs, rows, carry, targets)
+
+
+def _summed(centre: Array, rows: Rows, carry: Any, each: Array | None) -> Any:
+    """What `Sums` adds up."""
+    assert each is not None
+    x = jnp.where((rows.weights > 0)[:, None], rows.features - centre[None], 0)
+    weighted = rows.weights[:, None] * x
+    if not isinstance(carry, tuple):
+        return carry + lax.map(lambda y: matmul(weighted.T, y), each)
+
+    def by_class(labels: Array) -> tuple[Array, Array]:
+        number = carry[0].shape[1]
+        return class_sums(weighted, labels, number), class_sums(weighted * x, labels, number)
+
+    return jax.tree.map(jnp.add, carry, lax.map(by_class, each))

@@ -28,7 +28,7 @@ from jaxte.runtime.programs import FAST_COMPILE, Program
 from jaxte.statistics import Sample, Statistics
 from jaxte.statistics.principal import Principal, Relabelled, permuted, principal_of
 
-__all__ = ["null_outputs"]
+__all__ = ["null_outputs", "permuted_targets"]
 
 
 def null_outputs(
@@ -84,7 +84,7 @@ def _program(
         dynamic: Mapping[str, Any],
     ) -> dict[str, Array]:
         def one(key: Array) -> dict[str, Array]:
-            drawn = _permuted(targets, source.weights, key)
+            drawn = permuted_targets(targets, source.weights, key)
             if isinstance(source, Principal):
                 statistics: Statistics = Relabelled(source, drawn, num_classes, head)
             else:
@@ -104,7 +104,8 @@ def _program(
 
 
 @jax.jit
-def _permuted(targets: Array, weights: Array | None, key: Array) -> Array:
+def permuted_targets(targets: Any, weights: Any, key: Array) -> Array:
+    """Targets [n, ...] dealt anew to the rows that count, by their weights [n] or None."""
     return permuted(targets, weights, jax.random.bits(key, (len(targets),), "uint32"))
 
 
@@ -112,6 +113,6 @@ def _called(plan: ScoringPlan, metric: Metric, candidate: Candidate, keys: Array
     """The same of a metric that is a user's own function."""
     scores = []
     for key in keys:
-        drawn = np.asarray(_permuted(candidate.targets, candidate.weights, key))
+        drawn = np.asarray(permuted_targets(candidate.targets, candidate.weights, key))
         scores.append(called_score(plan, metric, replace(candidate, targets=drawn)))
     return {"score": np.array(scores)}

@@ -25,6 +25,8 @@ from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.passes import Ask, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
+from jaxte.ranking.repeats import Repeats
+from jaxte.ranking.streamed_permutations import null_outputs
 from jaxte.runtime.devices import platform_of
 from jaxte.runtime.programs import all_digits
 from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
@@ -40,6 +42,7 @@ class Outcome(NamedTuple):
     reasons: dict[str, str]
     classes: Sequence[Any] | None  # None for regression
     size: tuple[int, int]  # rows that count, and width
+    nulls: dict[str, Repeats]  # outputs of permuted targets
 
 
 def score_all(
@@ -50,6 +53,8 @@ def score_all(
     report: Report,
     reading: Callable[[], AbstractContextManager[Any]],
     outcomes: Outcomes,
+    permutations: int,
+    seed: int,
 ) -> None:
     """Score models one after the other; ``reading`` is the context in which batches are made."""
     stopped: list[Exception] = []
@@ -70,6 +75,8 @@ def score_all(
                 memory_limit=memory_limit,
                 report=reported,
                 reading=reading,
+                permutations=permutations,
+                seed=seed,
             )
         except Exception as error:
             if error in stopped:  # no fault of the model
@@ -77,6 +84,7 @@ def score_all(
             outcomes.add(stream.name, error)
             continue
         outcomes.add(stream.name, one.outputs)
+        outcomes.add_repeated(outcomes.nulls, stream.name, one.nulls)
         outcomes.sizes[stream.name] = one.size
         outcomes.reasons |= {(stream.name, metric): why for metric, why in one.reasons.items()}
         outcomes.classes = max(outcomes.classes or (), one.classes or (), key=len) or None
@@ -90,12 +98,15 @@ def score(
     memory_limit: int,
     report: Report,
     reading: Callable[[], AbstractContextManager[Any]],
+    permutations: int = 0,
+    seed: int = 0,
 ) -> Outcome:
-    """Score one model.
+    """Score one model, and with permuted targets if its rows can be had again.
 
     Raises:
         InputError: where no metric can be scored.
     """
+    blocks = None
     if isinstance(stream.source, Moments):
         samples = _of_moments(stream.source)
     else:
@@ -120,8 +131,16 @@ def score(
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     able, reasons = _able(plan, stream, regression=state.targets is not None)
     outputs, unable = _finish(able, plan, samples)
+    nulls = {}
+    if permutations and blocks is not None and samples.again is not None:
+        scored = [metric for metric in able if metric.name in outputs]
+        nulls = null_outputs(
+            blocks, state, plan, scored, permutations, seed, memory_limit=memory_limit,
+            report=report, name=stream.name,
+        )  # fmt: skip
     size = int(state.samples), samples.width
-    return Outcome(outputs, reasons | unable, None if state.targets is not None else classes, size)
+    known = None if state.targets is not None else classes
+    return Outcome(outputs, reasons | unable, known, size, nulls)
 
 
 class _Samples(NamedTuple):

@@ -20,11 +20,18 @@ from jaxte.statistics.normal import Normal, only_present, targets_of
 from jaxte.statistics.ridge import Ridge, problem_in_axes
 from jaxte.statistics.rows import Rows, centre, class_sums, target_columns
 from jaxte.statistics.sample import Measured, Sample
-from jaxte.statistics.spectrum import spectrum
+from jaxte.statistics.spectrum import spectrum, spectrum_of_gram
 from jaxte.statistics.statistics import Statistics
 from jaxte.statistics.total import inverse_or_0, whitened_targets
 
-__all__ = ["Principal", "Relabelled", "permuted", "principal_of"]
+__all__ = [
+    "Principal",
+    "Relabelled",
+    "RelabelledMoments",
+    "permuted",
+    "principal_of",
+    "principal_of_moments",
+]
 
 
 class Principal(NamedTuple):
@@ -91,6 +98,25 @@ def principal_of(sample: Sample) -> Principal:
         unit,
         state.samples,
     )
+
+
+def principal_of_moments(state: Moments, width: Array, unit: Array) -> tuple[Principal, Array]:
+    """The same of rows that have gone by, and the axes [d, d + 1]; without ``features``."""
+    axes = spectrum_of_gram(state.total_scatter, state.samples)
+    kept = jnp.pad(jnp.where(axes.values[None] > 0, axes.axes, 0), ((0, 0), (0, 1)))
+    mean = state.origin + state.relative_mean
+    principal = Principal(
+        jnp.zeros((0, kept.shape[1]), kept.dtype),
+        None,
+        width,
+        state.valid,
+        jnp.pad(axes.values, (0, 1)),
+        jnp.pad(matmul(axes.axes.T, mean), (0, 1)),
+        jnp.pad(matmul(axes.axes.T, jnp.ones_like(mean)), (0, 1)),
+        unit,
+        state.samples,
+    )
+    return principal, kept
 
 
 def permuted(targets: Array, weights: Array | None, order: Array) -> Array:
@@ -227,3 +253,18 @@ class Relabelled(Statistics):
         assert self.normal is not None
         problem = problem_in_axes(self.principal.values, self.normal)
         return Ridge(problem, self.present, self.valid, jnp.zeros((), problem.lam.dtype))
+
+
+class RelabelledMoments(Relabelled):
+    """The same of rows that have gone by, from their moments, means and products in the axes."""
+
+    def __init__(self, principal: Principal, state: Moments) -> None:
+        number = None if state.targets is not None else len(state.counts)
+        measured = Measured(state, None, principal.unit, principal.width)
+        Statistics.__init__(self, None, num_classes=number, route="full", measured=measured)
+        self.principal = principal
+
+    @cached_property
+    def within_class_ss(self) -> Array:
+        """As of `Statistics`: no rotation changes it."""
+        return self.squares.sum(axis=1)

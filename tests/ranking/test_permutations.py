@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,53 @@ def test_the_null_is_that_of_the_metric_itself(ranking: jaxte.Ranking) -> None:
     chance = ranking.chance("sighted", "spread_of_classes")
     assert chance is not None
     assert chance.null_mean == pytest.approx(null.mean())
+
+
+@pytest.mark.parametrize(("weighted", "memory_limit"), [(False, 1 << 30), (True, 40_000)])
+def test_streams_have_the_null_of_rows_in_memory(weighted: bool, memory_limit: int) -> None:
+    """Without, with one and with several further passes, a few permutations at a time."""
+    probabilities = np.exp(BLIND) / np.exp(BLIND).sum(1, keepdims=True)
+    weights = np.arange(60) % 4 / 2 if weighted else None
+    metrics = ["logme", "sfda", "face", "hscore_shrinkage", "leep"]
+    whole = {"features": SIGHTED, "probabilities": probabilities}
+    parts = whole | {"features": np.split(SIGHTED, [20, 21])}
+
+    def chances(model: dict[str, Any]) -> list[Chance | None]:
+        ranking = jaxte.rank(
+            {"a": model}, LABELS, metrics=metrics, permutations=9, weights=weights, seed=3,
+            memory_limit=memory_limit, precision="float64",
+        )  # fmt: skip
+        return [ranking.chance("a", metric) for metric in metrics]
+
+    for own, expected in zip(chances(parts), chances(whole), strict=True):
+        assert own is not None
+        assert expected is not None
+        assert own[:2] == pytest.approx(expected[:2], rel=1e-9)
+        assert own.p_value == expected.p_value
+
+
+def test_streams_of_several_targets_and_of_labels_that_come_along() -> None:
+    targets = SIGHTED[:, :2] + RNG.normal(size=(60, 2))
+    names = np.array(["ant", "bee", "cat"])[LABELS]
+    for y, metrics in ((targets, ["logme", "lfc"]), (names, ["logme", "hscore"])):
+        batches = [(SIGHTED[part], y[part]) for part in (slice(0, 33), slice(33, 60))]
+        how: Any = {"metrics": metrics, "permutations": 9, "precision": "float64"}
+        streamed = jaxte.rank({"a": batches}, **how)
+        whole = jaxte.rank({"a": SIGHTED}, y, **how)
+        for metric in metrics:
+            own, expected = (one.chance("a", metric) for one in (streamed, whole))
+            assert own is not None
+            assert expected is not None
+            assert own[:2] == pytest.approx(expected[:2], rel=1e-9)
+
+
+def test_what_cannot_be_read_again_says_so() -> None:
+    ranking = jaxte.rank(
+        {"a": iter([SIGHTED])}, LABELS, metrics="logme", permutations=19, intervals=True
+    )
+    assert ranking.chance("a", "logme") is None
+    assert any("chance is not known of a" in note for note in ranking.notes)
+    assert any("intervals are not known of a" in note for note in ranking.notes)
 
 
 def test_signal_is_told_from_none(ranking: jaxte.Ranking) -> None:
