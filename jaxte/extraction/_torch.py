@@ -270,14 +270,16 @@ def watched(
 def _unchanged(module: Any) -> Iterator[None]:
     """Buffers are put back, and that they were changed is an error."""
     before = {name: x.clone() for name, x in module.named_buffers()}
-    yield
     changed = []
-    for name, x in module.named_buffers():
-        was = before.get(name)
-        if was is not None and was.shape == x.shape and not bool((was == x).all()):
-            if not bool(was.isnan().any()):
-                changed.append(name)
-            x.copy_(was)
+    try:
+        yield
+    finally:
+        for name, x in module.named_buffers():
+            was = before.get(name)
+            if was is not None and was.shape == x.shape and not bool((was == x).all()):
+                if not bool(was.isnan().any()):
+                    changed.append(name)
+                x.copy_(was)
     if changed:
         raise training(f"it writes to {', '.join(changed[:5])}")
 

@@ -221,6 +221,8 @@ def _as_integers(labels: Labels, index: int) -> np.ndarray:
     """Classes of a batch as the integers that they are, as other batches may have others."""
     classes = labels.classes
     assert classes is not None
+    if not classes:  # no row of the batch counts
+        return labels.values
     if not all(isinstance(one, int) for one in classes):
         raise InputError(
             f"batch {index} has texts as labels: give numbers, or "

@@ -76,9 +76,17 @@ def check_arguments(
 
 
 def check_features(
-    features: Any, weights: Any, num_features: Any = None, *, finite: bool = True
+    features: Any,
+    weights: Any,
+    num_features: Any = None,
+    *,
+    finite: bool = True,
+    some: bool = True,
 ) -> tuple[Any, Any]:
-    """Features [n, d] and weights [n], clean and fitting together; arrays of JAX stay in place."""
+    """Features [n, d] and weights [n], clean and fitting together; arrays of JAX stay in place.
+
+    ``some``: whether any row has to count.
+    """
     if not is_traced(features):
         features = as_features(features)
     shape = np.shape(features)
@@ -93,7 +101,7 @@ def check_features(
         raise InputError(f"features are empty (shape {shape}): at least one row and column needed")
     counted = np.ones(n, bool)
     if weights is not None and not is_traced(weights):
-        weights = check_weights(weights, n, "features have")
+        weights = check_weights(weights, n, "features have", some=some)
         counted = np.asarray(weights) > 0
     elif weights is not None and np.shape(weights) != (n,):
         raise InputError(f"weights have shape {np.shape(weights)}, but features have {n} rows")
@@ -119,8 +127,10 @@ def check_features(
     return features, weights
 
 
-def check_weights(weights: Any, rows: int | None, whose: str = "there are") -> Any:
-    """Weights [n], finite, >= 0, and not all 0."""
+def check_weights(
+    weights: Any, rows: int | None, whose: str = "there are", *, some: bool = True
+) -> Any:
+    """Weights [n], finite, >= 0, and ``some`` of them not 0."""
     weights = as_features(weights, "weights")
     if weights.ndim != 1 or (rows is not None and len(weights) != rows):
         raise InputError(f"weights have shape {weights.shape}, but {whose} {rows} rows")
@@ -129,7 +139,7 @@ def check_weights(weights: Any, rows: int | None, whose: str = "there are") -> A
     if wrong.any():
         row = int(np.argmax(wrong))
         raise InputError(f"weights[{row}] is {host[row]}: weights must be finite and >= 0")
-    if not host.any():
+    if some and not host.any():
         raise InputError("all weights are 0: no sample is left to score")
     return weights
 

@@ -69,7 +69,8 @@ class ClassNumbers:
     def classes(self) -> Sequence[Any]:
         """What has been seen, by number."""
         classes = list(self._numbers)
-        return range(len(classes)) if classes == list(range(len(classes))) else classes
+        counted = all(type(one) is int and one == i for i, one in enumerate(classes))
+        return range(len(classes)) if counted else classes
 
     def of(self, labels: Labels, what: str, start: int = 0, *, new: bool = True) -> np.ndarray:
         """Class numbers [n] of a batch, the first of whose rows is number ``start`` of all.
@@ -92,7 +93,11 @@ class ClassNumbers:
 
     def sort(self, rows: int, what: str) -> np.ndarray:
         """Number the classes of all rows in sorted order, as `as_labels` does; return the order."""
-        order = sorted(self._numbers)
+        try:
+            order = sorted(self._numbers)
+        except TypeError:
+            shown = listed([*self._numbers])
+            raise InputError(f"{what} are of several kinds ({shown}): give one kind") from None
         places = np.array([self._numbers[one] for one in order])
         self._rows = [self._rows[place] for place in places]
         self._numbers = {one: number for number, one in enumerate(order)}

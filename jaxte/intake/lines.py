@@ -31,8 +31,11 @@ def read_lines(path: Path) -> dict[str, dict[str, Any]]:
             entry = json.loads(line) if line.strip() else None
         except ValueError as error:
             raise InputError(f"{path}, line {number}, is no JSON ({error}): remove it") from error
-        if entry is not None:
-            entries[entry["key"]] = entry
+        if entry is None:
+            continue
+        if not isinstance(entry, dict) or not isinstance(entry.get("key"), str):
+            raise InputError(f'{path}, line {number}, is no object with a "key": remove it')
+        entries[entry["key"]] = entry
     return entries
 
 
@@ -41,11 +44,11 @@ def append_line(path: Path, entry: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps(entry, ensure_ascii=False) + "\n"
     with path.open("ab+") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        if whole != end:
-            file.truncate(whole)
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())

@@ -15,7 +15,6 @@ from jaxte.intake import checks
 from jaxte.perturb.steps import (
     VARIANTS,
     Result,
-    check_components,
     move_apart,
     move_classes,
     prepare,
@@ -80,7 +79,7 @@ def spread_attract(
     """
     released = checks.choose("variant", variant, VARIANTS) == "released"
     if num_components is not None:
-        check_components(num_components)
+        checks.check_whole("num_components", num_components)
     *inputs, num_classes = checks.check_arguments(
         features, labels, num_classes, weights, num_features
     )

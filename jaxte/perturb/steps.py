@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.statistics.linalg import matmul, noise, safe_root
 from jaxte.statistics.measure import Deviations, centred, deviate, divisors
@@ -168,19 +167,10 @@ def pca(
         >>> jaxte.perturb.pca(x).shape
         (90, 64)
     """
-    check_components(num_components)
+    checks.check_whole("num_components", num_components)
     features, weights = checks.check_features(features, weights, num_features)
     moved, width = _jit_pca(features, weights, num_features, num_components=num_components)
     return (moved, width) if return_num_features else moved
-
-
-# --- outside jit -------------------------------------------------------------------------------
-
-
-def check_components(num_components: int) -> None:
-    """Raise `InputError` unless at least one component is kept."""
-    if num_components < 1:
-        raise InputError(f"num_components is {num_components}: at least 1 is needed")
 
 
 # --- inside jit --------------------------------------------------------------------------------

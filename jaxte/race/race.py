@@ -40,7 +40,7 @@ def race(
     confidence: float = 0.9,
     trial: Callable[[str, float, int], Any] | None = None,
     costs: Mapping[str, float] | None = None,
-    rungs: Sequence[float] = RUNGS,
+    rungs: Sequence[float] | None = None,
     prior: Mapping[str, Any] | str | None = LAYERS,
     history: Any = None,
     recipe: Recipe | None = None,
@@ -72,7 +72,7 @@ def race(
         costs: of the full fine-tuning of each model, in any one unit; by default counted from its
             program, and all alike with ``trial``.
         rungs: shares of the full fine-tuning that ``trial`` is asked for, rising; each is paid in
-            full.
+            full. By default from 1/32 on, each twice the one before.
         prior: "layers", the ridge probe on all layers of the models, where jaxte trains them (it
             costs one forward pass more); or model -> score of another metric, larger is better,
             which is believed to follow the outcome with a correlation of 0.5; or model -> (mean,
@@ -115,6 +115,8 @@ def race(
     directory = None if resume is None else Path(resume)
     contest: _Contest
     if trial is None:
+        if rungs is not None:
+            raise InputError("rungs are those of trial=: leave them out, or give Recipe(...)")
         passes = 2 if prior == LAYERS else 1
         contest = _Trained(
             _named(models, False), data, recipe, costs, budget, seed, directory, passes
@@ -122,7 +124,9 @@ def race(
     else:
         if recipe is not None:
             raise InputError("recipe is of fine-tuning by jaxte: leave it out, as trial= is given")
-        contest = _Own(_named(models, True), trial, costs, rungs, seed, directory)
+        contest = _Own(
+            _named(models, True), trial, costs, RUNGS if rungs is None else rungs, seed, directory
+        )
     try:
         if isinstance(prior, str):
             believed = prior_of(contest.names, contest.layer_scores, history, trust=LAYERS_TRUST)
@@ -161,7 +165,8 @@ def _check(budget: float, confidence: float, trial: Any, data: Any, prior: Any) 
         choose("prior", prior, (LAYERS,))
     for name, value, most in (("budget", budget, math.inf), ("confidence", confidence, 1.0)):
         if not isinstance(value, int | float) or not 0 < value < most:
-            raise InputError(f"{name} is {value}: give a share above 0, as 0.05 or 0.9")
+            below = "" if most == math.inf else f" and below {most:g}"
+            raise InputError(f"{name} is {value}: give a share above 0{below}, as 0.05 or 0.9")
     if (trial is None) == (data is None):
         raise InputError("give data to fine-tune on, or trial=, a function that does: one of them")
 

@@ -169,7 +169,8 @@ class Trainer:
         """Operations of a forward pass; 0 where they cannot be counted."""
         try:
             model, inputs = self.load(name)
-            kind = (model.apply, model.layers)
+            shapes = (np.shape(x) for x in jax.tree.leaves((model.params, inputs)))
+            kind = (model.apply, model.layers, *(shape[1:] for shape in shapes))
             if kind not in self._counted:
                 self._counted[kind] = flops(model, inputs)
             return self._counted[kind]

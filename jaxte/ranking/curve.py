@@ -97,10 +97,10 @@ def score_curve(
     asked = checked(options.get("metrics", DEFAULT_METRICS), options=options.get("options"))
     if unable := [metric.name for metric in asked.metrics if not metric.takes_weights]:
         raise InputError(f"{', '.join(unable)} takes no weights, by which rows are left out")
-    labels = as_labels(targets)
-    own = np.ones(len(labels.values))
     if weights is not None:
-        own = np.asarray(checks.check_weights(weights, len(own)), float)
+        weights = np.asarray(checks.check_weights(weights, None), float)
+    labels = as_labels(targets, weights=weights)
+    own = np.ones(len(labels.values)) if weights is None else weights
     order, sizes = growing_rows(labels, shares, seed=seed, rows=np.flatnonzero(own > 0))
     rankings = []
     for size in sizes:

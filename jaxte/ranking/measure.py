@@ -119,10 +119,16 @@ def measure(
 def _of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcomes) -> list[str]:
     """What is not known of models that were streamed."""
     streams = [one for one in resolved.streams if one.name not in outcomes.problems]
-    once = [one.name for one in streams if not getattr(one.source, "reiterable", False)]
+    readers = [metric.name for metric in asked.metrics if not metric.label_free]
+    scored, known = (
+        {name for metric in readers for name in own.get(metric, ())}
+        for own in (outcomes.outputs, outcomes.nulls)
+    )
     notes = []
-    if asked.permutations and once:
-        notes.append(f"chance is not known of {shortlist(once)}, which cannot be read again.")
+    if asked.permutations and (lost := [s.name for s in streams if s.name in scored - known]):
+        notes.append(
+            f"chance is not known of {shortlist(lost)}, which cannot be read again in one order."
+        )
     if asked.intervals and streams:
         names = shortlist([one.name for one in streams])
         notes.append(f"intervals are not known of {names}: the features are streamed.")
@@ -211,21 +217,21 @@ def _score_again(
         return
     runs = _runs(candidates, plan)
     total, done = sum(len(models) for _, models in runs), 0
-    label = "permutations" if asked.permutations else "intervals"
     for own, models in runs:
         for one in models:
-            report(done, total, label)
             scored = [m for m in own.metrics if one.name in outcomes.outputs.get(m.name, {})]
             if asked.permutations:
+                report(done, total, "permutations")
                 again = replace(own, metrics=tuple(scored))
                 nulls = null_outputs(again, one, asked.permutations, asked.seed)
                 outcomes.add_repeated(outcomes.nulls, one.name, nulls)
             if asked.intervals:
+                report(done, total, "intervals")
                 again = replace(own, metrics=tuple(m for m in scored if m in asked.intervals))
                 rows = influences(again, one, asked.seed)
                 outcomes.add_repeated(outcomes.influences, one.name, rows)
             done += 1
-    report(total, total, label)
+    report(total, total, "intervals" if asked.intervals else "permutations")
 
 
 def _runs(

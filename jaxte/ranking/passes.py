@@ -24,7 +24,16 @@ from jaxte.statistics.measure import Moments, even
 from jaxte.statistics.outputs import rows_of_outputs
 from jaxte.statistics.rows import Rows, as_rows, class_sums
 
-__all__ = ["Ask", "AskEach", "Report", "Sums", "first_pass", "pass_over"]
+__all__ = [
+    "Ask",
+    "AskEach",
+    "OrderError",
+    "Permuted",
+    "Report",
+    "Sums",
+    "first_pass",
+    "pass_over",
+]
 
 Report: TypeAlias = Callable[[int, int | None, str], None]
 
@@ -133,6 +142,26 @@ def first_pass(blocks: Blocks, plan: ScoringPlan) -> Collect:
     return Collect(state)
 
 
+class OrderError(InputError):
+    """Rows come in another order than before."""
+
+
+class Permuted(NamedTuple):
+    """Targets [n, ...] in the order of the rows, and several others for them [g, n, ...]."""
+
+    own: np.ndarray
+    each: np.ndarray
+
+    def of(self, block: Block) -> np.ndarray:
+        """Those of the rows of a block [g, b, ...], filled up as it is."""
+        rows = slice(block.start, block.start + block.rows)
+        if not np.array_equal(self.own[rows], block.targets[: block.rows]):
+            raise OrderError("the batches come in another order than before: do not shuffle them")
+        filled = np.zeros((len(self.each), *block.targets.shape), block.targets.dtype)
+        filled[:, : block.rows] = self.each[:, rows]
+        return filled
+
+
 def pass_over(
     blocks: Blocks,
     start: Callable[[], Sequence[Ask | AskEach | Sums | Collect]],
@@ -140,7 +169,7 @@ def pass_over(
     report: Report,
     name: str,
     number: int,
-    targets: np.ndarray | None = None,
+    permuted: Permuted | None = None,
 ) -> list[Any]:
     """One pass that feeds every step that ``start`` lists once the first block is there.
 
@@ -150,7 +179,7 @@ def pass_over(
         report: told how far it is.
         name: of the model.
         number: of the pass.
-        targets: [g, n, ...] for the steps that are made for each of them.
+        permuted: targets for the steps that are made for each of them.
 
     Returns:
         What each comes to, or the `Exception` that it raised.
@@ -172,7 +201,7 @@ def pass_over(
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
             carries = tuple(_copied(carry) for *_, carry in begun)
-        each = None if targets is None else _of_block(targets, block)
+        each = None if permuted is None else permuted.of(block)
         carries, bad = _advance(
             carries, constants, unit, *block[:4], each, steps=steps, width=blocks.padded
         )
@@ -184,14 +213,6 @@ def pass_over(
     rest = iter(carries or ())
     count = len(carries or ()) + len(failed)
     return [failed[index] if index in failed else next(rest) for index in range(count)]
-
-
-def _of_block(targets: np.ndarray, block: Block) -> np.ndarray:
-    """Those of the rows of a block [g, b, ...], filled up as it is."""
-    own = targets[:, block.start : block.start + block.rows]
-    filled = np.zeros((len(targets), *block.targets.shape), block.targets.dtype)
-    filled[:, : block.rows] = own.reshape(*own.shape[:2], *block.targets.shape[1:])
-    return filled
 
 
 def _rows_of(block: Block, padded: int) -> tuple[Any, Any, Any, Any]:

@@ -14,7 +14,7 @@ from jax import Array, lax
 from jaxte.metrics import Metric
 from jaxte.metrics.options import jitted
 from jaxte.ranking.blocks import Blocks
-from jaxte.ranking.passes import Ask, AskEach, Report, Sums, pass_over
+from jaxte.ranking.passes import Ask, AskEach, Permuted, Report, Sums, pass_over
 from jaxte.ranking.permutations import permuted_targets
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.repeats import Repeats
@@ -39,10 +39,13 @@ def null_outputs(
     report: Report,
     name: str,
 ) -> dict[str, Repeats]:
-    """As `permutations.null_outputs`, of rows that can be had again, and their moments.
+    """As `permutations.null_outputs`, of rows that can be had again in order, and their moments.
 
     One pass makes the moments of many permutations, from the total scatter, which they share.
     Metrics that ask for more share each further pass with all of them.
+
+    Raises:
+        OrderError: where the rows come in another order each time.
     """
     metrics = [metric for metric in metrics if not metric.label_free]
     if not metrics:
@@ -59,7 +62,8 @@ def null_outputs(
     for start in range(0, permutations, many):
         drawn = np.stack([permuted_targets(targets, weights, key) for key in keys[start:][:many]])
         label = f"{name}: permutations {start + 1} to {start + len(drawn)}"
-        passing = partial(pass_over, blocks, report=report, name=label, targets=drawn)
+        permuted = Permuted(targets, drawn)
+        passing = partial(pass_over, blocks, report=report, name=label, permuted=permuted)
         states = _moments_of(state, passing, drawn, weights)
         for metric in of_moments:
             static, dynamic = plan.options_of(metric)

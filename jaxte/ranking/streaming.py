@@ -7,7 +7,7 @@ with the others. While the device works on one block of rows, the next is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from jaxte.metrics.passes import PassRequest
 from jaxte.ranking.blocks import Blocks
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.outcomes import Outcomes
-from jaxte.ranking.passes import Ask, Report, first_pass, pass_over
+from jaxte.ranking.passes import Ask, OrderError, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.repeats import Repeats
 from jaxte.ranking.streamed_permutations import null_outputs
@@ -101,7 +101,7 @@ def score(
     permutations: int = 0,
     seed: int = 0,
 ) -> Outcome:
-    """Score one model, and with permuted targets if its rows can be had again.
+    """Score one model, and with permuted targets if its rows come again in order.
 
     Raises:
         InputError: where no metric can be scored.
@@ -134,10 +134,11 @@ def score(
     nulls = {}
     if permutations and blocks is not None and samples.again is not None:
         scored = [metric for metric in able if metric.name in outputs]
-        nulls = null_outputs(
-            blocks, state, plan, scored, permutations, seed, memory_limit=memory_limit,
-            report=report, name=stream.name,
-        )  # fmt: skip
+        with suppress(OrderError):
+            nulls = null_outputs(
+                blocks, state, plan, scored, permutations, seed, memory_limit=memory_limit,
+                report=report, name=stream.name,
+            )  # fmt: skip
     size = int(state.samples), samples.width
     known = None if state.targets is not None else classes
     return Outcome(outputs, reasons | unable, known, size, nulls)

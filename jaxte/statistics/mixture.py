@@ -109,8 +109,9 @@ def _fit_jvp(
 
 
 def best_of(fits: Mixture) -> Mixture:
-    """Of stacked fits that of largest likelihood."""
-    best = jnp.argmax(fits.lower_bound)
+    """Of stacked fits that of largest likelihood; NaN is that of none."""
+    bounds = fits.lower_bound
+    best = jnp.argmax(jnp.where(jnp.isnan(bounds), -jnp.inf, bounds))
     return Mixture(*(part[best] for part in fits))
 
 

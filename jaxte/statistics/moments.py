@@ -126,10 +126,12 @@ def update(
         >>> state.counts.tolist()
         [30.0, 30.0, 30.0]
     """
-    features, weights = checks.check_features(features, weights)
+    features, weights = checks.check_features(features, weights, some=False)
     n, d, c = np.shape(features)[0], state.means.shape[1], state.counts.shape[0]
     if jnp.shape(features)[1] != d:
         raise InputError(f"features have {jnp.shape(features)[1]} columns, but the state has {d}")
+    if not (weights is None or checks.is_traced(weights) or np.any(weights)):
+        return state
     if not checks.is_traced(labels):
         labels = _numbered(labels, c if state.targets is None else None, weights)
     if checks.is_classification(labels) != (state.targets is None):

@@ -43,6 +43,8 @@ class Parts:
         return self.shape[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False and len(self._parts) > 1:
+            raise ValueError("an array of several parts is a copy of them")
         whole = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
         return np.array(whole, dtype, copy=copy)
 

@@ -44,18 +44,21 @@ def _record(path: Path, recipes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _store(path: Path, recipes: Mapping[str, Any], keys: Sequence[str], measurement: Any) -> None:
     """Add one measurement, reading the file anew: a build of other models may run beside this."""
+    from filelock import FileLock
+
     target, target_sha, model, weights_sha, stage = keys
-    record = _record(path, recipes)
-    of_target = record["targets"].setdefault(target, {})
-    if of_target.get("sha256") != target_sha:
-        of_target.clear()
-        of_target.update(sha256=target_sha, models={})
-    entry = of_target["models"].setdefault(model, {})
-    if entry.get("weights_sha256") != weights_sha:
-        entry.clear()
-        entry["weights_sha256"] = weights_sha
-    entry[stage] = measurement
-    write_json(path, record)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        record = _record(path, recipes)
+        of_target = record["targets"].setdefault(target, {})
+        if of_target.get("sha256") != target_sha:
+            of_target.clear()
+            of_target.update(sha256=target_sha, models={})
+        entry = of_target["models"].setdefault(model, {})
+        if entry.get("weights_sha256") != weights_sha:
+            entry.clear()
+            entry["weights_sha256"] = weights_sha
+        entry[stage] = measurement
+        write_json(path, record)
 
 
 def _measured(record: Any, keys: Sequence[str], seeds: int) -> bool:

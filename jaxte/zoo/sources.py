@@ -75,6 +75,8 @@ def read_idx(path: Path) -> np.ndarray:
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
         raise InputError(f"{path} is not an idx file of unsigned bytes: fetch the original again")
     rank = raw[3]
+    if len(raw) < 4 + 4 * rank:
+        raise InputError(f"{path} is cut short within its header: fetch it again")
     shape = tuple(int(s) for s in np.frombuffer(raw, ">u4", rank, 4))
     body = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank)
     if body.size != np.prod(shape):

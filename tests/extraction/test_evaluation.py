@@ -128,6 +128,24 @@ def test_torch_modules_keep_their_mode_and_their_statistics(layer: str) -> None:
     assert all(bool((before[name] == x).all()) for name, x in net.state_dict().items())
 
 
+def test_torch_buffers_are_put_back_where_a_forward_pass_fails() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Counting(torch.nn.Module):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Any) -> Any:
+            self.calls += 1
+            raise RuntimeError("no memory")
+
+    net = Counting()
+    with pytest.raises(RuntimeError, match="no memory"):
+        jaxte.extract(net, [(X, Y)])
+    assert float(net.calls) == 0
+
+
 def test_batch_normalisation_without_running_statistics() -> None:
     torch = pytest.importorskip("torch")
     norm = torch.nn.BatchNorm1d(6, track_running_stats=False)

@@ -182,3 +182,13 @@ def test_what_cannot_be_streamed_is_named(
 ) -> None:
     with pytest.raises(jaxte.InputError, match=said):
         jaxte.stream(model, given, **options)
+
+
+def test_a_batch_in_which_no_row_counts_is_passed_by() -> None:
+    x, nothing = IMAGES[:, 0], np.zeros(50)
+    result = jaxte.stream(lambda x: x, [(x, Y), (x, Y, nothing)], num_classes=3)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        result,
+        jaxte.stream(lambda x: x, [(x, Y)], num_classes=3),
+    )

@@ -10,6 +10,7 @@ from sklearn.mixture import GaussianMixture
 
 from jaxte import InputError
 from jaxte.metrics import REGISTRY, nleep
+from jaxte.statistics.mixture import Mixture, best_of
 
 NLEEP = REGISTRY["nleep"]
 
@@ -77,6 +78,11 @@ def test_of_several_fits_the_likeliest_counts(x64: None) -> None:
     )
     assert best["lower_bound"] > one["lower_bound"]
     assert float(nleep(x, y, key=3)) == float(nleep(x, y, key=jax.random.key(3)))
+
+
+def test_a_fit_that_failed_is_not_the_likeliest() -> None:
+    bounds = jnp.array([jnp.nan, -3.0, -2.0, jnp.nan])
+    assert float(best_of(Mixture(*(bounds,) * len(Mixture._fields))).lower_bound) == -2.0
 
 
 def test_features_that_say_nothing_score_the_entropy_of_the_classes() -> None:

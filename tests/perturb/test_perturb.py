@@ -198,6 +198,14 @@ def test_ped_that_cannot_be(options: dict[str, Any]) -> None:
         perturb.ped(X, Y, **options)
 
 
+@pytest.mark.parametrize("number", [0, 2.5])
+def test_components_are_a_whole_number(number: Any) -> None:
+    for move in (lambda: perturb.pca(X, num_components=number),
+                 lambda: perturb.spread_attract(X, Y, num_components=number)):  # fmt: skip
+        with pytest.raises(InputError, match=f"num_components is {number}"):
+            move()
+
+
 def test_pca_axes_have_a_sign_and_fall_in_variance() -> None:
     z = np.asarray(perturb.pca(jnp.asarray(X), num_components=5))
     assert z.shape == (30, 5)

@@ -197,7 +197,7 @@ def test_bar_gets_to_the_end() -> None:
     ("options", "message"),
     [
         ({"budget": 0}, "budget is 0"),
-        ({"confidence": 1.0}, "confidence is 1.0"),
+        ({"confidence": 1.0}, "confidence is 1.0: give a share above 0 and below 1"),
         ({"rungs": (0.5, 0.25)}, "rising shares"),
         ({"rungs": ()}, "rising shares"),
         ({"costs": {"m0": 1.0}}, "costs has no positive number for m1"),

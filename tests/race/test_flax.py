@@ -211,3 +211,17 @@ def test_scores_lie_between_zero_and_one_and_rise_with_what_is_right() -> None:
     assert 0 < means[0] < means[1] < means[2] < 1
     assert np.isnan(scores_of(np.full((40, 4), np.nan), targets, False)).all()
     assert scores_of(targets, targets, True).tolist() == [1.0] * 40
+
+
+def test_one_function_costs_what_its_variables_do() -> None:
+    def model(variables: jax.Array, x: jax.Array) -> jax.Array:
+        return x @ variables
+
+    pool = {f"{width}": as_model(model, variables=jnp.ones((WIDTH, width))) for width in (3, 300)}
+    costs = Trainer(pool, data(), SHORT, budget=1.0).costs()
+    assert costs["300"] > 50 * costs["3"]
+
+
+def test_rungs_are_those_of_a_trial() -> None:
+    with pytest.raises(InputError, match="rungs are those of trial"):
+        jaxte.race(pool(), data(), rungs=(0.5, 1.0))

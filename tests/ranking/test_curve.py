@@ -66,3 +66,10 @@ def test_a_metric_without_weights_is_refused() -> None:
 def plain(features: Any, labels: Any) -> float:
     """A user's own metric."""
     return 0.0
+
+
+def test_rows_of_weight_0_may_have_no_target() -> None:
+    targets = np.where(np.arange(90) < 4, np.nan, NOISE[:, 0])
+    weights = np.arange(90) >= 4
+    curve = jaxte.score_curve({"a": NOISE}, targets, shares=(1,), metrics="logme", weights=weights)
+    assert curve.rows == (86,)

@@ -94,12 +94,19 @@ def test_streams_of_several_targets_and_of_labels_that_come_along() -> None:
 
 
 def test_what_cannot_be_read_again_says_so() -> None:
-    ranking = jaxte.rank(
-        {"a": iter([SIGHTED])}, LABELS, metrics="logme", permutations=19, intervals=True
-    )
-    assert ranking.chance("a", "logme") is None
-    assert any("chance is not known of a" in note for note in ranking.notes)
-    assert any("intervals are not known of a" in note for note in ranking.notes)
+    def shuffled() -> Any:
+        order = RNG.permutation(60)
+        return iter([(SIGHTED[order], LABELS[order])])
+
+    how: Any = {"metrics": "logme", "permutations": 19, "intervals": True}
+    for ranking in (
+        jaxte.rank({"a": iter([SIGHTED])}, LABELS, **how),
+        jaxte.rank({"a": shuffled}, **how),
+    ):
+        assert ranking.status("a", "logme") == "ok"
+        assert ranking.chance("a", "logme") is None
+        assert any("chance is not known of a" in note for note in ranking.notes)
+        assert any("intervals are not known of a" in note for note in ranking.notes)
 
 
 def test_signal_is_told_from_none(ranking: jaxte.Ranking) -> None:

@@ -201,6 +201,9 @@ def test_moments_of_nothing_change_nothing(x64: None) -> None:
     assert float(nothing.total) == 0.0
     for merged in (moments.merge(state, nothing), moments.merge(nothing, state)):
         jax.tree.map(np.testing.assert_array_equal, merged, state)
+    x, y = DATA["classes"]
+    absent = moments.update(state, x, y, np.zeros(len(x)))
+    jax.tree.map(np.testing.assert_array_equal, absent, state)
 
 
 # --- under transformations ---------------------------------------------------------------------

@@ -350,6 +350,8 @@ def test_parts_are_indexed_like_one_array() -> None:
         np.testing.assert_array_equal(parts[rows], whole[rows])
     with pytest.raises(IndexError):
         parts[20]
+    with pytest.raises(ValueError, match="several parts"):
+        np.asarray(parts, copy=False)
     assert (len(parts), parts.shape, parts.dtype, parts.ndim) == (20, (20, 3), whole.dtype, 2)
 
 

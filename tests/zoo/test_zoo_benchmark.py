@@ -339,6 +339,16 @@ def test_lines_survive_a_kill(tmp_path: Path) -> None:
         assert list(read_lines(file)) == ["a", "c"]
 
 
+@pytest.mark.parametrize("line", ["{}", "[1]", "3", '{"key": 3}'])
+def test_a_line_of_another_kind_is_named(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    append_line(file, {"key": "a"})
+    with file.open("a") as whole:
+        whole.write(line + "\n")
+    with pytest.raises(InputError, match=r"line 2, is no object with a \"key\""):
+        read_lines(file)
+
+
 def test_damaged_line_is_named(tmp_path: Path) -> None:
     """A line damaged in the middle is not passed over."""
     file = tmp_path / "lines.jsonl"

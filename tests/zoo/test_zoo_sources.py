@@ -40,6 +40,9 @@ def test_idx_damaged(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"cut holds 19 values .* \(4, 5\)"):
         read_idx(path)
+    path.write_bytes(b"\x00\x00\x08\x03\x00")
+    with pytest.raises(InputError, match="cut is cut short within its header"):
+        read_idx(path)
     path.write_bytes(b"GIF89a")
     with pytest.raises(InputError, match=r"cut is not an idx file"):
         read_idx(path)
