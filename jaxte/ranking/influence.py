@@ -15,7 +15,6 @@ References: Jaeckel, Bell Laboratories 1972; Efron, SIAM 1982.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -33,16 +32,16 @@ from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.repeats import (
     Repeats,
     called_score,
+    deviations_of_groups,
     repeated_metrics,
     statistics_of,
     whole_sample,
+    without_groups,
 )
 from jaxte.runtime.programs import FAST_COMPILE, Program
 from jaxte.statistics import Sample, Statistics
 
 __all__ = ["influences"]
-
-_GROUPS = 20
 
 
 def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, Repeats]:
@@ -139,29 +138,17 @@ def _scores(
 def _of_groups(
     plan: ScoringPlan, metric: Metric, candidate: Candidate, sample: Sample, seed: int
 ) -> Repeats:
-    """Scores without a group of rows each, as deviations that add up to the variance.
-
-    Rows are dealt to the groups class by class, in random order.
-    """
-    rng = np.random.default_rng(seed)
-    targets, weights = np.asarray(candidate.targets), np.asarray(sample.weights)
-    dealt = rng.permutation(np.flatnonzero(weights > 0))
-    if targets.ndim == 1 and targets.dtype.kind in "iu":
-        dealt = dealt[np.argsort(targets[dealt], kind="stable")]
-    number = min(_GROUPS, len(dealt))
-    group = np.full(len(weights), -1)
-    group[dealt] = np.arange(len(dealt)) % number
-    kept = group[None] != np.arange(number)[:, None]
+    """Of scores without a group of rows each."""
+    weights = np.asarray(sample.weights)
+    kept = without_groups(np.asarray(candidate.targets), weights, seed)
     if metric.call is None:
         static, dynamic = plan.options_of(metric)
         program = _scores(metric, plan.num_classes, static, plan.perturb)
-        outputs = program(sample, dynamic, kept * weights[None])
-    else:
-        rows = (np.flatnonzero(one & (weights > 0)) for one in kept)
-        outputs = {"score": [called_score(plan, metric, _only(candidate, own)) for own in rows]}
-    shrink = math.sqrt((number - 1) / number)
-    scores = {key: np.asarray(own, np.float64) for key, own in outputs.items()}
-    return {key: shrink * (own - own.mean()) for key, own in scores.items()}
+        return deviations_of_groups(program(sample, dynamic, kept * weights[None]))
+    rows = (np.flatnonzero(one & (weights > 0)) for one in kept)
+    return deviations_of_groups(
+        {"score": [called_score(plan, metric, _only(candidate, own)) for own in rows]}
+    )
 
 
 def _only(candidate: Candidate, rows: np.ndarray) -> Candidate:

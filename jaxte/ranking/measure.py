@@ -91,7 +91,7 @@ def measure(
         _score_again(resolved.candidates, plan, asked, report, outcomes)
         streaming.score_all(
             resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes,
-            asked.permutations, asked.seed,
+            asked._replace(intervals=()) if asked.auto else asked,
         )  # fmt: skip
         if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
@@ -118,20 +118,22 @@ def measure(
 
 def _of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcomes) -> list[str]:
     """What is not known of models that were streamed."""
-    streams = [one for one in resolved.streams if one.name not in outcomes.problems]
-    readers = [metric.name for metric in asked.metrics if not metric.label_free]
-    scored, known = (
-        {name for metric in readers for name in own.get(metric, ())}
-        for own in (outcomes.outputs, outcomes.nulls)
-    )
+    readers = [metric for metric in asked.metrics if not metric.label_free]
+    judged = () if asked.auto else asked.intervals
     notes = []
-    if asked.permutations and (lost := [s.name for s in streams if s.name in scored - known]):
-        notes.append(
-            f"chance is not known of {shortlist(lost)}, which cannot be read again in one order."
+    for what, metrics, known in (
+        ("chance is", readers if asked.permutations else (), outcomes.nulls),
+        ("intervals are", judged, outcomes.influences),
+    ):
+        names = [metric.name for metric in metrics]
+        scored, again = (
+            {model for name in names for model in own.get(name, ())}
+            for own in (outcomes.outputs, known)
         )
-    if asked.intervals and streams:
-        names = shortlist([one.name for one in streams])
-        notes.append(f"intervals are not known of {names}: the features are streamed.")
+        if lost := [one.name for one in resolved.streams if one.name in scored - again]:
+            notes.append(
+                f"{what} not known of {shortlist(lost)}, which cannot be read again in one order."
+            )
     return notes
 
 

@@ -27,10 +27,11 @@ from jaxte.statistics.rows import Rows, as_rows, class_sums
 __all__ = [
     "Ask",
     "AskEach",
+    "Collect",
     "OrderError",
-    "Permuted",
     "Report",
     "Sums",
+    "Varied",
     "first_pass",
     "pass_over",
 ]
@@ -41,13 +42,12 @@ Report: TypeAlias = Callable[[int, int | None, str], None]
 class _Step(NamedTuple):
     """What a pass does with a block: that of a chain of passes, or () to collect moments.
 
-    ``each``: with other targets each time, of a stack [g, n] of them. Without a chain it then adds
-    up rows and squares by class, or products with the targets.
+    ``kind``: it does so "once", or for "each" of several targets or weights; or it makes "sums".
     """
 
     passes: tuple[Pass, ...]
     options: tuple[tuple[str, Any], ...]
-    each: bool = False
+    kind: str = "once"
 
 
 class Ask(NamedTuple):
@@ -81,14 +81,14 @@ class Ask(NamedTuple):
 
 
 class AskEach(NamedTuple):
-    """The same pass for each of the stacked targets, side by side."""
+    """The same pass for each of several targets or weights, side by side."""
 
-    asks: Sequence[Ask]
+    asks: Sequence[Ask | Collect]
 
     def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
         """As of `Ask`."""
         begun = [ask.begin(block, blocks) for ask in self.asks]
-        step = begun[0][0]._replace(each=True)
+        step = begun[0][0]._replace(kind="each")
         constants, starts = (
             jax.tree.map(lambda *parts: jnp.stack(parts), *(one[part] for one in begun))
             for part in (1, 2)
@@ -97,7 +97,7 @@ class AskEach(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums of the rows and of their squares, about ``centre`` [d], for each of the targets.
+    """Sums of the rows and of their squares, about ``centre`` [d], for each of several targets.
 
     By class ([g, C, d] both), or of a regression their products with the targets [g, d, k].
     """
@@ -113,7 +113,7 @@ class Sums(NamedTuple):
             start: Any = np.zeros((self.each, d, block.targets.shape[1]), dtype)
         else:
             start = (np.zeros((self.each, self.num_classes, d), dtype),) * 2
-        return _Step((), (), each=True), self.centre, start
+        return _Step((), (), "sums"), self.centre, start
 
 
 class Collect(NamedTuple):
@@ -146,20 +146,30 @@ class OrderError(InputError):
     """Rows come in another order than before."""
 
 
-class Permuted(NamedTuple):
-    """Targets [n, ...] in the order of the rows, and several others for them [g, n, ...]."""
+class Varied(NamedTuple):
+    """Targets [n, ...] in the order of the rows, and others, or other weights, several times.
+
+    ``targets`` [g, n, ...] or ``weights`` [g, n].
+    """
 
     own: np.ndarray
-    each: np.ndarray
+    targets: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
-    def of(self, block: Block) -> np.ndarray:
+    def of(self, block: Block) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Those of the rows of a block [g, b, ...], filled up as it is."""
         rows = slice(block.start, block.start + block.rows)
         if not np.array_equal(self.own[rows], block.targets[: block.rows]):
             raise OrderError("the batches come in another order than before: do not shuffle them")
-        filled = np.zeros((len(self.each), *block.targets.shape), block.targets.dtype)
-        filled[:, : block.rows] = self.each[:, rows]
-        return filled
+
+        def filled(each: np.ndarray | None, like: np.ndarray) -> np.ndarray | None:
+            if each is None:
+                return None
+            part = np.zeros((len(each), *like.shape), like.dtype)
+            part[:, : block.rows] = each[:, rows]
+            return part
+
+        return filled(self.targets, block.targets), filled(self.weights, block.weights)
 
 
 def pass_over(
@@ -169,7 +179,7 @@ def pass_over(
     report: Report,
     name: str,
     number: int,
-    permuted: Permuted | None = None,
+    varied: Varied | None = None,
 ) -> list[Any]:
     """One pass that feeds every step that ``start`` lists once the first block is there.
 
@@ -179,7 +189,7 @@ def pass_over(
         report: told how far it is.
         name: of the model.
         number: of the pass.
-        permuted: targets for the steps that are made for each of them.
+        varied: targets or weights for the steps that are made for each of them.
 
     Returns:
         What each comes to, or the `Exception` that it raised.
@@ -201,7 +211,7 @@ def pass_over(
             steps = tuple(step for step, _, _ in begun)
             constants = tuple(part for _, part, _ in begun)
             carries = tuple(_copied(carry) for *_, carry in begun)
-        each = None if permuted is None else permuted.of(block)
+        each = (None, None) if varied is None else varied.of(block)
         carries, bad = _advance(
             carries, constants, unit, *block[:4], each, steps=steps, width=blocks.padded
         )
@@ -262,7 +272,7 @@ def _advance(
     targets: Array,
     weights: Array,
     outputs: SourceOutputs | None,
-    each: Array | None,
+    each: tuple[Array | None, Array | None],
     *,
     steps: tuple[_Step, ...],
     width: int,
@@ -274,12 +284,12 @@ def _advance(
     rows = as_rows(x / unit, weights, None)
     moved = []
     for step, carry, own in zip(steps, carries, constants, strict=True):
-        if not step.each:
+        if step.kind == "once":
             moved.append(_added(step, own, outputs, rows, carry, targets))
-        elif not step.passes:
-            moved.append(_summed(own, rows, carry, each))
+        elif step.kind == "sums":
+            moved.append(_summed(own, rows, carry, each[0]))
         else:
-            one = partial(_added_each, step, outputs, rows)
+            one = partial(_added_each, step, outputs, rows, targets)
             moved.append(lax.map(one, (own, carry, each)))
     return tuple(moved), bad
 
@@ -297,10 +307,16 @@ def _added(
 
 
 def _added_each(
-    step: _Step, outputs: SourceOutputs | None, rows: Rows, one: tuple[Any, Any, Array]
+    step: _Step,
+    outputs: SourceOutputs | None,
+    rows: Rows,
+    targets: Array,
+    one: tuple[Any, Any, Any],
 ) -> Any:
-    own, carry, targets = one
-    return _added(step, own, outputs, rows, carry, targets)
+    own, carry, (own_targets, own_weights) = one
+    if own_weights is not None:
+        rows = as_rows(rows.features, own_weights, None)
+    return _added(step, own, outputs, rows, carry, targets if own_targets is None else own_targets)
 
 
 def _summed(centre: Array, rows: Rows, carry: Any, each: Array | None) -> Any:

@@ -100,8 +100,8 @@ def rank(
             ask for and memory wants; of one that can be had only once it is not known.
         intervals: whether to tell how far each score would be another on other rows of the kind
             (`Ranking.interval`), and which model leads there (`Ranking.p_best`), from one gradient
-            of each score; "auto": of the metric that decides, where that is cheap. Of models that
-            are streamed it is not known.
+            of each score, or 20 scores without a part of the rows, as of streams; "auto": of the
+            metric that decides, where that is cheap.
         seed: of the permutations, and of the draws behind `Ranking.p_best`.
 
     Returns:

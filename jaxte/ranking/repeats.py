@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -18,9 +18,18 @@ from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.pool import call_own
 from jaxte.statistics import Sample, Statistics
 
-__all__ = ["Repeats", "called_score", "repeated_metrics", "statistics_of", "whole_sample"]
+__all__ = [
+    "Repeats",
+    "called_score",
+    "deviations_of_groups",
+    "repeated_metrics",
+    "statistics_of",
+    "whole_sample",
+    "without_groups",
+]
 
 Repeats: TypeAlias = dict[str, np.ndarray]  # "score" and terms -> a number for each time
+_GROUPS = 20  # of rows
 
 
 def whole_sample(candidate: Candidate) -> Sample:
@@ -57,3 +66,26 @@ def statistics_of(
         )  # fmt: skip
         sample = sample._replace(features=features, num_features=width)
     return Statistics(sample, num_classes=num_classes)
+
+
+def without_groups(targets: np.ndarray, weights: np.ndarray, seed: int) -> np.ndarray:
+    """Which rows are kept where one group of them after the other is left out [g, n].
+
+    Rows that count are dealt to the groups class by class, in random order.
+    """
+    dealt = np.random.default_rng(seed).permutation(np.flatnonzero(weights > 0))
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        dealt = dealt[np.argsort(targets[dealt], kind="stable")]
+    number = min(_GROUPS, len(dealt))
+    group = np.full(len(weights), -1)
+    group[dealt] = np.arange(len(dealt)) % number
+    return group[None] != np.arange(number)[:, None]
+
+
+def deviations_of_groups(outputs: Mapping[str, Any]) -> Repeats:
+    """Outputs without a group of rows each, as deviations that add up to the variance."""
+    scores = {key: np.asarray(own, np.float64) for key, own in outputs.items()}
+    return {
+        key: math.sqrt((len(own) - 1) / len(own)) * (own - own.mean())
+        for key, own in scores.items()
+    }

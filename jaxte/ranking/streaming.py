@@ -22,11 +22,12 @@ from jaxte.metrics.options import jitted
 from jaxte.metrics.passes import PassRequest
 from jaxte.ranking.blocks import Blocks
 from jaxte.ranking.inputs import Stream
+from jaxte.ranking.options import RankOptions
 from jaxte.ranking.outcomes import Outcomes
 from jaxte.ranking.passes import Ask, OrderError, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
 from jaxte.ranking.repeats import Repeats
-from jaxte.ranking.streamed_permutations import null_outputs
+from jaxte.ranking.streamed_repeats import Again, influences, null_outputs
 from jaxte.runtime.devices import platform_of
 from jaxte.runtime.programs import all_digits
 from jaxte.statistics import FACTORISED, OF_REDUCED, SHARED, Statistics
@@ -43,6 +44,7 @@ class Outcome(NamedTuple):
     classes: Sequence[Any] | None  # None for regression
     size: tuple[int, int]  # rows that count, and width
     nulls: dict[str, Repeats]  # outputs of permuted targets
+    influences: dict[str, Repeats]  # deviations of the outputs
 
 
 def score_all(
@@ -53,8 +55,7 @@ def score_all(
     report: Report,
     reading: Callable[[], AbstractContextManager[Any]],
     outcomes: Outcomes,
-    permutations: int,
-    seed: int,
+    repeated: RankOptions,
 ) -> None:
     """Score models one after the other; ``reading`` is the context in which batches are made."""
     stopped: list[Exception] = []
@@ -75,8 +76,7 @@ def score_all(
                 memory_limit=memory_limit,
                 report=reported,
                 reading=reading,
-                permutations=permutations,
-                seed=seed,
+                repeated=repeated,
             )
         except Exception as error:
             if error in stopped:  # no fault of the model
@@ -85,6 +85,7 @@ def score_all(
             continue
         outcomes.add(stream.name, one.outputs)
         outcomes.add_repeated(outcomes.nulls, stream.name, one.nulls)
+        outcomes.add_repeated(outcomes.influences, stream.name, one.influences)
         outcomes.sizes[stream.name] = one.size
         outcomes.reasons |= {(stream.name, metric): why for metric, why in one.reasons.items()}
         outcomes.classes = max(outcomes.classes or (), one.classes or (), key=len) or None
@@ -98,10 +99,9 @@ def score(
     memory_limit: int,
     report: Report,
     reading: Callable[[], AbstractContextManager[Any]],
-    permutations: int = 0,
-    seed: int = 0,
+    repeated: RankOptions,
 ) -> Outcome:
-    """Score one model, and with permuted targets if its rows come again in order.
+    """Score one model, and as often as is asked for if its rows come again in order.
 
     Raises:
         InputError: where no metric can be scored.
@@ -131,17 +131,18 @@ def score(
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     able, reasons = _able(plan, stream, regression=state.targets is not None)
     outputs, unable = _finish(able, plan, samples)
-    nulls = {}
-    if permutations and blocks is not None and samples.again is not None:
+    nulls, rows = {}, {}
+    if blocks is not None and samples.again is not None:
         scored = [metric for metric in able if metric.name in outputs]
+        again = Again(blocks, state, plan, scored, memory_limit, report, stream.name)
         with suppress(OrderError):
-            nulls = null_outputs(
-                blocks, state, plan, scored, permutations, seed, memory_limit=memory_limit,
-                report=report, name=stream.name,
-            )  # fmt: skip
+            if repeated.permutations:
+                nulls = null_outputs(again, repeated.permutations, repeated.seed)
+            if judged := [metric for metric in scored if metric in repeated.intervals]:
+                rows = influences(again, judged, repeated.seed)
     size = int(state.samples), samples.width
     known = None if state.targets is not None else classes
-    return Outcome(outputs, reasons | unable, known, size, nulls)
+    return Outcome(outputs, reasons | unable, known, size, nulls, rows)
 
 
 class _Samples(NamedTuple):

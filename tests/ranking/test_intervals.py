@@ -10,7 +10,7 @@ import pytest
 import jaxte
 from jaxte import report
 from jaxte.errors import InputError
-from jaxte.metrics import REGISTRY
+from jaxte.metrics import REGISTRY, get_metric
 from jaxte.ranking.intervals import Interval
 from jaxte.statistics import Sample, Statistics
 
@@ -231,19 +231,31 @@ def test_what_makes_no_sense_is_refused(intervals: Any) -> None:
         jaxte.rank(POOL, LABELS, metrics="logme", intervals=intervals)
 
 
-def test_groups_are_left_out_where_a_derivative_says_little(recwarn: Any) -> None:
-    """As of a user's own function, of which nothing else is known: the same groups, if seeded."""
+def called(metric: str) -> Any:
+    """The metric as a function of which nothing is known."""
 
     def own(features: Any, labels: Any) -> float:
         with jax.enable_x64(True):
-            return float(jaxte.metrics.transrate(features, labels))
+            return float(get_metric(metric).function(features, labels))
 
-    metrics = ["transrate", own]
-    ranking = jaxte.rank(POOL, LABELS, metrics=metrics, intervals=True, precision="float64")
+    return get_metric(own)
+
+
+@pytest.mark.parametrize("metric", ["transrate", "logme", "sfda"])
+def test_groups_are_left_out_where_there_is_no_derivative(metric: str, recwarn: Any) -> None:
+    """Of metrics of which it says little, and of streams; of user's functions the same groups."""
+    pool: dict[str, Any] = POOL
+    if metric != "transrate":
+        pool = {name: np.split(x, [50, 51]) for name, x in POOL.items()}
+    how: Any = {"intervals": True, "precision": "float64", "seed": 1}
+    ranking = jaxte.rank(pool, LABELS, metrics=metric, **how)
     assert not recwarn.list
+    expected = jaxte.rank(POOL, LABELS, metrics=called(metric), **how)
     for model in POOL:
-        expected = known(ranking.interval(model, "own"))
-        interval = known(ranking.interval(model, "transrate"))
-        assert interval[:3] == pytest.approx(expected[:3], rel=1e-9)
+        interval, other = known(ranking.interval(model, metric)), expected.interval(model, "own")
+        assert interval[:3] == pytest.approx(known(other)[:3], rel=1e-7)
+
+
+def test_terms_over_the_pool_have_groups_too() -> None:
     terms = jaxte.rank(POOL, LABELS, metrics="etran", intervals=True)
     assert known(terms.interval("at 0.7", "etran")).standard_error > 0
