@@ -173,11 +173,12 @@ def intervals(
         own = np.array([[r.interval(m, metric) for m in r.models] for r in rankings])
         scores = np.array([[r.score(m, metric) for m in r.models] for r in rankings])
         truth, spread = scores.mean(0), scores.std(0, ddof=1)
-        spread = np.where(spread > 1e-6 * np.abs(truth), spread, np.nan)  # or it is saturated
+        rounding = 1e-6 * np.abs(truth) + 1e-12
+        spread = np.where(spread > rounding, spread, np.nan)  # or it is saturated
         lo, hi, error, _ = np.moveaxis(own, -1, 0)
         yield Line(
             metric, n, d,
-            covered=float(np.mean((lo <= truth) & (truth <= hi))),
+            covered=float(np.mean((lo <= truth + rounding) & (truth - rounding <= hi))),
             error_ratio=_mean(np.sqrt(np.mean(error**2, 0)) / spread),
             half_width=_mean((hi - lo) / 2 / spread),
         )  # fmt: skip
