@@ -315,11 +315,6 @@ def padded_to(
     )
 
 
-def padded(case: Case, problem: Problem, kind: str, weights: Array | None = None) -> float:
-    """Score at the one shape that problems of this kind are compiled for."""
-    return float(compiled(case, SHAPES[kind][2])(*padded_arrays(problem, kind, weights)))
-
-
 @contextmanager
 def counted_compilations() -> Iterator[list[str]]:
     """Names of the functions that the backend compiled inside the block."""
