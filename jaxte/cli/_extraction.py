@@ -28,7 +28,7 @@ from jaxte.extraction.pooling import check_pool
 from jaxte.extraction.targets import Pixels, level_of
 from jaxte.intake import disk
 from jaxte.intake.checks import choose
-from jaxte.store.columns import FEATURE_TYPES, check_type
+from jaxte.store.columns import check_type
 
 if TYPE_CHECKING:
     import jax
@@ -98,7 +98,7 @@ class Options(NamedTuple):
     def check(self) -> None:
         """Raise `InputError` for values that cannot be, before anything is read or loaded."""
         shared = self.shared
-        check_type(shared.dtype, FEATURE_TYPES, "features")
+        check_type(shared.dtype)
         if shared.pixels is not None and not 0 < shared.pixels < float("inf"):
             raise InputError(f"--pixels {shared.pixels}: it must be a positive number")
         check_counts(0, seed=shared.seed, workers=shared.workers)

@@ -94,7 +94,7 @@ class Manifest:
         names = list(layers)
         if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
             raise InputError(f"layers are {names}: give at least one name, and each only once")
-        check_type(dtype, FEATURE_TYPES, "features")
+        check_type(dtype)
         if isinstance(shard_rows, bool) or not isinstance(shard_rows, int) or shard_rows < 1:
             raise InputError(f"shard_rows is {shard_rows}: it must be a positive integer")
         columns = [Column(folder, "features", dtype, None) for folder in _folders(names)]
