@@ -19,6 +19,7 @@ from jaxte import _progress, data
 from jaxte.cli._errors import check_counts, system_message, warn
 from jaxte.cli._options import SPEC, Extraction, models, names
 from jaxte.data import Dataset
+from jaxte.data.dataset import Subset
 from jaxte.errors import InputError
 from jaxte.extraction import Model, resolve
 from jaxte.extraction.loop import extraction
@@ -148,26 +149,12 @@ def places(root: Path, dataset: Dataset) -> Where:
     return lambda name: root / directory_name(name) / directory_name(dataset.name)
 
 
-class _FirstRows(Dataset):
-    """The first n rows of another data set, as --limit takes them."""
-
-    def __init__(self, whole: Dataset, n: int) -> None:
-        if not 1 <= n <= len(whole):
-            raise InputError(f"--limit {n}: {whole.name} has {len(whole)} rows, choose from 1 up")
-        self._whole, self._rows = whole, n
-        self.name = f"{whole.name}{'&' if '?' in whole.name else '?'}first={n}"
-        self.task, self.ignore = whole.task, whole.ignore
-        self.num_classes, self.class_names = whole.num_classes, whole.class_names
-        self.card = {**whole.card, "rows": n, "first": n}
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def read(self, row: int) -> tuple[Any, Any]:
-        return self._whole.read(row)
-
-    def label(self, row: int) -> Any:
-        return self._whole.label(row)
+def _first_rows(whole: Dataset, n: int) -> Dataset:
+    """The first n rows of a data set, as --limit takes them."""
+    if not 1 <= n <= len(whole):
+        raise InputError(f"--limit {n}: {whole.name} has {len(whole)} rows, choose from 1 up")
+    name = f"{whole.name}{'&' if '?' in whole.name else '?'}first={n}"
+    return Subset(whole, range(n), name, {**whole.card, "rows": n, "first": n})
 
 
 def read_data(spec: str, options: Extraction, *, skip: bool = False) -> Dataset:
@@ -175,7 +162,7 @@ def read_data(spec: str, options: Extraction, *, skip: bool = False) -> Dataset:
     dataset = data.load(spec, data_dir=options.data_dir, on_error="skip" if skip else "raise")
     if options.subset is not None:
         dataset = dataset.subset(options.subset, seed=options.seed)
-    return dataset if options.limit is None else _FirstRows(dataset, options.limit)
+    return dataset if options.limit is None else _first_rows(dataset, options.limit)
 
 
 def model_options(
