@@ -29,7 +29,7 @@ from jaxte.store.columns import (
 
 __all__ = ["MANIFEST", "Manifest", "Shard", "differences", "differing", "is_store", "plain"]
 
-MANIFEST = "manifest.json"
+MANIFEST, JOURNAL = "manifest.json", "journal.jsonl"
 _FORMAT, _VERSION = "jaxte-store", 1
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 # What a card says of all rows together: of how many, of their files, and of what they hold.
@@ -166,7 +166,7 @@ def is_store(directory: Path) -> bool:
     try:
         return _read_json(directory / MANIFEST).get("format") == _FORMAT
     except InputError:
-        return all(os.path.lexists(directory / name) for name in (MANIFEST, "journal.jsonl"))
+        return all(os.path.lexists(directory / name) for name in (MANIFEST, JOURNAL))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
