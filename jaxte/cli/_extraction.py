@@ -125,6 +125,11 @@ class Outcome(NamedTuple):
     """What became of a model.
 
     Attributes:
+        name: of the model.
+        status: "extracted", "resumed", "cached", "stored", "streamed" or that it failed.
+        rows: that it has, None where it failed; likewise the width of its features.
+        seconds: of this run.
+        size: bytes on disk, None where nothing is stored.
         features: name in rankings -> store or moments; empty where it failed.
         reason: why it failed.
         notes: what a user should know though it did not.

@@ -1,4 +1,4 @@
-"""A score beside chance: what it is for targets that were dealt anew to the rows."""
+"""A score beside chance: what it is for permuted targets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NEAR = 0.01  # share of a metric's range within which the null is at its ceilin
 
 
 class Chance(NamedTuple):
-    """A score beside what it is for targets that were dealt anew to the rows.
+    """A score beside what it is for permuted targets.
 
     Attributes:
         null_mean: mean score of the permuted targets.
