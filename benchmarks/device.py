@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import device_report, device_right, device_speed, extraction, machine, timing
-from benchmarks.device_run import FULL, LINES, QUICK, Row, Run, Step, reason
+from benchmarks.device_run import FULL, LINES, QUICK, Row, Run, Step
 from benchmarks.settings import say
+from jaxte.errors import said
 
 TABLES = "device.md"
 _ENDING = 15.0  # seconds in which a subprocess and the tables end
@@ -74,7 +75,7 @@ def _take(one: Run, step: Step) -> None:
             one.write(step.name, row)
     except Exception as error:  # the others go on
         missing = type(error).__name__ == "MissingError"
-        one.write(step.name, {"skipped" if missing else "failed": reason(error)})
+        one.write(step.name, {"skipped" if missing else "failed": said(error)})
     one.write(step.name, {"took": time.monotonic() - begun})
 
 

@@ -11,7 +11,8 @@ from unittest import mock
 import numpy as np
 
 from benchmarks import account, golden, problems
-from benchmarks.device_run import Row, Run, Step, reason
+from benchmarks.device_run import Row, Run, Step
+from jaxte.errors import said
 
 _AT_ONCE = 8  # programs that are compiled side by side
 # Relative errors above which a row is wrong; the CPU's float64 is what is compared with.
@@ -128,7 +129,7 @@ def _golden(run: Run, checks: Sequence[golden.Check], dtype: str) -> Row | None:
         try:
             errors.append((golden.error(check, dtype), check.case))
         except Exception as error:  # a program that this device cannot run is a result, too
-            errors.append((float("inf"), f"{check.case}: {reason(error)}"))
+            errors.append((float("inf"), f"{check.case}: {said(error)}"))
     if not errors:
         return None
     worst, case = max(errors)

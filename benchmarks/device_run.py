@@ -145,11 +145,6 @@ class Step(NamedTuple):
     about: str
 
 
-def reason(error: BaseException) -> str:
-    """One line of what was raised."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
 def _plain(value: Any) -> Any:
     """Null for what is not finite, which JSON cannot hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks import account, contestants, memory, problems, rivals, timing, torch_rivals
 from benchmarks.clones import MissingError
-from benchmarks.device_run import Row, Run, Step, reason
+from benchmarks.device_run import Row, Run, Step
 from benchmarks.device_trace import traced
 from benchmarks.stats import exponents
+from jaxte.errors import said
 
 _PATIENCE = 6.0  # seconds spent on repeats of one
 # Seconds that compiling and running one more metric takes at most.
@@ -101,7 +102,7 @@ def solvers(run: Run) -> Iterator[Row]:
                             made = contestants.ahead(call, x)
                             seconds, _ = _timed(run, partial(_waited, made.run))
                         except Exception as error:
-                            yield {**row, "failed": reason(error)}
+                            yield {**row, "failed": said(error)}
                             continue
                         rate = many * share * d**3 / seconds
                         yield {**row, "seconds": seconds, "rate": rate, "compile": made.compile}
@@ -158,7 +159,7 @@ def _metrics(
                 made = contestants.own(metric, {}, there, labels, classes)
                 seconds, score = _timed(run, made.run)
             except Exception as error:
-                yield {**row, "failed": reason(error)}
+                yield {**row, "failed": said(error)}
                 continue
             work = account.of(metric, n, d, classes, entry=there.dtype.itemsize)
             of_floor: Row = {}

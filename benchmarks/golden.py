@@ -55,7 +55,7 @@ class Leaf(NamedTuple):
 
 
 LEAVES: tuple[Leaf, ...] = (
-    # --- LogME, SFDA, FaCe ---
+    # --- SFDA, FaCe ---
     Leaf("sfda", "sfda"),
     Leaf("face", "face.spherical.sum_C_F"),
     Leaf("face", "face.spherical.F_m", output="class_fairness"),
@@ -124,7 +124,6 @@ LEAVES: tuple[Leaf, ...] = (
     Leaf("parc", "parc.n_dims_none_exact_ties", {"num_components": None}),
     Leaf("parc", "parc.n_dims_32_exact_pca_exact_ties"),
     Leaf("knn", "knn.transformer_ranker_k3_pearson_col0", {"k": 3, "measure": "pearson"}),
-    # --- perturbation ---
     # --- label-free ---
     Leaf("rankme", "rankme.features"),
     Leaf("rankme", "rankme.centred_features", {"centred": True}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.settings import say
+from jaxte.intake import disk
 
 FOLDER = Path(__file__).parent / "results" / "proof"
 KEYS = ("dataset", "model")
@@ -164,16 +166,15 @@ def write(path: Path, table: Table) -> None:
     """Write a file of scores in one step."""
     metrics = sorted({metric for scores in table.values() for metric in scores})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*KEYS, *metrics))
-        for dataset, scores in sorted(table.items()):
-            for model in sorted({model for values in scores.values() for model in values}):
-                cells = [scores.get(metric, {}).get(model, "") for metric in metrics]
-                shown = (f"{cell:.7g}" if cell != "" else "" for cell in cells)
-                writer.writerow((dataset, model, *shown))
-    part.replace(path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*KEYS, *metrics))
+    for dataset, scores in sorted(table.items()):
+        for model in sorted({model for values in scores.values() for model in values}):
+            cells = [scores.get(metric, {}).get(model, "") for metric in metrics]
+            shown = (f"{cell:.7g}" if cell != "" else "" for cell in cells)
+            writer.writerow((dataset, model, *shown))
+    disk.replace(path, text.getvalue())
 
 
 # --- comparison -----------------------------------------------------------------------------------

@@ -52,14 +52,14 @@ def _oracle(function: Score) -> Load:
     return load
 
 
-def _module(name: str, extra: str = '".[bench]"') -> Any:
+def _module(name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(name)
     except ImportError as error:
         missing = error.name or name
-        raise MissingError(f"{missing} is not installed: pip install {extra}") from None
+        raise MissingError(f'{missing} is not installed: pip install ".[bench]"') from None
 
 
 def _quiet(function: Callable[[], Any]) -> Any:

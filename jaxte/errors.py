@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "did_you_mean", "said"]
+__all__ = ["InputError", "did_you_mean", "one_line", "said"]
 
 
 class InputError(ValueError):
@@ -14,6 +14,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Those of similar spelling, as a question with a blank after it; "" if there are none."""
     near = get_close_matches(name, list(names), 3)
     return f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+
+
+def one_line(error: BaseException) -> str:
+    """All that an error says, in one line: with its type, unless it is one of ours."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def said(error: BaseException) -> str:

@@ -92,10 +92,13 @@ def json_of(texts: Mapping[str, str], evaluation: Evaluation | None) -> str:
     return report.json_text({"rankings": rankings, **also})
 
 
-def draw(evaluation: Evaluation, plot: Path | None) -> None:
-    """The measures, and beside them the scores against the accuracies."""
-    if plot is not None:
+def draw(shown: Ranking | Evaluation, evaluation: Evaluation | None, plot: Path | None) -> None:
+    """A ranking or its measures, and beside them the scores against the accuracies, if any."""
+    if plot is None:
+        return
+    shown.plot(plot)
+    warn(f"wrote {plot}")
+    if evaluation is not None:
         beside = plot.with_stem(f"{plot.stem}-scores")
-        evaluation.plot(plot)
         evaluation.plot_scores(beside)
-        warn(f"wrote {plot} and {beside}")
+        warn(f"wrote {beside}")

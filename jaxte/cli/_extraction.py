@@ -19,6 +19,7 @@ from jaxte import _progress, data
 from jaxte.cli._errors import check_counts, system_message, warn
 from jaxte.cli._options import SPEC, Extraction, models, names
 from jaxte.data import Dataset
+from jaxte.data.dataset import Subset
 from jaxte.errors import InputError
 from jaxte.extraction import Model, resolve
 from jaxte.extraction.loop import extraction
@@ -28,7 +29,7 @@ from jaxte.extraction.pooling import check_pool
 from jaxte.extraction.targets import Pixels, level_of
 from jaxte.intake import disk
 from jaxte.intake.checks import choose
-from jaxte.store.columns import FEATURE_TYPES, check_type
+from jaxte.store.columns import check_type
 
 if TYPE_CHECKING:
     import jax
@@ -98,7 +99,7 @@ class Options(NamedTuple):
     def check(self) -> None:
         """Raise `InputError` for values that cannot be, before anything is read or loaded."""
         shared = self.shared
-        check_type(shared.dtype, FEATURE_TYPES, "features")
+        check_type(shared.dtype)
         if shared.pixels is not None and not 0 < shared.pixels < float("inf"):
             raise InputError(f"--pixels {shared.pixels}: it must be a positive number")
         check_counts(0, seed=shared.seed, workers=shared.workers)
@@ -124,6 +125,11 @@ class Outcome(NamedTuple):
     """What became of a model.
 
     Attributes:
+        name: of the model.
+        status: "extracted", "resumed", "cached", "stored", "streamed" or that it failed.
+        rows: that it has, None where it failed; likewise the width of its features.
+        seconds: of this run.
+        size: bytes on disk, None where nothing is stored.
         features: name in rankings -> store or moments; empty where it failed.
         reason: why it failed.
         notes: what a user should know though it did not.
@@ -148,26 +154,12 @@ def places(root: Path, dataset: Dataset) -> Where:
     return lambda name: root / directory_name(name) / directory_name(dataset.name)
 
 
-class _FirstRows(Dataset):
-    """The first n rows of another data set, as --limit takes them."""
-
-    def __init__(self, whole: Dataset, n: int) -> None:
-        if not 1 <= n <= len(whole):
-            raise InputError(f"--limit {n}: {whole.name} has {len(whole)} rows, choose from 1 up")
-        self._whole, self._rows = whole, n
-        self.name = f"{whole.name}{'&' if '?' in whole.name else '?'}first={n}"
-        self.task, self.ignore = whole.task, whole.ignore
-        self.num_classes, self.class_names = whole.num_classes, whole.class_names
-        self.card = {**whole.card, "rows": n, "first": n}
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def read(self, row: int) -> tuple[Any, Any]:
-        return self._whole.read(row)
-
-    def label(self, row: int) -> Any:
-        return self._whole.label(row)
+def _first_rows(whole: Dataset, n: int) -> Dataset:
+    """The first n rows of a data set, as --limit takes them."""
+    if not 1 <= n <= len(whole):
+        raise InputError(f"--limit {n}: {whole.name} has {len(whole)} rows, choose from 1 up")
+    name = f"{whole.name}{'&' if '?' in whole.name else '?'}first={n}"
+    return Subset(whole, range(n), name, {**whole.card, "rows": n, "first": n})
 
 
 def read_data(spec: str, options: Extraction, *, skip: bool = False) -> Dataset:
@@ -175,7 +167,7 @@ def read_data(spec: str, options: Extraction, *, skip: bool = False) -> Dataset:
     dataset = data.load(spec, data_dir=options.data_dir, on_error="skip" if skip else "raise")
     if options.subset is not None:
         dataset = dataset.subset(options.subset, seed=options.seed)
-    return dataset if options.limit is None else _FirstRows(dataset, options.limit)
+    return dataset if options.limit is None else _first_rows(dataset, options.limit)
 
 
 def model_options(

@@ -74,9 +74,9 @@ th, td {{ padding: .2rem .7rem; border-bottom: 1px solid #8884 }}
 </html>"""
 _LEGEND = {  # what the heads of a ranking's columns mean
     "#": "place",
-    "+/-": "half the 90 % interval on other rows of the kind",
+    "+/-": "half the 90 % interval on new samples from the same population",
     "p": "share of random labellings that score as high",
-    "best": "chance to lead on other rows",
+    "best": "chance to lead on new samples",
 }
 
 

@@ -261,12 +261,12 @@ def _answer(results: Sequence[_Result]) -> str:
     )
 
 
-def _chance_tau(count: int, draws: int = 500) -> float:
+def _chance_tau(count: int) -> float:
     """The weighted tau that 5 % of random orders of so many models exceed."""
     import numpy as np
 
     from jaxte import evaluate
 
     random, truth = np.random.default_rng(0), np.arange(count)
-    taus = [evaluate.weighted_tau(random.permutation(count), truth) for _ in range(draws)]
+    taus = [evaluate.weighted_tau(random.permutation(count), truth) for _ in range(500)]
     return float(np.quantile(taus, 0.95))

@@ -50,4 +50,4 @@ def evaluate(
         else:
             texts = {Format.CSV: result.to_csv, Format.JSON: result.to_json}
             _output.write(texts.get(form, result.to_markdown)(), out)
-        draw(result, plot)
+        draw(result, result, plot)

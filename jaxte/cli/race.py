@@ -91,12 +91,11 @@ def race(
 def _checked_data(targets: Sequence[str], data: str | None) -> str:
     """The one data set to race on."""
     from jaxte import zoo
-    from jaxte.zoo.catalog import check_name
+    from jaxte.zoo.catalog import check_names
 
     if len(targets) + (data is not None) != 1:
         raise InputError("say what to race on: --target NAME of the zoo, or --data SPEC, once")
-    for target in targets:
-        check_name("target", target, zoo.targets())
+    check_names("target", targets, zoo.targets())
     return data or f"zoo:{targets[0]}/train"
 
 

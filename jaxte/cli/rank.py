@@ -144,7 +144,7 @@ def _rank_one(
         evaluation = truth.compare(one.ranking, own) if truth and scored else None
         _show(one, evaluation, to)
         _warn_of_parts(Path(directory))
-        _draw(one.ranking, evaluation, to.plot)
+        draw(one.ranking, evaluation, to.plot)
     else:
         processes.warn_of_failures(one.ranking, group)
     if not scored:
@@ -248,9 +248,9 @@ def _show_all(done: dict[str, _Ranked], truth: Truth | None, to: Destination) ->
         for failure in table.failures:
             warn(f"{name}: {failure}")
     if evaluation is not None:
-        draw(evaluation, plot)
+        draw(evaluation, evaluation, plot)
     for name, ranking in rest.items():
-        _draw(ranking, None, plot and plot.with_stem(f"{plot.stem}-{name}"))
+        draw(ranking, None, plot and plot.with_stem(f"{plot.stem}-{name}"))
 
 
 def _with_accuracies(texts: dict[str, str], evaluation: Evaluation | None, form: Format) -> str:
@@ -260,18 +260,6 @@ def _with_accuracies(texts: dict[str, str], evaluation: Evaluation | None, form:
         return json_of(texts, evaluation)
     records = [r for name, text in texts.items() for r in csv_of(text, evaluation, name)]
     return report.csv_text(records)
-
-
-def _draw(ranking: Ranking, evaluation: Evaluation | None, plot: Path | None) -> None:
-    """The ranking; with accuracies, the scores against them beside it."""
-    if plot is None:
-        return
-    ranking.plot(plot)
-    if evaluation is not None:
-        beside = plot.with_stem(f"{plot.stem}-scores")
-        evaluation.plot_scores(beside)
-        warn(f"wrote {beside}")
-    warn(f"wrote {plot}")
 
 
 def _show(one: _Ranked, evaluation: Evaluation | None, to: Destination) -> None:

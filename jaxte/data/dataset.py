@@ -12,9 +12,9 @@ from jaxte._progress import Progress, reporter
 from jaxte.data._digests import of_values
 from jaxte.data._draws import keys, stratified
 from jaxte.data._threads import in_order
-from jaxte.errors import InputError
+from jaxte.errors import InputError, one_line
 
-__all__ = ["TASKS", "Dataset", "Piece", "collate"]
+__all__ = ["TASKS", "Dataset", "Piece", "Subset", "collate"]
 
 _HINT = (
     "on_error='skip' (jaxte extract --skip-damaged) leaves out what cannot be read, "
@@ -123,7 +123,7 @@ class Dataset:
         if "subset" in self.card:
             drawn["within"] = self.card["subset"]
         name = f"{self.name}{'&' if '?' in self.name else '?'}subset={n}&seed={seed}"
-        return _Subset(self, rows, name, {**self.card, "rows": n, "subset": drawn})
+        return Subset(self, rows, name, {**self.card, "rows": n, "subset": drawn})
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Dataset:
         """The data set of these rows, in this order; `InputError` for one that it has not."""
@@ -131,7 +131,7 @@ class Dataset:
         if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= len(self):
             raise InputError(f"rows to take of {self.name}: give some from 0 to {len(self) - 1}")
         part = {"rows": len(chosen), "taken": of_values([chosen])}
-        return _Subset(self, chosen, self.name, {**self.card, **part})
+        return Subset(self, chosen, self.name, {**self.card, **part})
 
     def damaged(self, *, workers: int = 0, progress: bool | Progress = False) -> dict[int, str]:
         """Read every row, to know those that cannot be read before hours are spent.
@@ -154,7 +154,7 @@ class Dataset:
             try:
                 self.read(row)
             except Exception as error:  # a user's data set may raise anything
-                return _reason(error)
+                return one_line(error)
             return ""
 
         reasons = {}
@@ -169,7 +169,7 @@ class Dataset:
         """The data set without some rows."""
         kept = np.setdiff1d(np.arange(len(self)), np.asarray(list(rows), np.int64))
         left = {"rows": len(kept), "without": sorted(rows)}
-        return _Subset(self, kept, self.name, {**self.card, **left})
+        return Subset(self, kept, self.name, {**self.card, **left})
 
     def batches(
         self,
@@ -238,7 +238,7 @@ class Dataset:
                     if not skip:
                         error.add_note(_HINT)
                         raise
-                    skipped[row] = _reason(error)
+                    skipped[row] = one_line(error)
             if not read:
                 return Piece(None, None, last - first, skipped)
             examples, labels = zip(*read, strict=True)
@@ -252,11 +252,11 @@ class Dataset:
         return in_order(make, range(start, len(self), size), workers)
 
 
-class _Subset(Dataset):
+class Subset(Dataset):
     """Some rows of another data set."""
 
     def __init__(
-        self, whole: Dataset, rows: np.ndarray, name: str, card: Mapping[str, Any]
+        self, whole: Dataset, rows: Sequence[int] | np.ndarray, name: str, card: Mapping[str, Any]
     ) -> None:
         self._whole, self._rows, self.name, self.card = whole, rows, name, card
         self.task, self.ignore = whole.task, whole.ignore
@@ -272,12 +272,6 @@ class _Subset(Dataset):
     def label(self, row: int) -> Any:
         """The label of a row."""
         return self._whole.label(int(self._rows[row]))
-
-
-def _reason(error: Exception) -> str:
-    """Why a row cannot be read, in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 def collate(labels: Sequence[Any], task: str, ignore: int | None) -> Any:

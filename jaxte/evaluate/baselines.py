@@ -90,7 +90,7 @@ def noise_ceiling(values: ArrayLike, measure: Callable[..., Any] = weighted_tau)
 
 
 def permuted(scores: np.ndarray, keep: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """[draws, m] the scores dealt anew to the models that count, in the order of random keys.
+    """[draws, m] the scores permuted among the models that count, in the order of random keys.
 
     The same keys [draws, m] for all data sets move whole models: a ranking that is the same on all
     of them stays so, as it must for the chance of a mean over data sets.

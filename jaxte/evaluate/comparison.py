@@ -207,7 +207,7 @@ def _without_each(pools: Pools, keep: np.ndarray) -> _Values:
 
 
 def _chance(pools: Pools, keep: np.ndarray, evaluated: np.ndarray, keys: np.ndarray) -> _Values:
-    """[metrics, data sets, draws] the measures of scores dealt anew; NaN where not evaluated."""
+    """[metrics, data sets, draws] the measures of permuted scores; NaN where not evaluated."""
     drawn = {name: np.full((*evaluated.shape, len(keys)), np.nan) for name in MEASURES}
     for k, d in zip(*np.nonzero(evaluated), strict=True):
         dealt = permuted(pools.scores[k, d], keep[k, d], keys)

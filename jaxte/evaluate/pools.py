@@ -195,7 +195,7 @@ def _where(some: Sequence[str], datasets: Sequence[str]) -> str:
     return "all data sets" if len(some) == len(datasets) > 1 else _some(some)
 
 
-def _some(names: Iterable[str], most: int = 8) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = list(map(str, names))
-    rest = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + rest
+    rest = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return ", ".join(listed[:8]) + rest

@@ -71,11 +71,14 @@ class Mixture(NamedTuple):
 
 def conditioned(y: np.ndarray, noise: np.ndarray, priors: Iterable[Prior]) -> Mixture:
     """The posterior of z under each prior, from y [N] with noise of covariance [N, N]."""
+    from scipy.linalg import solve_triangular  # 0.1 s that few need
+
     evidence, means, covs = [], [], []
     for prior in priors:
         lower = np.linalg.cholesky(prior.cov_observed + noise)
-        rest = np.linalg.solve(lower, y - prior.mean_observed)
-        gain = np.linalg.solve(lower, prior.cross.T)
+        known = np.column_stack([y - prior.mean_observed, prior.cross.T])
+        solved = solve_triangular(lower, known, lower=True)
+        rest, gain = solved[:, 0], solved[:, 1:]
         evidence.append(-0.5 * rest @ rest - np.log(np.diag(lower)).sum())
         means.append(prior.mean + gain.T @ rest)
         covs.append(prior.cov - gain.T @ gain)

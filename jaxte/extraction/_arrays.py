@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxte._optional import require
 from jaxte.extraction.pooling import Positions
+from jaxte.intake.arrays import of_torch
 
 __all__ = ["MASK", "STARTS", "at_least_float32", "call_model", "cast", "inference_flags"]
 __all__ += ["positions", "to_numpy"]
@@ -54,11 +54,7 @@ def at_least_float32(x: Any) -> Any:
 def to_numpy(leaf: Any) -> np.ndarray:
     """An array of any framework as a NumPy array, without a copy where that can be."""
     if hasattr(leaf, "detach"):
-        tensor = leaf.detach().cpu()
-        torch = require("torch", "an array of torch", "hf")
-        if tensor.dtype != torch.bfloat16:
-            return np.asarray(tensor.numpy())
-        return np.asarray(tensor.view(torch.uint16).numpy().view(jnp.bfloat16))
+        return of_torch(leaf)
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.asarray(leaf)

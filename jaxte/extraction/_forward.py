@@ -17,14 +17,14 @@ from jaxte.extraction._batches import Batch, pad_rows
 from jaxte.extraction._compiled import cached
 from jaxte.extraction._evaluation import compare, is_half, order, reordered
 from jaxte.extraction._model import describe_preprocessing
-from jaxte.extraction._outputs import output_error
+from jaxte.extraction._outputs import LOGITS, output_error
 from jaxte.extraction.models import Model, log, resolve_traced
 from jaxte.extraction.targets import LEVELS, Chosen, Targets
 from jaxte.runtime.mesh import SAMPLES, Layout
 
 __all__ = ["Forward", "Rows", "model_named_in_errors"]
 
-LOGITS, VALID = "logits", "valid"
+VALID = "valid"
 
 
 class Rows(NamedTuple):

@@ -64,9 +64,7 @@ class ResumableBatches:
         """Examples of a whole batch; 0 where the first one will show it."""
         return 0 if self.total is None else min(self._size, self.total)
 
-    def recheck(
-        self, stored: Sequence[StoredBatch], least: bool, whole: bool = False
-    ) -> Iterator[Batch]:
+    def recheck(self, stored: Sequence[StoredBatch], least: bool, whole: bool) -> Iterator[Batch]:
         """Stored batches as they are now: the first, and unless ``least`` what comes cheap.
 
         That is the last of a data set, and all of an iterable, which has to be read up to there;

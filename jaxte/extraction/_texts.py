@@ -84,7 +84,7 @@ def is_tokenizer(value: Any) -> bool:
     return is_a(value, "transformers.tokenization_utils_base", "PreTrainedTokenizerBase")
 
 
-def texts_of(tokenizer: Any, max_length: int | None, level: str, config: Any = None) -> Texts:
+def texts_of(tokenizer: Any, max_length: int | None, level: str, config: Any) -> Texts:
     """A tokenizer for a model of this configuration."""
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
     limit = min((one for one in limits if isinstance(one, int) and one > 0), default=_MOST)

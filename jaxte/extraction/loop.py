@@ -40,6 +40,7 @@ class Extraction(NamedTuple):
     """A store, and how it came about.
 
     Attributes:
+        store: of the features.
         status: "cached" if it was complete before, "resumed" if a part of it was there.
         examples: of this run.
         seconds: of this run.

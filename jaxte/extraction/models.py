@@ -187,7 +187,7 @@ def check_spec(spec: str) -> tuple[str, str]:
     if kind == "zoo":
         from jaxte.zoo import catalog
 
-        catalog.check_name("model", where, catalog.names())
+        catalog.check_names("model", [where], catalog.names())
     return kind, where
 
 

@@ -1,8 +1,8 @@
 """The one step from what users have to clean arrays: features to numbers, labels to classes.
 
-Every door takes it: metrics, `rank`, streams, moments, stores, data sets, files. Arrays of JAX stay
-on their device; everything else becomes a NumPy array of native byte order. What would lose
-something on the way is refused by name.
+Whatever takes features does so through here: metrics, `rank`, streams, moments, stores, data sets,
+files. Arrays of JAX stay on their device; everything else becomes a NumPy array of native byte
+order. What would lose something on the way is refused by name.
 """
 
 from jaxte.intake.arrays import as_array, as_features, is_array

@@ -104,14 +104,19 @@ def _on_gpu(value: Any) -> jax.Array | None:
         return None
 
 
+def of_torch(tensor: Any) -> np.ndarray:
+    """A tensor of torch as a NumPy array, bfloat16 too, which NumPy does not know."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if str(tensor.dtype) != "torch.bfloat16":
+        return np.asarray(tensor.numpy())
+    return np.asarray(tensor.view(sys.modules["torch"].int16).numpy().view(jnp.bfloat16))
+
+
 def _on_host(value: Any) -> np.ndarray:
     torch = sys.modules.get("torch")
     if torch is not None:
         if isinstance(value, torch.Tensor):
-            tensor = value.detach().cpu().resolve_conj().resolve_neg()
-            if tensor.dtype == torch.bfloat16:
-                return np.asarray(tensor.view(torch.uint16).numpy().view(jnp.bfloat16))
-            return np.asarray(tensor.numpy())
+            return of_torch(value)
         if isinstance(value, list | tuple) and any(isinstance(v, torch.Tensor) for v in value):
             return np.stack([_on_host(v) for v in value])
     if isinstance(value, np.ma.MaskedArray | np.ndarray):

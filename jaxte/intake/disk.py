@@ -240,16 +240,30 @@ def check_labels(labels: np.ndarray, where: str, rows: int, beside: str) -> None
         )
 
 
-def replace(path: Path, text: str) -> None:
-    """Write a text file in one step: after a crash or power loss there is the old or the new."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Write a file in one step: after a crash or power loss there is the old or the new."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)  # a link would be written through
-    with part.open("x", encoding="utf-8", errors="backslashreplace") as stream:
-        stream.write(text)
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
+    with part.open("xb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(part, path)
     sync_directory(path.parent)
+
+
+def lock(file: Path) -> Any:
+    """The lock of a file, which dies with its process; None where another has it."""
+    from filelock import FileLock, Timeout
+
+    held = FileLock(str(file), timeout=0, thread_local=False)  # any thread may release it
+    try:
+        held.acquire()
+    except Timeout:
+        return None
+    return held
 
 
 def make_directory(path: Path) -> None:

@@ -16,7 +16,8 @@ from jaxte.statistics.linalg import matmul
 from jaxte.statistics.measure import divisors
 from jaxte.statistics.pseudo import pseudo_inverse
 
-BALANCED, WEIGHTED = WEIGHTINGS = ("class_balanced", "sample_weighted")
+BALANCED = "class_balanced"
+WEIGHTINGS = (BALANCED, "sample_weighted")
 _RANK_CUT = 1e-5  # of the singular values of the class means: 1e-10 of the eigenvalues of S_B
 
 

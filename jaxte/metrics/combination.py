@@ -84,7 +84,7 @@ def combine(
     if valid is not None:
         counts = counts & xp.asarray(valid).astype(bool)
     table = xp.where(counts[None], table, 0)
-    tolerance = 1e-9 if table.dtype == np.float64 else 1e-6
+    tolerance = tolerance_of(str(table.dtype))
     table = table.astype(np.float64) if xp is np else table
     scaled = xp.stack([_normalised(xp, one, counts, normalise, tolerance) for one in table])
     weight = xp.asarray(factors, table.dtype)[:, None]
@@ -94,6 +94,11 @@ def combine(
     else:
         score = (weight * scaled).sum(axis=0)
     return xp.where(counts, score, xp.nan)
+
+
+def tolerance_of(precision: str) -> float:
+    """The share of scores, or of terms of them, that is rounding, in "float64" or not."""
+    return 1e-9 if precision == "float64" else 1e-6
 
 
 def of_one_model(

@@ -16,6 +16,7 @@ from jaxte.intake import as_features, checks
 from jaxte.intake.checks import is_traced
 from jaxte.intake.outputs import SourceOutputs, check_outputs
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.passes import head_width, mean_of_last
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 
@@ -249,11 +250,6 @@ def _sum_log_largest(_: None, batch: Batch, **__: Any) -> Array:
     return batch.weights @ jnp.log(_largest(batch.probabilities))
 
 
-def _width(statistics: Statistics, *_: Any, **__: Any) -> Array | None:
-    """The true number of outputs, where columns are padding."""
-    return None if statistics.sample is None else statistics.sample.source.width
-
-
 def _sum_share(width: Array | None, batch: Batch, **__: Any) -> Array:
     q = batch.probabilities
     assert q is not None
@@ -298,15 +294,10 @@ def _check_atc(*, source_logits: Any, source_accuracy: Any, confidence: str) -> 
         check_outputs(SourceOutputs(source_logits), (np.shape(source_logits) or (0,))[0])
 
 
-def _mean(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
-    score = completed[0].result / statistics.total
-    return {"score": jnp.where(statistics.valid, score, jnp.nan)}
-
-
 def _with_threshold(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
     threshold = completed[0].constants
     own = {} if threshold is None else {"threshold": threshold}
-    return {**_mean(statistics, completed), **own}
+    return {**mean_of_last(statistics, completed), **own}
 
 
 def _notes_on_thresholds(
@@ -324,7 +315,7 @@ def _notes_on_thresholds(
 
 _CONFIDENCE = {"entropy": _negative_entropy, "maximum": _largest}
 _FACTS: dict[str, Any] = {
-    "score": _mean,
+    "score": mean_of_last,
     "confirmed": "own replica",
     "label_free": True,
     "tasks": ("classification", "regression"),
@@ -357,7 +348,7 @@ NORM_ENTROPY = register(
         function=norm_entropy,
         paper="Ranked from Within, ICML 2025",
         range=(-1.0, 0.0),
-        passes=(Pass(_width, _sum_share),),
+        passes=(Pass(head_width, _sum_share),),
         **_FACTS,
     )
 )

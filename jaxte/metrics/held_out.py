@@ -80,6 +80,6 @@ def _scatter_without(
     own = jnp.where(numbers[index] == fold, statistics.rows.weights[index], 0)
     residuals, labels = statistics.residuals[index], labels[index]
     number = len(statistics.counts)
-    left = statistics.counts - class_sums(own[:, None], labels, number)[:, 0]
+    left = statistics.counts - class_sums(own, labels, number)
     moved = class_sums(own[:, None] * residuals, labels, number) / divisors(left)[:, None]
     return statistics.scatter - gram(residuals, own) - gram(moved, jnp.maximum(left, 0))

@@ -10,9 +10,10 @@ from jax.typing import ArrayLike
 
 from jaxte.intake import checks
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.passes import deviations
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
-from jaxte.statistics.linalg import matmul, noise, trace
+from jaxte.statistics.linalg import ledoit_wolf, matmul, trace
 from jaxte.statistics.ridge import leverage_inflation
 from jaxte.statistics.total import total_products
 
@@ -76,13 +77,9 @@ def _check(*, variant: str) -> None:
     checks.choose("variant", variant, _VARIANTS)
 
 
-def _deviations(statistics: Statistics, *_: Any, **__: Any) -> Array:
-    return statistics.measured.moments.deviations
-
-
-def _fourth_powers(deviations: Array, batch: Batch, **_: Any) -> Array:
+def _fourth_powers(means: Array, batch: Batch, **_: Any) -> Array:
     """Sum of the fourth powers of the distances from the mean of all."""
-    rows = batch.residuals + jnp.take(deviations, batch.labels, axis=0, mode="clip")
+    rows = batch.residuals + jnp.take(means, batch.labels, axis=0, mode="clip")
     return batch.weights @ jnp.sum(rows**2, axis=1) ** 2
 
 
@@ -93,16 +90,14 @@ def _shrinkage(statistics: Statistics, fourth: Array) -> tuple[Array, Array, Arr
     size, square, fourth = trace(total) / n, jnp.sum(total**2) / n**2, fourth / n
     varies = size > state.rounding.sum() / n
     size = jnp.where(varies, size, 1)
-    apart = square - size**2 / width  # d times the squared distance from a multiple of I
-    far = apart > noise(square)
-    shrinkage = jnp.where(far, jnp.clip((fourth - square) / n / jnp.where(far, apart, 1), 0, 1), 0)
+    shrinkage = ledoit_wolf(size, square, fourth, width, n)
     # a is 0 of few rows that are equally far from their mean: too few for an inverse
     lowest = _LEAST if n.dtype == jnp.float64 else _LEAST_SINGLE
     return shrinkage, jnp.maximum(shrinkage, lowest) * size / width, varies
 
 
 def _inflation(statistics: Statistics, **_: Any) -> Array:
-    fourth = _fourth_powers(_deviations(statistics), statistics.batch())
+    fourth = _fourth_powers(deviations(statistics), statistics.batch())
     shrinkage, ridge = _shrinkage(statistics, fourth)[:2]
     share = jnp.maximum(1 - shrinkage, jnp.finfo(ridge.dtype).eps)
     penalty = statistics.total * ridge / share
@@ -135,7 +130,7 @@ HSCORE_SHRINKAGE = register(
         range=(0.0, float("inf")),
         cost="2 n d k + k^3 / 3",
         needs=frozenset({"measured", "scatter"}),
-        passes=(Pass(_deviations, _fourth_powers),),
+        passes=(Pass(deviations, _fourth_powers),),
         check=_check,
         inflation=_inflation,
         invariances=frozenset({"rotation", "shift", "scale"}),

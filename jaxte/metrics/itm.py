@@ -14,7 +14,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics
 from jaxte.statistics.folds import check_key, key_of
-from jaxte.statistics.linalg import matmul, noise, safe_root
+from jaxte.statistics.linalg import matmul, safe_root, standardised
 from jaxte.statistics.measure import divisors
 
 __all__ = ["itm"]
@@ -122,7 +122,7 @@ def _score(
 ) -> Outputs:
     w, y = statistics.rows.weights, statistics.labels
     present = statistics.counts > 0
-    x = _standardised(statistics.centred, w)
+    x = standardised(statistics.centred, w, 0.0, divisors(w.sum() - 1))
     fixed = lax.stop_gradient(_Rows(x, jax.nn.one_hot(y, len(present), dtype=x.dtype), w))
     split, first, batches = jax.random.split(key_of(0 if key is None else key), 3)
     place = jnp.cumsum(w > 0) - 1
@@ -173,15 +173,6 @@ def _score(
     _, accuracies = lax.scan(one_round, start, jnp.arange(rounds))
     score = jnp.minimum(jnp.max(accuracies), 1)  # but for rounding
     return {"score": jnp.where(statistics.valid, score, jnp.nan)}
-
-
-def _standardised(x: Array, weights: Array) -> Array:
-    """Centred columns by their unbiased standard deviation; constant ones are 0."""
-    total = weights.sum()
-    size = jnp.max(jnp.where((weights > 0)[:, None], jnp.abs(x), 0), axis=0)
-    scale = safe_root(matmul(weights, x**2) / divisors(total - 1))
-    varies = scale > noise(size, total)
-    return jnp.where(varies[None], x / jnp.where(varies, scale, 1)[None], 0)
 
 
 def _shuffled(key: Array, place: Array, counted: Array) -> Array:

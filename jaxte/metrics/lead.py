@@ -10,7 +10,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.intake import checks
-from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.metric import Completed, Metric, Pass
+from jaxte.metrics.passes import deviations, mean_of_last
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import matmul, ridge_solve, ridge_solve_scatter, safe_root
@@ -73,10 +74,6 @@ def _check(*, time: Any) -> None:
     checks.check_positive("time", time)
 
 
-def _means(statistics: Statistics, *_: Any, **__: Any) -> Array:
-    return statistics.measured.moments.deviations
-
-
 def _lengths(means: Array, batch: Batch, **_: Any) -> Array:
     """Sum of the lengths of the rows from the mean of all."""
     centred = batch.centred(means)
@@ -114,22 +111,17 @@ def _cross_entropy(constants: tuple[Array, Array, Array, Array], batch: Batch, *
     return jnp.sum(jnp.where(batch.weights > 0, batch.weights * chosen, 0))
 
 
-def _score(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
-    score = completed[1].result / statistics.total
-    return {"score": jnp.where(statistics.valid, score, jnp.nan)}
-
-
 LEAD = register(
     Metric(
         name="lead",
         function=lead,
-        score=_score,
+        score=mean_of_last,
         paper="Hu et al., CVPR 2024 (as TE-Bench reads it: a ridge fit)",
         confirmed="own replica",
         range=(float("-inf"), 0.0),
         cost="2 n d k + O(k^3)",
         needs=frozenset({"measured", "scatter"}),
-        passes=(Pass(_means, _lengths), Pass(_fit, _cross_entropy)),
+        passes=(Pass(deviations, _lengths), Pass(_fit, _cross_entropy)),
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
     )

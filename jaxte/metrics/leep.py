@@ -9,6 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.passes import mean_of_last
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.rows import class_sums, first_largest
@@ -159,11 +160,6 @@ def _likelihood(conditional: Array, batch: Batch, *, mean_probability: bool) -> 
     return batch.weights @ jnp.log(jnp.where(counted | (expected > 0), expected, 1))
 
 
-def _mean(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
-    score = completed[-1].result / statistics.total
-    return {"score": jnp.where(statistics.valid, score, jnp.nan)}
-
-
 def _counts(like: Array, batch: Batch, **_: Any) -> Array:
     """Mass of each pair of a class and the head's most likely one [C, z]."""
     values = batch.probabilities if batch.logits is None else batch.logits
@@ -185,7 +181,7 @@ LEEP = register(
     Metric(
         name="leep",
         function=leep,
-        score=_mean,
+        score=mean_of_last,
         paper="Nguyen et al., ICML 2020",
         confirmed="released code",
         range=(float("-inf"), 0.0),

@@ -14,7 +14,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics, softmax
 from jaxte.statistics.folds import check_folds, check_key, cross_fit
-from jaxte.statistics.linalg import matmul, noise, safe_root
+from jaxte.statistics.linalg import matmul, standardised
 
 __all__ = ["linear_probe"]
 
@@ -93,16 +93,6 @@ def _check(*, folds: Any, lam: Any, measure: str, key: Any) -> None:
     checks.choose("measure", measure, _MEASURES)
 
 
-def standardised(x: Array, weights: Array) -> Array:
-    """Rows by mean and standard deviation of those of these weights; constant columns are 0."""
-    total = weights.sum()
-    size = jnp.max(jnp.where((weights > 0)[:, None], jnp.abs(x), 0), axis=0)
-    x = x - (matmul(weights, x) / total)[None]
-    scale = safe_root(matmul(weights, x**2) / total)
-    varies = scale > noise(size, total)
-    return jnp.where(varies[None], x / jnp.where(varies, scale, 1)[None], 0)
-
-
 def _score(
     statistics: Statistics,
     completed: tuple[Completed, ...],
@@ -117,7 +107,9 @@ def _score(
 
     def probe(fitted: Array) -> tuple[Array, Array]:
         """Log probability of each row's class, and whether it is the most probable [n]."""
-        z = softmax.along_axes(standardised(x, fitted), fitted)
+        total = fitted.sum()
+        scaled = standardised(x, fitted, matmul(fitted, x) / total, total)
+        z = softmax.along_axes(scaled, fitted)
         problem = softmax.Regression(z, y, fitted, jnp.asarray(lam).astype(x.dtype))
         log_p = problem.log_probabilities(softmax.fit(z, y, fitted, lam))
         known = matmul(problem.occurs.astype(x.dtype), y) > 0

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.metric import Metric, Pass
+from jaxte.metrics.passes import mean_of_last
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import matmul
@@ -89,16 +90,11 @@ def _right(constants: tuple[Array, Array], batch: Batch, **_: Any) -> Array:
     return batch.weights @ right.astype(means.dtype)
 
 
-def _score(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Outputs:
-    accuracy = completed[0].result / statistics.total
-    return {"score": jnp.where(statistics.valid, accuracy, jnp.nan)}
-
-
 NEAREST_CENTROID_ACCURACY = register(
     Metric(
         name="nearest_centroid_accuracy",
         function=nearest_centroid_accuracy,
-        score=_score,
+        score=mean_of_last,
         paper="Tibshirani et al., PNAS 2002",
         confirmed="own replica",
         range=(0.0, 1.0),

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxte.metrics.leep import class_mass, classes_of
 from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
+from jaxte.metrics.passes import head_width
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.rows import class_sums
@@ -163,17 +164,12 @@ def _posterior(statistics: Statistics, sums: Array) -> tuple[Array, Array]:
 def _dirichlet_round(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Round:
     posterior, mass = _posterior(statistics, completed[-1].result)
     psi = digamma(jnp.concatenate([posterior, mass[None]]))  # together: it takes long to compile
-    return Round(psi[:-1] - psi[-1:], mass, _width(statistics))
+    return Round(psi[:-1] - psi[-1:], mass, head_width(statistics))
 
 
 def _gamma_round(statistics: Statistics, completed: tuple[Completed, ...], **_: Any) -> Round:
     posterior, mass = _posterior(statistics, completed[-1].result)
-    return Round(digamma(posterior), mass, _width(statistics))
-
-
-def _width(statistics: Statistics) -> Array | None:
-    sample = statistics.sample
-    return None if sample is None or sample.source is None else sample.source.width
+    return Round(digamma(posterior), mass, head_width(statistics))
 
 
 def _assigned(now: Round, batch: Batch) -> tuple[Array, Array]:

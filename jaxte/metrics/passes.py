@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+from jax import Array
+
 from jaxte.statistics import Statistics
 
-__all__ = ["Completed", "Pass", "PassRequest"]
+__all__ = ["Completed", "Pass", "PassRequest", "deviations", "head_width", "mean_of_last"]
 
 
 class Completed(NamedTuple):
@@ -49,3 +52,22 @@ class PassRequest(NamedTuple):
     """
 
     chain: tuple[tuple[Pass, Any, Statistics], ...]
+
+
+def deviations(statistics: Statistics, *_: Any, **__: Any) -> Array:
+    """Class means less the mean of all [C, d], for a pass over rows from the mean of all."""
+    return statistics.measured.moments.deviations
+
+
+def head_width(statistics: Statistics, *_: Any, **__: Any) -> Array | None:
+    """The true number of outputs of the model's own head, where columns of them are padding."""
+    sample = statistics.sample
+    return None if sample is None or sample.source is None else sample.source.width
+
+
+def mean_of_last(
+    statistics: Statistics, completed: tuple[Completed, ...], **_: Any
+) -> dict[str, Array]:
+    """The score that is the mean over the rows of what the last pass has summed."""
+    score = completed[-1].result / statistics.total
+    return {"score": jnp.where(statistics.valid, score, jnp.nan)}

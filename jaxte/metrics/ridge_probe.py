@@ -16,6 +16,7 @@ from jaxte.metrics.metric import Completed, Metric, Outputs, Pass
 from jaxte.metrics.registry import register
 from jaxte.statistics import Batch, Statistics
 from jaxte.statistics.linalg import gram, matmul, safe_root, trace
+from jaxte.statistics.measure import divisors
 from jaxte.statistics.normal import normal_equations
 from jaxte.statistics.ridge import Problem, is_tridiagonal, problem_of, tridiagonal_of
 from jaxte.statistics.rows import centre
@@ -121,7 +122,7 @@ def _best(present: Array, n: Array, form: Tridiagonal | Shifted | Problem) -> Ar
     low: Any = _LOWEST if dtype == jnp.float64 else _LOWEST_SINGLE
     high: Any = _HIGHEST
     if isinstance(form, Shifted):
-        low, high = (end - jnp.log(_or_one(form.size)) for end in (form.low, form.high))
+        low, high = (end - jnp.log(divisors(form.size)) for end in (form.low, form.high))
     points: Array = jnp.linspace(low, high, _GRID, dtype=dtype)
     best = jnp.argmax(evidence(points))
     known = jnp.ones((), bool)
@@ -148,16 +149,16 @@ def _evidence_of_form(
 ) -> Array:
     """The evidence at ln t = u [j]."""
     if isinstance(form, Shifted):
-        u = (u + jnp.log(_or_one(form.size)))[:, None]
+        u = (u + jnp.log(divisors(form.size)))[:, None]
         logdet, own, *_ = form.at(u)
         misfit = form.square[None] - own if form.length is None else jnp.exp(u) * own
         return _evidence(misfit, logdet[:, 0], present, n)
     if isinstance(form, Tridiagonal):
-        t = jnp.exp(u) * _or_one(form.diagonal.sum())
+        t = jnp.exp(u) * divisors(form.diagonal.sum())
         logdet, own, *_ = sweep(form, t[:, None])
         misfit = form.square[None] - own if form.length is None else t[:, None] * own
         return _evidence(misfit, logdet[:, 0], present, n)
-    t = jnp.exp(u) * _or_one(form.lam.sum())
+    t = jnp.exp(u) * divisors(form.lam.sum())
     shrunk = t[:, None] / (t[:, None] + form.lam[None])
     misfit = form.rest[None] + matmul(shrunk, form.xi**2)
     return _evidence(misfit, -jnp.log(shrunk).sum(axis=1), present, n)
@@ -168,10 +169,6 @@ def _evidence(misfit: Array, logdet: Array, present: Array, n: Array) -> Array:
     counted = jnp.broadcast_to(present, misfit.shape) & (misfit > 0)
     fit = jnp.where(counted, jnp.log(jnp.where(counted, misfit, 1)), 0).sum(axis=-1)
     return -0.5 * ((n - 1) * fit + present.sum() * logdet)
-
-
-def _or_one(positive: Array) -> Array:
-    return jnp.where(positive > 0, positive, 1)
 
 
 class System(NamedTuple):
@@ -185,7 +182,7 @@ class System(NamedTuple):
 
     def penalty(self, u: Array) -> Array:
         """The penalty t."""
-        return jnp.exp(u) * _or_one(trace(self.matrix))
+        return jnp.exp(u) * divisors(trace(self.matrix))
 
     def factor(self, t: Array) -> Array:
         """L with S + tI = L L'."""
@@ -273,7 +270,7 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     t = system.penalty(_stationary(u, system))
     # the constant direction is taken out, or it would hide how little of a row is left
     constant = root / jnp.sqrt(rows.total)
-    size = t + _or_one(trace(system.matrix))
+    size = t + divisors(trace(system.matrix))
     system = system._replace(matrix=system.matrix + size * constant * constant.T)
     lower = system.factor(t)
     eye = jnp.eye(len(lower), dtype=lower.dtype)
@@ -283,7 +280,7 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     if not statistics.whole_rows:
         left = (rows.weights - 1 + left) / jnp.where(rows.weights > 0, rows.weights, 1)
     safe = jnp.where(root > 0, root, 1)
-    return statistics.columns - residuals / safe / _or_one(left)[:, None], y_mean
+    return statistics.columns - residuals / safe / divisors(left)[:, None], y_mean
 
 
 def _predict(fit: Fit, batch: Batch, y: Array) -> Array:
@@ -293,7 +290,7 @@ def _predict(fit: Fit, batch: Batch, y: Array) -> Array:
     along = matmul(batch.centred(fit.deviations), fit.root)
     left = 1 - jnp.where(fit.whole, batch.weights, 1) * (1 / fit.n + jnp.sum(along**2, axis=1))
     residuals = y - fit.y_mean[None] - matmul(along, fit.along)
-    return y - residuals / _or_one(left)[:, None]
+    return y - residuals / divisors(left)[:, None]
 
 
 # --- what they are worth --------------------------------------------------------------------------
@@ -336,14 +333,14 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], *, measure:
     lost = statistics.may_be_unsure & statistics.valid & jnp.isnan(jnp.sum(fit.along))
     if statistics.measured.moments.targets is not None:
         errors, trivial = sums
-        shares = jnp.where(statistics.present, 1 - errors / _or_one(trivial), 0)
+        shares = jnp.where(statistics.present, 1 - errors / divisors(trivial), 0)
         r2 = shares.sum() / jnp.maximum(statistics.present.sum(), 1)
         gain = -fit.n / 2 * jnp.log1p(-jnp.clip(r2, 0, 1 - jnp.finfo(r2.dtype).eps))
         return {"score": jnp.where(statistics.valid, r2, jnp.nan), "unsure": lost, "gain": gain}
     right, likelihoods = sums
     accuracy, best = right / fit.n, _highest(likelihoods / fit.n)
     # 0 sharpness: the prior alone
-    prior = fit.y_mean * jnp.log(_or_one(fit.y_mean))
+    prior = fit.y_mean * jnp.log(divisors(fit.y_mean))
     outputs = {"accuracy": accuracy, "log_likelihood": jnp.maximum(best, prior.sum())}
     score = jnp.where(statistics.valid, outputs[measure], jnp.nan)
     gain = fit.n * (outputs["log_likelihood"] - prior.sum())

@@ -109,7 +109,7 @@ def _score(
     log = jnp.log(jnp.where(apart, distance, 1)) + jnp.log(statistics.unit)
     least = jnp.log(jnp.asarray(least_distance, x.dtype))
     log = jnp.log(2.0) + jnp.maximum(jnp.where(apart, log, -jnp.inf), least)
-    mean = class_sums((w * log)[:, None], y, len(counts))[:, 0] / divisors(counts)
+    mean = class_sums(w * log, y, len(counts)) / divisors(counts)
     known = counts > k
     entropy = digamma(jnp.where(known, counts, 1)) - digamma(jnp.asarray(k, x.dtype))
     entropy = jnp.where(known, entropy + statistics.width * mean, 0)

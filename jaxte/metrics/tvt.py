@@ -16,7 +16,7 @@ from jaxte.metrics.registry import register
 from jaxte.metrics.sfda.fisher import discriminants, log_likelihood
 from jaxte.statistics import Statistics
 from jaxte.statistics.class_grams import class_grams
-from jaxte.statistics.linalg import matmul, noise, safe_root
+from jaxte.statistics.linalg import ledoit_wolf, matmul, noise, safe_root
 from jaxte.statistics.measure import divisors
 from jaxte.statistics.rows import class_sums
 from jaxte.statistics.spectrum import root_sum
@@ -90,7 +90,7 @@ def _local(statistics: Statistics, rows: Array, residuals: Array) -> Array:
     weights, labels = statistics.rows.weights, statistics.labels
     square = jnp.sum(residuals**2, axis=1)
     number = len(statistics.counts)
-    spread = class_sums((weights * square)[:, None], labels, number)[:, 0]
+    spread = class_sums(weights * square, labels, number)
     counts, spread = (jnp.take(part, labels, mode="clip") for part in (statistics.counts, spread))
     others = counts - 1
     judged = (weights > 0) & (others > 0)
@@ -137,10 +137,8 @@ def _separation(statistics: Statistics, parts: Components, residuals: Array) -> 
     size = jnp.trace(scatters, axis1=1, axis2=2)
     square = jnp.sum(scatters**2, axis=(1, 2))
     distances = jnp.sum(residuals**2, axis=1)
-    fourth = class_sums((weights * distances**2)[:, None], labels, number)[:, 0] / n
-    apart = square - size**2 / width
-    far = apart > noise(square)
-    shrinkage = jnp.where(far, jnp.clip((fourth - square) / n / jnp.where(far, apart, 1), 0, 1), 0)
+    fourth = class_sums(weights * distances**2, labels, number) / n
+    shrinkage = ledoit_wolf(size, square, fourth, width, n)
     share = jnp.maximum(counts - 1, 0)
     share = share / share.sum()
     pooled = jnp.sum((share * (1 - shrinkage))[:, None, None] * scatters, axis=0)

@@ -1,6 +1,6 @@
 """A few real fine-tuning steps instead of a guess: `jaxte.race(models, data, budget=0.05)`.
 
-The room is the function: calling `jaxte.race` is calling `jaxte.race.race.race`.
+The module can be called: `jaxte.race(...)` is `jaxte.race.race.race(...)`.
 
 From the bottom: `heads` fits linear heads of all folds; `steps` fine-tunes any traced model;
 `trainer` makes the trials of a race of them, `memo` keeps the trials of any race; `posterior` says

@@ -118,9 +118,7 @@ class Course:
 Trial = Callable[[str, int, int], np.ndarray]  # (model, rung, seed) -> scores of the rung's rows
 
 
-def compete(
-    track: Track, trial: Trial, report: Callable[[float, str], Any] = lambda spent, label: None
-) -> Course:
+def compete(track: Track, trial: Trial, report: Callable[[float, str], Any]) -> Course:
     """Run a race: every model takes the first rung, then always one of the two likeliest.
 
     Of the two models that are most likely to be the best, and whose next trial the budget pays for,

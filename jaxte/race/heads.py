@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -116,9 +115,9 @@ def _ridge(x: jax.Array, targets: jax.Array, weights: jax.Array, penalties: jax.
     return jax.lax.map(of_fold, weights)
 
 
-@partial(jax.jit, static_argnames="steps")
+@jax.jit
 def _logistic(
-    x: jax.Array, targets: jax.Array, weights: jax.Array, penalties: jax.Array, steps: int = 150
+    x: jax.Array, targets: jax.Array, weights: jax.Array, penalties: jax.Array
 ) -> jax.Array:
     """Accelerated gradient steps in coordinates in which the loss curves by 1 at most."""
 
@@ -143,7 +142,7 @@ def _logistic(
                 return (after, after + age / (age + 3) * (after - now), age), None
 
             start = jnp.zeros((x.shape[1], targets.shape[1]), x.dtype)
-            (v, _, _), _ = jax.lax.scan(step, (start, start, jnp.zeros(())), None, length=steps)
+            (v, _, _), _ = jax.lax.scan(step, (start, start, jnp.zeros(())), None, length=150)
             return vectors @ (scale[:, None] * v)
 
         return jax.vmap(of_penalty)(penalties)

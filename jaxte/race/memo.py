@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxte.errors import InputError
+from jaxte.errors import InputError, one_line
+from jaxte.intake import disk
 from jaxte.intake.lines import append_line, key_of, read_lines
 
 __all__ = ["JOURNAL", "Memo", "TrialError"]
@@ -72,17 +73,12 @@ class Memo:
 
     def _take(self, directory: Path) -> None:
         """Keep other processes out; the lock ends with this one."""
-        from filelock import FileLock, Timeout
-
         directory.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(str(directory / ".lock"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
+        self._lock = disk.lock(directory / ".lock")
+        if self._lock is None:
             raise InputError(
                 f"another race runs in {directory}: wait for it, or name another directory"
-            ) from None
-        self._lock = lock
+            )
 
     def close(self) -> None:
         """Let other processes in."""
@@ -94,7 +90,7 @@ class Memo:
         try:
             on = self._describe(model, rung)
         except Exception as error:  # a model that cannot be read, nor be tried
-            raise TrialError(_one_line(error)) from error
+            raise TrialError(one_line(error)) from error
         key = key_of(model, rung, seed, self._variant)
         entry = self._known.get(key)
         if entry is not None and entry["on"] != on:
@@ -108,7 +104,7 @@ class Memo:
                 scores = np.asarray(self._trial(model, rung, seed), np.float64)
                 entry["shape"], entry["scores"] = scores.shape, scores.ravel().tolist()
             except Exception as error:  # whatever a model raises, the others go on
-                entry["failed"] = _one_line(error)
+                entry["failed"] = one_line(error)
             self._known[key] = entry
             if self._path is not None:
                 append_line(self._path, entry)
@@ -117,8 +113,3 @@ class Memo:
         if "failed" in entry:
             raise TrialError(entry["failed"])
         return np.array(entry["scores"], np.float64).reshape(entry["shape"])
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

@@ -151,7 +151,7 @@ def observed(
     examples: int,
     *,
     alive: np.ndarray | None = None,
-    walks: Sequence[float] = WALKS,
+    walks: Sequence[float],
     seed: int = 0,
 ) -> Knowledge:
     """Condition on the trials.
@@ -171,7 +171,7 @@ def observed(
         >>> scores = [0.1 * m + hard + rng.normal(0, 0.1, 200) for m in range(3)]
         >>> trials = [Observation(m, 0, 0.0, rows, s) for m, s in enumerate(scores)]
         >>> flat = Prior(np.zeros(3), np.ones(3), True)
-        >>> observed(trials, flat, 200).p_best.round(2).tolist()
+        >>> observed(trials, flat, 200, walks=WALKS).p_best.round(2).tolist()
         [0.0, 0.0, 1.0]
     """
     deviations, y = _errors(trials, examples)

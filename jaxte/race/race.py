@@ -314,7 +314,7 @@ def _result(track: Track, course: Course, meta: dict[str, Any], contest: _Contes
         confidence=track.confidence,
         stops=stops,
         status=status,
-        notes=tuple(_notes(track, course, meta)),
+        notes=tuple(_notes(course)),
         trials=tuple((name, track.rungs[rung].budget, at) for name, rung, at in course.taken),
         course=tuple(
             (spent, dict(zip(names, map(float, chances), strict=True)))
@@ -325,7 +325,7 @@ def _result(track: Track, course: Course, meta: dict[str, Any], contest: _Contes
     )
 
 
-def _notes(track: Track, course: Course, meta: Mapping[str, Any]) -> list[str]:
+def _notes(course: Course) -> list[str]:
     notes = []
     untried = [event.model for event in course.events if event.rung < 0]
     untried = [name for name in untried if name not in course.failures]

@@ -76,7 +76,7 @@ class Race:
         notes: what a reader should know.
         trials: (model, share of its full fine-tuning, share spent by then) of all, in order.
         course: (share spent, chance of every model), after the first rung and each later trial.
-        meta: how it was run: data set, seed, rungs, seconds, trials.
+        meta: how it was run: data set, seed, trials, examples, seconds.
     """
 
     models: tuple[str, ...]

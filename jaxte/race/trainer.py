@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxte import data as data_room
 from jaxte.data import Dataset
 from jaxte.errors import InputError
 from jaxte.extraction.models import Model, as_model, fingerprint, resolve, settled
+from jaxte.intake import disk
 from jaxte.intake.lines import digest_arrays, key_of
 from jaxte.race.engine import Rung
 from jaxte.race.heads import Heads, fit_heads
@@ -252,10 +254,9 @@ class Trainer:
         path = self._file(name, rung)
         path.parent.mkdir(parents=True, exist_ok=True)
         leaves = [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(weights)]
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez(file, *leaves, allow_pickle=False)
-        part.replace(path)
+        content = io.BytesIO()
+        np.savez(content, *leaves, allow_pickle=False)
+        disk.replace(path, content.getvalue())
 
     def start(self, name: str, reached: int) -> Start:
         """Where the full fine-tuning of a model may begin: at the furthest stage it reached."""

@@ -1,4 +1,4 @@
-"""A score beside chance: what it is for targets that were dealt anew to the rows."""
+"""A score beside chance: what it is for permuted targets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxte.metrics import Metric
+from jaxte.metrics.combination import tolerance_of
 from jaxte.metrics.options import shortlist
 
 __all__ = ["CHANCE", "Chance", "chance_notes", "chance_of", "pooled", "too_few"]
@@ -18,7 +19,7 @@ _NEAR = 0.01  # share of a metric's range within which the null is at its ceilin
 
 
 class Chance(NamedTuple):
-    """A score beside what it is for targets that were dealt anew to the rows.
+    """A score beside what it is for permuted targets.
 
     Attributes:
         null_mean: mean score of the permuted targets.
@@ -43,8 +44,7 @@ def chance_of(metric: Metric, score: float, null: np.ndarray, precision: str) ->
     null = null[np.isfinite(null)]
     if not math.isfinite(score) or len(null) == 0:
         return None
-    tolerance = 1e-9 if precision == "float64" else 1e-6
-    rounding = tolerance * max(abs(score), float(np.abs(null).max()))
+    rounding = tolerance_of(precision) * max(abs(score), float(np.abs(null).max()))
     mean, sd = float(null.mean()), float(null.std(ddof=1)) if len(null) > 1 else 0.0
     p_value = (1 + int((null >= score - rounding).sum())) / (1 + len(null))
     gap = score - mean

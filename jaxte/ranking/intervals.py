@@ -109,7 +109,7 @@ def covariance_of(deviations: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def intervals_of(
-    scores: Mapping[str, float], deviations: Mapping[str, np.ndarray], *, seed: int = 0
+    scores: Mapping[str, float], deviations: Mapping[str, np.ndarray], *, seed: int
 ) -> tuple[dict[str, Interval], Draws]:
     """Intervals of the models that have one, and draws of the scores that they may have.
 

@@ -94,14 +94,14 @@ def rank(
             of permuted labels likewise, so that many layers to choose from are no advantage in
             `Ranking.chance`. None: "each" of a store and of inputs of such names, but "joined" of
             a model that brings "layers".
-        permutations: so many times the targets are dealt anew to the rows, the same way for all
-            models, and scored again: `Ranking.chance` then says what each score is without any
-            signal. 200 tell p below 0.01. Streams are read again for it, as often as their metrics
-            ask for and memory wants; of one that can be had only once it is not known.
-        intervals: whether to tell how far each score would be another on other rows of the kind
-            (`Ranking.interval`), and which model leads there (`Ranking.p_best`), from one gradient
-            of each score, or 20 scores without a part of the rows, as of streams; "auto": of the
-            metric that decides, where that is cheap.
+        permutations: so many times the targets are permuted, the same way for all models, and
+            scored again: `Ranking.chance` then says what each score is without any signal. 200
+            tell p below 0.01. Streams are read again for it, as often as their metrics ask for and
+            memory wants; of one that can be had only once it is not known.
+        intervals: whether to tell how far each score would be another on new samples from the same
+            population (`Ranking.interval`), and which model leads there (`Ranking.p_best`), from
+            one gradient of each score, or 20 scores without a part of the rows, as of streams;
+            "auto": of the metric that decides, where that is cheap.
         seed: of the permutations, and of the draws behind `Ranking.p_best`.
 
     Returns:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.metrics import combine
+from jaxte.metrics.combination import tolerance_of
 from jaxte.metrics.options import percent
 from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
@@ -33,7 +34,7 @@ __all__ = ["Ranking", "are_tied", "tie_groups"]
 
 def are_tied(one: float, other: float, precision: str) -> bool:
     """Whether two scores, or terms of them, differ by no more than rounding, "float64" or not."""
-    tolerance = 1e-9 if precision == "float64" else 1e-6
+    tolerance = tolerance_of(precision)
     return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
 
 

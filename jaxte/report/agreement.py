@@ -162,8 +162,7 @@ def plot_measures(evaluation: Evaluation, path: str | PathLike[str] | None = Non
         ['weighted tau', 'regret (in the unit of the accuracies)']
     """
     metrics = evaluation.order()
-    records = evaluation.to_records()
-    sets = [name for name in evaluation.datasets if any(r["dataset"] == name for r in records)]
+    sets = evaluation.evaluated()
     title = f"mean over {len(sets)} data sets" if len(sets) > 1 else sets[0]
     chart = Chart(
         max(WIDTH, 4 + name_width(metrics)),

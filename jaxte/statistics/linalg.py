@@ -65,6 +65,30 @@ def unit_of(
     return power_of_two(lax.stop_gradient(across(largest)))
 
 
+def standardised(x: Array, weights: Array, mean: ArrayLike, number: Array) -> Array:
+    """Columns less ``mean`` by the root of their squares over ``number``; constant ones are 0."""
+    size = jnp.max(jnp.where((weights > 0)[:, None], jnp.abs(x), 0), axis=0)
+    x = x - mean
+    scale = safe_root(matmul(weights, x**2) / number)
+    varies = scale > noise(size, weights.sum())
+    return jnp.where(varies[None], x / jnp.where(varies, scale, 1)[None], 0)
+
+
+def ledoit_wolf(size: Array, square: Array, fourth: Array, width: ArrayLike, n: Array) -> Array:
+    """The share of a multiple of I in a covariance of Ledoit and Wolf.
+
+    Args:
+        size: trace of the covariance of n rows.
+        square: sum of its squares.
+        fourth: mean fourth power of the distances of the rows from their mean.
+        width: columns.
+        n: rows.
+    """
+    apart = square - size**2 / width  # d times the squared distance from a multiple of I
+    far = apart > noise(square)
+    return jnp.where(far, jnp.clip((fourth - square) / n / jnp.where(far, apart, 1), 0, 1), 0)
+
+
 def trace(a: Array) -> Array:
     """Sum of the diagonal, of which ``jnp.trace`` makes a masked copy of the whole matrix."""
     return jnp.diagonal(a).sum()

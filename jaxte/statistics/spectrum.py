@@ -296,12 +296,12 @@ def spectrum_of_rows(x: Array, weights: Array) -> Spectrum:
         q, upper = jnp.linalg.qr(rows)
         axes, singular, right = _thin_svd(upper.T)
         left = matmul(q, right.T)
-        cut = eps * jnp.maximum(4 * norms[order], singular[0])
+        least = eps * jnp.maximum(4 * norms[order], singular[0])
     else:
         left, singular, right = _thin_svd(rows)
         axes = right.T
-        cut = d * eps * singular[0]
-    kept = singular > cut
+        least = d * eps * singular[0]
+    kept = singular > least
     values, axes = jnp.where(kept, singular, 0) ** 2, axes[jnp.argsort(order)]
     sign = _signs(axes)
     dual = root * jnp.where(kept[None], left, 0) * sign

@@ -258,7 +258,7 @@ class Statistics:
         if self.sample is None:
             return self.squares.sum(axis=1)
         square = self.rows.weights * jnp.sum(self.residuals**2, axis=1)
-        return self.all_reduce(class_sums(square[:, None], self.labels, len(self.counts)))[:, 0]
+        return self.all_reduce(class_sums(square, self.labels, len(self.counts)))
 
     # --- spectra of all rows, whatever their class ------------------------------------------------
 

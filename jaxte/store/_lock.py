@@ -20,17 +20,12 @@ _PATIENCE = 1.0  # seconds in which a process that has just taken the lock write
 
 def acquire(directory: Path) -> Any:
     """Take the lock of a store; an `InputError` if another process or another writer has it."""
-    from filelock import FileLock, Timeout
-
-    # released by whichever thread closes the writer
-    lock = FileLock(str(inside(directory, directory / LOCK)), timeout=0, thread_local=False)
-    try:
-        lock.acquire()
-    except Timeout:
+    lock = disk.lock(inside(directory, directory / LOCK))
+    if lock is None:
         raise InputError(
             f"{directory} is being written by {_holder(directory)}: wait for it, or write to "
             "another directory"
-        ) from None
+        )
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}
         disk.replace(directory / OWNER, json.dumps(owner) + "\n")

@@ -100,11 +100,12 @@ class Column(NamedTuple):
         return array.view(in_memory(self.dtype)) if kind.kind == "V" else array
 
 
-def check_type(name: str, allowed: tuple[str, ...], what: str) -> str:
-    """The name of a type, if a store can hold it."""
-    if name not in allowed:
-        raise InputError(f"{what} of type {name} cannot be stored: choose {', '.join(allowed)}")
-    return name
+def check_type(name: str) -> None:
+    """Raise `InputError` for a type of features that a store cannot hold."""
+    if name not in FEATURE_TYPES:
+        raise InputError(
+            f"features of type {name} cannot be stored: choose {', '.join(FEATURE_TYPES)}"
+        )
 
 
 def _on_disk(name: str) -> np.dtype:

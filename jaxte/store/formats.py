@@ -15,6 +15,7 @@ import numpy as np
 from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.intake import disk
+from jaxte.intake.arrays import of_torch
 from jaxte.intake.sources import Shards, probe_files
 
 __all__ = ["FEATURE", "LABEL", "OF_OTHERS", "READERS", "SHARED_LABELS", "Arrays", "load"]
@@ -147,12 +148,7 @@ def _without_torch(value: Any, path: Path, torch: Any) -> Any:
             f"{path.name} holds a tensor {list(value.shape)}, larger than the file: save it as "
             "tensor.clone()"
         )
-    tensor = value.detach()
-    if tensor.dtype == torch.bfloat16:
-        import ml_dtypes
-
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    return of_torch(value)
 
 
 def _from_mapping(tensors: Mapping[str, Any], where: str, rows: int | None) -> Arrays:

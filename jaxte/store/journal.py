@@ -12,11 +12,10 @@ from typing import Any, NamedTuple
 from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.store.columns import HEADER, Column, from_hex, inside, to_hex
-from jaxte.store.manifest import Manifest, Shard
+from jaxte.store.manifest import JOURNAL, Manifest, Shard
 
 __all__ = ["JOURNAL", "StoredBatch", "read"]
 
-JOURNAL = "journal.jsonl"
 _CHECK = ', "check": "{:08x}"}}'
 _TAIL = len(_CHECK.format(0)) + 1  # with the newline
 

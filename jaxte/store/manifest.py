@@ -29,7 +29,7 @@ from jaxte.store.columns import (
 
 __all__ = ["MANIFEST", "Manifest", "Shard", "differences", "differing", "is_store", "plain"]
 
-MANIFEST = "manifest.json"
+MANIFEST, JOURNAL = "manifest.json", "journal.jsonl"
 _FORMAT, _VERSION = "jaxte-store", 1
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 # What a card says of all rows together: of how many, of their files, and of what they hold.
@@ -94,7 +94,7 @@ class Manifest:
         names = list(layers)
         if not names or len(set(names)) < len(names) or not all(isinstance(n, str) for n in names):
             raise InputError(f"layers are {names}: give at least one name, and each only once")
-        check_type(dtype, FEATURE_TYPES, "features")
+        check_type(dtype)
         if isinstance(shard_rows, bool) or not isinstance(shard_rows, int) or shard_rows < 1:
             raise InputError(f"shard_rows is {shard_rows}: it must be a positive integer")
         columns = [Column(folder, "features", dtype, None) for folder in _folders(names)]
@@ -166,7 +166,7 @@ def is_store(directory: Path) -> bool:
     try:
         return _read_json(directory / MANIFEST).get("format") == _FORMAT
     except InputError:
-        return all(os.path.lexists(directory / name) for name in (MANIFEST, "journal.jsonl"))
+        return all(os.path.lexists(directory / name) for name in (MANIFEST, JOURNAL))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jaxte.errors import InputError
 from jaxte.intake import disk
 
 
@@ -23,9 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a JSON file in one step, so that a stopped build leaves no half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    disk.replace(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_card(
@@ -36,13 +32,6 @@ def read_card(
         return None
     card = read_json(path)
     return card if all(card.get(key) == value for key, value in specification.items()) else None
-
-
-def check_names(kind: str, chosen: Iterable[str], names: Collection[str]) -> None:
-    """Raise `InputError` for something to build that there is not."""
-    for name in chosen:
-        if name not in names:
-            raise InputError(f"no {kind} named {name!r} to build: there are {', '.join(names)}")
 
 
 def digest(path: Path) -> str:

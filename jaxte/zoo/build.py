@@ -22,8 +22,8 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.zoo.accuracy import Say, measure_model, recipes_as_data
-from jaxte.zoo.artefacts import check_names, digest, read_card, versions, write_json
-from jaxte.zoo.catalog import require
+from jaxte.zoo.artefacts import digest, read_card, versions, write_json
+from jaxte.zoo.catalog import check_names, require
 from jaxte.zoo.images import prepare
 from jaxte.zoo.selfsupervised import turned
 from jaxte.zoo.sources import Part, Source, concatenate, load_source

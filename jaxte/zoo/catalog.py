@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +88,9 @@ def require() -> None:
         optional.require(module, "the zoo", "zoo")
 
 
-def check_name(kind: str, name: str, names: Sequence[str]) -> None:
-    """Raise `InputError`, with those of similar spelling, if a name is none of these."""
-    if name not in names:
+def check_names(kind: str, chosen: Iterable[str], names: Collection[str]) -> None:
+    """Raise `InputError`, with those of similar spelling, for a name that is none of these."""
+    for name in (one for one in chosen if one not in names):
         hint, known = did_you_mean(name, names), ", ".join(names) or "none"
         raise InputError(f"no zoo {kind} named {name!r}: {hint}The zoo has {known}")
 
@@ -130,7 +130,7 @@ def load(name: str, *, root: Path | None = None) -> ZooModel:
         ['mnist']
     """
     root = root or PACKAGE
-    check_name("model", name, names(root=root))
+    check_names("model", [name], names(root=root))
     require()
     from jaxte.zoo.network import fill, read_tensors, skeleton
 
@@ -163,7 +163,7 @@ def load_target(name: str, *, root: Path | None = None) -> Target:
         (500, 8, 8)
     """
     folder = (root or PACKAGE) / "targets"
-    check_name("target", name, targets(root=root))
+    check_names("target", [name], targets(root=root))
     card = read_json(folder / f"{name}.json")
     path = folder / f"{name}.npz"
     try:
@@ -190,7 +190,7 @@ def accuracies(target: str, *, root: Path | None = None) -> dict[str, Accuracy]:
         True
     """
     record = read_json((root or PACKAGE) / "accuracies.json")["targets"]
-    check_name("target with accuracies", target, sorted(record))
+    check_names("target with accuracies", [target], sorted(record))
     result = {}
     for name, entry in sorted(record[target]["models"].items()):
         if not {"finetune", "probe"} <= entry.keys():

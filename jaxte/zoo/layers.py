@@ -113,11 +113,11 @@ def transform(
     return y
 
 
-def patches(x: jax.Array, size: int) -> jax.Array:
-    """Cut maps into tokens [n, t, size * size * c]."""
+def patches(x: jax.Array) -> jax.Array:
+    """Cut maps into tokens [n, t, 16 c], of 4x4 pixels each."""
     n, h, w, c = x.shape
-    x = x.reshape(n, h // size, size, w // size, size, c).swapaxes(2, 3)
-    return x.reshape(n, (h // size) * (w // size), size * size * c)
+    x = x.reshape(n, h // 4, 4, w // 4, 4, c).swapaxes(2, 3)
+    return x.reshape(n, (h // 4) * (w // 4), 16 * c)
 
 
 class Mlp(nnx.Module):

@@ -147,7 +147,7 @@ class ViT(nnx.Module):
         self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(5))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.embed(patches(x, 4)) + self.position[...]
+        x = self.embed(patches(x)) + self.position[...]
         return transform(x, self.attention, self.mlp, self.norms).mean(1)
 
 
@@ -161,7 +161,7 @@ class Mixer(nnx.Module):
         self.norms = nnx.List(nnx.LayerNorm(width, rngs=rngs) for _ in range(7))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.embed(patches(x, 4))
+        x = self.embed(patches(x))
         for i in range(3):
             mixed = self.tokens[i](self.norms[2 * i](x).swapaxes(1, 2))
             x = x + mixed.swapaxes(1, 2)

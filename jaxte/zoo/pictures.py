@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.intake import disk
 from jaxte.zoo.images import prepare
@@ -36,12 +37,9 @@ def open_image(path: Path, mode: str) -> Any:
         InputError: if it cannot be read.
         ImportError: if Pillow is missing.
     """
+    image = require("PIL.Image", f"reading {path}", "data")
     try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(f"reading {path} needs Pillow: pip install pillow") from error
-    try:
-        with Image.open(path) as file:
+        with image.open(path) as file:
             return file.convert(mode)
     except (OSError, ValueError) as error:  # an image of no format that Pillow has is an OSError
         raise InputError(f"{path} cannot be read ({error}): fetch the original again") from error

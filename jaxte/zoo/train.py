@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from scipy.special import log_softmax
 
 from jaxte.zoo.network import Params, forward, normalise
 from jaxte.zoo.sources import Part
@@ -166,8 +167,7 @@ def train(
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Outcome:
     """Return accuracy and mean log loss of logits."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    log_p = log_softmax(logits.astype(np.float64), axis=1)
     return Outcome(
         float((logits.argmax(1) == labels).mean()),
         float(-log_p[np.arange(len(labels)), labels].mean()),

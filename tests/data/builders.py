@@ -19,11 +19,10 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return (found.images * 15.9).astype(np.uint8), found.target
 
 
-def png(pixels: np.ndarray, mode: str | None = None) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
     """An image, or a label map, as the content of a PNG file."""
     stream = io.BytesIO()
-    image = Image.fromarray(pixels)
-    (image if mode is None else image.convert(mode)).save(stream, "PNG")
+    Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -73,7 +72,7 @@ def prepare(
     prepared.download_and_prepare(download_config=shards)
 
 
-def prepare_digits(data_dir: Path, name: str = "scanned_digits", **options: Any) -> None:
+def prepare_digits(data_dir: Path, **options: Any) -> None:
     """The digits as `tfds:scanned_digits/train` (1000) and `/test` (797)."""
     import tensorflow_datasets as tfds
 
@@ -89,4 +88,4 @@ def prepare_digits(data_dir: Path, name: str = "scanned_digits", **options: Any)
         }
     )
     splits = {"train": examples[:1000], "test": examples[1000:]}
-    prepare(data_dir, name, features, splits, supervised=("image", "label"), **options)
+    prepare(data_dir, "scanned_digits", features, splits, supervised=("image", "label"), **options)

@@ -23,10 +23,10 @@ TALL, WIDE = blobs(60, 7, separation=1.0), blobs(25, 40, classes=3)
 each_problem = pytest.mark.parametrize(("x", "y"), [TALL, WIDE], ids=["tall", "wide"])
 
 
-def small_blocks(monkeypatch: pytest.MonkeyPatch, elements: int = 512) -> None:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks, the last one filled up, where one would do."""
     jax.clear_caches()  # the size of blocks is no part of what a program is kept by
-    monkeypatch.setattr(engine, "_ELEMENTS", elements)
+    monkeypatch.setattr(engine, "_ELEMENTS", 512)
 
 
 # --- the engine -----------------------------------------------------------------------------------

@@ -1,10 +1,6 @@
 """Pools of made-up models whose final scores and paired examples are known."""
 
-from collections.abc import Callable
-
 import numpy as np
-
-Trial = Callable[[str, float, int], np.ndarray]
 
 
 class Pool:

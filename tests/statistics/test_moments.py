@@ -272,16 +272,16 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def state_of(problem: Problem, dtype: Any = None, parts: int = 2) -> Moments:
-    """Moments merged from parts of interleaved rows, with class counts where there are classes."""
+def state_of(problem: Problem, dtype: Any = None) -> Moments:
+    """Moments merged from every second row and the others, with counts of classes, if any."""
     x, y = problem
     known: dict[str, Any] = {"num_targets": y[0].size}
     if problem.num_classes is not None:
         known = {"num_classes": problem.num_classes, "class_counts": np.bincount(y)}
     empty = moments.init(x.shape[1], dtype=dtype, **known)
     state = empty
-    for part in range(parts):
-        state = moments.merge(moments.update(empty, x[part::parts], y[part::parts]), state)
+    for part in range(2):
+        state = moments.merge(moments.update(empty, x[part::2], y[part::2]), state)
     return state
 
 

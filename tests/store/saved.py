@@ -27,9 +27,9 @@ def safetensors_save(path: Path, **tensors: np.ndarray) -> None:
     pytest.importorskip("safetensors.numpy").save_file(tensors, path)
 
 
-def parquet_save(path: Path, columns: dict[str, Any], rows: int = 13) -> None:
+def parquet_save(path: Path, columns: dict[str, Any]) -> None:
     pa, pq = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
-    pq.write_table(pa.table(columns), path, row_group_size=rows)
+    pq.write_table(pa.table(columns), path, row_group_size=13)
 
 
 def lists(array: np.ndarray, kind: str = "list") -> Any:

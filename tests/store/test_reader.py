@@ -18,9 +18,6 @@ from jaxte.store.journal import line
 
 from .data import LOGITS, WHAT, X, Y, Z, assert_whole, begun, content, go_on, stored
 
-LITTLE = 1000  # bytes of memory: everything is streamed
-
-
 # --- unfinished -----------------------------------------------------------------------------------
 
 
@@ -353,6 +350,3 @@ def test_parts_are_indexed_like_one_array() -> None:
     with pytest.raises(ValueError, match="several parts"):
         np.asarray(parts, copy=False)
     assert (len(parts), parts.shape, parts.dtype, parts.ndim) == (20, (20, 3), whole.dtype, 2)
-
-
-RANDOM = np.random.default_rng(1)

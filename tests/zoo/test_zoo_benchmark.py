@@ -311,9 +311,9 @@ def test_result_is_measured_anew_where_its_inputs_changed(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"models": ["nope"]}, "no model named 'nope'"),
-        ({"targets": ["nope"]}, "no target named 'nope'"),
-        ({"stages": ["probe"]}, "no stage named 'probe'"),
+        ({"models": ["nope"]}, "no zoo model named 'nope'"),
+        ({"targets": ["nope"]}, "no zoo target named 'nope'"),
+        ({"stages": ["probe"]}, "no zoo stage named 'probe'"),
     ],
 )
 def test_unknown_names(argument: dict[str, Any], message: str, tmp_path: Path) -> None:

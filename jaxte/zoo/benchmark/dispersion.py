@@ -10,8 +10,6 @@ import numpy as np
 from jaxte.evaluate import noise_ceiling, static_ranking, top1_regret, weighted_tau
 from jaxte.zoo.benchmark.records import Result
 
-STAGES = ("finetune", "probe", "finetune_shifted", "probe_shifted")
-
 
 def by_target(
     measurements: Sequence[Result], stage: str = "finetune"

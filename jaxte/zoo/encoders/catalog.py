@@ -7,6 +7,7 @@ from pathlib import Path
 from flax import nnx
 
 from jaxte.errors import InputError
+from jaxte.zoo.catalog import check_names
 from jaxte.zoo.encoders.families import FAMILIES
 from jaxte.zoo.encoders.modules import Encoder
 from jaxte.zoo.encoders.specs import SPECS, Spec
@@ -21,8 +22,7 @@ def spec_of(name: str) -> Spec:
     Raises:
         InputError: if there is none of the name.
     """
-    if name not in SPECS:
-        raise InputError(f"no encoder named {name!r}: there are {', '.join(SPECS)}")
+    check_names("encoder", [name], SPECS)
     return SPECS[name]
 
 

@@ -59,7 +59,7 @@ def residual(
     """
     blocks: list[Any] = [Conv(3, stem, *((7, 2) if imagenet else (3, 1)), act="relu")]
     if imagenet:
-        blocks.append(MaxPool(3, 2, 1))
+        blocks.append(MaxPool(3, 1))
     inputs = stem
     for stage, (channels, repeats) in enumerate(stages):
         outputs = channels * 4 if bottleneck else channels
@@ -95,7 +95,7 @@ def vgg(stages: Sequence[tuple[int, int]], *, hidden: int) -> Body:
         for _ in range(repeats):
             blocks.append(Conv(inputs, channels, 3, act="relu"))
             inputs = channels
-        blocks.append(MaxPool(2, 2))
+        blocks.append(MaxPool(2))
     return blocks, [inputs, hidden]
 
 

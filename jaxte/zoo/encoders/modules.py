@@ -81,14 +81,14 @@ class Block(nnx.Module):
 
 
 class MaxPool(nnx.Module):
-    """Maximum over windows, outside of the maps nothing."""
+    """Maximum over windows in steps of 2, outside of the maps nothing."""
 
-    def __init__(self, window: int, stride: int, pad: int = 0):
-        self.window, self.stride, self.pad = window, stride, pad
+    def __init__(self, window: int, pad: int = 0):
+        self.window, self.pad = window, pad
 
     def __call__(self, x: jax.Array) -> jax.Array:
         pads = ((self.pad, self.pad),) * 2
-        return nnx.max_pool(x, (self.window,) * 2, (self.stride,) * 2, padding=pads)
+        return nnx.max_pool(x, (self.window,) * 2, (2, 2), padding=pads)
 
 
 class Mean(nnx.Module):
