@@ -1,4 +1,4 @@
-"""Scores of targets that are dealt anew to the rows, many times, in one program per metric."""
+"""Scores of permuted targets, many times, in one program per metric."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _program(
 
 @jax.jit
 def permuted_targets(targets: Any, weights: Any, key: Array) -> Array:
-    """Targets [n, ...] dealt anew to the rows that count, by their weights [n] or None."""
+    """Targets [n, ...] permuted among the rows that count, by their weights [n] or None."""
     return permuted(targets, weights, jax.random.bits(key, (len(targets),), "uint32"))
 
 

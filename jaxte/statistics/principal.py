@@ -120,7 +120,7 @@ def principal_of_moments(state: Moments, width: Array, unit: Array) -> tuple[Pri
 
 
 def permuted(targets: Array, weights: Array | None, order: Array) -> Array:
-    """Targets [n] or [n, k] dealt anew to the rows that count, by random numbers [n]."""
+    """Targets [n] or [n, k] permuted among the rows that count, by random numbers [n]."""
     absent = jnp.zeros(len(order), bool) if weights is None else jnp.asarray(weights) <= 0
     places = jnp.argsort(absent, stable=True)
     drawn = jnp.argsort(jnp.where(absent, jnp.inf, order), stable=True)
