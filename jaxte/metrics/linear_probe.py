@@ -108,7 +108,7 @@ def _score(
     def probe(fitted: Array) -> tuple[Array, Array]:
         """Log probability of each row's class, and whether it is the most probable [n]."""
         total = fitted.sum()
-        scaled = standardised(x, fitted, matmul(fitted, x) / total, total)
+        scaled = standardised(x, fitted, (matmul(fitted, x) / total)[None], total)
         z = softmax.along_axes(scaled, fitted)
         problem = softmax.Regression(z, y, fitted, jnp.asarray(lam).astype(x.dtype))
         log_p = problem.log_probabilities(softmax.fit(z, y, fitted, lam))
