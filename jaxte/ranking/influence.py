@@ -69,6 +69,8 @@ def _of_rows(plan: ScoringPlan, metric: Metric, sample: Sample) -> Repeats | Non
         slopes, inflation = program(sample, dynamic)
     except Exception:  # a user's metric may have no derivative
         return None
+    if not all(np.isfinite(slope).all() for slope in slopes.values()):
+        return None
     return {key: _deviations(slope, inflation, sample.weights) for key, slope in slopes.items()}
 
 

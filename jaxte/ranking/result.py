@@ -96,14 +96,15 @@ class Ranking:
     def chance(self, model: str, metric: str) -> Chance | None:
         """The score beside those of permuted targets, of a ranking with ``permutations``.
 
-        None without them, for metrics that read no targets, and for models without a score.
+        None without them, for metrics that read no targets, and for models without a score or
+        whose rows cannot be read again.
         """
         return self._chances.get(self._key(model, metric))
 
     def interval(self, model: str, metric: str) -> Interval | None:
         """How far the score may differ on other samples, of a ranking with ``intervals``.
 
-        None without them, and where the score has no derivative by the weights of the rows.
+        None without them, and where the score is lost without some rows.
         """
         return self._intervals.get(self._key(model, metric))
 

@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxte
 from jaxte import report
 from jaxte.errors import InputError
-from jaxte.metrics import REGISTRY, get_metric
+from jaxte.metrics import REGISTRY, Metric, get_metric
 from jaxte.ranking.intervals import Interval
 from jaxte.statistics import Sample, Statistics
 
@@ -254,6 +255,21 @@ def test_groups_are_left_out_where_there_is_no_derivative(metric: str, recwarn: 
     for model in POOL:
         interval, other = known(ranking.interval(model, metric)), expected.interval(model, "own")
         assert interval[:3] == pytest.approx(known(other)[:3], rel=1e-7)
+
+
+def test_where_the_derivative_is_no_number_groups_are_left_out() -> None:
+    def score(statistics: Statistics, _: Any) -> dict[str, jax.Array]:
+        rows = statistics.rows
+        nothing = jnp.sqrt(0 * rows.total)  # its derivative is 0 times infinity
+        return {"score": rows.weights @ rows.features[:, 0] / rows.total + nothing}
+
+    edged = Metric(
+        name="edged", function=jaxte.metrics.logme, score=score, needs=frozenset({"rows"})
+    )
+    ranking = jaxte.rank(POOL, LABELS, metrics=edged, intervals=True)
+    error = NOISE[:, 0].std() / np.sqrt(120)
+    interval = known(ranking.interval("at 0.0", "edged"))
+    assert interval.standard_error == pytest.approx(error, rel=0.5)
 
 
 def test_terms_over_the_pool_have_groups_too() -> None:
