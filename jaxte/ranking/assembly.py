@@ -146,8 +146,8 @@ def _column(
         intervals, draws = intervals_of(scores, deviations, seed=seed)
         if lost := [name for name in scores if name in rows and name not in intervals]:
             notes.append(
-                f"{metric.name} has no interval for {shortlist(lost)}: the score is lost where some "
-                "of the rows are left out."
+                f"{metric.name} has no interval for {shortlist(lost)}: the score is lost where "
+                "some of the rows are left out."
             )
     number = None if outcomes.classes is None else len(outcomes.classes)
     notes += notes_on(metric, outputs, scores, number, precision)
