@@ -240,7 +240,7 @@ def check_labels(labels: np.ndarray, where: str, rows: int, beside: str) -> None
         )
 
 
-def replace(path: Path, content: str | bytes) -> None:
+def replace(path: Path, content: str | bytes | memoryview) -> None:
     """Write a file in one step: after a crash or power loss there is the old or the new."""
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)  # a link would be written through
@@ -258,12 +258,12 @@ def lock(file: Path) -> Any:
     """The lock of a file, which dies with its process; None where another has it."""
     from filelock import FileLock, Timeout
 
-    held = FileLock(str(file), timeout=0, thread_local=False)  # any thread may release it
+    file_lock = FileLock(str(file), timeout=0, thread_local=False)  # any thread may release it
     try:
-        held.acquire()
+        file_lock.acquire()
     except Timeout:
         return None
-    return held
+    return file_lock
 
 
 def make_directory(path: Path) -> None:

@@ -79,8 +79,7 @@ def _check(*, variant: str) -> None:
 
 def _fourth_powers(means: Array, batch: Batch, **_: Any) -> Array:
     """Sum of the fourth powers of the distances from the mean of all."""
-    rows = batch.residuals + jnp.take(means, batch.labels, axis=0, mode="clip")
-    return batch.weights @ jnp.sum(rows**2, axis=1) ** 2
+    return batch.weights @ jnp.sum(batch.centred(means) ** 2, axis=1) ** 2
 
 
 def _shrinkage(statistics: Statistics, fourth: Array) -> tuple[Array, Array, Array]:

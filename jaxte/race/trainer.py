@@ -171,8 +171,9 @@ class Trainer:
         """Operations of a forward pass; 0 where they cannot be counted."""
         try:
             model, inputs = self.load(name)
-            shapes = (np.shape(x) for x in jax.tree.leaves((model.params, inputs)))
-            kind = (model.apply, model.layers, *(shape[1:] for shape in shapes))
+            shapes = [np.shape(x) for x in jax.tree.leaves(model.params)]
+            shapes += [np.shape(x)[1:] for x in jax.tree.leaves(inputs)]
+            kind = (model.apply, model.layers, *shapes)
             if kind not in self._counted:
                 self._counted[kind] = flops(model, inputs)
             return self._counted[kind]
@@ -256,7 +257,7 @@ class Trainer:
         leaves = [np.asarray(leaf, np.float32) for leaf in jax.tree.leaves(weights)]
         content = io.BytesIO()
         np.savez(content, *leaves, allow_pickle=False)
-        disk.replace(path, content.getvalue())
+        disk.replace(path, content.getbuffer())
 
     def start(self, name: str, reached: int) -> Start:
         """Where the full fine-tuning of a model may begin: at the furthest stage it reached."""

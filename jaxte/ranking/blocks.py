@@ -101,6 +101,16 @@ class Blocks:
             self.unit = _unit_of(block.features, block.weights)
         return self.unit
 
+    def all_targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and weights of all rows, once the blocks are known; read where they go along."""
+        if self.targets is not None and self.labels is not None:
+            weights = np.ones(len(self.targets)) if self.weights is None else self.weights
+            targets = checked(self.targets, weights, self.labels, self.dtype, batch=0)
+            return targets, weights.astype(self.dtype)
+        pieces = [(one.targets[: one.rows], one.weights[: one.rows]) for one in self]
+        targets, weights = (np.concatenate(part) for part in zip(*pieces, strict=True))
+        return targets, weights
+
     def survey(self, seen: Callable[[int], None]) -> None:
         """Find the number of classes in a pass over labels that come with batches, if need be."""
         if self.labels is not None or self.num_classes is not None or not self.source.reiterable:

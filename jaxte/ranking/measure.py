@@ -89,13 +89,14 @@ def measure(
         outcomes = Outcomes(problems=resolved.problems, classes=classes)
         _score_in_memory(resolved, rows, plan, limits.slices, report, outcomes)
         _score_again(resolved.candidates, plan, asked, report, outcomes)
+        of_streams = asked._replace(intervals=()) if asked.auto else asked  # they are never cheap
         streaming.score_all(
             resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes,
-            asked._replace(intervals=()) if asked.auto else asked,
+            of_streams,
         )  # fmt: skip
         if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
-        notes += _of_streams(resolved, asked, outcomes)
+        notes += _unknown_of_streams(resolved, of_streams, outcomes)
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
         **made_now(),
@@ -116,14 +117,13 @@ def measure(
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
 
 
-def _of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcomes) -> list[str]:
+def _unknown_of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcomes) -> list[str]:
     """What is not known of models that were streamed."""
     readers = [metric for metric in asked.metrics if not metric.label_free]
-    judged = () if asked.auto else asked.intervals
     notes = []
     for what, metrics, known in (
         ("chance is", readers if asked.permutations else (), outcomes.nulls),
-        ("intervals are", judged, outcomes.influences),
+        ("intervals are", asked.intervals, outcomes.influences),
     ):
         names = [metric.name for metric in metrics]
         scored, again = (

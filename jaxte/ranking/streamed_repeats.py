@@ -32,6 +32,8 @@ class Again(NamedTuple):
 
     Attributes:
         blocks: the rows.
+        targets: of all of them.
+        weights: likewise.
         state: their moments.
         plan: how they are scored.
         metrics: those that have scored them.
@@ -41,6 +43,8 @@ class Again(NamedTuple):
     """
 
     blocks: Blocks
+    targets: np.ndarray
+    weights: np.ndarray
     state: Moments
     plan: ScoringPlan
     metrics: Sequence[Metric]
@@ -51,12 +55,6 @@ class Again(NamedTuple):
     def options(self, metric: Metric) -> Mapping[str, Any]:
         """All of a metric."""
         return metric.all_options(self.plan.options.get(metric.name, {}))
-
-    def targets(self) -> tuple[np.ndarray, np.ndarray]:
-        """Targets and weights of all rows, in one more reading of them."""
-        pieces = [(one.targets[: one.rows], one.weights[: one.rows]) for one in self.blocks]
-        targets, weights = (np.concatenate(part) for part in zip(*pieces, strict=True))
-        return targets, weights
 
     def passing(self, what: str, varied: Varied) -> Callable[..., list[Any]]:
         """Makes a pass with these targets or weights."""
@@ -86,7 +84,7 @@ def null_outputs(again: Again, permutations: int, seed: int) -> dict[str, Repeat
     metrics = [metric for metric in again.metrics if not metric.label_free]
     if not metrics:
         return {}
-    targets, weights = again.targets()
+    targets, weights = again.targets, again.weights
     keys = jax.random.split(jax.random.key(seed), permutations)
     of_moments = [m for m in metrics if _needs_moments(m, again)]
     others = [m for m in metrics if m not in of_moments]
@@ -114,7 +112,7 @@ def influences(again: Again, metrics: Sequence[Metric], seed: int) -> dict[str, 
     Raises:
         OrderError: where the rows come in another order each time.
     """
-    targets, weights = again.targets()
+    targets, weights = again.targets, again.weights
     kept = without_groups(targets, weights, seed) * weights[None]
     many = again.at_once(matrices=True)
     parts: dict[str, list[Mapping[str, Any]]] = {metric.name: [] for metric in metrics}
@@ -234,6 +232,7 @@ def _by_passes(
     options = again.options(metric)
     steps = [metric.steps(again.statistics(state), options, jitted) for state in states]
     results: Sequence[Any] = [None] * len(steps)
+    number = 1
     while True:
         outputs, asks = [], []
         for step, result in zip(steps, results, strict=True):
@@ -243,7 +242,8 @@ def _by_passes(
                 outputs.append(stop.value)
         if not asks:
             return {key: [float(one[key]) for one in outputs] for key in ("score", *metric.terms)}
-        (made,) = passing(lambda asks=asks: [AskEach(asks)], number=2)
+        number += 1
+        (made,) = passing(lambda asks=asks: [AskEach(asks)], number=number)
         if isinstance(made, Exception):
             raise made
         results = _unstacked(made)

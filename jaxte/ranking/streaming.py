@@ -132,17 +132,19 @@ def score(
     able, reasons = _able(plan, stream, regression=state.targets is not None)
     outputs, unable = _finish(able, plan, samples)
     nulls, rows = {}, {}
-    if blocks is not None and samples.again is not None:
+    wanted = repeated.permutations or repeated.intervals
+    if wanted and blocks is not None and samples.again is not None:
         scored = [metric for metric in able if metric.name in outputs]
-        again = Again(blocks, state, plan, scored, memory_limit, report, stream.name)
+        known = blocks.all_targets()
+        again = Again(blocks, *known, state, plan, scored, memory_limit, report, stream.name)
         with suppress(OrderError):
             if repeated.permutations:
                 nulls = null_outputs(again, repeated.permutations, repeated.seed)
             if judged := [metric for metric in scored if metric in repeated.intervals]:
                 rows = influences(again, judged, repeated.seed)
     size = int(state.samples), samples.width
-    known = None if state.targets is not None else classes
-    return Outcome(outputs, reasons | unable, known, size, nulls, rows)
+    named = None if state.targets is not None else classes
+    return Outcome(outputs, reasons | unable, named, size, nulls, rows)
 
 
 class _Samples(NamedTuple):

@@ -241,3 +241,14 @@ def test_models_side_by_side_stay_below_the_memory_limit(
     found = list(pool.score(plan, given, memory_limit=limit))  # type: ignore[arg-type]
     assert len(found) == len(given)
     assert math.isnan(limit) or max(most) <= limit
+
+
+def test_classes_of_batches_keep_what_they_are() -> None:
+    """True is 1 to Python, and is no class number."""
+    labels, parts = Y > 0, (slice(0, 20), slice(20, 48))
+    streamed = jaxte.rank({"m": [(X[part], labels[part]) for part in parts]}, metrics="logme")
+    whole = jaxte.rank({"m": X}, labels, metrics="logme")
+    assert streamed.meta["class_names"] == whole.meta["class_names"] == ("False", "True")
+    mixed = [(X[:20], Y[:20].astype(str)), (X[20:], Y[20:])]
+    ranking = jaxte.rank({"m": mixed, "n": X}, {"n": Y}, metrics="logme")
+    assert "of several kinds" in ranking.status("m", "logme")

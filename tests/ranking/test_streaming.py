@@ -390,14 +390,3 @@ def test_a_later_batch_that_overflows_when_squared_is_a_status() -> None:
     ranking = jaxte.rank({"x": cut(x, (500,)), "fine": x * 0 + 1}, labels, precision="float32")
     for metric in ranking.metrics:
         assert "range of float32" in ranking.status("x", metric)
-
-
-def test_classes_of_batches_keep_what_they_are() -> None:
-    """True is 1 to Python, and is no class number."""
-    labels = Y > 0
-    streamed = rank({"m": list(zip(cut(X), cut(labels), strict=True))}, metrics="logme")
-    whole = rank({"m": X}, labels, metrics="logme")
-    assert streamed.meta["class_names"] == whole.meta["class_names"] == ("False", "True")
-    mixed = [(X[:40], Y[:40].astype(str)), (X[40:], Y[40:])]
-    ranking = rank({"m": mixed, "n": X}, {"n": Y}, metrics="logme")
-    assert "of several kinds" in ranking.status("m", "logme")

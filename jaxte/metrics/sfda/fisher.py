@@ -217,9 +217,8 @@ def mix_unseen(first: Classifier, batch: Batch, settings: Settings) -> Array:
     sure = p
     if settings.double_softmax:
         sure = jax.nn.softmax(jnp.where((first.counts > 0)[None], p, -jnp.inf))
-    rows = batch.residuals + jnp.take(first.means, batch.labels, axis=0, mode="clip")
     own = jnp.sum(p * sure, axis=1)
-    return own[:, None] * rows + matmul(p * (1 - sure), _others(first))
+    return own[:, None] * batch.centred(first.means) + matmul(p * (1 - sure), _others(first))
 
 
 def unseen(classifier: Classifier) -> Classifier:
