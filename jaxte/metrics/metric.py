@@ -82,6 +82,8 @@ class Metric:
             where d > n; if not, intervals leave out groups of rows.
         inflation: (statistics, **options) -> [n] or scalar by which an interval multiplies what
             each row does to the score: what its derivative by the row's weight misses.
+        second_order: whether the chance to lead takes off the variance what the jackknife counts
+            twice: what the derivatives by the weights of two rows say.
         notes: (model -> outputs, num_classes) -> sentences on what is degenerate in a pool.
         at_ceiling: what to do where scores tie at the upper end of ``range``.
         pads: whether features may have trailing columns of zeros beyond ``num_features``.
@@ -114,6 +116,7 @@ class Metric:
     from_moments: Callable[..., Array] | None = None
     smooth: bool = True
     inflation: Callable[..., Array] | None = None
+    second_order: bool = False
     notes: Callable[..., Sequence[str]] | None = None
     at_ceiling: str = ""
     pads: bool = True

@@ -387,5 +387,6 @@ RIDGE_PROBE = register(
         check=_check,
         invariances=frozenset({"rotation", "shift", "scale"}),
         joins_layers=True,
+        second_order=True,
     )
 )

@@ -15,7 +15,7 @@ from jaxte.intake import class_names, listed
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
 from jaxte.ranking.chance import Chance, chance_notes, chance_of, pooled, too_few
-from jaxte.ranking.intervals import Draws, Interval, deviations_of, intervals_of
+from jaxte.ranking.intervals import Draws, Interval, intervals_of, spread_of
 from jaxte.ranking.notes import notes_on, verdict
 from jaxte.ranking.options import RankOptions
 from jaxte.ranking.outcomes import Outcomes
@@ -142,8 +142,8 @@ def _column(
             chances |= {} if one is None else {name: one}
         notes += chance_notes(metric.name, chances, meta["permutations"])
     if rows := outcomes.influences.get(metric.name):
-        deviations = deviations_of(metric, rows, outputs, over_pool, seed)
-        intervals, draws = intervals_of(scores, deviations, seed=seed)
+        spread = spread_of(metric, rows, outputs, over_pool, seed)
+        intervals, draws = intervals_of(scores, spread, seed=seed)
         if lost := [name for name in scores if name in rows and name not in intervals]:
             notes.append(
                 f"{metric.name} has no interval for {shortlist(lost)}: the score is lost where "

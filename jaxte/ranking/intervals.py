@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxte.metrics import Metric
 from jaxte.ranking.chance import pooled
+from jaxte.ranking.repeats import CURVATURE
 from jaxte.ranking.verdict import recommended
 
-__all__ = ["INTERVAL", "Draws", "Interval", "covariance_of", "deviations_of", "intervals_of"]
+__all__ = ["INTERVAL", "Draws", "Interval", "Spread", "covariance_of", "intervals_of", "spread_of"]
 
 _CONFIDENCE = 0.9
 _DRAWS = 400  # of scores that are made over the pool
@@ -58,28 +60,50 @@ class Draws(NamedTuple):
         return dict(zip(self.names, best_chances(scores).tolist(), strict=True))
 
 
-def deviations_of(
+class Spread(NamedTuple):
+    """What makes up the covariance of the scores of models, by their names.
+
+    Attributes:
+        deviations: whose products are the covariance; of as many rows, the same rows.
+        middles: of an interval where that is not the score.
+        curvature: share of the variance that counts twice, and is taken off by division, so that
+            something stays.
+    """
+
+    deviations: Mapping[str, np.ndarray]
+    middles: Mapping[str, float] = MappingProxyType({})
+    curvature: Mapping[str, float] = MappingProxyType({})
+
+
+def spread_of(
     metric: Metric,
     influences: Mapping[str, Mapping[str, np.ndarray]],
     outputs: Mapping[str, Mapping[str, float]],
     over_pool: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]],
     seed: int,
-) -> dict[str, np.ndarray]:
-    """Model -> deviations of its score, whose products are the covariance.
+) -> Spread:
+    """Of the scores, from what each row does to the outputs.
 
-    Scores that are made of terms over the pool are drawn with all their terms.
+    Scores that are made of terms over the pool are drawn with all their terms; one at an end of the
+    pool's range can move to one side only.
     """
     if not metric.terms:
-        return {name: own["score"] for name, own in influences.items()}
+        return Spread(
+            {name: own["score"] for name, own in influences.items()},
+            curvature={n: float(own.get(CURVATURE, 0)) for n, own in influences.items()},
+        )
     rng = np.random.default_rng(seed)
     rows = dict.fromkeys(len(u) for own in influences.values() for u in own.values())
-    normal = {n: rng.normal(size=(_DRAWS, n)) for n in rows}
+    half = {n: rng.normal(size=(_DRAWS // 2, n)) for n in rows}
+    normal = {n: np.concatenate([z, -z]) for n, z in half.items()}  # a sum keeps its middle
     drawn = {
         name: {key: outputs[name][key] + normal[len(u)] @ u for key, u in own.items()}
         for name, own in influences.items()
     }
     scores = pooled(metric, drawn, over_pool)
-    return {name: (own - own.mean()) / _DRAWS**0.5 for name, own in scores.items()}
+    middles = {name: float(own.mean()) for name, own in scores.items()}
+    deviations = {name: (own - middles[name]) / _DRAWS**0.5 for name, own in scores.items()}
+    return Spread(deviations, middles)
 
 
 def covariance_of(deviations: Sequence[np.ndarray]) -> np.ndarray:
@@ -109,17 +133,18 @@ def covariance_of(deviations: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def intervals_of(
-    scores: Mapping[str, float], deviations: Mapping[str, np.ndarray], *, seed: int
+    scores: Mapping[str, float], spread: Spread, *, seed: int
 ) -> tuple[dict[str, Interval], Draws]:
     """Intervals of the models that have one, and draws of the scores that they may have.
 
     Args:
         scores: model -> its score.
-        deviations: model -> what makes up its variance; of as many rows, the same rows.
+        spread: what makes up their covariance.
         seed: of the draws.
     """
     from jaxte.evaluate.posterior import best_chances, of_scores  # 0.1 s that few need
 
+    deviations = spread.deviations
     names = [
         name
         for name, own in deviations.items()
@@ -134,7 +159,10 @@ def intervals_of(
         cov[np.ix_(own, own)] = covariance_of([deviations[names[i]] for i in own])
     errors = np.sqrt(np.diag(cov))
     half = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * errors
-    draws = of_scores(y, cov).draws(seed)
-    numbers = np.stack([y - half, y + half, errors, best_chances(draws)], 1).tolist()
+    once = np.array([(1 + spread.curvature.get(name, 0)) ** -0.5 for name in names])
+    draws = of_scores(y, cov * np.outer(once, once)).draws(seed)
+    middle = np.array([spread.middles.get(name, scores[name]) for name in names])
+    lo, hi = np.minimum(middle - half, y), np.maximum(middle + half, y)
+    numbers = np.stack([lo, hi, errors, best_chances(draws)], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}
     return intervals, Draws(tuple(names), draws)

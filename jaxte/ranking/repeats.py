@@ -19,6 +19,7 @@ from jaxte.ranking.pool import call_own
 from jaxte.statistics import Sample, Statistics
 
 __all__ = [
+    "CURVATURE",
     "Repeats",
     "called_score",
     "deviations_of_groups",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 Repeats: TypeAlias = dict[str, np.ndarray]  # "score" and terms -> a number for each time
+CURVATURE = "curvature"  # beside deviations: what share of their square counts twice, a number
 _GROUPS = 20  # of rows
 
 

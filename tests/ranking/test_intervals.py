@@ -12,6 +12,7 @@ import jaxte
 from jaxte import report
 from jaxte.errors import InputError
 from jaxte.metrics import REGISTRY, Metric, get_metric
+from jaxte.ranking.influence import _curvature
 from jaxte.ranking.intervals import Interval
 from jaxte.statistics import Sample, Statistics
 
@@ -163,6 +164,27 @@ def test_rows_of_weight_0_are_absent_and_pairs_share_what_is_odd() -> None:
     for model in POOL:
         assert padded.interval(model, "logme") == pytest.approx(plain.interval(model, "logme"))
     assert padded.p_best() == pytest.approx(plain.p_best())
+
+
+def test_what_pairs_of_rows_do_is_the_square_of_the_second_derivative() -> None:
+    """One random direction tells it well enough; here many, against the whole matrix."""
+    x, n = POOL["at 0.7"], len(LABELS)
+    with jax.enable_x64(True):
+        probe = jax.tree_util.Partial(jaxte.metrics.ridge_probe, x, LABELS, num_classes=3)
+        once, twice = (
+            jax.jacrev(lambda w: probe(weights=w)),
+            jax.hessian(lambda w: probe(weights=w)),
+        )
+        u, h = once(jnp.ones(n)), twice(jnp.ones(n))
+        centre = np.eye(n) - 1 / n
+        share = float(np.sum((centre @ h @ centre) ** 2) / 2 / np.sum((centre @ u) ** 2))
+        sample = Sample(jnp.asarray(x), jnp.asarray(LABELS), jnp.ones(n))
+        made = [
+            _curvature(lambda s: once(s.weights), sample, np.asarray(centre @ u), k)
+            for k in range(40)
+        ]
+    assert np.mean(made) == pytest.approx(share, rel=0.1)
+    assert np.std(made) < 0.4 * share
 
 
 def test_a_clear_winner_leads_and_twins_share_the_chance(ranking: jaxte.Ranking) -> None:
