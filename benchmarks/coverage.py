@@ -25,6 +25,7 @@ OTHERS = (  # of samples of up to 300 rows
 SIZES = ((100, 24), (100, 160), (300, 64), (300, 450), (1000, 64), (2000, 128))  # n, d
 CLASSES = 5
 STRENGTHS = (0.1, 0.2, 0.22, 0.4)  # of the models of one population
+_JUDGED = 4  # samples of each population whose chances count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def report(options: argparse.Namespace) -> Iterator[str]:
     columns = ("metric", "from", "chances", "mean", "came true")
     yield "\n## p_best\n\n" + "\n".join(table(columns, [])[:2])
     for metric in ("ridge_probe", "logme"):
-        tenths = calibration(300, 32, max(3 * options.samples // 2, 4), 30, metric, options.seed)
+        tenths = calibration(300, 32, max(3 * options.samples // 2, 4), 100, metric, options.seed)
         rows = [(metric, f"{t[0]:.1f}", str(t[1]), f"{t[2]:.3f}", f"{t[3]:.3f}") for t in tenths]
         yield "\n".join(table(columns, rows)[2:-1])
     yield "\n## p values without signal\n\nShares below, n = 120, d = 16.\n"
@@ -195,6 +196,8 @@ def calibration(
     """Of the chances to be best, by tenths: from where on, how many, their mean, how many were.
 
     The strengths of a population's models are drawn about one value, from all alike to far apart.
+    Which is best is read off other samples than the chances, or the leader of a tie would be right
+    too often.
     """
     import jaxte
 
@@ -205,15 +208,16 @@ def calibration(
         strengths = np.maximum(0.3 + spread * rng.normal(size=5), 0.02)
         population = Population(d, strengths.tolist(), seed + number)
         rankings = []
-        for turn in range(samples):
+        for turn in range(_JUDGED + samples):
             models, labels = population.sample(n, rng)
-            wanted = turn < 4
+            wanted = turn < _JUDGED
             rankings.append(
                 jaxte.rank(models, labels, metrics=metric, num_classes=CLASSES, intervals=wanted)
             )
-        scores = np.array([[r.score(m, metric) for m in r.models] for r in rankings])
+        others = rankings[_JUDGED:]
+        scores = np.array([[r.score(m, metric) for m in r.models] for r in others])
         best = rankings[0].models[int(scores.mean(0).argmax())]
-        for ranking in rankings[:4]:
+        for ranking in rankings[:_JUDGED]:
             chances += list(ranking.p_best().values())
             right += [model == best for model in ranking.p_best()]
     return by_tenth(np.array(chances), np.array(right))

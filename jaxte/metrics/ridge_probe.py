@@ -208,7 +208,7 @@ def _stationary(u: Array, system: System) -> Array:
 def _stationary_jvp(
     primals: tuple[Array, System], tangents: tuple[Array, System]
 ) -> tuple[Array, Array]:
-    u, system = primals
+    u, system = _stationary(*primals), primals[1]  # of which second derivatives are right, too
 
     def slope(u: Array, system: System) -> Array:
         return jax.jvp(system.evidence, (u,), (jnp.ones_like(u),))[1]
