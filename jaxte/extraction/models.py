@@ -34,7 +34,7 @@ COMPUTE_TYPES = ("bfloat16", "float16", "float32")
 
 
 def as_model(
-    given: Any,
+    model: Any,
     *,
     layers: str | int | Sequence[str | int] | None = None,
     pool: Pool = "mean",
@@ -73,7 +73,7 @@ def as_model(
     Features come back as float32, whatever the model computes in (float64 as that).
 
     Args:
-        given: a function inputs -> features, or -> a dict of them (``layers`` are its keys, and
+        model: a function inputs -> features, or -> a dict of them (``layers`` are its keys, and
             "logits"); a Flax nnx module; a linen module, with ``variables`` or as (module,
             variables); a zoo model; a transformers, timm or other torch model; a `Model`, of which
             ``layers`` picks some.
@@ -120,21 +120,21 @@ def as_model(
         >>> {name: array.shape for name, array in out.items()}
         {'blocks/1': (5, 6), 'logits': (5, 2), 'penultimate': (5, 6)}
     """
-    if isinstance(given, tuple) and not isinstance(given, Model) and len(given) == 2:
-        given, variables = given
+    if isinstance(model, tuple) and not isinstance(model, Model) and len(model) == 2:
+        model, variables = model
     check_pool(pool, level)
     if compute_dtype is not None:
         choose("compute_dtype", compute_dtype, COMPUTE_TYPES)
     if layout is not None:
         choose("layout", layout, LAYOUTS)
-    prepare = _preparing(prepare, given, max_length, level)
+    prepare = _preparing(prepare, model, max_length, level)
     names = None if layers is None else _names(layers)
     request = Request(
         names, pool, name, variables, prepare, level, compute_dtype, max_length, layout
     )
-    if isinstance(given, Model):
-        return _changed(given, request)
-    return _convert(given, request, traced)
+    if isinstance(model, Model):
+        return _changed(model, request)
+    return _convert(model, request, traced)
 
 
 def settled(model: Model, inputs: Any) -> Model:

@@ -32,7 +32,7 @@ from jaxte.ranking.assembly import Measured
 from jaxte.ranking.curve import growing_rows
 from jaxte.ranking.intervals import Draws, covariance_of
 from jaxte.ranking.measure import measure
-from jaxte.ranking.options import check_names, checked
+from jaxte.ranking.options import RankOptions, check_names, checked
 from jaxte.ranking.rank import rank
 from jaxte.ranking.result import Ranking
 from jaxte.ranking.verdict import PROBE
@@ -150,18 +150,8 @@ def shortlist(
         ('model 11', True, True)
     """
     check_names(models)
-    if unknown := [name for name in options if name not in _OPTIONS]:
-        raise InputError(f"shortlist takes no {unknown[0]}: of rank it has {', '.join(_OPTIONS)}")
-    if options.get("layers") == "each":
-        raise InputError("layers is 'each', but models are dropped as a whole: leave it out")
     check_share("confidence", confidence)
-    asked = checked(metric, options=options.get("options"), perturb=options.get("perturb"))
-    if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum":
-        raise InputError(
-            f"metric is {short(metric)}: give one whose scores do not depend on the other models"
-        )
-    if targets is None or isinstance(targets, Mapping):
-        raise InputError("give targets that all models share: the rows are drawn by them")
+    asked = _checked(metric, targets, options)
     labels = as_labels(targets)
     classes = None if labels.classes is None else len(labels.classes)
     order, sizes = growing_rows(
@@ -211,6 +201,22 @@ def shortlist(
     )  # fmt: skip
     share = sum(model.rows for model in every.values()) / (len(order) * len(every))
     return Shortlist(ranking, dropped, tuple(stages), share)
+
+
+def _checked(metric: Any, targets: Any, options: Mapping[str, Any]) -> RankOptions:
+    """What is asked for, once it is sure that models can be dropped by it."""
+    if unknown := [name for name in options if name not in _OPTIONS]:
+        raise InputError(f"shortlist takes no {unknown[0]}: of rank it has {', '.join(_OPTIONS)}")
+    if options.get("layers") == "each":
+        raise InputError("layers is 'each', but models are dropped as a whole: leave it out")
+    asked = checked(metric, options=options.get("options"), perturb=options.get("perturb"))
+    if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum":
+        raise InputError(
+            f"metric is {short(metric)}: give one whose scores do not depend on the other models"
+        )
+    if targets is None or isinstance(targets, Mapping):
+        raise InputError("give targets that all models share: the rows are drawn by them")
+    return asked
 
 
 def _read(pool: Mapping[str, _Growing], order: np.ndarray, size: int, report: Progress) -> bool:
