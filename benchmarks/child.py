@@ -52,6 +52,8 @@ def run(job: str, spec: Mapping[str, Any], env: Mapping[str, str] | None = None)
     surroundings = {**os.environ, **(env or {})}
     # an allocator that takes most of a GPU at once leaves nothing to see in its peak
     surroundings.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # an installed package has its bytecode, and compiling sources is no part of a cold start
+    surroundings.pop("PYTHONDONTWRITEBYTECODE", None)
     if spec.get("threads"):
         surroundings.update(dict.fromkeys(_THREADS, str(spec["threads"])))
     surroundings["PYTHONPATH"] = os.pathsep.join(
