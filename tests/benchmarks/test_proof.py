@@ -54,7 +54,7 @@ def test_targets_that_are_left_out_are_nowhere() -> None:
     assert scores["mnist-100"][rule] != whole["mnist-100"][rule]
 
 
-@pytest.mark.parametrize(("stage", "number"), [("finetune", 2), ("probe", 15)])
+@pytest.mark.parametrize(("stage", "number"), [("finetune", 3), ("probe", 15)])
 def test_encoders_that_ship_are_scored_wherever_they_were_measured(stage: str, number: int) -> None:
     pool = proof.POOLS["encoders"]
     scores, accuracies = proof.tables(pool, stage, pool.least)
