@@ -143,11 +143,17 @@ def _column(
         notes += chance_notes(metric.name, chances, meta["permutations"])
     if rows := outcomes.influences.get(metric.name):
         spread = spread_of(metric, rows, outputs, over_pool, seed)
-        intervals, draws = intervals_of(scores, spread, seed=seed)
+        intervals, draws = intervals_of(metric, scores, spread, seed=seed, precision=precision)
         if lost := [name for name in scores if name in rows and name not in intervals]:
             notes.append(
                 f"{metric.name} has no interval for {shortlist(lost)}: the score is lost where "
                 "some of the rows are left out."
+            )
+        bare = [n for n, score in scores.items() if math.isfinite(score) and n not in intervals]
+        if intervals and bare:
+            notes.append(
+                f"{metric.name}: which model leads on other samples is not known, as "
+                f"{shortlist(bare)} {'have' if len(bare) > 1 else 'has'} no interval."
             )
     number = None if outcomes.classes is None else len(outcomes.classes)
     notes += notes_on(metric, outputs, scores, number, precision)

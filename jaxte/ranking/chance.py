@@ -63,7 +63,8 @@ def too_few(permutations: int) -> list[str]:
     if not 0 < permutations < 1 / _UNLIKELY - 1:
         return []
     least, needed = 1 / (1 + permutations), round(1 / _UNLIKELY) - 1
-    return [f"p is at least {least:.2f} of {permutations} permutations: give {needed} or more."]
+    number = "one permutation" if permutations == 1 else f"{permutations} permutations"
+    return [f"p is at least {least:.2f} of {number}: give {needed} or more."]
 
 
 def chance_notes(metric: str, chances: Mapping[str, Chance], permutations: int) -> list[str]:

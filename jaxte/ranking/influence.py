@@ -52,17 +52,20 @@ __all__ = ["influences"]
 _STEP = 0.05  # of the weights: beyond what single precision rounds
 
 
-def influences(plan: ScoringPlan, candidate: Candidate, seed: int) -> dict[str, Repeats]:
+def influences(
+    plan: ScoringPlan, candidate: Candidate, seed: int, *, by_groups: bool = False
+) -> dict[str, Repeats]:
     """Metric -> deviations of its outputs, whose products are their covariance.
 
-    Of each row what it does to them, of a metric without a useful derivative what each group does.
+    Of each row what it does to them; of a metric without a useful derivative, or of all of them,
+    what each group of rows does.
     """
     sample = whole_sample(candidate)
     if sample.weights is None:
         sample = sample._replace(weights=jnp.ones(len(sample.features)))
     made: dict[str, Repeats] = {}
     for metric in repeated_metrics(plan, candidate):
-        own = _of_rows(plan, metric, sample, seed)
+        own = None if by_groups else _of_rows(plan, metric, sample, seed)
         made[metric.name] = own or _of_groups(plan, metric, candidate, sample, seed)
     return made
 

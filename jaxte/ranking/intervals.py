@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxte.metrics import Metric
+from jaxte.metrics.combination import tolerance_of
 from jaxte.ranking.chance import pooled
 from jaxte.ranking.repeats import CURVATURE
 from jaxte.ranking.verdict import recommended
@@ -31,7 +32,8 @@ class Interval(NamedTuple):
         lo: lower end of the 90 % interval of its mean over such samples.
         hi: upper end.
         standard_error: standard deviation of the score over such samples, as estimated.
-        p_best: chance that the model's mean is the highest of all.
+        p_best: chance that the model's mean is the highest of all; NaN where another model has no
+            interval.
     """
 
     lo: float
@@ -133,14 +135,16 @@ def covariance_of(deviations: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def intervals_of(
-    scores: Mapping[str, float], spread: Spread, *, seed: int
+    metric: Metric, scores: Mapping[str, float], spread: Spread, *, seed: int, precision: str
 ) -> tuple[dict[str, Interval], Draws]:
-    """Intervals of the models that have one, and draws of the scores that they may have.
+    """Intervals of the models that have one, and if all have, draws of scores that they may have.
 
     Args:
+        metric: whose scores they are.
         scores: model -> its score.
         spread: what makes up their covariance.
         seed: of the draws.
+        precision: in which they were computed: models that differ by rounding alone tie.
     """
     from jaxte.evaluate.posterior import best_chances, of_scores  # 0.1 s that few need
 
@@ -160,9 +164,15 @@ def intervals_of(
     errors = np.sqrt(np.diag(cov))
     half = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * errors
     once = np.array([(1 + spread.curvature.get(name, 0)) ** -0.5 for name in names])
-    draws = of_scores(y, cov * np.outer(once, once)).draws(seed)
+    rounding = np.diag((tolerance_of(precision) * y) ** 2)
+    draws = of_scores(y, cov * np.outer(once, once) + rounding).draws(seed)
+    if any(math.isfinite(score) for name, score in scores.items() if name not in names):
+        draws = draws[:0]
     middle = np.array([spread.middles.get(name, scores[name]) for name in names])
-    lo, hi = np.minimum(middle - half, y), np.maximum(middle + half, y)
-    numbers = np.stack([lo, hi, errors, best_chances(draws)], 1).tolist()
+    floor, ceiling = metric.range
+    lo = np.minimum(np.maximum(middle - half, floor), y)
+    hi = np.maximum(np.minimum(middle + half, ceiling), y)
+    chances = best_chances(draws) if len(draws) else np.full(len(y), np.nan)
+    numbers = np.stack([lo, hi, errors, chances], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}
-    return intervals, Draws(tuple(names), draws)
+    return intervals, Draws(tuple(names) if len(draws) else (), draws)

@@ -178,7 +178,7 @@ def _fold_one(
         (outcomes.influences, folded.influences, chosen),
     ):
         parts = [again for one, again in repeated.get(metric, {}).items() if one in own]
-        if parts:
+        if len(parts) == len(own) and len({len(part["score"]) for part in parts}) == 1:
             folded.add_repeated(to, model, {metric: _folded(parts, how)})
     return model_and_layer(best)[1] if len(layers) > 1 else ""
 

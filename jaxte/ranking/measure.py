@@ -88,8 +88,9 @@ def measure(
         plan = ScoringPlan(asked.metrics, asked.options, number, asked.perturb, asked.layout)
         outcomes = Outcomes(problems=resolved.problems, classes=classes)
         _score_in_memory(resolved, rows, plan, limits.slices, report, outcomes)
-        _score_again(resolved.candidates, plan, asked, report, outcomes)
         of_streams = asked._replace(intervals=()) if asked.auto else asked  # they are never cheap
+        by_groups = bool(resolved.streams and of_streams.intervals)  # one covariance of all models
+        _score_again(resolved.candidates, plan, asked, report, outcomes, by_groups=by_groups)
         streaming.score_all(
             resolved.streams, plan, num_classes, limits.batches, report, reading, outcomes,
             of_streams,
@@ -97,6 +98,11 @@ def measure(
         if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
         notes += _unknown_of_streams(resolved, of_streams, outcomes)
+        if asked.auto and asked.intervals and outcomes.sizes:
+            who = shortlist(list(outcomes.sizes))
+            notes.append(
+                f"intervals of {who}, streamed, are made where intervals=True asks for it."
+            )
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
         **made_now(),
@@ -130,10 +136,11 @@ def _unknown_of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcom
             {model for name in names for model in own.get(name, ())}
             for own in (outcomes.outputs, known)
         )
-        if lost := [one.name for one in resolved.streams if one.name in scored - again]:
-            notes.append(
-                f"{what} not known of {shortlist(lost)}, which cannot be read again in one order."
-            )
+        lost: dict[str, list[str]] = {}
+        for one in resolved.streams:
+            if one.name in scored - again:
+                lost.setdefault(outcomes.unrepeated[one.name], []).append(one.name)
+        notes += [f"{what} not known of {shortlist(own)}: {why}." for why, own in lost.items()]
     return notes
 
 
@@ -213,6 +220,8 @@ def _score_again(
     asked: RankOptions,
     report: Progress,
     outcomes: Outcomes,
+    *,
+    by_groups: bool,
 ) -> None:
     """With permuted targets, and by how much each row counts, what was scored."""
     if not (asked.permutations or asked.intervals):
@@ -230,7 +239,7 @@ def _score_again(
             if asked.intervals:
                 report(done, total, "intervals")
                 again = replace(own, metrics=tuple(m for m in scored if m in asked.intervals))
-                rows = influences(again, one, asked.seed)
+                rows = influences(again, one, asked.seed, by_groups=by_groups)
                 outcomes.add_repeated(outcomes.influences, one.name, rows)
             done += 1
     report(total, total, "intervals" if asked.intervals else "permutations")

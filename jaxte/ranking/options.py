@@ -126,7 +126,9 @@ def checked(
         raise InputError(f"intervals is {short(intervals)}: give True, False or 'auto'")
     for name, value in {"permutations": permutations, "seed": seed}.items():
         if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
-            raise InputError(f"{name} is {short(value)}: give a whole number from 0 on")
+            raise InputError(
+                f"{name} is {short(value)}: give a whole number from 0 on, below 2147483648"
+            )
     alone = layout is None or jax.process_count() == 1
     for name, value in {"permutations": permutations, "intervals": intervals}.items():
         if value and value != "auto" and not alone:

@@ -25,6 +25,7 @@ class Outcomes:
         problems: model -> why no metric has one.
         nulls: metric -> model -> its outputs for permuted targets, arrays [permutations].
         influences: metric -> model -> what each row does to its outputs, arrays [rows].
+        unrepeated: model -> why it has no nulls or influences.
         classes: the largest set of classes among the models; None for regression.
         sizes: model -> rows that count and width, of those that are streamed.
     """
@@ -34,6 +35,7 @@ class Outcomes:
     problems: dict[str, str] = field(default_factory=dict)
     nulls: Repeated = field(default_factory=dict)
     influences: Repeated = field(default_factory=dict)
+    unrepeated: dict[str, str] = field(default_factory=dict)
     classes: Sequence[Any] | None = None
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 

@@ -28,7 +28,6 @@ __all__ = [
     "Ask",
     "AskEach",
     "Collect",
-    "OrderError",
     "Report",
     "Sums",
     "Varied",
@@ -56,11 +55,16 @@ class Ask(NamedTuple):
     request: PassRequest
     options: Mapping[str, Any]
 
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        """That are made of each row, one after the other."""
+        return tuple(one for one, _, _ in self.request.chain)
+
     def begin(self, block: Block, blocks: Blocks) -> tuple[_Step, Any, Any]:
         """The step, its constants, and what it begins with."""
         chain = self.request.chain
         static, dynamic = split_options(self.options)
-        step = _Step(tuple(one for one, _, _ in chain), static)
+        step = _Step(self.passes, static)
         states = [statistics.measured.moments for *_, statistics in chain]
         centres = tuple((state.origin, state.means) for state in states)
         constants = (centres, tuple(part for _, part, _ in chain), dynamic, blocks.unit)
@@ -142,10 +146,6 @@ def first_pass(blocks: Blocks, plan: ScoringPlan) -> Collect:
     return Collect(state)
 
 
-class OrderError(InputError):
-    """Rows come in another order than before."""
-
-
 class Varied(NamedTuple):
     """Targets [n, ...] in the order of the rows, and others, or other weights, several times.
 
@@ -160,7 +160,7 @@ class Varied(NamedTuple):
         """Those of the rows of a block [g, b, ...], filled up as it is."""
         rows = slice(block.start, block.start + block.rows)
         if not np.array_equal(self.own[rows], block.targets[: block.rows]):
-            raise OrderError("the batches come in another order than before: do not shuffle them")
+            raise InputError("the batches come in another order than before: do not shuffle them")
 
         def filled(each: np.ndarray | None, like: np.ndarray) -> np.ndarray | None:
             if each is None:

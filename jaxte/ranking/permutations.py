@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxte.intake.outputs import SourceOutputs
 from jaxte.metrics import Metric
@@ -98,9 +98,8 @@ def _program(
         return Program(null, FAST_COMPILE)
     every, own = PartitionSpec(), PartitionSpec(layout.mesh.axis_names)
     specs = every, every, every, own, every
-    return Program(
-        jax.shard_map(null, mesh=layout.mesh, in_specs=specs, out_specs=own, check_vma=False)
-    )
+    mesh = Mesh(layout.mesh.devices, layout.mesh.axis_names)  # one of explicit axes takes no keys
+    return Program(jax.shard_map(null, mesh=mesh, in_specs=specs, out_specs=own, check_vma=False))
 
 
 @jax.jit

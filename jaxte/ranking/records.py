@@ -55,9 +55,10 @@ def parts_of(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str]
         if record.get("p_value") is not None:
             mean, sd, z, p_value, saturated = (record.get(name) for name in CHANCE)
             full = str(saturated).lower() == "true"
-            numbers = map(_number, (mean, sd, z, p_value))
-            chances[key] = Chance(*numbers, full)  # type: ignore[call-arg, arg-type]
-        if record.get("p_best") is not None:
+            mean, sd, p_value = map(_number, (mean, sd, p_value))
+            z = math.copysign(math.inf, scores[key] - mean) if z is None else _number(z)
+            chances[key] = Chance(mean, sd, z, p_value, full)
+        if record.get("lo") is not None:
             intervals[key] = Interval(*(_number(record.get(name)) for name in INTERVAL))
     if not scores:
         raise ValueError("it has no records")

@@ -112,13 +112,13 @@ class Ranking:
         """Model -> chance to have the best score on other samples, with ``intervals``.
 
         Without a metric the chance to lead the recommended order. It speaks of the score, not of
-        what fine-tuning reaches. {} without intervals.
+        what fine-tuning reaches. {} without intervals of all models that are scored.
         """
         if metric is None and HISTORY in self.metrics:
             return dict(self.meta.get("p_best", {}))
         chosen = metric or self._decisive()
-        own = {model: self.interval(model, chosen) for model in self.models}
-        return {model: one.p_best for model, one in own.items() if one is not None}
+        chances = {m: one.p_best for m in self.models if (one := self.interval(m, chosen))}
+        return {} if any(map(math.isnan, chances.values())) else chances
 
     def credible_set(self, metric: str | None = None, confidence: float = 0.9) -> list[str]:
         """Models that cannot be told apart: the best, and those that may well be on other samples.
@@ -130,7 +130,7 @@ class Ranking:
         """
         chances = self.p_best(metric)
         if not chances:
-            raise InputError("this ranking has no intervals: rank(..., intervals=True) makes them")
+            raise InputError("not all models have intervals: rank(..., intervals=True) makes them")
         from jaxte.evaluate.posterior import credible
 
         return credible(chances, confidence, first=self.best(metric))

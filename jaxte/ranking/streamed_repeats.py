@@ -52,6 +52,11 @@ class Again(NamedTuple):
     report: Report
     name: str
 
+    @classmethod
+    def of(cls, blocks: Blocks, *rest: Any) -> Again:
+        """Targets that go along with the rows are read once more for it."""
+        return cls(blocks, *blocks.all_targets(), *rest)
+
     def options(self, metric: Metric) -> Mapping[str, Any]:
         """All of a metric."""
         return metric.all_options(self.plan.options.get(metric.name, {}))
@@ -79,7 +84,7 @@ def null_outputs(again: Again, permutations: int, seed: int) -> dict[str, Repeat
     Metrics that ask for more share each further pass with all of them.
 
     Raises:
-        OrderError: where the rows come in another order each time.
+        InputError: where the rows come in another order each time.
     """
     metrics = [metric for metric in again.metrics if not metric.label_free]
     if not metrics:
@@ -110,7 +115,7 @@ def influences(again: Again, metrics: Sequence[Metric], seed: int) -> dict[str, 
     """As `influence.influences`, of groups of rows: as many scores, in the same passes.
 
     Raises:
-        OrderError: where the rows come in another order each time.
+        InputError: where the rows come in another order each time.
     """
     targets, weights = again.targets, again.weights
     kept = without_groups(targets, weights, seed) * weights[None]
@@ -228,24 +233,35 @@ def _program(metric: Metric, static: tuple[tuple[str, Any], ...]) -> Program:
 def _by_passes(
     metric: Metric, again: Again, states: Sequence[Moments], passing: Callable[..., list[Any]]
 ) -> Mapping[str, Any]:
-    """A metric step by step, each pass for all of these moments, which ask for the same ones."""
+    """A metric step by step, each pass for all of these moments that ask for it."""
     options = again.options(metric)
     steps = [metric.steps(again.statistics(state), options, jitted) for state in states]
-    results: Sequence[Any] = [None] * len(steps)
+    outputs: dict[int, Mapping[str, Any]] = {}
+    asked: dict[int, Ask] = {}
+
+    def go_on(index: int, result: Any) -> None:
+        try:
+            asked[index] = Ask(steps[index].send(result), options)
+        except StopIteration as stop:
+            outputs[index] = stop.value
+
+    for index in range(len(steps)):
+        go_on(index, None)
     number = 1
-    while True:
-        outputs, asks = [], []
-        for step, result in zip(steps, results, strict=True):
-            try:
-                asks.append(Ask(step.send(result), options))
-            except StopIteration as stop:
-                outputs.append(stop.value)
-        if not asks:
-            return {key: [float(one[key]) for one in outputs] for key in ("score", *metric.terms)}
+    while asked:
         number += 1
-        (made,) = passing(lambda asks=asks: [AskEach(asks)], number=number)
+        first = next(iter(asked.values()))
+        alike = [index for index, ask in asked.items() if ask.passes == first.passes]
+        each = [asked[index] if index in alike else first for index in range(len(steps))]
+        (made,) = passing(lambda each=each: [AskEach(each)], number=number)
         if isinstance(made, Exception):
             raise made
         results = _unstacked(made)
-        if asks[0].request.chain[-1][0].transform:
-            results = [again.statistics(state) for state in results]
+        for index in alike:
+            del asked[index]
+            new = first.passes[-1].transform
+            go_on(index, again.statistics(results[index]) if new else results[index])
+    return {
+        key: [float(outputs[index][key]) for index in range(len(steps))]
+        for key in ("score", *metric.terms)
+    }

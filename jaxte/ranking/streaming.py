@@ -7,7 +7,7 @@ with the others. While the device works on one block of rows, the next is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,9 +24,8 @@ from jaxte.ranking.blocks import Blocks
 from jaxte.ranking.inputs import Stream
 from jaxte.ranking.options import RankOptions
 from jaxte.ranking.outcomes import Outcomes
-from jaxte.ranking.passes import Ask, OrderError, Report, first_pass, pass_over
+from jaxte.ranking.passes import Ask, Report, first_pass, pass_over
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.ranking.repeats import Repeats
 from jaxte.ranking.streamed_repeats import Again, influences, null_outputs
 from jaxte.runtime.devices import platform_of
 from jaxte.runtime.programs import all_digits
@@ -43,8 +42,7 @@ class Outcome(NamedTuple):
     reasons: dict[str, str]
     classes: Sequence[Any] | None  # None for regression
     size: tuple[int, int]  # rows that count, and width
-    nulls: dict[str, Repeats]  # outputs of permuted targets
-    influences: dict[str, Repeats]  # deviations of the outputs
+    again: Callable[[], Again] | str  # all that other targets or weights need, or why there is none
 
 
 def score_all(
@@ -76,7 +74,6 @@ def score_all(
                 memory_limit=memory_limit,
                 report=reported,
                 reading=reading,
-                repeated=repeated,
             )
         except Exception as error:
             if error in stopped:  # no fault of the model
@@ -84,11 +81,29 @@ def score_all(
             outcomes.add(stream.name, error)
             continue
         outcomes.add(stream.name, one.outputs)
-        outcomes.add_repeated(outcomes.nulls, stream.name, one.nulls)
-        outcomes.add_repeated(outcomes.influences, stream.name, one.influences)
         outcomes.sizes[stream.name] = one.size
         outcomes.reasons |= {(stream.name, metric): why for metric, why in one.reasons.items()}
         outcomes.classes = max(outcomes.classes or (), one.classes or (), key=len) or None
+        if not (repeated.permutations or repeated.intervals):
+            continue
+        try:
+            if isinstance(one.again, str):
+                raise InputError(one.again)
+            _score_again(one.again(), repeated, outcomes)
+        except Exception as error:  # the scores themselves are known
+            if error in stopped:
+                raise
+            outcomes.unrepeated[stream.name] = said(error)
+
+
+def _score_again(again: Again, repeated: RankOptions, outcomes: Outcomes) -> None:
+    """With permuted targets, and without a group of rows each, as far as that is asked for."""
+    if repeated.permutations:
+        nulls = null_outputs(again, repeated.permutations, repeated.seed)
+        outcomes.add_repeated(outcomes.nulls, again.name, nulls)
+    if judged := [metric for metric in again.metrics if metric in repeated.intervals]:
+        rows = influences(again, judged, repeated.seed)
+        outcomes.add_repeated(outcomes.influences, again.name, rows)
 
 
 def score(
@@ -99,9 +114,8 @@ def score(
     memory_limit: int,
     report: Report,
     reading: Callable[[], AbstractContextManager[Any]],
-    repeated: RankOptions,
 ) -> Outcome:
-    """Score one model, and as often as is asked for if its rows come again in order.
+    """Score one model.
 
     Raises:
         InputError: where no metric can be scored.
@@ -131,20 +145,13 @@ def score(
         raise InputError("fewer than two classes occur: a score needs at least two classes")
     able, reasons = _able(plan, stream, regression=state.targets is not None)
     outputs, unable = _finish(able, plan, samples)
-    nulls, rows = {}, {}
-    wanted = repeated.permutations or repeated.intervals
-    if wanted and blocks is not None and samples.again is not None:
+    again: Callable[[], Again] | str = samples.only_once
+    if blocks is not None and samples.again is not None:
         scored = [metric for metric in able if metric.name in outputs]
-        known = blocks.all_targets()
-        again = Again(blocks, *known, state, plan, scored, memory_limit, report, stream.name)
-        with suppress(OrderError):
-            if repeated.permutations:
-                nulls = null_outputs(again, repeated.permutations, repeated.seed)
-            if judged := [metric for metric in scored if metric in repeated.intervals]:
-                rows = influences(again, judged, repeated.seed)
+        again = partial(Again.of, blocks, state, plan, scored, memory_limit, report, stream.name)
     size = int(state.samples), samples.width
     named = None if state.targets is not None else classes
-    return Outcome(outputs, reasons | unable, named, size, nulls, rows)
+    return Outcome(outputs, reasons | unable, named, size, again)
 
 
 class _Samples(NamedTuple):

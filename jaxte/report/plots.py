@@ -76,7 +76,8 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
     panels = list(grid.flat)
     for panel, metric in zip(panels, ranking.metrics, strict=False):
         _ranking_panel(panel, ranking, metric, models)
-        panel.set_xlabel("score", fontsize=9)
+        tested = any(ranking.chance(model, metric) for model in models)
+        panel.set_xlabel("score (grey: by chance)" if tested else "score", fontsize=9)
     if likely:
         _chance_panel(panels[count - 1], ranking, models)
     for panel in panels[count:]:

@@ -69,8 +69,7 @@ def table(
 ) -> Table:
     """Lay a ranking out: one row per model, a score and a rank per metric.
 
-    Where they are known, half the 90 % interval stands beside the score, p, and the chance to be
-    the best on other samples.
+    Where known, half the 90 % interval stands beside the score, p, and the chance to be the best.
 
     Args:
         ranking: what `jaxte.rank` returned.
@@ -97,7 +96,8 @@ def table(
     first = [r["metric"] for r in records if r["rank"] == 1]  # of a tie none is marked
     tested = {r["metric"] for r in records if "p_value" in r}
     known = {r["metric"] for r in records if "p_best" in r}
-    beside = {"+/-": known, "#": ranking.metrics, "p": tested, "best": known}
+    likely = set(filter(ranking.p_best, known))
+    beside = {"+/-": known, "#": ranking.metrics, "p": tested, "best": likely}
     heads = [(m, *(head for head, where in beside.items() if m in where)) for m in ranking.metrics]
 
     def cells(model: str, metric: str) -> Iterator[Cell]:
@@ -113,7 +113,7 @@ def table(
         yield Cell("" if none else str(place), best)
         if metric in tested:
             yield Cell("" if chance is None else f"{chance.p_value:.3f}")
-        if metric in known:
+        if metric in likely:
             yield Cell("" if interval is None else percent(interval.p_best))
 
     def line(model: str) -> tuple[Cell, ...]:
