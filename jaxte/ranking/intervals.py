@@ -165,14 +165,15 @@ def intervals_of(
     half = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * errors
     once = np.array([(1 + spread.curvature.get(name, 0)) ** -0.5 for name in names])
     rounding = np.diag((tolerance_of(precision) * y) ** 2)
-    draws = of_scores(y, cov * np.outer(once, once) + rounding).draws(seed)
     if any(math.isfinite(score) for name, score in scores.items() if name not in names):
-        draws = draws[:0]
+        draws, chances = np.zeros((0, 0)), np.full(len(y), np.nan)
+    else:
+        draws = of_scores(y, cov * np.outer(once, once) + rounding).draws(seed)
+        chances = best_chances(draws)
     middle = np.array([spread.middles.get(name, scores[name]) for name in names])
     floor, ceiling = metric.range
     lo = np.minimum(np.maximum(middle - half, floor), y)
     hi = np.maximum(np.minimum(middle + half, ceiling), y)
-    chances = best_chances(draws) if len(draws) else np.full(len(y), np.nan)
     numbers = np.stack([lo, hi, errors, chances], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}
     return intervals, Draws(tuple(names) if len(draws) else (), draws)
