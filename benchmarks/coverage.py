@@ -74,7 +74,7 @@ def report(options: argparse.Namespace) -> Iterator[str]:
             yield "\n".join(table(head, rows)[2:-1])
     columns = ("metric", "from", "chances", "mean", "came true")
     yield "\n## p_best\n\n" + "\n".join(table(columns, [])[:2])
-    for metric in ("ridge_probe", "logme"):
+    for metric in ("ridge_probe", "logme", "sfda"):
         tenths = calibration(300, 32, max(3 * options.samples // 2, 4), 100, metric, options.seed)
         rows = [(metric, f"{t[0]:.1f}", str(t[1]), f"{t[2]:.3f}", f"{t[3]:.3f}") for t in tenths]
         yield "\n".join(table(columns, rows)[2:-1])

@@ -220,6 +220,7 @@ SFDA = register(
         invariances=frozenset({"shift"}),
         variants=_VARIANTS,
         any_axes=True,
+        second_order=True,
         at_ceiling="SFDA saturates when d is near or above n: use folds=5, or more samples.",
     )
 )
