@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxte.intake.checks import check_share
+
 __all__ = ["Mixture", "Prior", "best_chances", "conditioned", "credible", "of_scores"]
 
 _DRAWS = 4000
@@ -124,6 +126,7 @@ def best_chances(draws: np.ndarray) -> np.ndarray:
 
 def credible(chances: Mapping[str, float], confidence: float, *, first: str) -> list[str]:
     """One, and the likeliest others until the best is among them with this confidence."""
+    check_share("confidence", confidence)
     chosen = [first]
     for name in sorted(chances, key=lambda name: -chances[name]):
         if sum(chances[one] for one in chosen) >= confidence:

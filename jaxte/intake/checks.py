@@ -249,6 +249,14 @@ def check_whole(name: str, value: Any) -> None:
         raise InputError(f"{name} is {short(value)}: it must be a positive whole number below 2^31")
 
 
+def check_count(name: str, value: Any) -> None:
+    """Raise `InputError` unless an option, such as a seed, is a whole number from 0 on."""
+    if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
+        raise InputError(
+            f"{name} is {short(value)}: give a whole number from 0 on, below 2147483648"
+        )
+
+
 def check_flag(name: str, value: Any) -> None:
     """Raise `InputError` unless an option is True or False."""
     if not isinstance(value, bool | np.bool_):

@@ -54,10 +54,11 @@ def register(
     made = from_function(metric, name)
     if replace:
         _METRICS.pop(made.name, None)
-    other = _METRICS.setdefault(made.name, made)
+    alike = next((name for name in _METRICS if name.lower() == made.name.lower()), made.name)
+    other = _METRICS.setdefault(alike, made)
     if not is_same(other, made):
         raise InputError(
-            f"there is a metric {made.name!r} already: give another name, or replace=True"
+            f"there is a metric {other.name!r} already: give another name, or replace=True"
         )
     return other
 

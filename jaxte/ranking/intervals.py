@@ -134,6 +134,22 @@ def covariance_of(deviations: Sequence[np.ndarray]) -> np.ndarray:
     return (share * target + (1 - share) * r) * np.outer(sd, sd)
 
 
+def _within(draws: np.ndarray, floor: float, ceiling: float) -> np.ndarray:
+    """Draws [draws, models] inside a range, in the same order: normals cut off at its ends."""
+    mean, sd = np.clip(draws.mean(0), floor, ceiling), draws.std(0)
+    beyond = ((draws < floor) | (draws > ceiling)).any(0) & (sd > 0)
+    if not beyond.any():
+        return draws
+    from scipy.special import ndtr, ndtri
+
+    mean, sd = mean[beyond], sd[beyond]
+    low, high = ndtr((floor - mean) / sd), ndtr((ceiling - mean) / sd)
+    share = low + ndtr((draws[:, beyond] - mean) / sd) * (high - low)
+    draws = draws.copy()
+    draws[:, beyond] = np.clip(mean + sd * ndtri(share), floor, ceiling)
+    return draws
+
+
 def intervals_of(
     metric: Metric, scores: Mapping[str, float], spread: Spread, *, seed: int, precision: str
 ) -> tuple[dict[str, Interval], Draws]:
@@ -164,14 +180,16 @@ def intervals_of(
     errors = np.sqrt(np.diag(cov))
     half = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2) * errors
     once = np.array([(1 + spread.curvature.get(name, 0)) ** -0.5 for name in names])
+    floor, ceiling = metric.range
     rounding = np.diag((tolerance_of(precision) * y) ** 2)
     if any(math.isfinite(score) for name, score in scores.items() if name not in names):
         draws, chances = np.zeros((0, 0)), np.full(len(y), np.nan)
     else:
         draws = of_scores(y, cov * np.outer(once, once) + rounding).draws(seed)
+        if ((floor <= y) & (y <= ceiling)).all():  # not where terms are normalised otherwise
+            draws = _within(draws, floor, ceiling)
         chances = best_chances(draws)
     middle = np.array([spread.middles.get(name, scores[name]) for name in names])
-    floor, ceiling = metric.range
     lo = np.minimum(np.maximum(middle - half, floor), y)
     hi = np.maximum(np.minimum(middle + half, ceiling), y)
     numbers = np.stack([lo, hi, errors, chances], 1).tolist()

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake import Labels
-from jaxte.intake.checks import check_whole, choose, is_traced, number, short
+from jaxte.intake.checks import check_count, check_whole, choose, is_traced, number, short
 from jaxte.metrics import DEFAULT_METRICS, NORMALISATIONS, Metric, get_metric
 from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import plain
@@ -125,10 +125,7 @@ def checked(
     if not auto and not isinstance(intervals, bool | np.bool_):
         raise InputError(f"intervals is {short(intervals)}: give True, False or 'auto'")
     for name, value in {"permutations": permutations, "seed": seed}.items():
-        if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
-            raise InputError(
-                f"{name} is {short(value)}: give a whole number from 0 on, below 2147483648"
-            )
+        check_count(name, value)
     alone = layout is None or jax.process_count() == 1
     for name, value in {"permutations": permutations, "intervals": intervals}.items():
         if value and value != "auto" and not alone:

@@ -159,7 +159,7 @@ def shortlist(
     )
     if sizes[-1] < len(order):
         raise InputError(f"shares are {short(shares)}: the last part is all rows, 1.0")
-    every = {str(name): _Growing(model) for name, model in models.items()}
+    every = {str(name): _Growing(model, len(order)) for name, model in models.items()}
     pool = dict(every)
 
     def score(rows: np.ndarray, **how: Any) -> Measured:
@@ -210,7 +210,8 @@ def _checked(metric: Any, targets: Any, options: Mapping[str, Any]) -> RankOptio
     if options.get("layers") == "each":
         raise InputError("layers is 'each', but models are dropped as a whole: leave it out")
     asked = checked(metric, options=options.get("options"), perturb=options.get("perturb"))
-    if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum":
+    plain = options.get("normalize", "sum") == "sum" or not asked.metrics[0].terms
+    if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum" or not plain:
         raise InputError(
             f"metric is {short(metric)}: give one whose scores do not depend on the other models"
         )
@@ -233,8 +234,8 @@ def _read(pool: Mapping[str, _Growing], order: np.ndarray, size: int, report: Pr
 class _Growing:
     """One model, of which ever more rows are read; a failure stays one."""
 
-    def __init__(self, model: Any) -> None:
-        self._model, self.rows = model, 0
+    def __init__(self, model: Any, whole: int) -> None:
+        self._model, self._whole, self.rows = model, whole, 0
         self._read: Any = None
         self.problem: InputError | None = model if isinstance(model, InputError) else None
 
@@ -249,6 +250,11 @@ class _Growing:
                 part = _arrays(own(fresh))
             else:
                 self._model = own = _arrays(own)  # once
+                for one in jax.tree.leaves(own):
+                    if len(one) != self._whole:
+                        raise InputError(
+                            f"it has {len(one)} rows, and there are {self._whole} targets"
+                        )
                 part = jax.tree.map(lambda values: values[fresh], own)
             for one in jax.tree.leaves(part):
                 if len(one) != len(fresh):

@@ -187,3 +187,20 @@ def test_the_covariance_is_shrunk_as_published() -> None:
     assert 0.1 < share < 0.9
     expected = share * np.where(np.eye(m), 1.0, mean) + (1 - share) * s
     assert covariance_of(list(x / np.sqrt(rows))) == pytest.approx(expected)
+
+
+def test_arrays_have_a_row_of_each_target() -> None:
+    x, y = np.random.default_rng(0).normal(size=(1200, 4)), np.arange(1200) % 3
+    models = {"a": x, "b": x + 0.5 * np.eye(4)[y], "long": np.concatenate([x, x]), "short": x[:700]}
+    ranking = jaxte.shortlist(models, y, metric="logme").ranking
+    assert ranking.status("long", "logme") == "it has 2400 rows, and there are 1200 targets"
+    assert ranking.status("short", "logme") == "it has 700 rows, and there are 1200 targets"
+    assert ranking.status("b", "logme") == "ok"
+
+
+def test_what_would_judge_models_by_each_other_is_refused() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    with pytest.raises(InputError, match="do not depend on the other models"):
+        jaxte.shortlist({"a": x, "b": x}, y, metric="face", normalize="minmax")
+    with pytest.raises(InputError, match="seed is -1"):
+        jaxte.shortlist({"a": x, "b": x}, y, metric="logme", seed=-1)

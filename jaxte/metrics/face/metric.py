@@ -266,6 +266,7 @@ FACE = register(
         score=_score,
         confirmed="own replica",
         paper="Ding et al., arXiv 2310.05754 (reconstructed)",
+        range=(-math.inf, math.log(2**31)),  # ln(C - 1), and numbers of classes have 31 bits
         cost="2 n d C + C^2 d",
         passes=(COLLAPSE._replace(instead=_known_collapse),),
         check=_check,
