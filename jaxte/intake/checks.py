@@ -242,19 +242,12 @@ def check_share(name: str, value: ArrayLike) -> None:
         raise InputError(f"{name} is {short(value)}, outside [0, 1]")
 
 
-def check_whole(name: str, value: Any) -> None:
-    """Raise `InputError` unless an option is a whole number from 1 on, of 31 bits."""
+def check_whole(name: str, value: Any, *, least: int = 1) -> None:
+    """Raise `InputError` unless an option is a whole number from 1 or 0 on, of 31 bits."""
     known = number("" if is_traced(value) else value)
-    if not (1 <= known < 1 << 31 and known.is_integer()):
-        raise InputError(f"{name} is {short(value)}: it must be a positive whole number below 2^31")
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raise `InputError` unless an option, such as a seed, is a whole number from 0 on."""
-    if not (number(value).is_integer() and 0 <= number(value) < 1 << 31):
-        raise InputError(
-            f"{name} is {short(value)}: give a whole number from 0 on, below 2147483648"
-        )
+    if not (least <= known < 1 << 31 and known.is_integer()):
+        must = "it must be a positive whole number" if least else "give a whole number from 0 on,"
+        raise InputError(f"{name} is {short(value)}: {must} below 2^31")
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -52,9 +52,10 @@ def register(
         'b'
     """
     made = from_function(metric, name)
+    alike = spelling(made.name, _METRICS) or made.name
     if replace:
-        _METRICS.pop(made.name, None)
-    alike = next((name for name in _METRICS if name.lower() == made.name.lower()), made.name)
+        _METRICS.pop(alike, None)
+        alike = made.name
     other = _METRICS.setdefault(alike, made)
     if not is_same(other, made):
         raise InputError(

@@ -182,16 +182,15 @@ def intervals_of(
     once = np.array([(1 + spread.curvature.get(name, 0)) ** -0.5 for name in names])
     floor, ceiling = metric.range
     rounding = np.diag((tolerance_of(precision) * y) ** 2)
-    if any(math.isfinite(score) for name, score in scores.items() if name not in names):
-        draws, chances = np.zeros((0, 0)), np.full(len(y), np.nan)
-    else:
-        draws = of_scores(y, cov * np.outer(once, once) + rounding).draws(seed)
+    draws, chances = Draws(()), np.full(len(y), np.nan)
+    if all(name in names for name, score in scores.items() if math.isfinite(score)):
+        made = of_scores(y, cov * np.outer(once, once) + rounding).draws(seed)
         if ((floor <= y) & (y <= ceiling)).all():  # not where terms are normalised otherwise
-            draws = _within(draws, floor, ceiling)
-        chances = best_chances(draws)
+            made = _within(made, floor, ceiling)
+        draws, chances = Draws(tuple(names), made), best_chances(made)
     middle = np.array([spread.middles.get(name, scores[name]) for name in names])
     lo = np.minimum(np.maximum(middle - half, floor), y)
     hi = np.maximum(np.minimum(middle + half, ceiling), y)
     numbers = np.stack([lo, hi, errors, chances], 1).tolist()
     intervals = {name: Interval(*own) for name, own in zip(names, numbers, strict=True)}
-    return intervals, Draws(tuple(names) if len(draws) else (), draws)
+    return intervals, draws

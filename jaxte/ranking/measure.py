@@ -97,12 +97,7 @@ def measure(
         )  # fmt: skip
         if len(outcomes.problems) == len(scored):
             raise none_left(outcomes.problems)
-        notes += _unknown_of_streams(resolved, of_streams, outcomes)
-        if asked.auto and asked.intervals and outcomes.sizes:
-            who = shortlist(list(outcomes.sizes))
-            notes.append(
-                f"intervals of {who}, streamed, are made where intervals=True asks for it."
-            )
+        notes += _unknown_of_streams(resolved, asked, outcomes)
         computed_in = str(jnp.zeros(()).dtype)
     meta = {
         **made_now(),
@@ -139,7 +134,8 @@ def _unknown_of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcom
         lost: dict[str, list[str]] = {}
         for one in resolved.streams:
             if one.name in scored - again:
-                lost.setdefault(outcomes.unrepeated[one.name], []).append(one.name)
+                why = outcomes.unrepeated.get(one.name, "of streams intervals=True makes them")
+                lost.setdefault(why, []).append(one.name)
         notes += [f"{what} not known of {shortlist(own)}: {why}." for why, own in lost.items()]
     return notes
 

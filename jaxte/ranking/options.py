@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.intake import Labels
-from jaxte.intake.checks import check_count, check_whole, choose, is_traced, number, short
+from jaxte.intake.checks import check_whole, choose, is_traced, number, short
 from jaxte.metrics import DEFAULT_METRICS, NORMALISATIONS, Metric, get_metric
 from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import plain
@@ -125,7 +125,7 @@ def checked(
     if not auto and not isinstance(intervals, bool | np.bool_):
         raise InputError(f"intervals is {short(intervals)}: give True, False or 'auto'")
     for name, value in {"permutations": permutations, "seed": seed}.items():
-        check_count(name, value)
+        check_whole(name, value, least=0)
     alone = layout is None or jax.process_count() == 1
     for name, value in {"permutations": permutations, "intervals": intervals}.items():
         if value and value != "auto" and not alone:

@@ -210,8 +210,11 @@ def _checked(metric: Any, targets: Any, options: Mapping[str, Any]) -> RankOptio
     if options.get("layers") == "each":
         raise InputError("layers is 'each', but models are dropped as a whole: leave it out")
     asked = checked(metric, options=options.get("options"), perturb=options.get("perturb"))
-    plain = options.get("normalize", "sum") == "sum" or not asked.metrics[0].terms
-    if len(asked.metrics) != 1 or asked.metrics[0].normalise != "sum" or not plain:
+    first = asked.metrics[0]
+    plain = first.normalise == "sum" and (
+        not first.terms or options.get("normalize", "sum") == "sum"
+    )
+    if len(asked.metrics) != 1 or not plain:
         raise InputError(
             f"metric is {short(metric)}: give one whose scores do not depend on the other models"
         )
@@ -248,17 +251,11 @@ class _Growing:
         try:
             if callable(own) and not hasattr(own, "__array__"):
                 part = _arrays(own(fresh))
+                _check_rows(part, len(fresh), "it gave {} rows where {} were asked for")
             else:
                 self._model = own = _arrays(own)  # once
-                for one in jax.tree.leaves(own):
-                    if len(one) != self._whole:
-                        raise InputError(
-                            f"it has {len(one)} rows, and there are {self._whole} targets"
-                        )
+                _check_rows(own, self._whole, "it has {} rows, and there are {} targets")
                 part = jax.tree.map(lambda values: values[fresh], own)
-            for one in jax.tree.leaves(part):
-                if len(one) != len(fresh):
-                    raise InputError(f"it gave {len(one)} rows where {len(fresh)} were asked for")
             if self._read is not None:
                 part = jax.tree.map(lambda *both: np.concatenate(both), self._read, part)
             self._read = part
@@ -270,6 +267,12 @@ class _Growing:
         if self.problem is not None:
             return self.problem
         return jax.tree.map(lambda values: values[:size][order], self._read)
+
+
+def _check_rows(arrays: Any, number: int, message: str) -> None:
+    for one in jax.tree.leaves(arrays):
+        if len(one) != number:
+            raise InputError(message.format(len(one), number))
 
 
 def _arrays(value: Any) -> Any:

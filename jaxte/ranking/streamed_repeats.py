@@ -257,10 +257,11 @@ def _by_passes(
         if isinstance(made, Exception):
             raise made
         results = _unstacked(made)
+        if first.passes[-1].transform:
+            results = [again.statistics(state) for state in results]
         for index in alike:
             del asked[index]
-            new = first.passes[-1].transform
-            go_on(index, again.statistics(results[index]) if new else results[index])
+            go_on(index, results[index])
     return {
         key: [float(outputs[index][key]) for index in range(len(steps))]
         for key in ("score", *metric.terms)

@@ -71,6 +71,10 @@ def test_a_registered_name_is_known_everywhere() -> None:
     with pytest.raises(InputError, match="there is a metric 'peak' already"):
         register(from_numpy, "peak")
     assert register(largest, "peak") is metric
+    with pytest.raises(InputError, match="there is a metric 'peak' already"):
+        register(from_numpy, "Peak")
+    assert register(from_numpy, "Peak", replace=True).name == "Peak"
+    assert "peak" not in REGISTRY
 
 
 def test_entry_points_of_other_packages_are_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Chance and intervals where rows go by, and where only some models can be scored again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,10 +15,6 @@ LABELS = np.arange(90) % 3
 X = RNG.normal(size=(90, 6)) + 0.7 * np.eye(6)[LABELS]
 NOISE = {name: RNG.normal(size=(90, 6)) for name in "ab"}
 Batches = Iterator[tuple[np.ndarray, np.ndarray]]
-
-
-def batches(x: np.ndarray, y: np.ndarray) -> Callable[[], Batches]:
-    return lambda: ((x[i : i + 20], y[i : i + 20]) for i in range(0, len(x), 20))
 
 
 def rank(models: dict[str, Any], targets: Any = LABELS, **options: Any) -> jaxte.Ranking:
