@@ -44,7 +44,7 @@ METRICS = (  # the others take minutes a model where features are wide
 
 
 @dataclass(frozen=True)
-class Network:
+class TrainableEncoder:
     """An encoder as `measure` trains it."""
 
     encoder: Encoder
@@ -86,7 +86,7 @@ def measure_all(built: Path, root: Path, results: Path, size: int, finetune: Seq
             tuned = key_of(*what, asdict(PROBE), asdict(RECIPE))
             if tuned in done or (recipe is None and probed in done):
                 continue
-            measured = measure(Network(encoder), load_cut(target, built), recipe)
+            measured = measure(TrainableEncoder(encoder), load_cut(target, built), recipe)
             key = tuned if recipe else probed
             about = {"key": key, "model": name, "target": target, "size": encoder.size}
             append_line(results, {**about, **measured, "versions": versions()})

@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ if os.environ.get("JAXTE_TESTS_OPTIMISED") != "1":
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *flags]).strip()
 
+from jaxte.metrics import registry
 from jaxte.ranking import streaming
-from jaxte.runtime.programs import forget
+from jaxte.runtime import programs
 
 # The first process of a run makes the directory, its workers inherit it. None of them uses it
 # itself.
@@ -41,6 +43,7 @@ if _own_cache:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAXTE_TESTS_CACHE"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+programs._KEPT = 4096  # not only the last few: many tests have shapes in common
 
 
 def pytest_unconfigure() -> None:
@@ -72,8 +75,18 @@ def strict_ranks(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+_OWN_METRICS = dict(registry._METRICS)
+
+
+@pytest.fixture(autouse=True)
+def own_metrics() -> None:
+    """What tests before it registered, examples of documentation too, is forgotten."""
+    registry._METRICS.clear()
+    registry._METRICS.update(_OWN_METRICS)
+
+
 _MAPS = Path("/proc/self/maps")
-_OFTEN, _MOST = 30, 12_000  # tests between two looks, and mappings: Linux grants 65,530
+_OFTEN, _MOST = 30, 28_000  # tests between two counts, and mappings: Linux grants 65,530
 _tests = itertools.count(1)
 
 
@@ -91,9 +104,15 @@ def few_executables() -> Iterator[None]:
             mappings = sum(1 for _ in lines)
         if mappings > _MOST:
             jax.clear_caches()
-            forget()
+            programs.forget()
             gc.unfreeze()
     settle()
+
+
+@pytest.fixture
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program is kept; afterwards those are there again that were, for the next tests."""
+    monkeypatch.setattr(programs, "_made", OrderedDict())
 
 
 @pytest.fixture

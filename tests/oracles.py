@@ -89,13 +89,13 @@ def logme_maximum(x: Matrix, y: Matrix, low: float = -60.0, high: float = 60.0) 
     peaks = (here >= left) & (here >= right) & (here - np.minimum(left, right) > 1e-13)
     inner = np.flatnonzero(peaks) + 1  # where it is flat but for rounding, nothing is to be gained
     for i in inner:
-        found = scipy.optimize.minimize_scalar(
+        result = scipy.optimize.minimize_scalar(
             lambda v: -profile(v)[0],
             bounds=(grid[i - 1], grid[i + 1]),
             method="bounded",
             options={"xatol": 1e-12},
         )
-        best = max(best, (-float(found.fun), float(found.x)))
+        best = max(best, (-float(result.fun), float(result.x)))
     beta = profile(best[1])[1]
     return Evidence(best[0], beta * np.exp(best[1]), beta)
 

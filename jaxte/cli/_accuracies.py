@@ -12,7 +12,7 @@ from jaxte.cli._errors import warn
 from jaxte.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from jaxte.evaluate import Evaluation
     from jaxte.ranking import Ranking
@@ -76,20 +76,28 @@ class Truth(NamedTuple):
 
 def csv_of(text: str, evaluation: Evaluation | None, dataset: str) -> list[dict[str, Any]]:
     """The records of a ranking's CSV, with the data set before and the accuracy, if any, behind."""
-    records = [{"dataset": dataset, **r} for r in csv.DictReader(io.StringIO(text, newline=""))]
-    if evaluation is None or dataset not in evaluation.datasets:
-        return records
-    measured = evaluation.accuracies(dataset)
-    return [{**record, "accuracy": measured.get(record["model"])} for record in records]
+    records = csv.DictReader(io.StringIO(text, newline=""))
+    return [{"dataset": dataset, **r} for r in _with_accuracy(records, evaluation, dataset)]
 
 
 def json_of(texts: Mapping[str, str], evaluation: Evaluation | None) -> str:
-    """The rankings' JSON by data set, and the evaluation."""
+    """The rankings' JSON by data set, likewise, and the evaluation."""
     from jaxte import report
 
     rankings = {name: json.loads(text) for name, text in texts.items()}
+    for name, one in rankings.items():
+        one["records"] = _with_accuracy(one["records"], evaluation, name)
     also = {} if evaluation is None else {"evaluation": evaluation.content()}
     return report.json_text({"rankings": rankings, **also})
+
+
+def _with_accuracy(
+    records: Iterable[Mapping[str, Any]], evaluation: Evaluation | None, dataset: str
+) -> list[dict[str, Any]]:
+    if evaluation is None or dataset not in evaluation.datasets:
+        return list(map(dict, records))
+    measured = evaluation.accuracies(dataset)
+    return [{**record, "accuracy": measured.get(record["model"])} for record in records]
 
 
 def draw(shown: Ranking | Evaluation, evaluation: Evaluation | None, plot: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import time
@@ -118,6 +119,8 @@ def rank(
             places = truth.directories(directory) if truth and dataset is None else []
             if each:
                 places = [place for place in disk.listing(Path(directory)) if place.is_dir()]
+                if not places:
+                    raise InputError(f"{directory} has no directories, which --each ranks")
             if places:
                 _rank_each(places, truth, group, how, to)
             else:
@@ -138,12 +141,13 @@ def _rank_one(
     own = truth.dataset(directory, dataset) if truth else None
     if truth and dataset in truth.datasets and not has_dataset(directory, own or ""):
         dataset = None  # it names the accuracies: the files are of one data set, however called
+    if group.is_primary:
+        _warn_of_parts(Path(directory))  # what is read may also not go together
     one = _rank(directory, dataset, group, how)
     scored = any(one.ranking.order(metric) for metric in one.ranking.metrics)
     if group.is_primary:
         evaluation = truth.compare(one.ranking, own) if truth and scored else None
         _show(one, evaluation, to)
-        _warn_of_parts(Path(directory))
         draw(one.ranking, evaluation, to.plot)
     else:
         processes.warn_of_failures(one.ranking, group)
@@ -159,7 +163,11 @@ def _warn_of_parts(directory: Path) -> None:
     for place in disk.listing(directory) if directory.is_dir() else ():
         parts = place.is_dir() and not probe_files(place)
         names = [file.stem for file in shard_files(place)] if parts else []
-        if len({re.sub(r"\d+", "", name) for name in names}) > 1:
+        stems = {re.sub(r"\d+", "", name) for name in names}
+        numbers = sorted(int(last) for name in names for last in re.findall(r"\d+", name)[-1:])
+        steps = {after - before for before, after in itertools.pairwise(numbers)}
+        counted = len(steps) == 1 and numbers[0] in (0, 1, *steps)
+        if len(stems) > 1 or (len(names) > 1 and not counted):
             warn(
                 f"{place.name}: {', '.join(names[:3])} are read as parts of one model; if each is "
                 "a model, --each ranks them"

@@ -172,7 +172,15 @@ def _records(source: Any, value: str, what: str) -> Iterator[Any]:
 
 
 def _of_mapping(content: Mapping[Any, Any], value: str, what: str) -> Iterator[dict[str, Any]]:
-    """Records of `Ranking.to_json`, or {data set: {metric: {model: value}}} from any level on."""
+    """Records of `Ranking.to_json`, or {data set: {metric: {model: value}}} from any level on.
+
+    `jaxte rank` writes the rankings of several data sets, and an evaluation, into one file.
+    """
+    several = content.get("rankings")
+    if isinstance(several, Mapping) and all(
+        isinstance(one, Mapping) and "records" in one for one in several.values()
+    ):
+        content = several
     if isinstance(content.get("records"), list):
         meta = content.get("meta") or {}
         dataset = {"dataset": meta["data"]} if "data" in meta else {}

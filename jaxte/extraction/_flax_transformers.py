@@ -22,7 +22,7 @@ from jaxte.extraction._checkpoints import (
     source,
     state,
 )
-from jaxte.extraction._layers import Apply, Call, Every, ForwardPass, Network, unknown_layer
+from jaxte.extraction._layers import Apply, Architecture, Call, Every, ForwardPass, unknown_layer
 from jaxte.extraction._linen import is_dense
 from jaxte.extraction._model import Model, Request, qualified_name
 from jaxte.extraction._outputs import PENULTIMATE
@@ -32,7 +32,7 @@ __all__ = ["from_flax_transformers"]
 
 
 @dataclass(frozen=True)
-class _Module(Network):
+class _Module(Architecture):
     """A model without parameters; equal for models of one architecture."""
 
     model: Any = field(compare=False)
@@ -40,7 +40,7 @@ class _Module(Network):
     channels_first: ClassVar[bool] = True
 
     def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
-        """As `Network` says; outputs and hidden states have names, too."""
+        """As `Architecture` says; outputs and hidden states have names, too."""
         calls: dict[str, Call] = {}
         outputs: dict[str, Any] = {}
         watched = set(paths)

@@ -26,7 +26,7 @@ from jaxte.extraction._outputs import (
 )
 from jaxte.extraction.pooling import Pool, features
 
-__all__ = ["Apply", "Call", "Every", "ForwardPass", "Network", "of_type", "unknown_layer"]
+__all__ = ["Apply", "Architecture", "Call", "Every", "ForwardPass", "of_type", "unknown_layer"]
 
 Every: TypeAlias = Literal["dense", "all"] | None
 
@@ -51,7 +51,7 @@ class ForwardPass(NamedTuple):
     calls: Mapping[str, Call]
 
 
-class Network:
+class Architecture:
     """A model without its parameters; equal ones give the same program."""
 
     channels_first: ClassVar[bool] = False  # whether it takes images [b, c, h, w]
@@ -72,7 +72,7 @@ class Network:
 class Apply:
     """What a `Model` of a network applies; equal for models of one architecture."""
 
-    network: Network
+    network: Architecture
     layers: tuple[str, ...]
     pool: Pool
     level: str
@@ -80,7 +80,7 @@ class Apply:
     layout: str | None
 
     @staticmethod
-    def of(network: Network, layers: tuple[str, ...], request: Request) -> Apply:
+    def of(network: Architecture, layers: tuple[str, ...], request: Request) -> Apply:
         """As it was asked for."""
         options = (request.pool, request.level, request.compute_dtype, request.layout)
         return Apply(network, layers, *options)
@@ -122,7 +122,7 @@ def unknown_layer(layer: str, paths: Iterable[str]) -> InputError:
     return InputError(f"there is no layer {layer!r}: {hint}The layers are {listed or 'none'}")
 
 
-def _head_for(network: Network, params: Any, inputs: Any) -> str | None:
+def _head_for(network: Architecture, params: Any, inputs: Any) -> str | None:
     """The path of the head for inputs of these shapes, determined once."""
     leaves, structure = _abstract((params, inputs))
     return _head(network, structure, leaves)
@@ -150,9 +150,9 @@ class _Program(NamedTuple):
 
 
 def _traced(
-    network: Network, structure: Any, shapes: Any, every: Every, paths: Sequence[str] = ()
+    network: Architecture, structure: Any, shapes: Any, every: Every, paths: Sequence[str] = ()
 ) -> _Program:
-    """Trace a forward pass, with what `Network.watch` takes."""
+    """Trace a forward pass, with what `Architecture.watch` takes."""
     names: list[str] = []
 
     def run(leaves: Any) -> Any:
@@ -170,7 +170,7 @@ def _traced(
 
 
 @functools.lru_cache(maxsize=64)
-def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | None:
+def _head(network: Architecture, structure: Any, shapes: tuple[Any, ...]) -> str | None:
     """The last dense layer whose output is the output of the model, seen in its program."""
     program = _traced(network, structure, shapes, "dense")
     if program.output is None:
@@ -187,7 +187,7 @@ def _head(network: Network, structure: Any, shapes: tuple[Any, ...]) -> str | No
 
 @functools.lru_cache(maxsize=64)
 def _all_layers(
-    network: Network, structure: Any, shapes: tuple[Any, ...], channels_first: bool | None
+    network: Architecture, structure: Any, shapes: tuple[Any, ...], channels_first: bool | None
 ) -> tuple[str, ...]:
     """The layers before the head, in the order of the forward pass.
 

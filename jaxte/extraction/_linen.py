@@ -15,10 +15,10 @@ from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import (
     Apply,
+    Architecture,
     Call,
     Every,
     ForwardPass,
-    Network,
     of_type,
     unknown_layer,
 )
@@ -33,13 +33,13 @@ is_dense: Callable[[Any], bool] = of_type((nn.Dense, nn.DenseGeneral), nn.Conv)
 
 
 @dataclass(frozen=True)
-class _Module(Network):
+class _Module(Architecture):
     """A module; equal for models of one architecture."""
 
     module: Static
 
     def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
-        """As `Network` says."""
+        """As `Architecture` says."""
         module: nn.Module = self.module.value
         met: dict[str, None] = {}
         kinds = {"dense": is_dense, "all": is_feature}

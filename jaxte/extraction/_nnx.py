@@ -19,10 +19,10 @@ from jaxte.extraction._arrays import call_model
 from jaxte.extraction._evaluation import training
 from jaxte.extraction._layers import (
     Apply,
+    Architecture,
     Call,
     Every,
     ForwardPass,
-    Network,
     of_type,
     unknown_layer,
 )
@@ -38,13 +38,13 @@ class _Recorded(nnx.Variable[Any]):
 
 
 @dataclass(frozen=True)
-class _Module(Network):
+class _Module(Architecture):
     """A module without its parameters; equal for models of one architecture."""
 
     graph: Static
 
     def watch(self, params: Any, inputs: Any, paths: Sequence[str], every: Every) -> ForwardPass:
-        """As `Network` says."""
+        """As `Architecture` says."""
         module = nnx.merge(self.graph.value, params)  # a module of this call alone
         if every is not None:
             wanted = _is_dense if every == "dense" else _is_layer

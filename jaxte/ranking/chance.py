@@ -76,8 +76,8 @@ def chance_notes(metric: str, chances: Mapping[str, Chance], permutations: int) 
     notes = []
     if full:
         notes.append(
-            f"{metric} is saturated for {shortlist(full)}: permuted labels reach its ceiling, so "
-            "that it tells nothing."
+            f"{metric} is saturated for {shortlist(full)}: permuted labels score as much, since it "
+            "is at its ceiling or reads no labels, so that it tells nothing."
         )
     if rest:
         notes.append(

@@ -26,7 +26,7 @@ __all__ = ["ScoreCurve", "growing_rows", "score_curve"]
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScoreCurve:
     """Rankings on ever more of the same rows.
 
@@ -51,6 +51,15 @@ class ScoreCurve:
         from jaxte.report.curves import plot_curve
 
         return plot_curve(self, path)
+
+    def __repr__(self) -> str:
+        """Who leads on each number of rows."""
+        metrics = self.rankings[-1].metrics
+        lines = [("rows", *metrics)]
+        for rows, ranking in zip(self.rows, self.rankings, strict=True):
+            lines.append((str(rows), *(next(iter(ranking.order(m)), "-") for m in metrics)))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def score_curve(
@@ -98,7 +107,7 @@ def score_curve(
     if unable := [metric.name for metric in asked.metrics if not metric.takes_weights]:
         raise InputError(f"{', '.join(unable)} takes no weights, by which rows are left out")
     if weights is not None:
-        weights = np.asarray(checks.check_weights(weights, None), float)
+        weights = np.asarray(checks.check_weights(weights, len(np.asarray(targets))), float)
     labels = as_labels(targets, weights=weights)
     own = np.ones(len(labels.values)) if weights is None else weights
     order, sizes = growing_rows(labels, shares, seed=seed, rows=np.flatnonzero(own > 0))

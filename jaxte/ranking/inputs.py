@@ -215,11 +215,11 @@ class _Resolver:
         layers: Mapping[str, Any] | None,
     ) -> Candidate:
         weights = self.weights  # the same object for all models, which are then one program
+        self._check(labels, (np.shape(features) or (0,))[0])
         array, _ = checks.check_features(features, weights)
         joined = None if layers is None else join_layers(_in_memory(layers), weights)
         if joined is not None and len(joined) != len(array):
             raise InputError(f"its layers have {len(joined)} rows, its features {len(array)}")
-        self._check(labels, len(array))
         head, problem = _checked(head, len(array), weights)
         return Candidate(name, array, labels.values, weights, head, problem, joined)
 

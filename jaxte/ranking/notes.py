@@ -10,8 +10,7 @@ import numpy as np
 from jaxte.intake import Labels
 from jaxte.metrics import Metric
 from jaxte.metrics.options import shortlist
-from jaxte.ranking.result import are_tied, tie_groups
-from jaxte.ranking.verdict import NO_GAIN
+from jaxte.ranking.verdict import NO_GAIN, are_tied, tie_groups
 
 __all__ = ["notes_on", "on_targets", "verdict"]
 

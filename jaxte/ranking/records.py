@@ -14,10 +14,22 @@ from jaxte.ranking.chance import CHANCE, Chance
 from jaxte.ranking.intervals import INTERVAL, Interval
 from jaxte.report.provenance import PROVENANCE
 
-__all__ = ["parts_of", "reading"]
+__all__ = ["check_terms", "parts_of", "reading"]
 
 # The other columns are terms.
-_COLUMNS = ("model", "metric", "score", "rank", "status", *CHANCE, *INTERVAL, *PROVENANCE)
+_COLUMNS = (
+    "dataset", "model", "metric", "score", "rank", "status", "accuracy",
+    *CHANCE, *INTERVAL, *PROVENANCE,
+)  # fmt: skip
+
+
+def check_terms(names: Iterable[str], whose: str) -> None:
+    """Refuse terms, which are columns of their own, by the names of the other columns."""
+    if taken := [name for name in names if name in _COLUMNS]:
+        raise InputError(
+            f"a term of {whose} cannot be called {taken[0]!r}, as a column of all rankings is: "
+            "give another name"
+        )
 
 
 @contextmanager
@@ -43,8 +55,12 @@ def reading(source: str | Path) -> Iterator[str]:
 def parts_of(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str], Any], ...]:
     """Scores, statuses, terms, chances and intervals, as the fields of a `Ranking`."""
     scores, statuses, terms, chances, intervals = {}, {}, {}, {}, {}
+    sets: set[Any] = set()
     for record in records:
         key = str(record["model"]), str(record["metric"])
+        sets.add(record.get("dataset"))
+        if len(sets) > 1:
+            raise ValueError("it has rankings of several data sets")
         if key in scores:
             raise ValueError(f"{key[0]} has two records of {key[1]}")
         scores[key] = _number(record.get("score"))

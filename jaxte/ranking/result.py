@@ -15,40 +15,21 @@ import numpy as np
 
 from jaxte._optional import require
 from jaxte.errors import InputError
+from jaxte.intake.checks import short
 from jaxte.metrics import combine
-from jaxte.metrics.combination import tolerance_of
 from jaxte.metrics.options import percent
 from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
 from jaxte.ranking.intervals import Interval
-from jaxte.ranking.records import parts_of, reading
-from jaxte.ranking.verdict import HISTORY, NO_GAIN, PROBE, decisive, recommended
+from jaxte.ranking.records import check_terms, parts_of, reading
+from jaxte.ranking.verdict import HISTORY, NO_GAIN, PROBE, decisive, recommended, tie_groups
 from jaxte.report.provenance import meta_of
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Ranking", "are_tied", "tie_groups"]
-
-
-def are_tied(one: float, other: float, precision: str) -> bool:
-    """Whether two scores, or terms of them, differ by no more than rounding, "float64" or not."""
-    tolerance = tolerance_of(precision)
-    return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
-
-
-def tie_groups(scores: Mapping[str, float], precision: str) -> list[list[str]]:
-    """Names best first, in groups whose scores tie with the first of the group."""
-    groups: list[list[str]] = []
-    best = math.nan
-    for name in sorted(scores, key=lambda name: -scores[name]):
-        if groups and are_tied(best, scores[name], precision):
-            groups[-1].append(name)
-        else:
-            best = scores[name]
-            groups.append([name])
-    return groups
+__all__ = ["Ranking"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -130,7 +111,10 @@ class Ranking:
         """
         chances = self.p_best(metric)
         if not chances:
-            raise InputError("not all models have intervals: rank(..., intervals=True) makes them")
+            raise InputError(
+                f"not all models have intervals of {metric or self._decisive()}, which "
+                "rank(..., intervals=True) makes of metrics' own scores"
+            )
         from jaxte.evaluate.posterior import credible
 
         return credible(chances, confidence, first=self.best(metric))
@@ -204,8 +188,9 @@ class Ranking:
         """
         if not isinstance(weights, Mapping) or not weights:
             raise InputError("weights is no mapping of metrics to their weights")
-        if name in self.metrics:
-            raise InputError(f"there is a column {name!r} already: give another name")
+        if not isinstance(name, str) or not name or name in (*self.metrics, HISTORY):
+            raise InputError(f"name is {short(name)}: give a text that is no column yet")
+        check_terms(weights, name)
         statuses = {k: {m: self.status(m, k) for m in self.models} for k in weights}
         first = {k: {m: s for m, s in own.items() if s != "ok"} for k, own in statuses.items()}
         reasons = {
@@ -302,6 +287,8 @@ class Ranking:
         """
         with reading(source) as text:
             content = json.loads(text)
+            several = content.get("rankings", {})  # as `jaxte rank --each` writes them
+            content = next(iter(several.values())) if len(several) == 1 else content
             models, metrics, notes = (
                 tuple(map(str, content[key])) for key in ("models", "metrics", "notes")
             )

@@ -180,10 +180,10 @@ def shortlist(
     earlier: tuple[int, Mapping[str, float]] = (0, {})
     with reporter(progress, "shortlist", unit="", always=True) as report:
         for size in sizes:
-            stages.append((size, len(pool)))
             if _read(pool, order, size, report) and dropped:
                 pool, dropped = dict(every), {}  # whom they lost to may be gone
                 _read(pool, order, size, report)
+            stages.append((size, len(pool)))
             if size == len(order):
                 break
             earlier = earlier if earlier[0] else (size // 2, _scores(score(order[: size // 2])))

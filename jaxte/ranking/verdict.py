@@ -7,15 +7,20 @@ how much on targets that are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.metrics.combination import tolerance_of
 from jaxte.store.reader import model_and_layer
 
-__all__ = ["HISTORY", "NO_GAIN", "PROBE", "decisive", "past_places", "recommended"]
+__all__ = [
+    "HISTORY", "NO_GAIN", "PROBE", "are_tied", "decisive", "past_places", "recommended",
+    "tie_groups",
+]  # fmt: skip
 
 PROBE, HISTORY = "ridge_probe", "history"
 NO_GAIN = "no model predicts the targets better than"  # how a note begins that bears on the verdict
@@ -28,6 +33,25 @@ def decisive(metrics: Sequence[str]) -> str | None:
     """The metric that decides where none is named, if one does."""
     own = [metric for metric in metrics if metric != HISTORY]
     return PROBE if PROBE in own else own[0] if len(own) == 1 else None
+
+
+def are_tied(one: float, other: float, precision: str) -> bool:
+    """Whether two scores, or terms of them, differ by no more than rounding, "float64" or not."""
+    tolerance = tolerance_of(precision)
+    return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def tie_groups(scores: Mapping[str, float], precision: str) -> list[list[str]]:
+    """Names best first, in groups whose scores tie with the first of the group."""
+    groups: list[list[str]] = []
+    best = math.nan
+    for name in sorted(scores, key=lambda name: -scores[name]):
+        if groups and are_tied(best, scores[name], precision):
+            groups[-1].append(name)
+        else:
+            best = scores[name]
+            groups.append([name])
+    return groups
 
 
 def past_places(history: Any, models: Sequence[str]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from jaxte.report.chart import (
     name_width,
     place_names,
     plain_axis,
+    shown_names,
     span_of,
     ticks_in_full,
 )
@@ -66,10 +67,12 @@ def plot_agreement(
     """
     pools = {target: _scores(ranking) for target, ranking in rankings.items()}
     models = _union(scores for pool in pools.values() for scores in pool.values())
-    needed = 1.9 + name_width(models)  # by a panel
+    headings = [f"{target}: {metric}" for target, pool in pools.items() for metric in pool]
+    # by a panel
+    needed = max(1.9 + name_width([*shown_names(models).values()]), 0.9 + name_width(headings))
     columns = max(1, min(int(WIDTH / needed), *map(len, pools.values()), 3))
     rows = {target: math.ceil(len(pool) / columns) for target, pool in pools.items()}
-    height = max(1.8, LINE * len(models)) + 0.75
+    height = max(1.8, LINE * len(models)) + 0.95
     chart = Chart(max(WIDTH, needed), 0.1 + height * max(sum(rows.values()), 1))
     grid = iter(chart.subplots(sum(rows.values()), columns, squeeze=False).flat)
     for target, pool in pools.items():
@@ -123,17 +126,18 @@ def _agreement_panel(
         from scipy.stats import weightedtau  # half a second, and some pictures have none
 
         tau = round(float(weightedtau(scores, means).statistic), 2) + 0.0
-    panel.set_title(f"{heading}, weighted tau {tau:.2f}", fontsize=9, loc="left", pad=9)
+    panel.set_title(f"{heading}\nweighted tau {tau:.2f}", fontsize=9, loc="left", pad=9)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(labelsize=8)
     drawn = fit_axis(panel, scores)
     if spread.any():
         panel.errorbar(drawn, means, yerr=spread, fmt="none", ecolor="#b0b0b0", capsize=2)
     names, colours = [], []
+    shown = shown_names(models)
     for model, score, x, y in zip(models, scores, drawn, means, strict=True):
         shape, value = marker(score, x, "o")
         colours.append(VERMILION if score == scores.max() else BLUE)
-        names.append(model + value)
+        names.append(shown[model] + value)
         panel.plot(x, y, shape, color=colours[-1], markersize=4.5)
     panel.margins(y=0.06)
     dark = ["black" if colour == BLUE else colour for colour in colours]

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 try:
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 except ImportError as error:
     raise ImportError('plots need Matplotlib: pip install "jaxte[plot]"') from error
 
@@ -41,6 +43,13 @@ class Chart(Figure):
         if title:
             self.suptitle(title, fontsize=10)
 
+    def draw(self, renderer: Any) -> None:
+        """All texts as they are: a ``$`` in a model's name begins no mathematics."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with rc_context({"text.parse_math": False}):  # of ticks that are made now
+            super().draw(renderer)
+
     def saved(self, path: str | PathLike[str] | None) -> Self:
         """Itself, once it is saved where there is a path."""
         if path is not None:
@@ -51,6 +60,21 @@ class Chart(Figure):
         stream = io.BytesIO()
         self.savefig(stream, format="png", dpi=110)
         return stream.getvalue()
+
+
+def shown_names(names: Sequence[str], most: int = 44) -> dict[str, str]:
+    """Names as pictures have them: in one line, and without the middle of what would fill it.
+
+    All are in full where some would be alike.
+    """
+    lines = {name: " ".join(name.splitlines()) for name in names}
+    cut = {
+        name: line
+        if len(line) <= most
+        else f"{line[: most // 2]}\N{HORIZONTAL ELLIPSIS}{line[1 - most // 2 :]}"
+        for name, line in lines.items()
+    }
+    return cut if len(set(cut.values())) == len(cut) else lines
 
 
 def name_width(names: Sequence[str]) -> float:

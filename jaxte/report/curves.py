@@ -17,9 +17,11 @@ from jaxte.report.chart import (
     name_points,
     name_width,
     place_names,
+    shown_names,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from jaxte.ranking.curve import ScoreCurve
@@ -50,7 +52,8 @@ def plot_curve(curve: ScoreCurve, path: str | PathLike[str] | None = None) -> Ch
         ['logme']
     """
     last = curve.rankings[-1]
-    metrics, needed = last.metrics, 1.9 + name_width(last.models)
+    shown = shown_names(last.models)
+    metrics, needed = last.metrics, 1.9 + name_width([*shown.values()])
     columns = max(1, min(len(metrics), int(WIDTH / needed)))
     rows = math.ceil(len(metrics) / columns)
     height = max(2.2, LINE * len(last.models)) + 0.8
@@ -68,7 +71,7 @@ def plot_curve(curve: ScoreCurve, path: str | PathLike[str] | None = None) -> Ch
             panel.plot(curve.rows, of_model, marker="o", markersize=3, linewidth=1, color=colour)
         panel.set_title(metric, fontsize=10)
         panel.set_xscale("log")
-        panel.set_xticks(curve.rows, list(map(str, curve.rows)))
+        panel.set_xticks(curve.rows, _apart(curve.rows))
         panel.minorticks_off()
         panel.set_xlabel("rows", fontsize=9)
         panel.set_ylabel("score", fontsize=9)
@@ -76,9 +79,20 @@ def plot_curve(curve: ScoreCurve, path: str | PathLike[str] | None = None) -> Ch
         panel.spines[["top", "right"]].set_visible(False)
         ends = np.full(len(scores), float(curve.rows[-1]))
         names = [
-            model + marker(score, at, "")[1]
+            shown[model] + marker(score, at, "")[1]
             for model, score, at in zip(last.models, scores[:, -1], drawn[:, -1], strict=True)
         ]
         name_points(panel, ends, drawn[:, -1], names, colours)
     place_names(chart)
     return chart.saved(path)
+
+
+def _apart(rows: Sequence[int]) -> list[str]:
+    """Numbers of rows for an axis of logarithms, none where it would touch the next."""
+    at = np.log(rows) / (np.log(rows[-1] / rows[0]) or 1.0)
+    labels = [""] * len(rows)
+    right = math.inf
+    for place in reversed(range(len(rows))):
+        if right - at[place] > 0.16:
+            labels[place], right = str(rows[place]), at[place]
+    return labels

@@ -23,6 +23,7 @@ from jaxte.report.chart import (
     marker,
     name_width,
     plain_axis,
+    shown_names,
 )
 from jaxte.report.provenance import sentence
 
@@ -65,7 +66,8 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
     said = [*ranking.notes, *filter(None, [sentence(ranking.meta)])]
     notes = [textwrap.fill(note, 110) for note in said]
     likely = bool(ranking.decisive and ranking.p_best())
-    names = name_width(models)
+    shown = shown_names(models)
+    names = name_width([*shown.values()])
     count = len(ranking.metrics) + likely
     columns = max(1, min(count, int((WIDTH - names) / 1.6)))
     rows = math.ceil(count / columns)
@@ -82,7 +84,7 @@ def plot_ranking(ranking: Ranking, path: str | PathLike[str] | None = None) -> C
         _chance_panel(panels[count - 1], ranking, models)
     for panel in panels[count:]:
         panel.remove()
-    panels[0].set_yticks(range(len(models)), models)
+    panels[0].set_yticks(range(len(models)), [shown[model] for model in models])
     panels[0].set_ylim(len(models) - 0.4, -0.6)
     if notes:
         chart.supxlabel("\n".join(notes), fontsize=8, color=GREY, x=0.01, ha="left")

@@ -118,7 +118,7 @@ def table(
 
     def line(model: str) -> tuple[Cell, ...]:
         scored = model not in problems and any(ranks[model, m] for m in ranking.metrics)
-        row = [Cell(model, faint=not scored)]
+        row = [Cell(" ".join(model.splitlines()), faint=not scored)]
         row += [Cell(texts.get(model, _ABSENT)) for texts in columns.values()]
         row += [cell for metric in ranking.metrics for cell in cells(model, metric)]
         return tuple(row)

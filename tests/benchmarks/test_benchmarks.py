@@ -47,8 +47,8 @@ def test_slope_of_a_power_law() -> None:
 
 def test_upper_half_forgets_the_constant() -> None:
     x = [2.0**i for i in range(12)]
-    found = stats.exponents(x[::-1], [1000 + v**2 for v in x][::-1])  # in any order
-    assert 1 < found.overall < 1.2 < 1.9 < found.upper < 2
+    actual = stats.exponents(x[::-1], [1000 + v**2 for v in x][::-1])  # in any order
+    assert 1 < actual.overall < 1.2 < 1.9 < actual.upper < 2
     assert stats.exponents([1.0, 10.0], [1.0, 100.0]) == pytest.approx((2.0, 2.0))
 
 
@@ -66,10 +66,10 @@ def test_runs_take_turns_until_patience_ends() -> None:
     calls: list[str] = []
     runs = {name: lambda name=name: calls.append(name) for name in ("a", "b", "slow")}
     first = {"a": 1.0, "b": 1.0, "slow": 100.0}  # long enough for one call per timed run
-    found = timing.interleaved(runs, first, repeats=3, patience=60)
+    actual = timing.interleaved(runs, first, repeats=3, patience=60)
     assert calls == ["a", "b", "b", "a", "a", "b"]
-    assert [len(found[name]) for name in runs] == [3, 3, 1]
-    assert found["slow"] == [100.0]
+    assert [len(actual[name]) for name in runs] == [3, 3, 1]
+    assert actual["slow"] == [100.0]
 
 
 @pytest.mark.parametrize("metric", ["logme", "sfda", "face"])
@@ -108,8 +108,8 @@ def test_metric_job_of_the_other_metrics(metric: str, d: int) -> None:
     """What the quick run leaves out."""
     spec = {"metric": metric, "n": 60, "d": d, "classes": 3, "dtype": "float64", "seed": 0}
     spec |= {"kind": "structured", "clones": {}, "rivals": ["oracle", "scikit"]}
-    found = metrics.measure(spec | {"repeats": 1, "patience": 9.0})
-    rows = {row["name"]: row for row in found["rows"]}
+    actual = metrics.measure(spec | {"repeats": 1, "patience": 9.0})
+    rows = {row["name"]: row for row in actual["rows"]}
     assert {own_name(options) for options in rivals.references(metric)} <= set(rows)
     for row in rows.values():
         assert abs(row["difference"] or 0) < 1e-8
@@ -119,15 +119,15 @@ def test_metric_job_of_the_other_metrics(metric: str, d: int) -> None:
 def test_metric_job_compares_with_rivals() -> None:
     spec = {"metric": "sfda", "n": 60, "d": 8, "classes": 3, "dtype": "float64", "seed": 0}
     spec |= {"kind": "structured", "clones": {}, "rivals": None, "repeats": 1, "patience": 9.0}
-    found = metrics.measure(spec)
-    rows = {row["name"]: row for row in found["rows"]}
+    actual = metrics.measure(spec)
+    rows = {row["name"]: row for row in actual["rows"]}
     assert abs(rows["numpy oracle"]["difference"]) < 1e-9
     assert abs(rows["scikit-learn LDA, twice"]["difference"]) < 1e-9
     assert rows[GRAM]["score"] is None
     assert rows["jaxte, released"]["compile"] > 0
     assert all(len(row["run"]) == 1 for row in rows.values())
     assert jnp.zeros(()).dtype == jnp.float32  # the context is left behind
-    line = next(line for line in found["skipped"] if line.startswith("TencentARC/SFDA"))
+    line = next(line for line in actual["skipped"] if line.startswith("TencentARC/SFDA"))
     assert "--clone sfda=PATH" in line
 
 
@@ -135,9 +135,9 @@ def test_modes_of_growth_agree() -> None:
     """What the quick run leaves out."""
     spec = {"n": 60, "d": 8, "classes": 3, "models": 1, "batch": 32, "metric": "face", "seed": 0}
     spec |= {"kind": "structured", "repeats": 1, "patience": 9.0}
-    found = [growth_job.measure(spec | {"mode": mode}) for mode in growth.MODES]
-    assert [len(one["warm"]) for one in found] == [1, 1, 1]
-    assert [one["score"] for one in found] == pytest.approx([found[0]["score"]] * 3, rel=1e-5)
+    actual = [growth_job.measure(spec | {"mode": mode}) for mode in growth.MODES]
+    assert [len(one["warm"]) for one in actual] == [1, 1, 1]
+    assert [one["score"] for one in actual] == pytest.approx([actual[0]["score"]] * 3, rel=1e-5)
 
 
 def test_pool_agreement() -> None:
@@ -153,9 +153,9 @@ def test_every_reference_is_measured() -> None:
     assert all(c.reference is None or c.reference in names for c in pool.CONTESTANTS)
 
 
-@pytest.mark.parametrize("given", ["unknown=here", "logme", "logme="])
-def test_unknown_clone(given: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["metrics", "--clone", given]) == 2
+@pytest.mark.parametrize("source", ["unknown=here", "logme", "logme="])
+def test_unknown_clone(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["metrics", "--clone", source]) == 2
     assert "NAME among logme (thuml/LogME), sfda" in capsys.readouterr().err
 
 
@@ -275,13 +275,13 @@ def test_the_grid_goes_on_linearly_from_what_was_measured(monkeypatch: pytest.Mo
         return {"rows": rows}
 
     monkeypatch.setattr(child, "run", of_child)
-    found = grid.run(Settings(), [2500, 5000], [8])
-    rows = {(row["metric"], row["name"]): row for row in found["rows"]}
+    actual = grid.run(Settings(), [2500, 5000], [8])
+    rows = {(row["metric"], row["name"]): row for row in actual["rows"]}
     assert len(rows) == 22
     assert rows["sfda", "food"]["cpu"] == pytest.approx(102)
     assert rows["sfda", "food"]["as"] == 102
     assert rows["ncti", "aircraft"]["cpu"] == pytest.approx(11)
-    assert "### ncti; TE-Bench: 242.4 s" in "\n".join(report._grid(found))
+    assert "### ncti; TE-Bench: 242.4 s" in "\n".join(report._grid(actual))
 
 
 @pytest.mark.slow

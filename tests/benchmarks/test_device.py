@@ -197,9 +197,9 @@ def test_fine_tuning_is_ended_in_time_and_counted(
 def test_formulas_in_torch_give_the_scores(rival: torch_rivals.TorchRival, x64: None) -> None:
     pytest.importorskip("torch")
     x, y = problems.problem(90, 12, 4, seed=0, dtype="float64")
-    found = torch_rivals.ready(rival, x, y, 4)()
+    result = torch_rivals.ready(rival, x, y, 4)()
     if rival.metric == "sfda":
         expected = oracles.sfda(x, y)
     else:
         expected = float(get_metric(rival.metric).function(x, y, **rival.options))
-    np.testing.assert_allclose(found, expected, rival.close)
+    np.testing.assert_allclose(result, expected, rival.close)

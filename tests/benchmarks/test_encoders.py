@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_head_is_put_on_what_the_encoder_makes_of_images(folder: Path) -> None:
     encoder = encoders.load(NAMES[0], root=folder)
     images = prepare(np.load(folder / "targets" / "light.npz")["train_images"])
-    network, random = own.Network(encoder), np.random.default_rng(1)
+    network, random = own.TrainableEncoder(encoder), np.random.default_rng(1)
     features = network.features(images)
     kernel, bias = random.normal(size=(5, 3)).astype(np.float32), np.arange(3, dtype=np.float32)
     outputs = forward(*network.with_head(kernel, bias), network.normal, images)

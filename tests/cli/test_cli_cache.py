@@ -89,9 +89,9 @@ def test_the_directory_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ("win32", local / "jaxte"),
     ):
         monkeypatch.setattr(sys, "platform", system)
-        found = _cache.directory()
-        assert found is not None
-        assert found.parent == expected
+        result = _cache.directory()
+        assert result is not None
+        assert result.parent == expected
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
     assert str(_cache.directory()).startswith(str(home / ".cache" / "jaxte"))

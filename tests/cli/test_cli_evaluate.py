@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxte import InputError, Ranking
+
 from .conftest import Run
 
 ACCURACIES = {"good": 0.9, "worse": 0.8, "noise": 0.5}
@@ -58,9 +60,13 @@ def test_a_ranking_beside_accuracies(run: Run, stored: Path, truth: Path, tmp_pa
     assert content["evaluation"]["metrics"] == ["logme"]
     assert "| metric |" in run(*arguments, "--format", "markdown").stdout
     # what it wrote is a table of scores and of accuracies
-    result = run(*arguments, "--out", tmp_path / "r.csv")
-    result = run("evaluate", tmp_path / "r.csv", tmp_path / "r.csv")
-    assert result.exit_code == 0, result.output
+    for name in ("r.csv", "r.json"):
+        run(*arguments, "--out", tmp_path / name)
+        result = run("evaluate", tmp_path / name, tmp_path / name)
+        assert result.exit_code == 0, result.output
+    read = Ranking.from_csv(tmp_path / "r.csv"), Ranking.from_json(tmp_path / "r.json")
+    assert read[0] == read[1]
+    assert read[0].terms("good", "logme") == {}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,12 @@ def test_a_directory_for_each_data_set(run: Run, tmp_path: Path) -> None:
     }
     content = json.loads(run(*arguments, "--format", "json").stdout)
     assert set(content["rankings"]) == {"pets", "food"}
+    for name in ("all.json", "all.csv"):
+        run(*arguments, "--out", tmp_path / name)
+        shown = run("evaluate", tmp_path / name, truth, "--format", "csv").stdout
+        assert next(csv.DictReader(io.StringIO(shown)))["models"] == "3"
+        with pytest.raises(InputError, match="is no ranking"):
+            (Ranking.from_csv if name.endswith("csv") else Ranking.from_json)(tmp_path / name)
     assert run(*arguments, "--format", "markdown").stdout.startswith("| metric |")
     one = run("rank", tmp_path / "all" / "pets", "--metrics", "logme", "--accuracies", truth)
     assert "1.000" in one.stdout

@@ -89,8 +89,8 @@ def test_what_was_interrupted_goes_on(run: Run, tmp_path: Path) -> None:
     assert second.exit_code == 0, second.stderr
     assert second.stdout.splitlines()[2].split()[:4] == ["fails_once", "resumed", "60", "64"]
     x, _ = images()
-    found = np.asarray(FeatureStore.open(tmp_path / "s"))
-    np.testing.assert_allclose(found, x.reshape(60, -1) / 255, 1e-6)
+    actual = np.asarray(FeatureStore.open(tmp_path / "s"))
+    np.testing.assert_allclose(actual, x.reshape(60, -1) / 255, 1e-6)
 
 
 @pytest.mark.usefixtures("models")
@@ -217,21 +217,21 @@ def test_help_loads_neither_jax_nor_numpy() -> None:
         "; heavy = {{'jax', 'numpy', 'rich', 'flax'}} & set(sys.modules); assert not heavy, heavy"
     )
     for command in ("extract", "run"):
-        found = subprocess.run(
+        actual = subprocess.run(
             [sys.executable, "-c", code.format(command=command)], capture_output=True, check=False
         )
-        assert found.returncode == 0, found.stderr
+        assert actual.returncode == 0, actual.stderr
 
 
 def test_a_process_of_its_own_shares_batches_between_devices(tmp_path: Path) -> None:
-    found = {}
+    actual = {}
     for name, options in (("one", []), ("two", ["--devices", "2"])):
         out = ("--batch-size", "16", "--out", tmp_path / name)
         done = process(*BASE, "zoo:mlp-mnist", *options, *out, TERM="xterm")
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout + done.stderr
-        found[name] = np.asarray(FeatureStore.open(tmp_path / name))
-    np.testing.assert_allclose(found["two"], found["one"], 1e-5, 1e-5)
+        actual[name] = np.asarray(FeatureStore.open(tmp_path / name))
+    np.testing.assert_allclose(actual["two"], actual["one"], 1e-5, 1e-5)
     assert jax.device_count() >= 1
 
 
@@ -251,28 +251,28 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("models")
 def test_damaged_examples_are_listed_and_left_out(run: Run, folder: Path, tmp_path: Path) -> None:
-    given = ("extract", "--data", f"folder:{folder}", "--model", "python:own_models:flat")
-    checked = run(*given, "--check", "--workers", "2")
+    source = ("extract", "--data", f"folder:{folder}", "--model", "python:own_models:flat")
+    checked = run(*source, "--check", "--workers", "2")
     assert checked.exit_code == 2
     assert "b/1.png" in checked.stdout.replace("\n", "")
     said = f"1 of 8 examples of folder:{folder} cannot be read"  # the path may be cut anywhere
     assert said.replace(" ", "") in "".join(checked.stdout.split())
-    failed = run(*given, "--out", tmp_path / "s")
+    failed = run(*source, "--out", tmp_path / "s")
     assert failed.exit_code == 2
     assert "--skip-damaged" in failed.stderr
     for store in (("--out", tmp_path / "s"), ("--no-store",)):
-        done = run(*given, *store, "--skip-damaged")
+        done = run(*source, *store, "--skip-damaged")
         assert done.exit_code == 0, done.stderr
         text = " ".join(done.stdout.split())
         assert "1 examples could not be read and are left out: row 5 (" in text
         assert "flat: preprocessing: none, values 0 to 255" in text
     assert FeatureStore.open(tmp_path / "s").rows == 7
     (folder / "b" / "1.png").write_bytes(b"")
-    assert run(*given, "--check").exit_code == 2
-    assert run(*given, "--skip-damaged", "--out", tmp_path / "t").exit_code == 0
+    assert run(*source, "--check").exit_code == 2
+    assert run(*source, "--skip-damaged", "--out", tmp_path / "t").exit_code == 0
     assert FeatureStore.open(tmp_path / "t").rows == 7
     (folder / "b" / "1.png").unlink()
-    checked = run(*given, "--check")
+    checked = run(*source, "--check")
     assert checked.exit_code == 0
     assert checked.stdout.startswith("All 7 examples of folder:")
 
@@ -290,8 +290,8 @@ def maps(images): return np.asarray(images) / 255
     done = run(*BASE, "python:own_models:maps", "--out", tmp_path / "s", "--layout", "NHWC")
     assert done.exit_code == 0, done.stderr
     x, _ = images()
-    found = np.asarray(FeatureStore.open(tmp_path / "s"))
-    np.testing.assert_allclose(found, x.mean(axis=(1, 2)) / 255, rtol=1e-5)
+    actual = np.asarray(FeatureStore.open(tmp_path / "s"))
+    np.testing.assert_allclose(actual, x.mean(axis=(1, 2)) / 255, rtol=1e-5)
 
 
 def test_all_layers_by_one_word(run: Run, tmp_path: Path) -> None:

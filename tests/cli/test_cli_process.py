@@ -30,9 +30,9 @@ def test_help_and_version_load_neither_jax_nor_rich() -> None:
     )
     lines = ["--help", "rank --help", "demo -h", "zoo -h", "--version"]
     command = [sys.executable, "-c", code, *lines]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    printed = found.stdout.split("=====\n")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    printed = result.stdout.split("=====\n")
     assert len(printed) == len(lines) + 1
     assert all(text.strip() for text in printed[:-1])
 
@@ -47,28 +47,28 @@ def test_version_and_help_text() -> None:
 
 def test_an_unknown_command_is_an_error_without_a_traceback() -> None:
     for arguments in (["rnak"], ["rank", "--colour"], ["rank"]):
-        found = process(*arguments)
-        assert found.returncode == 2
-        assert found.stdout == ""
-        assert "Traceback" not in found.stderr
+        result = process(*arguments)
+        assert result.returncode == 2
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
 
 
 def test_user_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    found = process("rank", tmp_path / "nowhere")
-    assert found.returncode == 2
-    assert found.stdout == ""
-    assert found.stderr.splitlines() == [
+    result = process("rank", tmp_path / "nowhere")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
         f"jaxte: {tmp_path / 'nowhere'} does not exist: name a directory with <model>.npz or "
         ".npy files"
     ]
 
 
 def test_a_piped_table_has_no_control_codes_and_survives_a_narrow_encoding(stored: Path) -> None:
-    found = process("rank", stored, "--metrics", "logme", PYTHONIOENCODING="latin-1", TERM="xterm")
-    assert found.returncode == 0, found.stderr
-    assert "\x1b" not in found.stdout + found.stderr
-    assert "\r" not in found.stdout + found.stderr
-    assert found.stdout.isascii()
+    result = process("rank", stored, "--metrics", "logme", PYTHONIOENCODING="latin-1", TERM="xterm")
+    assert result.returncode == 0, result.stderr
+    assert "\x1b" not in result.stdout + result.stderr
+    assert "\r" not in result.stdout + result.stderr
+    assert result.stdout.isascii()
 
 
 def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_an_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
         "jaxte.store.read_features = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT);"
         "jaxte.cli.main()"
     )
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script, "rank", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert found.returncode not in (0, 1, 2)
-    assert "Traceback" not in found.stderr
+    assert result.returncode not in (0, 1, 2)
+    assert "Traceback" not in result.stderr

@@ -54,8 +54,8 @@ def sharded(stored: Path) -> Path:
 PARTS = {"features": "good", "labels": "labels", "logits": "good"}
 
 
-def assert_equal(found: str, expected: str) -> None:
-    found_scores, wanted = scores(found), scores(expected)
+def assert_equal(actual: str, expected: str) -> None:
+    found_scores, wanted = scores(actual), scores(expected)
     assert found_scores.keys() == wanted.keys()
     for key, value in wanted.items():
         assert found_scores[key] == pytest.approx(value, rel=1e-9, nan_ok=True), key
@@ -65,29 +65,29 @@ def test_devices_of_one_process(run: Run, sharded: Path) -> None:
     options = ("--format", "csv", "--metrics", "logme,leep")
     arrays = {part: np.load(sharded / f"{name}.npy") for part, name in PARTS.items()}
     np.savez(sharded / "head.npz", **arrays)
-    found = command(sharded, *options, "--devices", "3")
-    assert found.returncode == 0, found.stderr
-    assert_equal(found.stdout, run("rank", sharded, *options).stdout)
+    actual = command(sharded, *options, "--devices", "3")
+    assert actual.returncode == 0, actual.stderr
+    assert_equal(actual.stdout, run("rank", sharded, *options).stdout)
 
 
 @pytest.mark.slow
 def test_processes_started_by_one_command(run: Run, sharded: Path) -> None:
     options = ("--format", "csv", "--set", "face.covariance=diagonal")
-    found = command(sharded, *options, "--processes", "2", "--devices", "2")
-    assert found.returncode == 0, found.stderr
-    assert_equal(found.stdout, run("rank", sharded, *options).stdout)
-    assert "holed: in the rows of process 1, features contain NaN" in found.stderr
-    assert "Gloo" not in found.stdout + found.stderr
+    actual = command(sharded, *options, "--processes", "2", "--devices", "2")
+    assert actual.returncode == 0, actual.stderr
+    assert_equal(actual.stdout, run("rank", sharded, *options).stdout)
+    assert "holed: in the rows of process 1, features contain NaN" in actual.stderr
+    assert "Gloo" not in actual.stdout + actual.stderr
 
 
 @pytest.mark.slow
 def test_a_failure_ends_all_processes(sharded: Path) -> None:
-    found = command(sharded, "--processes", "2", "--dataset", "absent")
-    assert found.returncode == 2
-    assert found.stdout == ""
-    assert found.stderr.startswith("jaxte: ")
-    assert len(found.stderr.splitlines()) == 1
-    assert "_absent_feature.npy" in found.stderr
+    actual = command(sharded, "--processes", "2", "--dataset", "absent")
+    assert actual.returncode == 2
+    assert actual.stdout == ""
+    assert actual.stderr.startswith("jaxte: ")
+    assert len(actual.stderr.splitlines()) == 1
+    assert "_absent_feature.npy" in actual.stderr
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,16 @@ def test_each_directory_is_a_data_set(run: Run, tmp_path: Path) -> None:
     assert "cats: a, b are read as parts of one model" in " ".join(
         run("rank", tmp_path / "hub", "--metrics", "hscore").stderr.split()
     )
+    for name in "ab":
+        (tmp_path / "hub" / "dogs" / f"{name}.npz").rename(
+            tmp_path / "hub" / "dogs" / f"resnet{18 if name == 'a' else 34}.npz"
+        )
+    (tmp_path / "hub" / "cats" / "b.npz").unlink()
+    assert "dogs: resnet18, resnet34 are read as parts of one model" in " ".join(
+        run("rank", tmp_path / "hub", "--metrics", "hscore").stderr.split()
+    )
+    none = run("rank", tmp_path / "hub" / "cats", "--each")
+    assert (none.exit_code, "has no directories, which --each ranks" in none.stderr) == (2, True)
     both = run("rank", tmp_path / "hub", "--each", "--dataset", "cats")
     assert both.exit_code == 2
     assert "leave out --dataset" in both.stderr

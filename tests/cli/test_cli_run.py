@@ -77,8 +77,8 @@ def test_a_broken_model_among_three(run: Run, models: Path, tmp_path: Path) -> N
         rows = {(r["model"], r["metric"]): r for r in csv.DictReader(stream)}
     for metric in ("logme", "sfda", "face"):
         for name, own in (("mlp-mnist", "mlp-mnist"), ("layers@penultimate", "resnet-random")):
-            found = float(rows[name, metric]["score"])
-            assert found == pytest.approx(ranking.score(own, metric), rel=1e-3)
+            actual = float(rows[name, metric]["score"])
+            assert actual == pytest.approx(ranking.score(own, metric), rel=1e-3)
         assert rows["broken", metric]["status"].startswith("there is no layer 'blocks/7'")
     content = json.loads((out / "ranking.json").read_text())
     assert content["models"] == ["mlp-mnist", "layers@blocks/1", "layers@penultimate", "broken"]
@@ -189,12 +189,12 @@ def test_without_a_store_nothing_is_kept(run: Run, models: Path, tmp_path: Path)
     expected, labels = features(("mlp-mnist", "resnet-random"))
     ranking = jaxte.rank(expected, labels, metrics="logme")
     records = json.loads((tmp_path / "r" / "ranking.json").read_text())["records"]
-    found = {(r["model"], r["metric"]): r for r in records}
+    actual = {(r["model"], r["metric"]): r for r in records}
     for name, own in (("mlp-mnist", "mlp-mnist"), ("layers@penultimate", "resnet-random")):
-        score = found[name, "logme"]["score"]
+        score = actual[name, "logme"]["score"]
         assert score == pytest.approx(ranking.score(own, "logme"), rel=1e-3)
-    assert found["mlp-mnist", "sfda"]["score"] is None
-    assert "looks at the samples more than once" in found["mlp-mnist", "sfda"]["status"]
+    assert actual["mlp-mnist", "sfda"]["score"] is None
+    assert "looks at the samples more than once" in actual["mlp-mnist", "sfda"]["status"]
 
 
 @pytest.fixture

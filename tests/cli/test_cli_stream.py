@@ -47,14 +47,14 @@ def test_shards_and_long_files_are_streamed(
     result = run("rank", shards, "--format", "csv")
     assert streamed == ["sharded", "single"]
     assert "features-3.npy is truncated" in result.stderr
-    found = scores(result.stdout)
+    actual = scores(result.stdout)
     ranking = jaxte.rank({"sharded": X, "single": X[:, :5]}, Y)
     for model in ranking.models:
         for metric in ranking.metrics:
             expected = pytest.approx(ranking.score(model, metric), rel=1e-9)
-            assert float(found[model, metric]) == expected
+            assert float(actual[model, metric]) == expected
             assert float(whole[model, metric]) == expected
-        assert found["cut", "sfda"] == ""
+        assert actual["cut", "sfda"] == ""
 
 
 def test_a_bar_shows_the_rows_of_each_pass(

@@ -15,8 +15,8 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """The scanned digits of scikit-learn: uint8 [1797, 8, 8], and their classes."""
-    found = load_digits()
-    return (found.images * 15.9).astype(np.uint8), found.target
+    result = load_digits()
+    return (result.images * 15.9).astype(np.uint8), result.target
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -58,8 +58,8 @@ def test_prepare_gets_lists_and_gives_inputs() -> None:
         assert isinstance(texts, list)
         return {"length": np.asarray([len(text) for text in texts])}
 
-    found = [inputs["length"].tolist() for inputs, _ in mail.batches(2, prepare=prepare)]
-    assert found == [[1, 2], [3]]
+    actual = [inputs["length"].tolist() for inputs, _ in mail.batches(2, prepare=prepare)]
+    assert actual == [[1, 2], [3]]
     assert [inputs for inputs, _ in mail.batches(2)] == [["a", "bb"], ["ccc"]]
 
 
@@ -115,8 +115,8 @@ def test_threads_work_ahead_but_not_far() -> None:
         return item
 
     results = in_order(make, range(50), 3)
-    for number, found in enumerate(results):
-        assert found == number
+    for number, actual in enumerate(results):
+        assert actual == number
         time.sleep(0.002)
         assert max(begun) <= number + 4
     assert sorted(begun) == list(range(50))
@@ -160,12 +160,12 @@ def test_subset_keeps_proportions_and_every_class() -> None:
         np.arange(1000.0)[:, None], np.random.default_rng(0).permutation(labels)
     )
     part = whole.subset(100, seed=5)
-    found = part.labels()
-    assert found is not None
-    assert np.bincount(found).tolist() == [59, 30, 10, 1]
+    actual = part.labels()
+    assert actual is not None
+    assert np.bincount(actual).tolist() == [59, 30, 10, 1]
     rows = np.asarray([example[0] for example, _ in part])
     assert (np.diff(rows) > 0).all()
-    np.testing.assert_array_equal(labels_at(whole, rows), found)
+    np.testing.assert_array_equal(labels_at(whole, rows), actual)
 
 
 def labels_at(whole: data.Dataset, rows: np.ndarray) -> np.ndarray:

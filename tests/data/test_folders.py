@@ -27,16 +27,16 @@ def test_classes_are_folders_and_files_are_in_natural_order(tmp_path: Path) -> N
     root = tmp_path / "digits"
     fill(root, 140)
     images, classes = digits()
-    found = data.load(f"folder:{root}")
-    assert (found.task, found.class_names) == ("classification", tuple(sorted(DIGITS)))
+    result = data.load(f"folder:{root}")
+    assert (result.task, result.class_names) == ("classification", tuple(sorted(DIGITS)))
     row = 0
     for label, name in enumerate(sorted(DIGITS)):
         for image in images[:140][classes[:140] == DIGITS.index(name)]:  # img2 before img10
-            example, given = found[row]
-            assert (given, example.shape) == (label, (8, 8, 3))
+            example, source = result[row]
+            assert (source, example.shape) == (label, (8, 8, 3))
             np.testing.assert_array_equal(example[..., 1], image)
             row += 1
-    assert row == len(found) == 140
+    assert row == len(result) == 140
 
 
 def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_folders_within_a_class_belong_to_it(tmp_path: Path) -> None:
     for name in ("cat/2/b.png", "cat/10/a.PNG", "dog/x.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(png(np.full((2, 2), len(name), np.uint8)))
-    found = data.load(f"folder:{tmp_path}")
-    assert [(int(image[0, 0, 0]), label) for image, label in found] == [(11, 0), (12, 0), (9, 1)]
+    result = data.load(f"folder:{tmp_path}")
+    assert [(int(image[0, 0, 0]), label) for image, label in result] == [(11, 0), (12, 0), (9, 1)]
 
 
 def test_card_follows_the_content_not_the_place(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_named_classes_may_be_missing(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(png(np.zeros((2, 2), np.uint8)))
-    found = data.load(f"folder:{tmp_path}?classes=dog,cow,cat")
-    assert [label for _, label in found] == [2, 0]
+    result = data.load(f"folder:{tmp_path}?classes=dog,cow,cat")
+    assert [label for _, label in result] == [2, 0]
 
 
 # --- the decoder ---------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ def test_what_is_transparent_becomes_white() -> None:
     """A black drawing on a transparent ground must not become black on black."""
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, 0, 3], pixels[0, 1, 3] = 255, 128
-    found = decode(stored(Image.fromarray(pixels)), "x")
-    assert found[..., 0].tolist() == [[0, 127], [255, 255]]
+    result = decode(stored(Image.fromarray(pixels)), "x")
+    assert result[..., 0].tolist() == [[0, 127], [255, 255]]
     np.testing.assert_array_equal(decode(stored(Image.fromarray(pixels)), "x", 4), pixels)
     palette = Image.fromarray(np.asarray([[0, 1]], np.uint8)).convert("P")
     content = stored(palette, transparency=0)
@@ -139,8 +139,8 @@ def test_what_is_transparent_becomes_white() -> None:
 
 def test_sixteen_bits_become_eight() -> None:
     deep = np.asarray([[0, 128, 256, 65535]], np.uint16)
-    found = decode(stored(Image.fromarray(deep)), "x")
-    assert found[..., 0].tolist() == [[0, 0, 1, 255]]
+    result = decode(stored(Image.fromarray(deep)), "x")
+    assert result[..., 0].tolist() == [[0, 0, 1, 255]]
 
 
 def test_images_stand_upright() -> None:
@@ -148,8 +148,8 @@ def test_images_stand_upright() -> None:
     image = Image.fromarray(pixels)
     exif = image.getexif()
     exif[0x0112] = 6  # to be turned by 90 degrees
-    found = decode(stored(image, exif=exif), "x")
-    np.testing.assert_array_equal(found[..., 0], np.rot90(pixels, -1))
+    result = decode(stored(image, exif=exif), "x")
+    np.testing.assert_array_equal(result[..., 0], np.rot90(pixels, -1))
 
 
 def test_label_maps_keep_their_numbers() -> None:

@@ -30,11 +30,11 @@ def moods(n: int = 20) -> Any:
 
 
 def test_texts_and_class_names() -> None:
-    found = data.load(moods())
-    assert (found.task, found.class_names, len(found)) == ("classification", MOODS, 20)
-    assert found[4] == ("text 4", 1)
-    np.testing.assert_array_equal(found.labels(), np.arange(20) % 3)
-    assert json.loads(json.dumps(found.card)) == found.card
+    result = data.load(moods())
+    assert (result.task, result.class_names, len(result)) == ("classification", MOODS, 20)
+    assert result[4] == ("text 4", 1)
+    np.testing.assert_array_equal(result.labels(), np.arange(20) % 3)
+    assert json.loads(json.dumps(result.card)) == result.card
     assert data.load(moods(), subset=6, seed=2).card["subset"]["n"] == 6
 
 
@@ -61,9 +61,9 @@ def test_saved_data_sets(tmp_path: Path) -> None:
         "one": texts,
         "one/train[:3]": texts[:3],
     }.items():
-        found = data.load(f"hf:{tmp_path}/{spec}")
-        assert [text for text, _ in found] == expected
-        assert (found.card["name"], found.class_names) == (spec, MOODS)
+        result = data.load(f"hf:{tmp_path}/{spec}")
+        assert [text for text, _ in result] == expected
+        assert (result.card["name"], result.class_names) == (spec, MOODS)
 
 
 def test_a_folder_of_files(tmp_path: Path) -> None:
@@ -72,16 +72,16 @@ def test_a_folder_of_files(tmp_path: Path) -> None:
     for split, rows in {"train": 6, "test": 2}.items():
         lines = ("".join(f"mail {i},{'spam' if i % 2 else 'ham'}\n" for i in range(rows)),)
         (folder / f"{split}.csv").write_text("text,kind\n" + "".join(lines))
-    found = data.load(f"hf:{folder}/train[1:4]?label=kind")
-    assert (len(found), found.class_names, found[0]) == (3, ("ham", "spam"), ("mail 1", 1))
+    result = data.load(f"hf:{folder}/train[1:4]?label=kind")
+    assert (len(result), result.class_names, result[0]) == (3, ("ham", "spam"), ("mail 1", 1))
 
 
 def test_images() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3)).astype(np.uint8)
     features = hub.Features({"img": hub.Image(), "label": hub.ClassLabel(names=["a", "b"])})
     columns = {"img": [Image.fromarray(image) for image in pixels], "label": [0, 1, 1, 0]}
-    found = data.load(hub.Dataset.from_dict(columns, features=features))
-    inputs, labels = next(found.batches(4, workers=2))
+    result = data.load(hub.Dataset.from_dict(columns, features=features))
+    inputs, labels = next(result.batches(4, workers=2))
     np.testing.assert_array_equal(inputs, pixels)
     np.testing.assert_array_equal(labels, [0, 1, 1, 0])
 
@@ -91,10 +91,10 @@ def test_label_maps() -> None:
     features = hub.Features({"image": hub.Image(), "annotation": hub.Image()})
     columns = {key: [Image.fromarray(one) for one in maps] for key in features}
     scenes = hub.Dataset.from_dict(columns, features=features)
-    found = data.load(scenes, image="image", label="annotation", ignore=3)
-    assert (found.task, found.ignore, found.num_classes) == ("segmentation", 3, None)
-    np.testing.assert_array_equal(next(found.batches(3))[1], maps)
-    assert {"inputs", "maps"} <= found.card.keys()
+    result = data.load(scenes, image="image", label="annotation", ignore=3)
+    assert (result.task, result.ignore, result.num_classes) == ("segmentation", 3, None)
+    np.testing.assert_array_equal(next(result.batches(3))[1], maps)
+    assert {"inputs", "maps"} <= result.card.keys()
 
 
 def test_tags_of_words() -> None:
@@ -107,13 +107,13 @@ def test_tags_of_words() -> None:
         }
     )
     columns = {"id": ["0", "1"], "tokens": [["Ada", "codes"], ["so"]], "ner_tags": [[1, 0], [0]]}
-    found = data.load(hub.Dataset.from_dict(columns, features=features))
-    assert (found.task, found.class_names, found[0][0]) == (
+    result = data.load(hub.Dataset.from_dict(columns, features=features))
+    assert (result.task, result.class_names, result[0][0]) == (
         "tokens",
         tuple(names),
         ["Ada", "codes"],
     )
-    np.testing.assert_array_equal(next(found.batches(2))[1], [[1, 0], [0, -100]])
+    np.testing.assert_array_equal(next(result.batches(2))[1], [[1, 0], [0, -100]])
 
 
 def test_several_classes_per_text() -> None:
@@ -122,9 +122,9 @@ def test_several_classes_per_text() -> None:
         {"text": hub.Value("string"), "topics": hub.List(hub.ClassLabel(names=["art", "sea"]))}
     )
     columns = {"text": ["a", "b"], "topics": [[0, 1], [0, 1]]}
-    found = data.load(hub.Dataset.from_dict(columns, features=features))
-    assert (found.task, found.class_names) == ("multilabel", ("art", "sea"))
-    np.testing.assert_array_equal(found.labels(), [[1, 1], [1, 1]])
+    result = data.load(hub.Dataset.from_dict(columns, features=features))
+    assert (result.task, result.class_names) == ("multilabel", ("art", "sea"))
+    np.testing.assert_array_equal(result.labels(), [[1, 1], [1, 1]])
 
 
 def test_numbers() -> None:

@@ -95,8 +95,8 @@ def of_hugging_face(file: bytes, root: Path) -> Any:
 
 
 def of_batches_of_hugging_face(file: bytes, root: Path) -> Any:
-    given = of_hugging_face(file, root)
-    assert len(given) == 2
+    source = of_hugging_face(file, root)
+    assert len(source) == 2
     return [{"image": [opened(file), opened(file)], "label": [0, 1]}]
 
 
@@ -126,9 +126,9 @@ def test_the_same_pixels(door: str, kind: str, prepared: bool, tmp_path: Path) -
     image, form, options, expected = KINDS[kind]
     if door == "tfds" and form != "PNG":
         pytest.skip("tensorflow-datasets stores PNG and JPEG")
-    given = DOORS[door](content(image, form, options), tmp_path)
+    source = DOORS[door](content(image, form, options), tmp_path)
     ready = Images(size=expected.shape[:2], scale=1.0) if prepared else None
-    store = jaxte.extract(lambda x: x.reshape(len(x), -1), given, prepare=ready)
+    store = jaxte.extract(lambda x: x.reshape(len(x), -1), source, prepare=ready)
     for row in np.asarray(store):
         np.testing.assert_array_equal(row.reshape(expected.shape), expected)
 
@@ -140,8 +140,8 @@ def test_floats_have_no_range_that_is_known(door: str, prepared: bool, tmp_path:
     ready = Images(size=(4, 5)) if prepared else None
 
     def run() -> None:
-        given = DOORS[door](content(floats, "TIFF", {}), tmp_path)
-        jaxte.extract(lambda x: x.reshape(len(x), -1), given, prepare=ready)
+        source = DOORS[door](content(floats, "TIFF", {}), tmp_path)
+        jaxte.extract(lambda x: x.reshape(len(x), -1), source, prepare=ready)
 
     with pytest.raises(InputError, match="dtype float32: give images as uint8 from 0 to 255"):
         run()

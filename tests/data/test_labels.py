@@ -14,17 +14,17 @@ def labelled(labels: Any, **options: Any) -> data.Dataset:
 
 def test_texts_are_classes_in_alphabetical_order() -> None:
     for labels in (["b", "c", "a", "c"], np.asarray([b"b", b"c", b"a", b"c"])):
-        found = labelled(labels)
-        assert (found.task, found.class_names) == ("classification", ("a", "b", "c"))
-        assert [label for _, label in found] == [1, 2, 0, 2]
+        result = labelled(labels)
+        assert (result.task, result.class_names) == ("classification", ("a", "b", "c"))
+        assert [label for _, label in result] == [1, 2, 0, 2]
     objects = np.asarray(["b", "a"], object)
     assert labelled(objects).class_names == ("a", "b")
 
 
 def test_integers_stay_where_they_count_from_0() -> None:
-    found = labelled(np.asarray([2, 0, 1, 2], np.uint8))
-    assert (found.num_classes, found.class_names) == (3, None)
-    np.testing.assert_array_equal(found.labels(), [2, 0, 1, 2])
+    result = labelled(np.asarray([2, 0, 1, 2], np.uint8))
+    assert (result.num_classes, result.class_names) == (3, None)
+    np.testing.assert_array_equal(result.labels(), [2, 0, 1, 2])
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def test_integers_stay_where_they_count_from_0() -> None:
     ],
 )
 def test_other_integers_are_counted_through(labels: Any, names: Any, ids: list[int]) -> None:
-    found = labelled(labels)
-    assert found.class_names == names
-    np.testing.assert_array_equal(found.labels(), ids)
+    result = labelled(labels)
+    assert result.class_names == names
+    np.testing.assert_array_equal(result.labels(), ids)
 
 
 def test_named_classes_keep_their_numbers() -> None:
@@ -66,33 +66,33 @@ def test_floats_are_regression() -> None:
 
 
 def test_whole_floats_may_be_classes() -> None:
-    found = labelled([1.0, 0.0, 1.0], task="classification")
-    np.testing.assert_array_equal(found.labels(), [1, 0, 1])
+    result = labelled([1.0, 0.0, 1.0], task="classification")
+    np.testing.assert_array_equal(result.labels(), [1, 0, 1])
     with pytest.raises(InputError, match=r"row 1 has label 0\.5, which is no class"):
         labelled([1.0, 0.5], task="classification")
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64])
 def test_multi_hot_rows(dtype: Any) -> None:
-    found = labelled(np.asarray([[1, 0, 1], [0, 0, 0]], dtype))
-    assert (found.task, found.num_classes) == ("multilabel", 3)
-    np.testing.assert_array_equal(found.labels(), [[1, 0, 1], [0, 0, 0]])
-    assert found.labels().dtype == np.float32  # type: ignore[union-attr]
+    result = labelled(np.asarray([[1, 0, 1], [0, 0, 0]], dtype))
+    assert (result.task, result.num_classes) == ("multilabel", 3)
+    np.testing.assert_array_equal(result.labels(), [[1, 0, 1], [0, 0, 0]])
+    assert result.labels().dtype == np.float32  # type: ignore[union-attr]
 
 
 def test_lists_of_tags_become_multi_hot() -> None:
-    found = labelled([["sun", "sea"], [], ["ice"], ["sea", "sea"]])
-    assert (found.task, found.class_names) == ("multilabel", ("ice", "sea", "sun"))
-    np.testing.assert_array_equal(found.labels(), [[0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    result = labelled([["sun", "sea"], [], ["ice"], ["sea", "sea"]])
+    assert (result.task, result.class_names) == ("multilabel", ("ice", "sea", "sun"))
+    np.testing.assert_array_equal(result.labels(), [[0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0]])
     ids = labelled([[2], [0, 1], []], classes=3)
     np.testing.assert_array_equal(ids.labels(), [[0, 0, 1], [1, 1, 0], [0, 0, 0]])
 
 
 def test_tags_of_words() -> None:
     words = [["the", "cat"], ["a", "red", "dog"], []]
-    found = data.as_dataset(words, [["O", "ANIMAL"], ["O", None, "ANIMAL"], []])
-    assert (found.task, found.class_names, found.ignore) == ("tokens", ("ANIMAL", "O"), -100)
-    inputs, labels = next(found.batches(3))
+    result = data.as_dataset(words, [["O", "ANIMAL"], ["O", None, "ANIMAL"], []])
+    assert (result.task, result.class_names, result.ignore) == ("tokens", ("ANIMAL", "O"), -100)
+    inputs, labels = next(result.batches(3))
     assert inputs == words
     np.testing.assert_array_equal(labels, [[1, 0, -100], [1, -100, 0], [-100] * 3])
     assert labels.dtype == np.int32
@@ -104,13 +104,13 @@ def test_tags_of_words() -> None:
 def test_label_maps() -> None:
     maps = np.zeros((2, 4, 5), np.uint8)
     maps[0, 1, 1], maps[1, 0, 0] = 6, 255
-    found = data.as_dataset(np.zeros((2, 8, 9, 3), np.uint8), maps)
-    assert (found.task, found.num_classes, found.ignore) == ("segmentation", 7, 255)
-    np.testing.assert_array_equal(next(found.batches(2))[1], maps)
+    result = data.as_dataset(np.zeros((2, 8, 9, 3), np.uint8), maps)
+    assert (result.task, result.num_classes, result.ignore) == ("segmentation", 7, 255)
+    np.testing.assert_array_equal(next(result.batches(2))[1], maps)
     sizes = data.as_dataset(np.zeros((2, 1)), [maps[0], maps[1, :2]])
     first, second = next(sizes.batches(2))[1]
     assert (first.shape, second.shape) == ((4, 5), (2, 5))
-    assert found.labels() is None
+    assert result.labels() is None
     signed = data.as_dataset(np.zeros((1, 1)), np.full((1, 2, 2, 1), -1), ignore=-1)
     assert signed[0][1].shape == (2, 2)
 

@@ -60,10 +60,10 @@ def test_npz_files(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3)).astype(np.uint8)
     labels = np.arange(6) % 2
     np.savez(tmp_path / "a.npz", images=images, labels=labels, other=labels[::-1])
-    found = data.load(f"npz:{tmp_path}/a.npz")
-    np.testing.assert_array_equal(next(found.batches(6))[0], images)
-    np.testing.assert_array_equal(found.labels(), labels)
-    assert found.card["columns"] == {"image": "images", "label": "labels"}
+    result = data.load(f"npz:{tmp_path}/a.npz")
+    np.testing.assert_array_equal(next(result.batches(6))[0], images)
+    np.testing.assert_array_equal(result.labels(), labels)
+    assert result.card["columns"] == {"image": "images", "label": "labels"}
     other = data.load(f"npz:{tmp_path}/a.npz?label=other")
     np.testing.assert_array_equal(other.labels(), labels[::-1])
     both = data.load(f"npz:{tmp_path}/a.npz", label=("labels", "other"))
@@ -125,8 +125,8 @@ def test_pairs_and_data_sets() -> None:
     ],
 )
 def test_arrays_as_examples(inputs: Any, shapes: Any) -> None:
-    found = data.as_dataset(inputs, list(range(len(inputs))))
-    assert {example.shape for example, _ in found} == shapes
+    result = data.as_dataset(inputs, list(range(len(inputs))))
+    assert {example.shape for example, _ in result} == shapes
 
 
 def test_examples_that_cannot_be_used() -> None:

@@ -146,8 +146,8 @@ def test_images_within_a_table(tmp_path: Path) -> None:
     columns: dict[str, list[Any]] = {"a": contents, "b": stored, "label": [0, 1, 0, 1]}
     spec = write(tmp_path / "images.parquet", columns)
     for column in "ab":
-        found = data.load(spec, image=column)
-        np.testing.assert_array_equal(next(found.batches(4))[0], pixels)
+        result = data.load(spec, image=column)
+        np.testing.assert_array_equal(next(result.batches(4))[0], pixels)
 
 
 def test_tables_in_memory() -> None:
@@ -242,10 +242,10 @@ def test_encodings_that_are_known(
 ) -> None:
     file = tmp_path / f"t.{kind}"
     file.write_bytes(text.encode(encoding))
-    found = data.load(f"{kind}:{file}", encoding=asked)
-    assert list(found) == [("café", 0), ("naïve", 1)]
+    result = data.load(f"{kind}:{file}", encoding=asked)
+    assert list(result) == [("café", 0), ("naïve", 1)]
     if asked:
-        assert list(data.load(f"{kind}:{file}?encoding={asked}")) == list(found)
+        assert list(data.load(f"{kind}:{file}?encoding={asked}")) == list(result)
 
 
 # content -> the file, the line and the column that the message names
@@ -315,9 +315,9 @@ def test_a_column_twice_in_tables_of_every_kind(tmp_path: Path) -> None:
     frame = pd.DataFrame([["a", 0, 1], ["b", 1, 1]], columns=["text", "label", "label"])
     arrow = pa.table([["a", "b"], [0, 1], [1, 1]], names=["text", "label", "label"])
     pq.write_table(arrow, tmp_path / "t.parquet")
-    for given in (frame, arrow, f"parquet:{tmp_path / 't.parquet'}"):
+    for source in (frame, arrow, f"parquet:{tmp_path / 't.parquet'}"):
         with pytest.raises(InputError, match="column 'label' occurs 2 times"):
-            data.load(given)
+            data.load(source)
     frame.columns = pd.Index(["text", "z", "z"])
     frame["label"] = [0, 1]
     assert list(data.load(frame)) == [("a", 0), ("b", 1)]

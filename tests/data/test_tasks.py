@@ -40,7 +40,7 @@ def voted(label_map: np.ndarray, grid: tuple[int, int], ignore: int) -> np.ndarr
             cell = int((y + 0.5) * h / height) * w + int((x + 0.5) * w / width)
             votes[cell][int(label_map[y, x])] += 1
     best = [
-        min(found, key=lambda label: (-found[label], label == ignore, label)) for found in votes
+        min(result, key=lambda label: (-result[label], label == ignore, label)) for result in votes
     ]
     return np.asarray(best).reshape(grid)
 
@@ -50,16 +50,16 @@ def test_cells_take_the_class_with_most_pixels(grid: tuple[int, int]) -> None:
     for label_map in MAPS[:3]:
         np.testing.assert_array_equal(data.to_grid(label_map, grid), voted(label_map, grid, 255))
         signed = np.where(label_map == 255, -1, label_map)
-        found = data.to_grid(signed, grid, ignore=-1)
-        np.testing.assert_array_equal(found, voted(signed, grid, -1))
+        result = data.to_grid(signed, grid, ignore=-1)
+        np.testing.assert_array_equal(result, voted(signed, grid, -1))
 
 
 def test_a_coarser_map_is_repeated() -> None:
     label_map = np.asarray([[1, 2], [3, 255]], np.uint8)
     expected = np.repeat(np.repeat(label_map, 3, 0), 2, 1)
-    found = data.to_grid(label_map, (6, 4))
-    np.testing.assert_array_equal(found, expected)
-    assert found.dtype == np.uint8
+    result = data.to_grid(label_map, (6, 4))
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == np.uint8
     tall = np.asarray([[1], [1], [2], [2]])  # shrunk one way, enlarged the other
     np.testing.assert_array_equal(data.to_grid(tall, (2, 3)), [[1, 1, 1], [2, 2, 2]])
 

@@ -54,8 +54,8 @@ def test_slices(prepared: Path, split: str, rows: Any) -> None:
     images, classes = digits()
     part = load(f"scanned_digits/{split}", prepared)
     np.testing.assert_array_equal(part.labels(), classes[list(rows)])
-    found = np.stack([part[row][0][..., 0] for row in range(len(part))])
-    np.testing.assert_array_equal(found, images[list(rows)])
+    result = np.stack([part[row][0][..., 0] for row in range(len(part))])
+    np.testing.assert_array_equal(result, images[list(rows)])
     assert part.card["split"] == split
 
 

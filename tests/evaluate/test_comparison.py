@@ -135,9 +135,9 @@ def test_directories_of_the_sfda_family(tmp_path: Path) -> None:
             (tmp_path / k).mkdir(exist_ok=True)
             path = tmp_path / k / f"{d}_metrics.json"
             path.write_text(json.dumps({**table, "duration": 3.2}))
-    found = compare(tmp_path, MEANS)
-    assert found.value("good") == pytest.approx(compare(SCORES, MEANS).value("good"))
-    assert "all data sets: no accuracy of duration, which are left out" in found.notes
+    actual = compare(tmp_path, MEANS)
+    assert actual.value("good") == pytest.approx(compare(SCORES, MEANS).value("good"))
+    assert "all data sets: no accuracy of duration, which are left out" in actual.notes
 
 
 def test_rankings_and_their_files(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_what_is_missing_is_said_and_never_dropped() -> None:
     truth = [r for r in TRUTH if r["dataset"] != "cars" or r["model"] in ("m0", "m1")]
     truth.append({"model": "old", "dataset": "pets", "accuracy": 1.0})
     truth.append({"model": "m0", "dataset": "planes", "accuracy": 1.0})
-    found = compare(scores, truth)
-    text = "\n".join(found.notes)
+    actual = compare(scores, truth)
+    text = "\n".join(actual.notes)
     for said in (
         "no accuracies on birds",
         "no scores on planes",
@@ -192,24 +192,24 @@ def test_what_is_missing_is_said_and_never_dropped() -> None:
         "cars: good, blind, static ranking: 2 models have both score and accuracy, fewer than 3",
     ):
         assert said in text
-    assert "too few rows" in repr(found)
-    assert found.record("good", "pearson", "pets")["models"] == 5
-    assert found.record("good", "pearson")["datasets"] == 3
-    assert found.record("blind", "pearson")["datasets"] == 2
-    assert np.isnan(found.record("blind", "pearson")["low"])  # no interval of two data sets
+    assert "too few rows" in repr(actual)
+    assert actual.record("good", "pearson", "pets")["models"] == 5
+    assert actual.record("good", "pearson")["datasets"] == 3
+    assert actual.record("blind", "pearson")["datasets"] == 2
+    assert np.isnan(actual.record("blind", "pearson")["low"])  # no interval of two data sets
     with pytest.raises(InputError, match="no pearson of good on cars was evaluated"):
-        found.record("good", "pearson", "cars")
+        actual.record("good", "pearson", "cars")
 
 
 def test_one_data_set_has_its_interval_over_models() -> None:
-    found = compare(SCORES["pets"]["blind"], MEANS["pets"])
-    assert found.metrics == ("score",)
-    one = found.record("score", "weighted_tau", "data")
-    assert one["low"] < one["value"] == found.value("score") <= one["high"]
-    assert np.isnan(found.record("score", "top1_regret", "data")["low"])
-    assert any("static ranking: none" in note for note in found.notes)
-    assert "over models" in repr(found)
-    assert "*" not in repr(found)  # no winner of one
+    actual = compare(SCORES["pets"]["blind"], MEANS["pets"])
+    assert actual.metrics == ("score",)
+    one = actual.record("score", "weighted_tau", "data")
+    assert one["low"] < one["value"] == actual.value("score") <= one["high"]
+    assert np.isnan(actual.record("score", "top1_regret", "data")["low"])
+    assert any("static ranking: none" in note for note in actual.notes)
+    assert "over models" in repr(actual)
+    assert "*" not in repr(actual)  # no winner of one
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_pictures(result: Evaluation, tmp_path: Path) -> None:
     assert len(scores.axes) == len(DATASETS) * 3
     assert len(scores.axes[0].containers) == 1  # bars over seeds
     tau = weighted_tau(list(SCORES["pets"]["good"].values()), list(MEANS["pets"].values()))
-    title = f"{result.datasets[0]}: good, weighted tau {tau:.2f}"
+    title = f"{result.datasets[0]}: good\nweighted tau {tau:.2f}"
     assert scores.axes[0].get_title("left") == title
     assert (tmp_path / "scores.svg").read_text("utf-8").startswith("<?xml")
 

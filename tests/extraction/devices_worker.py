@@ -44,7 +44,7 @@ def main(out: Path) -> None:
     assert jax.device_count() == 4
     model = as_model(Net(), layers=["conv", "penultimate"])
     dense = as_model(Net(), layers="conv", level="dense")
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     kinds = {
         "none": None,
         "samples": jax.make_mesh((4,), ("samples",)),
@@ -54,24 +54,24 @@ def main(out: Path) -> None:
     for name, mesh in kinds.items():
         store = extraction(model, batches(), mesh=mesh).store
         for layer in store.layers:
-            found[f"{name} {layer}"] = np.asarray(store[layer])
+            result[f"{name} {layer}"] = np.asarray(store[layer])
         assert store.logits is not None
-        found[f"{name} logits"] = np.asarray(store.logits)
-        found[f"{name} labels"] = store.labels
+        result[f"{name} logits"] = np.asarray(store.logits)
+        result[f"{name} labels"] = store.labels
         pixels = extraction(dense, batches(MAPS), mesh=mesh).store
-        found[f"{name} pixels"] = np.asarray(pixels)
-        found[f"{name} classes"] = pixels.labels
+        result[f"{name} pixels"] = np.asarray(pixels)
+        result[f"{name} classes"] = pixels.labels
     mesh = kinds["samples"]
     outside = Model("outside", lambda p, x: {"last": x}, ("last",), traced=False)
-    found["untraced"] = message(outside, batches(), mesh=mesh)
+    result["untraced"] = message(outside, batches(), mesh=mesh)
     # resumed on another number of devices
     with contextlib.suppress(ZeroDivisionError):
         broken = (1 / (i < 3) and batch for i, batch in enumerate(batches()))
         extraction(model, broken, out=out / "s")
     resumed = extraction(model, batches(), out=out / "s", mesh=mesh)
     assert resumed.status == "resumed"
-    found["resumed"] = np.asarray(resumed.store["penultimate"])
-    np.savez(out / "found.npz", **found)
+    result["resumed"] = np.asarray(resumed.store["penultimate"])
+    np.savez(out / "found.npz", **result)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ def cut(root: Path, row: int = BAD) -> tuple[Path, bytes]:
     return file, content
 
 
-def run(given: Any, out: Path | None = None, **options: Any) -> Extraction:
-    return extraction(MODEL, given, out=out, **{"batch_size": 4} | options)
+def run(source: Any, out: Path | None = None, **options: Any) -> Extraction:
+    return extraction(MODEL, source, out=out, **{"batch_size": 4} | options)
 
 
 def loaded(root: Path) -> Dataset:
@@ -52,11 +52,11 @@ def test_they_are_found_beforehand(workers: int, tmp_path: Path) -> None:
     assert whole.damaged() == {}
     file, _ = cut(tmp_path / "d")
     seen: list[int] = []
-    found = whole.damaged(workers=workers, progress=lambda done, total, name: seen.append(done))
-    assert list(found) == [BAD]
-    assert f"{file} cannot be read as an image" in found[BAD]
+    result = whole.damaged(workers=workers, progress=lambda done, total, name: seen.append(done))
+    assert list(result) == [BAD]
+    assert f"{file} cannot be read as an image" in result[BAD]
     assert seen == list(range(1, 21))
-    assert len(whole.without(found)) == 19
+    assert len(whole.without(result)) == 19
 
 
 class Rows(Dataset):
@@ -86,17 +86,17 @@ class Rows(Dataset):
 def test_they_are_left_out_on_request(
     bad: tuple[int, ...], stored: bool, workers: int, tmp_path: Path
 ) -> None:
-    out, given = tmp_path / "s" if stored else None, Rows(bad)
+    out, source = tmp_path / "s" if stored else None, Rows(bad)
     options: dict[str, Any] = {"out": out, "batch_size": 4, "workers": workers}
-    store = jaxte.extract(lambda x: 2 * x, given, on_error="skip", **options)
+    store = jaxte.extract(lambda x: 2 * x, source, on_error="skip", **options)
     kept = [row for row in range(20) if row not in bad]
-    np.testing.assert_array_equal(np.asarray(store), 2 * given.x[kept])
+    np.testing.assert_array_equal(np.asarray(store), 2 * source.x[kept])
     np.testing.assert_array_equal(store.labels, np.asarray(kept) % 2)
     assert list(store.manifest["skipped"]) == [str(row) for row in bad]
     assert f"row {bad[0]} is gone" in store.manifest["skipped"][str(bad[0])]
     assert store.manifest["examples"] == 20
     if out is not None:
-        again = jaxte.extract(lambda x: 2 * x, given, on_error="skip", **options)
+        again = jaxte.extract(lambda x: 2 * x, source, on_error="skip", **options)
         assert again.manifest == store.manifest == FeatureStore.open(out).manifest
 
 
@@ -109,26 +109,26 @@ def test_files_that_are_not_there(empty: bool, tmp_path: Path) -> None:
     for spec in specs:
         with pytest.raises(InputError, match=r"b/3.png: remove or replace them, .*'skip'"):
             data.load(spec)
-        given = data.load(spec, on_error="skip")
-        assert list(given.damaged()) == [BAD]
-        found = run(given, on_error="skip")
-        assert (list(found.store.manifest["skipped"]), found.store.rows) == ([str(BAD)], 19)
+        source = data.load(spec, on_error="skip")
+        assert list(source.damaged()) == [BAD]
+        result = run(source, on_error="skip")
+        assert (list(result.store.manifest["skipped"]), result.store.rows) == ([str(BAD)], 19)
 
 
 def test_streams_leave_them_out_too(caplog: pytest.LogCaptureFixture) -> None:
-    given = Rows((1, 6, 18))
-    state = jaxte.stream(lambda x: 2 * x, given, on_error="skip", batch_size=4)
+    source = Rows((1, 6, 18))
+    state = jaxte.stream(lambda x: 2 * x, source, on_error="skip", batch_size=4)
     assert state.counts.tolist() == [8, 9]
     assert "3 examples could not be read and are left out: row 1" in caplog.text
 
 
 def test_what_cannot_be_skipped() -> None:
-    given = Rows(tuple(range(20)))
+    source = Rows(tuple(range(20)))
     with pytest.raises(
         InputError, match=r"no example can be read: row 0 \(KeyError.*row 0 is gone"
     ):
-        jaxte.extract(lambda x: x, given, on_error="skip")
-    batches = [(given.x, np.arange(20) % 2)]
+        jaxte.extract(lambda x: x, source, on_error="skip")
+    batches = [(source.x, np.arange(20) % 2)]
     for call in (jaxte.extract, jaxte.stream):
         with pytest.raises(InputError, match="on_error='skip' needs a Dataset"):
             call(lambda x: x, batches, on_error="skip")
@@ -161,15 +161,15 @@ def test_skipping_survives_an_interruption_and_a_repair(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         extraction(model, loaded(tmp_path / "d"), out=tmp_path / "s", batch_size=4, on_error="skip")
     file.write_bytes(content)
-    found = extraction(
+    result = extraction(
         model, loaded(tmp_path / "d"), out=tmp_path / "s", batch_size=4, on_error="skip"
     )
-    assert found.status == "resumed"
-    assert list(found.store.manifest["skipped"]) == ["2", "17"]
-    assert found.store.rows == 18
-    assert found.notes == (
+    assert result.status == "resumed"
+    assert list(result.store.manifest["skipped"]) == ["2", "17"]
+    assert result.store.rows == 18
+    assert result.notes == (
         f"2 examples could not be read and are left out: row 2 "
-        f"({found.store.manifest['skipped']['2']}), ...",
+        f"({result.store.manifest['skipped']['2']}), ...",
     )
 
 
@@ -193,15 +193,15 @@ def test_a_row_that_is_not_stored_yet_may_change(way: str, tmp_path: Path) -> No
         Image.fromarray(np.full((7, 6, 3), 9, np.uint8)).save(file)
     if way == "more behind":
         Image.fromarray(np.full((7, 6, 3), 9, np.uint8)).save(root / "b" / "99.png")
-    given = loaded(root)
-    assert plan(MODEL, given, tmp_path / "s").state == "resume"
-    found = run(given, tmp_path / "s")
-    assert found.status == "resumed"
-    fresh = run(given).store
-    np.testing.assert_array_equal(np.asarray(found.store), np.asarray(fresh))
-    np.testing.assert_array_equal(found.store.labels, fresh.labels)
-    assert found.store.manifest["data"]["card"] == fresh.manifest["data"]["card"]
-    assert run(given, tmp_path / "s").status == "cached"
+    source = loaded(root)
+    assert plan(MODEL, source, tmp_path / "s").state == "resume"
+    result = run(source, tmp_path / "s")
+    assert result.status == "resumed"
+    fresh = run(source).store
+    np.testing.assert_array_equal(np.asarray(result.store), np.asarray(fresh))
+    np.testing.assert_array_equal(result.store.labels, fresh.labels)
+    assert result.store.manifest["data"]["card"] == fresh.manifest["data"]["card"]
+    assert run(source, tmp_path / "s").status == "cached"
 
 
 @pytest.mark.parametrize("row", range(12))
@@ -260,5 +260,5 @@ def test_other_kinds_of_data(make: Any, tmp_path: Path) -> None:
     cut(folder(tmp_path / "d"))
     with pytest.raises(InputError):
         run(make(tmp_path / "d", True), tmp_path / "s")
-    found = run(make(tmp_path / "d", False), tmp_path / "s")
-    assert (found.status, found.store.rows) == ("resumed", 19)
+    result = run(make(tmp_path / "d", False), tmp_path / "s")
+    assert (result.status, result.store.rows) == ("resumed", 19)

@@ -189,8 +189,8 @@ def test_known_flags_are_set(door: str, flag: str, streamed: bool) -> None:
         means = np.stack([(X @ W)[label == Y].mean(axis=0) for label in range(3)])
         np.testing.assert_allclose(state.means + state.origin[None], means, rtol=1e-4, atol=1e-5)
         return
-    found = np.asarray(jaxte.extract(model, [(X, Y)], **options))
-    np.testing.assert_allclose(found, X @ W, rtol=1e-5, atol=1e-5)
+    result = np.asarray(jaxte.extract(model, [(X, Y)], **options))
+    np.testing.assert_allclose(result, X @ W, rtol=1e-5, atol=1e-5)
 
 
 def test_arguments_that_only_look_like_flags_are_left_alone() -> None:

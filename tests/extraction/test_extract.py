@@ -122,13 +122,13 @@ def test_dicts_and_functions_that_make_batches(key: str, label: str) -> None:
 
 def test_inputs_of_several_arrays() -> None:
     ids = RANDOM.integers(0, 9, size=(50, 5))
-    given = {"ids": ids, "mask": ids > 2}
-    named = [{**x, "labels": y} for x, y in batches(given)]
+    source = {"ids": ids, "mask": ids > 2}
+    named = [{**x, "labels": y} for x, y in batches(source)]
 
     def masked(params: Any, x: Any) -> dict[str, Any]:
         return {"low": jnp.where(x["mask"], x["ids"], 0).astype(jnp.float32)}
 
-    for data in (batches(given), named):
+    for data in (batches(source), named):
         store = jaxte.extract(model(apply=masked), data)
         np.testing.assert_array_equal(np.asarray(store), np.where(ids > 2, ids, 0))
 
@@ -140,9 +140,9 @@ def test_raw_examples_are_prepared() -> None:
         assert isinstance(examples, list)
         return np.array([[float(text.split()[0]), 1.0] for text in examples], np.float32)
 
-    given: Any = [(texts[i : i + 16], Y[i : i + 16]) for i in range(0, 50, 16)]
-    named = [{"sentence": x, "label": y} for x, y in given]
-    for batches in (given, named, lambda: ((tuple(x), y) for x, y in given)):
+    source: Any = [(texts[i : i + 16], Y[i : i + 16]) for i in range(0, 50, 16)]
+    named = [{"sentence": x, "label": y} for x, y in source]
+    for batches in (source, named, lambda: ((tuple(x), y) for x, y in source)):
         store = jaxte.extract(model(apply=lambda p, x: {"low": x}, prepare=prepare), batches)
         np.testing.assert_array_equal(np.asarray(store)[:, 0], np.arange(50))
 
@@ -151,8 +151,8 @@ def test_raw_examples_of_several_parts_are_prepared_as_dicts() -> None:
     def prepare(examples: Any) -> Array:
         return np.array([[len(one["premise"]), one["size"]] for one in examples], np.float32)
 
-    given = [{"premise": ["a", "bcd"], "size": [3, 4], "label": [0, 1]}]
-    store = jaxte.extract(model(apply=lambda p, x: {"low": x}, prepare=prepare), given)
+    source = [{"premise": ["a", "bcd"], "size": [3, 4], "label": [0, 1]}]
+    store = jaxte.extract(model(apply=lambda p, x: {"low": x}, prepare=prepare), source)
     np.testing.assert_array_equal(np.asarray(store), [[1, 3], [3, 4]])
 
 
@@ -175,13 +175,13 @@ def test_one_compilation_for_all_batches_and_all_models_of_an_architecture() -> 
 
 
 def test_a_larger_batch_than_the_first_is_no_error() -> None:
-    given = [(IMAGES[:7], Y[:7]), (IMAGES[7:40], Y[7:40]), (IMAGES[40:], Y[40:])]
-    np.testing.assert_allclose(jaxte.extract(model(), given), expected("low"), 1e-6)
+    source = [(IMAGES[:7], Y[:7]), (IMAGES[7:40], Y[7:40]), (IMAGES[40:], Y[40:])]
+    np.testing.assert_allclose(jaxte.extract(model(), source), expected("low"), 1e-6)
 
 
 def test_empty_batches_are_passed_over() -> None:
-    given = [(IMAGES[:0], Y[:0]), *batches(), (IMAGES[:0], Y[:0])]
-    np.testing.assert_array_equal(np.asarray(jaxte.extract(model(), given)), expected("low"))
+    source = [(IMAGES[:0], Y[:0]), *batches(), (IMAGES[:0], Y[:0])]
+    np.testing.assert_array_equal(np.asarray(jaxte.extract(model(), source)), expected("low"))
 
 
 def test_an_iterator_may_fill_its_arrays_again() -> None:
@@ -201,10 +201,10 @@ def test_an_iterator_may_fill_its_arrays_again() -> None:
             yield images, labels
 
     deep = model(apply=slow, params=weights)
-    found = jaxte.extract(deep, shared)
+    result = jaxte.extract(deep, shared)
     wanted = jaxte.extract(deep, [(part, np.full(64, i)) for i, part in enumerate(big)])
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
-    np.testing.assert_array_equal(found.labels, np.repeat(np.arange(6), 64))
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(wanted))
+    np.testing.assert_array_equal(result.labels, np.repeat(np.arange(6), 64))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -219,10 +219,10 @@ def test_float64_is_kept_where_jax_computes_in_it() -> None:
     with jax.enable_x64(True):
         wide = model(params=W.astype(np.float64))
         store = jaxte.extract(wide, batches(IMAGES.astype(np.float64)), dtype="float64")
-        found = np.asarray(store)
-    assert found.dtype == np.float64
+        result = np.asarray(store)
+    assert result.dtype == np.float64
     x = IMAGES.reshape(50, -1).astype(np.float64)
-    np.testing.assert_allclose(found, np.tanh(x @ W.astype(np.float64)), 1e-13)
+    np.testing.assert_allclose(result, np.tanh(x @ W.astype(np.float64)), 1e-13)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_float64_is_kept_where_jax_computes_in_it() -> None:
     ids=["classes", "yes-no", "list", "regression", "several", "multilabel"],
 )
 def test_labels_of_examples(labels: Any) -> None:
-    given = [(IMAGES[i : i + 16], labels[i : i + 16]) for i in range(0, 50, 16)]
-    store = jaxte.extract(model(), given)
+    source = [(IMAGES[i : i + 16], labels[i : i + 16]) for i in range(0, 50, 16)]
+    store = jaxte.extract(model(), source)
     np.testing.assert_array_equal(store.labels, np.asarray(labels))
     assert store.labels.dtype.kind == ("f" if np.ndim(labels) == 2 else "i") or (
         np.asarray(labels).dtype.kind == "f"
@@ -265,7 +265,7 @@ def test_models_outside_jax_work_in_a_thread_and_give_the_same() -> None:
 def test_the_next_batch_is_read_while_the_model_is_at_work() -> None:
     asked = threading.Semaphore(0)
 
-    def given() -> Iterator[Any]:
+    def source() -> Iterator[Any]:
         first, *others = batches()
         yield first
         for batch in others:
@@ -277,7 +277,7 @@ def test_the_next_batch_is_read_while_the_model_is_at_work() -> None:
         assert asked.acquire(timeout=20), "nobody asked for another batch"
         return {"low": np.asarray(x).reshape(len(x), -1)}
 
-    assert jaxte.extract(model(apply=waits, traced=False), given).rows == 50
+    assert jaxte.extract(model(apply=waits, traced=False), source).rows == 50
 
 
 def test_progress_counts_examples() -> None:

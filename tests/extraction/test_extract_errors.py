@@ -95,7 +95,7 @@ def test_labels_of_two_kinds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("source", "said"),
     [
         ([], "there are no batches"),
         (iter([]), "there are no batches"),
@@ -113,9 +113,9 @@ def test_labels_of_two_kinds() -> None:
         ([([X[0], X[0, :3]], [0, 1])], "batch 0 has inputs of different shapes: .*prepare"),
     ],
 )
-def test_batches(given: Any, said: str) -> None:
+def test_batches(source: Any, said: str) -> None:
     with pytest.raises(jaxte.InputError, match=said):
-        jaxte.extract(NET, given)
+        jaxte.extract(NET, source)
 
 
 def test_preparing() -> None:
@@ -141,7 +141,7 @@ def test_other_arguments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "source",
     [
         {"model": with_apply(lambda p, x: {"other": x})},
         {"batches": batches(x=X * np.nan)},
@@ -150,8 +150,8 @@ def test_other_arguments(tmp_path: Path) -> None:
     ],
     ids=["layer", "features", "labels", "nothing"],
 )
-def test_what_fails_at_once_leaves_nothing_behind(given: dict[str, Any], tmp_path: Path) -> None:
-    arguments: dict[str, Any] = {"model": NET, "batches": batches()} | given
+def test_what_fails_at_once_leaves_nothing_behind(source: dict[str, Any], tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"model": NET, "batches": batches()} | source
     with pytest.raises(jaxte.InputError):
         jaxte.extract(**arguments, out=tmp_path / "s")
     assert list(tmp_path.iterdir()) == []

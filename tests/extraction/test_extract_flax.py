@@ -116,13 +116,13 @@ def test_another_seed_of_the_same_network_is_refused(prepared: Path, tmp_path: P
 
 def stored(out: Path) -> dict[str, int]:
     """Rows that are safe of each model."""
-    found = {}
+    result = {}
     for name in LAYERS:
         try:
-            found[name] = FeatureStore.open(out / name, partial=True).rows
+            result[name] = FeatureStore.open(out / name, partial=True).rows
         except jaxte.InputError:  # not begun
-            found[name] = 0
-    return found
+            result[name] = 0
+    return result
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")

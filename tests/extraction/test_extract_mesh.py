@@ -14,7 +14,7 @@ WORKER = Path(__file__).with_name("devices_worker.py")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+def result(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     """What a process with 4 devices finds; it can have them only before JAX starts."""
     out = tmp_path_factory.mktemp("mesh")
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
@@ -31,16 +31,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
 
 
 @pytest.mark.parametrize("mesh", ["samples", "both", "auto"])
-def test_devices_that_share_a_batch_find_the_same(found: Mapping[str, Any], mesh: str) -> None:
+def test_devices_that_share_a_batch_find_the_same(result: Mapping[str, Any], mesh: str) -> None:
     for what in ("conv", "penultimate", "logits", "labels", "pixels", "classes"):
-        one = found[f"none {what}"]
+        one = result[f"none {what}"]
         assert len(one) >= 50
-        np.testing.assert_allclose(found[f"{mesh} {what}"], one, 1e-5, 1e-6, err_msg=what)
+        np.testing.assert_allclose(result[f"{mesh} {what}"], one, 1e-5, 1e-6, err_msg=what)
 
 
-def test_a_run_may_go_on_over_other_devices(found: Mapping[str, Any]) -> None:
-    np.testing.assert_allclose(found["resumed"], found["none penultimate"], 1e-5, 1e-6)
+def test_a_run_may_go_on_over_other_devices(result: Mapping[str, Any]) -> None:
+    np.testing.assert_allclose(result["resumed"], result["none penultimate"], 1e-5, 1e-6)
 
 
-def test_models_outside_jax_take_no_mesh(found: Mapping[str, Any]) -> None:
-    assert str(found["untraced"]).startswith("outside is no model that JAX traces: leave out mesh")
+def test_models_outside_jax_take_no_mesh(result: Mapping[str, Any]) -> None:
+    assert str(result["untraced"]).startswith("outside is no model that JAX traces: leave out mesh")

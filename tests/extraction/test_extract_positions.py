@@ -57,9 +57,9 @@ class Scenes(Dataset):
 
 
 @pytest.mark.parametrize("traced", [True, False])
-@pytest.mark.parametrize("given", ["array", "lists"])
-def test_words_that_have_a_label(given: str, traced: bool) -> None:
-    labels: Any = TAGS if given == "array" else [row.tolist() for row in TAGS]
+@pytest.mark.parametrize("source", ["array", "lists"])
+def test_words_that_have_a_label(source: str, traced: bool) -> None:
+    labels: Any = TAGS if source == "array" else [row.tolist() for row in TAGS]
     tagger = TAGGER if traced else Model("t", words, ("last",), TABLE, traced=False, level="token")
     store = jaxte.extract(tagger, batches(TOKENS, labels))
     counted = TAGS != -100
@@ -126,11 +126,11 @@ def test_a_budget_for_each_class_in_all() -> None:
 def test_a_resumed_draw_is_the_same(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="lost"):
         extraction(SEGMENTER, Scenes(fails=18), out=tmp_path / "s", batch_size=5)
-    found = extraction(SEGMENTER, Scenes(), out=tmp_path / "s", batch_size=5)
-    assert found.status == "resumed"
+    result = extraction(SEGMENTER, Scenes(), out=tmp_path / "s", batch_size=5)
+    assert result.status == "resumed"
     wanted = jaxte.extract(SEGMENTER, Scenes())
-    np.testing.assert_array_equal(found.store.labels, wanted.labels)
-    np.testing.assert_allclose(np.asarray(found.store), np.asarray(wanted), 1e-6)
+    np.testing.assert_array_equal(result.store.labels, wanted.labels)
+    np.testing.assert_allclose(np.asarray(result.store), np.asarray(wanted), 1e-6)
     with pytest.raises(jaxte.InputError, match=r"settings\.pixels was 8\.0, now it is 4"):
         jaxte.extract(SEGMENTER, Scenes(), out=tmp_path / "s", pixels=4)
 

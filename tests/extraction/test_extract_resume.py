@@ -73,21 +73,21 @@ def test_a_failing_iterator_leaves_what_was_stored_and_says_so(tmp_path: Path) -
         "24 examples are stored: extract again to go on after them",
     ]
     assert FeatureStore.open(tmp_path / "s", partial=True).rows == 24
-    found = run(batches(), tmp_path / "s")
-    assert (found.status, found.examples) == ("resumed", 26)
-    np.testing.assert_array_equal(np.asarray(found.store), whole())
-    np.testing.assert_array_equal(found.store.labels, Y)
+    result = run(batches(), tmp_path / "s")
+    assert (result.status, result.examples) == ("resumed", 26)
+    np.testing.assert_array_equal(np.asarray(result.store), whole())
+    np.testing.assert_array_equal(result.store.labels, Y)
 
 
 def test_a_data_set_is_read_from_where_the_store_ends(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="row 30 is lost"):
         run(Table(fails=30), tmp_path / "s")
     table = Table()
-    found = run(table, tmp_path / "s")
+    result = run(table, tmp_path / "s")
     # the first and the last batch once more, and then the rest
     assert table.seen == [*range(8), *range(16, 24), *range(24, 50)]
-    assert found.status == "resumed"
-    np.testing.assert_array_equal(np.asarray(found.store), whole())
+    assert result.status == "resumed"
+    np.testing.assert_array_equal(np.asarray(result.store), whole())
     complete = Table()
     assert run(complete, tmp_path / "s").status == "cached"
     assert complete.seen == list(range(8))
@@ -96,17 +96,17 @@ def test_a_data_set_is_read_from_where_the_store_ends(tmp_path: Path) -> None:
 def test_a_data_set_may_go_on_in_other_batches(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="lost"):
         run(Table(fails=30), tmp_path / "s")
-    found = run(Table(), tmp_path / "s", batch_size=5)
-    assert found.store.manifest["batches"] == 3 + 6
-    np.testing.assert_allclose(np.asarray(found.store), whole(), 1e-6, 1e-6)
+    result = run(Table(), tmp_path / "s", batch_size=5)
+    assert result.store.manifest["batches"] == 3 + 6
+    np.testing.assert_allclose(np.asarray(result.store), whole(), 1e-6, 1e-6)
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="lost"):
         run(Table(fails=30), tmp_path / "s", workers=2)
-    found = run(Table(), tmp_path / "s", workers=3)
-    assert found.status == "resumed"
-    np.testing.assert_array_equal(np.asarray(found.store), whole())
+    result = run(Table(), tmp_path / "s", workers=3)
+    assert result.status == "resumed"
+    np.testing.assert_array_equal(np.asarray(result.store), whole())
 
 
 @pytest.mark.parametrize("complete", [False, True])
@@ -184,9 +184,9 @@ def test_a_model_without_parameters_is_known_by_its_features(
         run(Table(), tmp_path / "s", closed(W[::-1]))
     with pytest.raises(jaxte.InputError, match=said):
         run(Table(), tmp_path / "s", closed(W[:, :3]))
-    found = run(Table(), tmp_path / "s", closed(W * np.float32(1 + 1e-6)))  # another device
-    assert found.status == ("cached" if complete else "resumed")
-    np.testing.assert_allclose(np.asarray(found.store), whole(), 1e-5)
+    result = run(Table(), tmp_path / "s", closed(W * np.float32(1 + 1e-6)))  # another device
+    assert result.status == ("cached" if complete else "resumed")
+    np.testing.assert_allclose(np.asarray(result.store), whole(), 1e-5)
 
 
 def test_a_failure_while_storing_ends_the_run_and_keeps_the_order(tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_a_failure_while_storing_ends_the_run_and_keeps_the_order(tmp_path: Path
         run(batches(hole), tmp_path / "s")
     assert "16 examples are stored" in raised.value.__notes__[-1]
     assert FeatureStore.open(tmp_path / "s", partial=True).rows == 16
-    found = run(batches(), tmp_path / "s")
-    np.testing.assert_array_equal(np.asarray(found.store), whole())
+    result = run(batches(), tmp_path / "s")
+    np.testing.assert_array_equal(np.asarray(result.store), whole())
 
 
 def test_an_interrupt_keeps_what_was_stored(tmp_path: Path) -> None:

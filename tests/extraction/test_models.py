@@ -88,11 +88,11 @@ def test_whether_a_function_can_be_traced_shows_on_the_first_batch() -> None:
 def test_compute_dtype(dtype: str) -> None:
     seen = []
 
-    def look(w: Any, x: Any) -> Any:
+    def projected(w: Any, x: Any) -> Any:
         seen.append((w.dtype, x["x"].dtype, x["id"].dtype))
         return project(w, x["x"])
 
-    model = as_model(look, variables=W, compute_dtype=dtype)
+    model = as_model(projected, variables=W, compute_dtype=dtype)
     out = model.apply(model.params, {"x": X, "id": np.arange(5, dtype=np.int32)})["features"]
     assert seen == [(jnp.dtype(dtype), jnp.dtype(dtype), np.dtype(np.int32))]
     assert out.dtype == np.float32
@@ -231,11 +231,11 @@ def test_fingerprints_tell_models_apart_by(other: str) -> None:
 
 
 def test_fingerprints_are_those_of_the_values() -> None:
-    given = fingerprint(model(PARAMS))
-    assert given == fingerprint(model(jax.tree.map(jnp.asarray, PARAMS)))
-    assert given == fingerprint(model({**PARAMS, "w": np.asfortranarray(W)}))
-    assert given == fingerprint(model(PARAMS, name="other", apply=repr))
-    assert given != fingerprint(model(PARAMS, card={"pool": "max"}))
+    source = fingerprint(model(PARAMS))
+    assert source == fingerprint(model(jax.tree.map(jnp.asarray, PARAMS)))
+    assert source == fingerprint(model({**PARAMS, "w": np.asfortranarray(W)}))
+    assert source == fingerprint(model(PARAMS, name="other", apply=repr))
+    assert source != fingerprint(model(PARAMS, card={"pool": "max"}))
     assert fingerprint(model(card={"a": 1, "b": 2})) == fingerprint(model(card={"b": 2, "a": 1}))
     half = W.astype(ml_dtypes.bfloat16)
     assert fingerprint(model(half)) == fingerprint(model(jnp.asarray(half)))

@@ -62,15 +62,15 @@ class Net(nnx.Module):
 
 def by_hand(net: Net, x: Any = X) -> dict[str, Any]:
     """What `Net` computes in inference mode."""
-    found = {}
+    actual = {}
     for i, block in enumerate(net.blocks):
         norm: Any = block.norm
         mean, var, scale, bias = (p[...] for p in (norm.mean, norm.var, norm.scale, norm.bias))
         x = (block.dense(x) - mean) / jnp.sqrt(var + norm.epsilon)
-        x = found[f"blocks/{i}"] = jax.nn.relu(x * scale + bias)
-    found["penultimate"] = found["twice"] = net.twice(net.twice(x))
-    found["logits"] = found["heads/main"] = net.heads["main"](found["penultimate"])
-    return found
+        x = actual[f"blocks/{i}"] = jax.nn.relu(x * scale + bias)
+    actual["penultimate"] = actual["twice"] = net.twice(net.twice(x))
+    actual["logits"] = actual["heads/main"] = net.heads["main"](actual["penultimate"])
+    return actual
 
 
 def trained(seed: int = 0, **options: Any) -> Net:
@@ -107,9 +107,9 @@ def test_the_model_stays_as_it_is() -> None:
     assert not net.blocks[0].drop.deterministic
     assert not hasattr(net.twice, "jaxte_passed")
     # parameters are shared, not copied
-    given = jax.tree.leaves(nnx.split(net, nnx.Param, ...)[1])
-    held = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(model.params)[4:]}
-    assert sum(leaf.unsafe_buffer_pointer() in held for leaf in given) >= len(given) - 4
+    argument = jax.tree.leaves(nnx.split(net, nnx.Param, ...)[1])
+    parameters = {leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(model.params)[4:]}
+    assert sum(leaf.unsafe_buffer_pointer() in parameters for leaf in argument) >= len(argument) - 4
 
 
 def test_a_failure_in_a_layer_leaves_nothing_behind() -> None:
@@ -255,9 +255,9 @@ def test_models_of_one_architecture_share_a_compilation() -> None:
 
 def test_fingerprints_and_cards() -> None:
     net = trained()
-    given = fingerprint(as_model(net))
+    argument = fingerprint(as_model(net))
     net(X)  # in training mode: other batch statistics
-    assert fingerprint(as_model(net)) != given
+    assert fingerprint(as_model(net)) != argument
     assert fingerprint(as_model(Net(0))) != fingerprint(as_model(Net(1)))
     kept = as_model(Net(0))
     assert fingerprint(as_model(Net(0))) == fingerprint(kept)

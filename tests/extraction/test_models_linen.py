@@ -101,11 +101,13 @@ def test_linen_models_of_one_architecture_are_equal() -> None:
 def test_zoo_models_give_the_features_of_the_zoo() -> None:
     images = zoo.load_target("digits").train_images[:7]
     for name in ("vit-quickdraw", "resnet-cifar"):
-        given = zoo.load(name)
-        model = as_model(given)
+        source = zoo.load(name)
+        model = as_model(source)
         assert model.prepare is not None
         out = run(model, model.prepare(list(images)))
-        np.testing.assert_allclose(out["penultimate"], given.features(images), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            out["penultimate"], source.features(images), rtol=1e-5, atol=1e-5
+        )
         assert (model.name, list(out)) == (name, ["penultimate"])
 
 

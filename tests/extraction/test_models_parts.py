@@ -46,17 +46,17 @@ BOTH = {
 
 
 def pooled(states: Any) -> np.ndarray:
-    given = states.detach().numpy()
-    return np.asarray((given * MASK[..., None]).sum(1) / MASK.sum(1)[:, None])
+    source = states.detach().numpy()
+    return np.asarray((source * MASK[..., None]).sum(1) / MASK.sum(1)[:, None])
 
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_the_encoder_of_an_encoder_and_a_decoder(kind: str) -> None:
     net = BOTH[kind]().eval()
     inputs = {"input_ids": IDS, "attention_mask": MASK}
-    given = {name: torch.from_numpy(x).long() for name, x in inputs.items()}
+    source = {name: torch.from_numpy(x).long() for name, x in inputs.items()}
     with torch.no_grad():
-        expected = net.get_encoder()(**given, output_hidden_states=True)
+        expected = net.get_encoder()(**source, output_hidden_states=True)
     store = jaxte.extract(net, [(inputs, Y)])
     assert store.layers == ("last_hidden_state",)
     np.testing.assert_allclose(
@@ -139,7 +139,7 @@ def test_the_tower_that_fits_the_data(kind: str, about: str) -> None:
     net = TOWERS[kind]().eval()
     pixels = (IMAGES.transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)
     prepare: Any = processor() if about == "images" else None
-    given: Any = {
+    source: Any = {
         "images": data.as_dataset(IMAGES, Y),
         "pixel values": [({"pixel_values": pixels}, Y)],
         "texts": [({"input_ids": IDS, "attention_mask": MASK}, Y)],
@@ -154,7 +154,7 @@ def test_the_tower_that_fits_the_data(kind: str, about: str) -> None:
         else:
             states = net.vision_model(pixel_values=torch.from_numpy(pixels)).last_hidden_state
             expected = states.numpy().mean(axis=1)
-    store = jaxte.extract(net, given, prepare=prepare)
+    store = jaxte.extract(net, source, prepare=prepare)
     np.testing.assert_allclose(np.asarray(store), expected, rtol=1e-3, atol=1e-4)
 
 

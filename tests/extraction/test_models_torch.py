@@ -54,13 +54,13 @@ def by_hand(net: Any) -> dict[str, Any]:
         first = net.stages[0](torch.from_numpy(X))
         second = net.stages[1](first.relu())
         last = torch.tanh(net.first(net.norm(second.relu()).mean((2, 3))))
-        found = {
+        result = {
             "stages/0": first.mean((2, 3)),
             "stages/1": second.mean((2, 3)),
             "penultimate": last,
             "logits": net.head(last),
         }
-    return {name: array.numpy() for name, array in found.items()}
+    return {name: array.numpy() for name, array in result.items()}
 
 
 @pytest.mark.parametrize("ending", ["plain", "dict", "view"])
@@ -153,12 +153,12 @@ def test_images_with_channels_last_are_named_where_a_model_fails(layers: Any) ->
 
 def test_fingerprints() -> None:
     net = Cnn()
-    given = fingerprint(as_model(net))
-    assert given == fingerprint(as_model(Cnn()))
-    assert given != fingerprint(as_model(Cnn().bfloat16()))
+    source = fingerprint(as_model(net))
+    assert source == fingerprint(as_model(Cnn()))
+    assert source != fingerprint(as_model(Cnn().bfloat16()))
     with torch.no_grad():
         net.head.bias[0] += 1e-6
-    assert given != fingerprint(as_model(net))
+    assert source != fingerprint(as_model(net))
 
 
 # --- MobileNetV2 with the weights of torchvision -------------------------------------------------

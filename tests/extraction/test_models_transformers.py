@@ -64,9 +64,11 @@ def run(model: Model, examples: Any) -> dict[str, Any]:
 
 def by_hand(model: Any, text: str, tokenizer: Any = None, **options: Any) -> Any:
     """One text alone, without any padding."""
-    given = (tokenizer or vocabulary())(text, return_tensors="pt", truncation=True, max_length=12)
+    argument = (tokenizer or vocabulary())(
+        text, return_tensors="pt", truncation=True, max_length=12
+    )
     with torch.no_grad():
-        return model.eval()(**given, output_hidden_states=True, **options)
+        return model.eval()(**argument, output_hidden_states=True, **options)
 
 
 # --- texts ---------------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def test_texts_pooled_as_if_each_were_alone(pool: str) -> None:
     out = run(as_model(net, prepare=vocabulary(), pool=pool), TEXTS)
     assert net.training
     assert out["last_hidden_state"].dtype == np.float32
-    for text, given in zip(TEXTS, out["last_hidden_state"], strict=True):
+    for text, argument in zip(TEXTS, out["last_hidden_state"], strict=True):
         states = by_hand(net, text).last_hidden_state[0].numpy()
         expected = {
             "mean": states.mean(axis=0),
@@ -86,7 +88,7 @@ def test_texts_pooled_as_if_each_were_alone(pool: str) -> None:
             "cls": states[0],
             "last": states[-1],
         }[pool]
-        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(argument, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_several_layers_by_number_path_and_name() -> None:
@@ -99,8 +101,8 @@ def test_several_layers_by_number_path_and_name() -> None:
         alone = by_hand(net, text)
         states = [state[0, 0].numpy() for state in alone.hidden_states]
         expected = (states[2], states[2], states[3], states[0], alone.pooler_output[0], states[3])
-        for given, one in zip(rows, expected, strict=True):
-            np.testing.assert_allclose(given, one, rtol=1e-4, atol=1e-5)
+        for argument, one in zip(rows, expected, strict=True):
+            np.testing.assert_allclose(argument, one, rtol=1e-4, atol=1e-5)
 
 
 def test_heads_give_logits_and_what_goes_into_them() -> None:
@@ -126,9 +128,9 @@ def test_a_decoder_without_a_padding_token_has_its_last_token_pooled() -> None:
     tokenizer.pad_token, tokenizer.eos_token, tokenizer.padding_side = None, "[SEP]", "left"
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     out = run(as_model(net, prepare=tokenizer, pool="last"), TEXTS)
-    for text, given in zip(TEXTS, out["last_hidden_state"], strict=True):
+    for text, argument in zip(TEXTS, out["last_hidden_state"], strict=True):
         expected = by_hand(net, text, tokenizer).last_hidden_state[0, -1]
-        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(argument, expected, rtol=1e-4, atol=1e-5)
     assert (tokenizer.pad_token, tokenizer.padding_side) == (None, "left")
 
 
@@ -204,8 +206,8 @@ def test_a_model_from_nowhere_has_no_tokenizer() -> None:
     model = as_model(bert())
     with pytest.raises(InputError, match=r"no Tokenizer beside the model .*prepare="):
         run(model, TEXTS)
-    given = vocabulary()(TEXTS, return_tensors="np", padding=True, truncation=True)
-    out = model.apply(None, dict(given))  # ready inputs, by name
+    argument = vocabulary()(TEXTS, return_tensors="np", padding=True, truncation=True)
+    out = model.apply(None, dict(argument))  # ready inputs, by name
     expected = run(as_model(bert(), prepare=vocabulary()), TEXTS)
     np.testing.assert_allclose(
         out["last_hidden_state"], expected["last_hidden_state"], rtol=1e-4, atol=1e-5
@@ -322,10 +324,10 @@ def test_a_pooler_that_the_checkpoint_lacks_is_left_out(tmp_path: Path) -> None:
     bert(add_pooling_layer=False).save_pretrained(tmp_path)
     one, other = (resolve(f"hf:{tmp_path}", max_length=12) for _ in range(2))
     assert fingerprint(one) == fingerprint(other)  # nothing random in it
-    given = {"input_ids": np.array([[2, 5, 6, 3]]), "attention_mask": np.ones((1, 4), int)}
-    assert one.apply(None, given)["last_hidden_state"].shape == (1, 16)
+    argument = {"input_ids": np.array([[2, 5, 6, 3]]), "attention_mask": np.ones((1, 4), int)}
+    assert one.apply(None, argument)["last_hidden_state"].shape == (1, 16)
     with pytest.raises(InputError, match="the model gives no 'pooler_output'"):
-        resolve(f"hf:{tmp_path}", layers="pooler_output").apply(None, given)
+        resolve(f"hf:{tmp_path}", layers="pooler_output").apply(None, argument)
 
 
 # --- real weights --------------------------------------------------------------------------------
@@ -348,10 +350,10 @@ def test_a_real_sentence_encoder() -> None:
         out = run(model, texts)
     tokenizer = hf.AutoTokenizer.from_pretrained(where, local_files_only=True)
     net = hf.AutoModel.from_pretrained(where, local_files_only=True).eval()
-    given = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+    argument = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
     with torch.no_grad():
-        states = net(**given, output_hidden_states=True)
-    mask = given["attention_mask"][..., None]
+        states = net(**argument, output_hidden_states=True)
+    mask = argument["attention_mask"][..., None]
     for name, state in (
         ("last_hidden_state", states.last_hidden_state),
         ("hidden/3", states.hidden_states[3]),

@@ -55,8 +55,8 @@ def test_all_positions(pool: str, kind: str) -> None:
 def test_only_the_tokens_that_there_are(pool: str, kind: str, mask: Any) -> None:
     shifted = TOKENS + np.where(mask, 0, 50)[..., None].astype(np.float32)  # no value to be seen
     expected = [POOLS[pool](one[row > 0]) for one, row in zip(shifted, mask, strict=True)]
-    given = example(KINDS[kind](shifted), pool, KINDS[kind](mask))
-    np.testing.assert_allclose(np.asarray(given), expected, rtol=1e-6, atol=1e-6)
+    source = example(KINDS[kind](shifted), pool, KINDS[kind](mask))
+    np.testing.assert_allclose(np.asarray(source), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_vectors_pass_and_numbers_become_vectors() -> None:
@@ -88,10 +88,10 @@ def test_functions_pool_too() -> None:
 
 
 def test_logits_stay_unless_they_have_positions() -> None:
-    found = {"layer": MAPS, "logits": TOKENS[:, 0]}
-    out = features(found, ("layer",), "mean", "example", Positions())
+    result = {"layer": MAPS, "logits": TOKENS[:, 0]}
+    out = features(result, ("layer",), "mean", "example", Positions())
     assert list(out) == ["layer", "logits"]
-    out = features({**found, "logits": TOKENS}, ("layer",), "mean", "example", Positions())
+    out = features({**result, "logits": TOKENS}, ("layer",), "mean", "example", Positions())
     assert list(out) == ["layer"]
 
 

@@ -67,7 +67,7 @@ def test_images_of_all_kinds() -> None:
     half = np.dstack([colour, np.full((16, 16), 51, np.uint8)])  # a fifth
     same = Images(size=16, scale=1.0)
     threefold = np.repeat(grey, 3, axis=2)
-    for given, expected in (
+    for source, expected in (
         (grey, threefold),
         (grey[..., 0], threefold),
         (alpha, colour),
@@ -82,7 +82,7 @@ def test_images_of_all_kinds() -> None:
             np.asarray(pillow.fromarray(colour).convert("P").convert("RGB")),
         ),
     ):
-        np.testing.assert_array_equal(same([given])[0], expected)
+        np.testing.assert_array_equal(same([source])[0], expected)
 
 
 def test_models_of_one_channel() -> None:
@@ -104,7 +104,7 @@ def test_order_of_axes_and_channels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("source", "said"),
     [
         (np.zeros((4, 4, 3)), "example 1 has dtype float64: give images as uint8"),
         (np.zeros((3, 4, 5), np.uint8), r"example 1 has shape \(3, 4, 5\)"),
@@ -113,9 +113,9 @@ def test_order_of_axes_and_channels() -> None:
         ({"text": "a"}, "example 1 has text, but no 'image'"),
     ],
 )
-def test_what_is_no_image(given: Any, said: str) -> None:
+def test_what_is_no_image(source: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        Images(size=4)([photo(4, 4), given])
+        Images(size=4)([photo(4, 4), source])
 
 
 @pytest.mark.parametrize(

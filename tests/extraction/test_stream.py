@@ -47,7 +47,7 @@ def expected(features: Any, y: Array, **known: Any) -> moments.Moments:
         return moments.update(empty, np.asarray(features).astype(np.float64), y)
 
 
-def assert_equal(found: moments.Moments, wanted: moments.Moments, rtol: float = 1e-12) -> None:
+def assert_equal(actual: moments.Moments, wanted: moments.Moments, rtol: float = 1e-12) -> None:
     """Up to the origin, which is arbitrary."""
     values = [
         {
@@ -56,35 +56,35 @@ def assert_equal(found: moments.Moments, wanted: moments.Moments, rtol: float = 
             "squares": np.asarray(state.squares),
             "scatter": np.asarray(state.scatter),
         }
-        for state in (found, wanted)
+        for state in (actual, wanted)
     ]
     for name, value in values[1].items():
         scale = np.abs(value).max()
         np.testing.assert_allclose(values[0][name], value, rtol, rtol * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("given", ["params", "closure"])
-def test_moments_are_those_of_the_models_own_features(given: str) -> None:
+@pytest.mark.parametrize("source", ["params", "closure"])
+def test_moments_are_those_of_the_models_own_features(source: str) -> None:
     """In float32 the model, in float64 the moments: no digit is lost, and none is won."""
     features = jax.jit(network)(W, IMAGES)
     assert features.dtype == jnp.float32
     with jax.numpy_rank_promotion("allow"):
-        if given == "params":
-            found = jaxte.stream(network, batches(), params=W, num_classes=3, precision="float64")
+        if source == "params":
+            actual = jaxte.stream(network, batches(), params=W, num_classes=3, precision="float64")
         else:
-            found = jaxte.stream(
+            actual = jaxte.stream(
                 lambda x: network(W, x), batches(), num_classes=3, precision="float64"
             )
-    assert found.scatter.dtype == np.float64
+    assert actual.scatter.dtype == np.float64
     assert jnp.zeros(()).dtype == jnp.float32
-    assert_equal(found, expected(features, Y, num_classes=3), 1e-6)
+    assert_equal(actual, expected(features, Y, num_classes=3), 1e-6)
 
 
 def test_features_are_the_same_to_the_last_bit() -> None:
     features = jax.jit(lambda x: jnp.tanh(x.reshape(len(x), -1) @ W))
-    given = [(IMAGES, Y)]
-    found = jaxte.stream(features, given, num_classes=3, precision="float64")
-    assert_equal(found, expected(features(IMAGES), Y, num_classes=3), 1e-13)
+    source = [(IMAGES, Y)]
+    actual = jaxte.stream(features, source, num_classes=3, precision="float64")
+    assert_equal(actual, expected(features(IMAGES), Y, num_classes=3), 1e-13)
 
 
 def test_rank_takes_the_result_in_its_precision() -> None:
@@ -111,15 +111,15 @@ def test_any_inputs_and_labels() -> None:
         return jnp.where(batch["mask"], batch["ids"], 0).astype(jnp.float16) * 0.5
 
     x = np.where(ids > 2, ids, 0) * 0.5
-    found = jaxte.stream(features, batches(inputs), num_classes=3, precision="float64")
-    assert_equal(found, expected(x, Y, num_classes=3))
+    actual = jaxte.stream(features, batches(inputs), num_classes=3, precision="float64")
+    assert_equal(actual, expected(x, Y, num_classes=3))
     z, y = regression(50, 4, outputs=2)
-    found = jaxte.stream(lambda x: x, batches(z.astype(np.float32), y), precision="float64")
+    actual = jaxte.stream(lambda x: x, batches(z.astype(np.float32), y), precision="float64")
     wanted = expected(z.astype(np.float32), y, num_targets=2)
-    assert_equal(found, wanted)
-    assert found.targets is not None
+    assert_equal(actual, wanted)
+    assert actual.targets is not None
     assert wanted.targets is not None
-    np.testing.assert_allclose(found.targets.cross, wanted.targets.cross, 1e-10)
+    np.testing.assert_allclose(actual.targets.cross, wanted.targets.cross, 1e-10)
 
 
 def test_weights_and_functions_that_make_batches() -> None:
@@ -131,11 +131,11 @@ def test_weights_and_functions_that_make_batches() -> None:
         for cut in (slice(0, 20), slice(20, 50)):
             yield jnp.asarray(IMAGES[cut, 0]), labels[cut], weights[cut]
 
-    found = jaxte.stream(lambda x: x / 4, made, num_classes=3, precision="float64")
+    actual = jaxte.stream(lambda x: x / 4, made, num_classes=3, precision="float64")
     with jax.enable_x64(True):
         x = (IMAGES[:, 0] / np.float32(4)).astype(np.float64)
         wanted = moments.update(moments.init(4, num_classes=3), x, labels, weights)
-    assert_equal(found, wanted)
+    assert_equal(actual, wanted)
 
 
 def test_a_short_last_batch_compiles_nothing_and_neither_does_a_second_run() -> None:
@@ -162,7 +162,7 @@ def test_models_are_not_kept_alive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "options", "said"),
+    ("model", "source", "options", "said"),
     [
         (lambda x: x[..., None], batches(), {"num_classes": 3}, r"\(16, 6, 4, 1\).*pool"),
         (lambda x: {"f": x}, batches(), {"num_classes": 3}, r"dict.*'features'"),
@@ -178,10 +178,10 @@ def test_models_are_not_kept_alive() -> None:
     ],
 )
 def test_what_cannot_be_streamed_is_named(
-    model: Callable[..., Any], given: list[Any], options: dict[str, Any], said: str
+    model: Callable[..., Any], source: list[Any], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(jaxte.InputError, match=said):
-        jaxte.stream(model, given, **options)
+        jaxte.stream(model, source, **options)
 
 
 def test_a_batch_in_which_no_row_counts_is_passed_by() -> None:

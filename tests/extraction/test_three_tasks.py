@@ -135,11 +135,11 @@ def test_classes_of_words() -> None:
 
     def letters(rows: Sequence[Sequence[str]]) -> np.ndarray:
         """The first letters of 16 words."""
-        found = np.zeros((len(rows), 16, 4), np.float32)
-        for row, line in zip(found, rows, strict=True):
+        result = np.zeros((len(rows), 16, 4), np.float32)
+        for row, line in zip(result, rows, strict=True):
             for place, word in zip(row, line, strict=False):
                 place[: len(word[:4])] = [ord(c) % 128 for c in word[:4]]
-        return found
+        return result
 
     def sees(x: Any) -> Any:
         case = (x >= 65) & (x < 91)

@@ -128,14 +128,14 @@ def test_threads_share_what_was_made_while_others_forget_it() -> None:
     def make(refer: Callable[[], Any]) -> float:
         return float(refer().factor)
 
-    def look(number: int) -> None:
+    def ask(number: int) -> None:
         if number % 7 == 0:
             forget()
         factor = float(number % 40)
         assert cached(Scaled(factor), "threads", make) == factor
 
     with ThreadPoolExecutor(8) as threads:
-        for _ in threads.map(look, range(4000)):
+        for _ in threads.map(ask, range(4000)):
             pass
 
 

@@ -282,8 +282,8 @@ def test_a_missing_label_of_weight_0(kind: str) -> None:
     weights = (np.arange(N) != 9).astype(float)
     options: dict[str, Any] = {"metrics": "logme", "weights": weights}
     expected = jaxte.rank({"m": X}, Y, **options).score("m", "logme")
-    found = jaxte.rank({"m": X}, without_row_9(kind), **options).score("m", "logme")
-    assert found == pytest.approx(expected, rel=1e-12)
+    result = jaxte.rank({"m": X}, without_row_9(kind), **options).score("m", "logme")
+    assert result == pytest.approx(expected, rel=1e-12)
 
 
 @each_door

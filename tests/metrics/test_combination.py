@@ -28,8 +28,8 @@ SCALES: dict[str, Any] = {
 def test_weighted_sums(normalise: str) -> None:
     expected = 2 * SCALES[normalise](A) - 0.5 * SCALES[normalise](B)
     weights = {"a": 2.0, "b": -0.5}
-    found = combine({"a": A, "b": B}, weights, normalise=normalise)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    result = combine({"a": A, "b": B}, weights, normalise=normalise)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
     inside = jax.jit(lambda t, v: combine(t, weights, normalise=normalise, valid=v))
     spoiled = {"a": jnp.append(A, 1e9), "b": jnp.append(B, -1e9)}
     masked = inside(spoiled, jnp.array([True] * 4 + [False]))
@@ -50,8 +50,8 @@ def test_a_term_that_is_the_same_for_all_says_nothing() -> None:
 
 def test_geometric_mean() -> None:
     a, b = SCALES["minmax"](A), SCALES["minmax"](B)
-    found = combine([A, B], mean="geometric")
-    np.testing.assert_allclose(found, np.sqrt((a + 1e-6) * (b + 1e-6)) - 1e-6)
+    result = combine([A, B], mean="geometric")
+    np.testing.assert_allclose(result, np.sqrt((a + 1e-6) * (b + 1e-6)) - 1e-6)
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         combine([A, B], normalise="zscore", mean="geometric")
 
@@ -94,9 +94,9 @@ def test_pools_are_combined_as_published_and_keep_their_terms(name: str) -> None
     plain = [float(record.function(x, Y)) for x in POOL.values()]
     np.testing.assert_allclose(plain, sum(w * terms[t] for t, w in record.terms.items()))
     stacked = np.stack([*POOL.values(), BAD["bad"]])
-    found = jax.jit(lambda x: score_pool(name, x, Y, num_classes=4))(stacked)
-    np.testing.assert_allclose(found[:3], expected, rtol=1e-7, atol=1e-9)
-    assert np.isnan(found[3])
+    result = jax.jit(lambda x: score_pool(name, x, Y, num_classes=4))(stacked)
+    np.testing.assert_allclose(result[:3], expected, rtol=1e-7, atol=1e-9)
+    assert np.isnan(result[3])
 
 
 def test_a_pool_of_outputs_of_heads() -> None:

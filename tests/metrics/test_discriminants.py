@@ -223,11 +223,11 @@ def test_etran_of_classes(tail: str) -> None:
     x, y = blobs(200, 6)
     energies = np.sort(scipy.special.logsumexp(x, axis=1))
     m = oracles.moments(x, y)
-    found = outputs("etran", x, y, fraction=0.1, tail=tail)
+    result = outputs("etran", x, y, fraction=0.1, tail=tail)
     expected = energies[:20].mean() if tail == "bot" else energies[-20:].mean()
-    assert found["energy"] == pytest.approx(expected, rel=1e-10)
-    assert found["fit"] == pytest.approx(own(nearest(x, m.mean, m.share), y), rel=1e-9)
-    assert found["score"] == pytest.approx(0.15 * found["energy"] + 0.85 * found["fit"])
+    assert result["energy"] == pytest.approx(expected, rel=1e-10)
+    assert result["fit"] == pytest.approx(own(nearest(x, m.mean, m.share), y), rel=1e-9)
+    assert result["score"] == pytest.approx(0.15 * result["energy"] + 0.85 * result["fit"])
     one_row = outputs("etran", x[:30], y[:30])
     assert one_row["energy"] == pytest.approx(scipy.special.logsumexp(x[:30], axis=1).min())
 
@@ -270,10 +270,10 @@ def test_tvt(d: int) -> None:
     gap = z[:, None] - means[None]
     logits = -0.5 * np.einsum("ncd,de,nce->nc", gap, np.linalg.inv(pooled), gap)
     probability = own(scipy.special.softmax(logits, axis=1), y)
-    found = outputs("tvt", x, y)
-    assert found["local"] == pytest.approx(np.mean(local), rel=1e-8)
-    assert found["separation"] == pytest.approx(probability, rel=1e-8)
-    assert found["variability"] == pytest.approx(np.linalg.norm(z, "nuc"), rel=1e-8)
+    result = outputs("tvt", x, y)
+    assert result["local"] == pytest.approx(np.mean(local), rel=1e-8)
+    assert result["separation"] == pytest.approx(probability, rel=1e-8)
+    assert result["variability"] == pytest.approx(np.linalg.norm(z, "nuc"), rel=1e-8)
 
 
 def test_ncti_of_one_model_is_the_plain_sum_of_its_terms() -> None:
@@ -306,7 +306,7 @@ def test_class_grams_leave_other_labels_out() -> None:
     rng = np.random.default_rng(0)
     x, w = rng.normal(size=(300, 5)), rng.uniform(0, 2, 300)
     y = rng.choice([-3, 0, 1, 3, 4], 300, p=[0.1, 0.6, 0.1, 0.1, 0.1])
-    found = class_grams(jnp.asarray(x), jnp.asarray(w), jnp.asarray(y), 4)
+    result = class_grams(jnp.asarray(x), jnp.asarray(w), jnp.asarray(y), 4)
     for c in range(4):
         rows = x[y == c]
-        np.testing.assert_allclose(found[c], rows.T @ (w[y == c, None] * rows), atol=1e-12)
+        np.testing.assert_allclose(result[c], rows.T @ (w[y == c, None] * rows), atol=1e-12)

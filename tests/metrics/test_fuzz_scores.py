@@ -116,13 +116,13 @@ def evidence(x: Array, column: Array) -> float:
     grid = np.log((x**2).sum() or 1) + np.linspace(-50, 15, 261)
     values = profile(grid)[0]
     best = int(np.clip(np.argmax(values), 1, len(grid) - 2))
-    found = scipy.optimize.minimize_scalar(
+    result = scipy.optimize.minimize_scalar(
         lambda u: -profile(u)[0],
         bounds=(grid[best - 1], grid[best + 1]),
         method="bounded",
         options={"xatol": 1e-9},
     )
-    return max(values.max(), -float(found.fun))
+    return max(values.max(), -float(result.fun))
 
 
 @cache
@@ -137,22 +137,22 @@ def kernels() -> dict[str, Any]:
 def faults(kind: str, shape: tuple[int, int], seed: int) -> list[str]:
     """What differs from the oracles."""
     x, y = features(kind, *shape, seed)
-    where, found = f"{kind} {shape} seed {seed}", []
+    where, result = f"{kind} {shape} seed {seed}", []
     fit = kernels()["logme"](x, y)
     expected = [evidence(x, column) for column in oracles.target_columns(y).T]
     for column, (own, right) in enumerate(zip(np.asarray(fit.evidence), expected, strict=True)):
         close = abs(own - right) <= 1e-6 * (1 + abs(right))
         if not (close or (fit.bounded[column] and np.isfinite(own))):
-            found.append(f"{where}: logme column {column} {own} for {right}")
+            result.append(f"{where}: logme column {column} {own} for {right}")
     own, right = float(kernels()["sfda"](x, y)), sfda_by_svd(x, y)
     if not abs(own - right) <= 1e-5:  # of the oracle, where its ridge is all but rounding error
-        found.append(f"{where}: sfda {own} for {right}")
+        result.append(f"{where}: sfda {own} for {right}")
     terms = kernels()["face"](x, y)
     for name, right in zip(terms._fields, oracles.face_terms(x, y), strict=True):
         own = float(getattr(terms, name))
         if not abs(own - right) <= 1e-6 * (1 + abs(right)):
-            found.append(f"{where}: face {name} {own} for {right}")
-    return found
+            result.append(f"{where}: face {name} {own} for {right}")
+    return result
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -196,8 +196,8 @@ def test_any_integer_weights_are_repeated_rows(case: Case, oracle: Any, weights:
     assume(len(present) >= 2 and sum(w > 0 for w in weights) > len(present) + 1)
     expected = oracle(X, Y, weights, **case.options)
     assume(np.isfinite(expected) and abs(expected) < 10)
-    found = score(case, X, np.array(weights, float))
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-8)
+    result = score(case, X, np.array(weights, float))
+    assert result == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
 @given(values=st.lists(st.floats(-3, 3, width=32), min_size=70, max_size=70))
@@ -206,9 +206,9 @@ def test_no_evidence_is_above_logme(values: list[float]) -> None:
     """The score is a maximum, so no (alpha, beta) of a coarse dense grid may beat it."""
     x = np.array(values).reshape(14, 5)
     assume(np.linalg.matrix_rank(x) == 5)
-    found = score(Case("logme", {"variant": "paper"}), x)
+    result = score(Case("logme", {"variant": "paper"}), x)
     columns = oracles.target_columns(Y).T
     for alpha in (0.1, 1.0, 10.0):
         for beta in (1.0, 4.0, 20.0):
             here = np.mean([oracles.log_evidence(x, c, alpha, beta) for c in columns]) / 14
-            assert here <= found + 1e-9
+            assert here <= result + 1e-9

@@ -65,8 +65,8 @@ def _x64(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def test_sfda_with_the_released_shrinkage_given() -> None:
     golden, (x, y) = GOLDEN["wine_standardised"], arrays("wine_standardised", "float64")
-    given = sfda(x, y, shrinkage=golden["sfda_shrinkage"])
-    np.testing.assert_allclose(given, golden["sfda"], rtol=1e-9)
+    source = sfda(x, y, shrinkage=golden["sfda_shrinkage"])
+    np.testing.assert_allclose(source, golden["sfda"], rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +137,10 @@ def moved(name: str, how: str, dtype: str) -> jax.Array:
 def assert_scores(x: jax.Array, name: str, dtype: str, golden: dict[str, float]) -> None:
     """Of moved features in the shape of `golden_arrays`."""
     (_, *rest), num_classes = golden_arrays(name)
-    found = compiled(Case("logme", {"variant": "released"}), num_classes)(x, *rest)
-    np.testing.assert_allclose(found, golden["LOGME"], **VALUE[dtype])
-    found = compiled(Case("sfda"), num_classes)(x, *rest)
-    np.testing.assert_allclose(found, golden["SFDA"], **SCORE[dtype])
+    result = compiled(Case("logme", {"variant": "released"}), num_classes)(x, *rest)
+    np.testing.assert_allclose(result, golden["LOGME"], **VALUE[dtype])
+    result = compiled(Case("sfda"), num_classes)(x, *rest)
+    np.testing.assert_allclose(result, golden["SFDA"], **SCORE[dtype])
 
 
 @each_pair
@@ -149,11 +149,11 @@ def test_moved_features(name: str, dtype: str, how: str) -> None:
     """Entries are compared to their spread: an offset of 50, or a column of 4000, costs digits."""
     golden, (x, labels) = GOLDEN[name]["spread_attract"][how], golden_set(name)
     (n, d), features = x.shape, np.asarray(moved(name, how, dtype), np.float64)
-    found = statistics(features[:n, :d], labels)
+    result = statistics(features[:n, :d], labels)
     for key, expected in golden["features"].items():
         scale = golden["features"]["std"]
         np.testing.assert_allclose(
-            found[key],
+            result[key],
             expected,
             rtol=VALUE[dtype]["rtol"],
             atol=(1e-4 if dtype == "float32" else 1e-9) * scale,
@@ -203,8 +203,8 @@ def test_released_spread_attract_with_its_gate_open(name: str, dtype: str) -> No
     golden = GOLDEN[name]["spread_attract"]["forced_exact_pca"]
     arguments, num_classes = golden_arrays(name)
     for metric, tolerance in (("logme", VALUE), ("sfda", SCORE)):
-        found = released(*arguments, metric=metric, gate=False, num_classes=num_classes)
-        np.testing.assert_allclose(found, golden[metric.upper()], **tolerance[dtype])
+        result = released(*arguments, metric=metric, gate=False, num_classes=num_classes)
+        np.testing.assert_allclose(result, golden[metric.upper()], **tolerance[dtype])
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_released_spread_attract_with_its_gate_closed(name: str, dtype: str) -> 
     expected = golden["official_as_released"]
     arguments, num_classes = golden_arrays(name)
     for metric, tolerance in (("logme", VALUE), ("sfda", SCORE)):
-        found = released(*arguments, metric=metric, num_classes=num_classes)
-        np.testing.assert_allclose(found, expected[metric.upper()], **tolerance[dtype])
+        result = released(*arguments, metric=metric, num_classes=num_classes)
+        np.testing.assert_allclose(result, expected[metric.upper()], **tolerance[dtype])
 
 
 def test_released_spread_attract_on_a_narrow_set_whose_gate_is_open() -> None:
@@ -225,8 +225,8 @@ def test_released_spread_attract_on_a_narrow_set_whose_gate_is_open() -> None:
     x, y = golden_set("breast_cancer_raw")
     features = oracles_perturb.attract(oracles_perturb.pca(x.astype(float)), y, variant="released")
     arguments, num_classes = golden_arrays("breast_cancer_raw")
-    found = released(*arguments, metric="logme", num_classes=num_classes)
+    result = released(*arguments, metric="logme", num_classes=num_classes)
     expected = oracles.logme(features, y, variant="released")
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    found = released(*arguments, metric="sfda", num_classes=num_classes)
-    np.testing.assert_allclose(found, oracles.sfda(features, y), rtol=1e-6)
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+    result = released(*arguments, metric="sfda", num_classes=num_classes)
+    np.testing.assert_allclose(result, oracles.sfda(features, y), rtol=1e-6)

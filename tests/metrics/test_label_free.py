@@ -107,13 +107,13 @@ def test_eigenvalues_from_rows_and_from_moments(kind: str, precision: str) -> No
         expected = np.linalg.svd(rows.astype(float), compute_uv=False) ** 2
         rank = size - (kind == "wide" and name == "eigenvalues")
         expected[rank:] = 0
-        for found in (unlabelled[name], labelled[name]):
-            assert found.shape == (size,)
-            assert np.all(found[rank:] == 0)
-            np.testing.assert_allclose(found, expected, **tolerance)
-        found = np.asarray(streamed[name])
+        for result in (unlabelled[name], labelled[name]):
+            assert result.shape == (size,)
+            assert np.all(result[rank:] == 0)
+            np.testing.assert_allclose(result, expected, **tolerance)
+        result = np.asarray(streamed[name])
         scale = 1e-9 if precision == "float64" else 1e-4
-        np.testing.assert_allclose(found[:size], expected, atol=scale * expected[0])
+        np.testing.assert_allclose(result[:size], expected, atol=scale * expected[0])
 
 
 def test_large_matrices_by_bisection(x64: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +123,9 @@ def test_large_matrices_by_bisection(x64: None, monkeypatch: pytest.MonkeyPatch)
     basis = np.linalg.qr(rng.normal(size=(21, 21)))[0]
     for values in (np.arange(21.0), np.repeat([5.0, 2.0, 0.0], 7), np.zeros(21)):
         a = jnp.asarray(basis * values @ basis.T)
-        found = spectrum.eigenvalues_of_gram(a, jnp.asarray(30.0))
-        np.testing.assert_allclose(found, np.sort(values)[::-1], atol=1e-12)
-        assert np.count_nonzero(found) == np.count_nonzero(values)
+        result = spectrum.eigenvalues_of_gram(a, jnp.asarray(30.0))
+        np.testing.assert_allclose(result, np.sort(values)[::-1], atol=1e-12)
+        assert np.count_nonzero(result) == np.count_nonzero(values)
 
 
 def test_float32_keeps_small_singular_values() -> None:
@@ -134,8 +134,8 @@ def test_float32_keeps_small_singular_values() -> None:
     x = np.linalg.qr(rng.normal(size=(80, 12)))[0] * 10.0 ** -np.linspace(0, 4.5, 12)
     x = (x @ np.linalg.qr(rng.normal(size=(12, 12)))[0]).astype("float32")
     expected = np.linalg.svd(x.astype(float), compute_uv=False)
-    found = np.sqrt(spectra(x)["gram_eigenvalues"])
-    np.testing.assert_allclose(found, expected, rtol=2e-2)
+    result = np.sqrt(spectra(x)["gram_eigenvalues"])
+    np.testing.assert_allclose(result, expected, rtol=2e-2)
 
 
 def test_derivative_at_repeated_and_zero_eigenvalues(x64: None) -> None:

@@ -47,8 +47,8 @@ def replica(x: Array, y: Array, folds: Array) -> float:
         ).fit(z)
         r = mixture.predict_proba(z)
         joint = np.stack([r[labels == c].sum(axis=0) for c in classes]) + frequencies[:, None]
-        held = mixture.predict_proba(pca.transform(x[~fit])) @ (joint / joint.sum(axis=0)).T
-        own[~fit] = held[np.arange((~fit).sum()), y[~fit]]
+        predicted = mixture.predict_proba(pca.transform(x[~fit])) @ (joint / joint.sum(axis=0)).T
+        own[~fit] = predicted[np.arange((~fit).sum()), y[~fit]]
     return float(np.log(own).mean())
 
 

@@ -1,7 +1,7 @@
 """Metrics of pairs of samples against plain NumPy, SciPy and scikit-learn."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,17 +23,21 @@ TALL, WIDE = blobs(60, 7, separation=1.0), blobs(25, 40, classes=3)
 each_problem = pytest.mark.parametrize(("x", "y"), [TALL, WIDE], ids=["tall", "wide"])
 
 
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Several blocks, the last one filled up, where one would do."""
-    jax.clear_caches()  # the size of blocks is no part of what a program is kept by
     monkeypatch.setattr(engine, "_ELEMENTS", 512)
+    monkeypatch.setattr(sys.modules["jaxte.metrics.tmi"], "_TILE", 16)
+    # that size is no part of what a program is kept by, but this is: so they are of their own
+    with jax.numpy_rank_promotion("warn"):
+        yield
 
 
 # --- the engine -----------------------------------------------------------------------------------
 
 
-def test_blocks_are_rows_of_the_matrix_of_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    small_blocks(monkeypatch)
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_are_rows_of_the_matrix_of_distances() -> None:
     x = TALL.features - TALL.features.mean(axis=0)
     weights = np.arange(60) % 3 + 0.5
     pairs = Pairs.of(jax.numpy.asarray(x), jax.numpy.asarray(weights))
@@ -88,9 +92,9 @@ def left_out(model: Any, x: Array, y: Array) -> Array:
     )
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("distance", ["euclidean", "cosine", "correlation"])
-def test_knn_is_that_of_scikit_learn(distance: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_blocks(monkeypatch)
+def test_knn_is_that_of_scikit_learn(distance: str) -> None:
     x, y = TALL
     plain = KNeighborsClassifier(3, algorithm="brute", metric=distance)
     expected = (left_out(plain, x, y) == y).mean()
@@ -101,8 +105,8 @@ def test_knn_is_that_of_scikit_learn(distance: str, monkeypatch: pytest.MonkeyPa
     r2 = 1 - ((targets - predicted) ** 2).sum(axis=0) / len(x) / targets.var(axis=0)
     assert float(knn(x, targets, k=3, distance=distance)) == pytest.approx(r2.mean())
     both = [np.corrcoef(*columns)[0, 1] for columns in zip(targets.T, predicted.T, strict=True)]
-    found = knn(x, targets, k=3, distance=distance, measure="pearson")
-    assert float(found) == pytest.approx(np.mean(both))
+    result = knn(x, targets, k=3, distance=distance, measure="pearson")
+    assert float(result) == pytest.approx(np.mean(both))
 
 
 def test_a_tie_of_votes_goes_to_the_smallest_label_and_one_of_distances_to_nobody() -> None:
@@ -151,10 +155,10 @@ def test_parc_is_the_spearman_correlation(x: Array, y: Array) -> None:
     assert float(parc(odd, y[:-1], num_components=None)) == pytest.approx(expected)
 
 
-def test_parc_of_many_rows_counts_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parc_of_many_rows_counts_the_same_pairs(request: pytest.FixtureRequest) -> None:
     weights = np.arange(60) % 3
     expected = float(parc(*TALL, weights=weights))
-    small_blocks(monkeypatch)
+    request.getfixturevalue("small_blocks")
     assert float(parc(*TALL, weights=weights)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -190,19 +194,16 @@ def entropy_given_class(x: Array, y: Array, k: int, least: float) -> tuple[float
     return total, number
 
 
+@pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("k", [1, 3])
 @each_problem
-def test_tmi_is_the_sum_of_the_entropies(
-    x: Array, y: Array, k: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jax.clear_caches()
-    monkeypatch.setattr(sys.modules["jaxte.metrics.tmi"], "_TILE", 16)
+def test_tmi_is_the_sum_of_the_entropies(x: Array, y: Array, k: int) -> None:
     y = np.append(np.maximum(y[:-3], 1), [0, 9, 9])  # a class of one sample, one of two
     x = np.append(x[:-2], x[-3:-1], axis=0)  # and two samples that are alike
     expected, number = entropy_given_class(x, y, k, 0.3)
     assert float(tmi(x, y, k=k, least_distance=0.3)) == pytest.approx(expected)
-    found = tmi(x, y, k=k, least_distance=0.3, variant="released")
-    assert float(found) == pytest.approx(expected / number)
+    result = tmi(x, y, k=k, least_distance=0.3, variant="released")
+    assert float(result) == pytest.approx(expected / number)
 
 
 def test_tmi_where_no_class_has_an_estimate() -> None:
@@ -231,15 +232,14 @@ def mixed_neighbourhoods(x: Array, y: Array) -> float:
     ("metric", "replica"),
     [(int_score, mean_distance_between_classes), (concept_variance, mixed_neighbourhoods)],
 )
+@pytest.mark.usefixtures("small_blocks")
 @each_problem
 def test_distances_between_classes_and_mixed_neighbourhoods(
     x: Array,
     y: Array,
     metric: Callable[..., Any],
     replica: Callable[..., float],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    small_blocks(monkeypatch)
     x = np.append(x, np.full((len(x), 1), 0.1), axis=1)  # a column that says nothing
     x[1] = x[0]
     assert float(metric(x + 50, y)) == pytest.approx(replica(x, y))

@@ -81,15 +81,15 @@ CASES = ["plain", "noise labels", "offset", "rank", "decaying", "small", "large"
     ],
 )
 def test_the_quick_route_is_the_full_one(shape: str, task: str, case: str, x64: None) -> None:
-    given = data(shape, task, case)
+    source = data(shape, task, case)
     classes = C if task == "classes" else None
-    quick, full = (compiled(route, classes)(*given) for route in ("quick", "full"))
+    quick, full = (compiled(route, classes)(*source) for route in ("quick", "full"))
     assert not full["unsure"]
     # dependent columns, or fewer rows than columns and fewer still that count: all but an exact fit
     left = case in ("rank", "decaying") or (shape, case) == ("wide", "padding")
     assert left == bool(quick["unsure"])
     if left:
-        sure = compiled("sure", classes)(*given)
+        sure = compiled("sure", classes)(*source)
         assert float(sure["score"]) == pytest.approx(float(full["score"]), rel=1e-12)
         return
     assert float(quick["score"]) == pytest.approx(float(full["score"]), rel=1e-10)
@@ -103,8 +103,8 @@ def test_the_route_of_accelerators_is_the_full_one(
     shape: str, task: str, case: str, x64: None
 ) -> None:
     """Of dependent columns, too, as long as the penalty stands clear of rounding."""
-    given = data(shape, task, case)
-    batched, full = (compiled(route, C)(*given) for route in ("batched", "full"))
+    source = data(shape, task, case)
+    batched, full = (compiled(route, C)(*source) for route in ("batched", "full"))
     if batched["unsure"]:
         assert case in LEFT
         return
@@ -191,13 +191,13 @@ def test_an_exact_fit_is_left_to_the_eigenvectors(shape: str, x64: None) -> None
     n, d = SHAPES[shape]
     y = np.arange(n) % C
     x = np.eye(C, d)[y] + 1e-9 * np.random.default_rng(0).normal(size=(n, d))
-    given = x, y, np.ones(n)
-    quick, batched, full = (compiled(route, C)(*given) for route in ("quick", "batched", "full"))
+    source = x, y, np.ones(n)
+    quick, batched, full = (compiled(route, C)(*source) for route in ("quick", "batched", "full"))
     assert quick["unsure"]
     assert batched["unsure"]
     assert not full["unsure"]
     expected = float(full["score"])
-    assert float(compiled("sure", C)(*given)["score"]) == pytest.approx(expected, rel=1e-12)
+    assert float(compiled("sure", C)(*source)["score"]) == pytest.approx(expected, rel=1e-12)
     assert float(logme(x, y, num_classes=C)) == pytest.approx(expected, rel=1e-9)
 
 
@@ -205,8 +205,8 @@ def test_an_exact_fit_is_left_to_the_eigenvectors(shape: str, x64: None) -> None
 def test_the_oracle_agrees(shape: str, x64: None) -> None:
     assert min(SHAPES[shape]) >= _REDUCED
     x, y, w = data(shape, "classes", "plain")
-    found = float(compiled("quick", C)(x, y, w)["score"])
-    assert found == pytest.approx(oracles.logme(x, y), rel=1e-8)
+    result = float(compiled("quick", C)(x, y, w)["score"])
+    assert result == pytest.approx(oracles.logme(x, y), rel=1e-8)
 
 
 def test_many_models_at_once_are_a_loop(x64: None) -> None:
@@ -216,6 +216,6 @@ def test_many_models_at_once_are_a_loop(x64: None) -> None:
     exact = np.eye(C, x.shape[1])[y] + 1e-9 * x
     pool = jnp.asarray(np.stack([x, exact, z]))
     one = partial(logme, num_classes=C, weights=np.ones(n))
-    found = jax.jit(jax.vmap(one, in_axes=(0, None)))(pool, jnp.asarray(y))
+    result = jax.jit(jax.vmap(one, in_axes=(0, None)))(pool, jnp.asarray(y))
     expected = [float(compiled("full", C)(model, y, w)["score"]) for model in pool]
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    np.testing.assert_allclose(result, expected, rtol=1e-10)

@@ -79,14 +79,14 @@ def test_blocks_of_rows_are_all_rows(
     n = 43 if weighted else 44  # shapes that no other test compiles
     q, y, logits = SPARSE[:n], Y[:n], LOGITS[:n]
     w = RNG.uniform(0.5, 2, size=n) if weighted else np.ones(n)
-    given = w if weighted else None
-    assert float(leep(q, y, weights=given)) == pytest.approx(leep_of(q, y, w)[0], rel=1e-12)
+    argument = w if weighted else None
+    assert float(leep(q, y, weights=argument)) == pytest.approx(leep_of(q, y, w)[0], rel=1e-12)
     of_logits = softmax(logits, axis=1)
     for metric, expected in ((leep, leep_of(of_logits, y, w)[0]), (nce, nce_of(of_logits, y, w))):
-        score = float(metric(None, y, logits=logits, weights=given))
+        score = float(metric(None, y, logits=logits, weights=argument))
         assert score == pytest.approx(expected, rel=1e-12)
     bad = np.where(np.arange(n)[:, None] == n - 2, 2, q)
-    inside = jax.jit(lambda q: leep(q, y, num_classes=3, weights=given))
+    inside = jax.jit(lambda q: leep(q, y, num_classes=3, weights=argument))
     assert np.isnan(float(inside(bad)))
 
 
@@ -150,8 +150,8 @@ def responsibilities(name: str) -> Array:
         means_init=means,
         precisions_init=np.broadcast_to(precision, (len(means), *precision.shape)),
     )
-    found: Array = mixture.fit(z).predict_proba(z)
-    return found
+    result: Array = mixture.fit(z).predict_proba(z)
+    return result
 
 
 @pytest.mark.parametrize("name", ["breast_cancer_raw", "synthetic_longtail", "wine_standardised"])

@@ -78,11 +78,11 @@ def padded_move(
     return np.asarray(moved)[:n]
 
 
-def same(found: np.ndarray, expected: np.ndarray, atol: float = 1e-10) -> None:
+def same(result: np.ndarray, expected: np.ndarray, atol: float = 1e-10) -> None:
     """Equal in the columns that there are, zero in the padding after them."""
     columns = expected.shape[1]
-    np.testing.assert_allclose(found[:, :columns], expected, atol=atol)
-    np.testing.assert_allclose(found[:, columns:], 0, atol=1e-12)
+    np.testing.assert_allclose(result[:, :columns], expected, atol=atol)
+    np.testing.assert_allclose(result[:, columns:], 0, atol=1e-12)
 
 
 @each_move
@@ -236,8 +236,8 @@ def test_released_gate_follows_the_two_largest_variances(scale: float) -> None:
         sfda, "spread_attract", variant="released", num_components=5
     )
     moved = plain.attract(plain.pca(x, 5), Y, variant="released") if opened else x
-    found = float(wrapped(jnp.asarray(x), jnp.asarray(Y)))
-    assert found == pytest.approx(oracles.sfda(moved, Y), rel=1e-8)
+    result = float(wrapped(jnp.asarray(x), jnp.asarray(Y)))
+    assert result == pytest.approx(oracles.sfda(moved, Y), rel=1e-8)
 
 
 @each_move

@@ -177,15 +177,15 @@ def test_models_that_cannot_be_trained_fail_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("source", "message"),
     [
         ((np.ones((90, WIDTH)), np.full((90, 1), 0.5)), "the same in every example"),
         ((np.ones((3, WIDTH)), np.arange(3) % 2), "a race needs more"),
     ],
 )
-def test_data_that_says_nothing_is_refused(given: Any, message: str) -> None:
+def test_data_that_says_nothing_is_refused(source: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        jaxte.race({"a": Network(0), "b": Network(1)}, given, recipe=SHORT)
+        jaxte.race({"a": Network(0), "b": Network(1)}, source, recipe=SHORT)
 
 
 @pytest.mark.parametrize(

@@ -87,17 +87,17 @@ def message(**arguments: Any) -> str:
 
 
 def on_devices() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    actual: dict[str, Any] = {}
     for name, shape, arguments in cases():
         ranking = jaxte.rank(**arguments, mesh=mesh_of(shape))
-        found[name] = told(ranking) | {"devices": ranking.meta["devices"]}
+        actual[name] = told(ranking) | {"devices": ranking.meta["devices"]}
     first = next(cases())[2]
-    found["no mesh"] = message(**first, mesh=4)
-    found["other axis"] = message(**first, mesh=mesh_of({"samples": 2, "rows": 2}))
-    found["perturbed"] = message(**first, mesh=mesh_of({"samples": 4}), perturb="spread")
+    actual["no mesh"] = message(**first, mesh=4)
+    actual["other axis"] = message(**first, mesh=mesh_of({"samples": 2, "rows": 2}))
+    actual["perturbed"] = message(**first, mesh=mesh_of({"samples": 4}), perturb="spread")
     moved = first | {"metrics": "face", "perturb": "spread"}
-    found["perturbed models"] = told(jaxte.rank(**moved, mesh=mesh_of({"models": 4})))
-    return found | {"placed": placed(first), "copied": copied}
+    actual["perturbed models"] = told(jaxte.rank(**moved, mesh=mesh_of({"models": 4})))
+    return actual | {"placed": placed(first), "copied": copied}
 
 
 copied: list[int] = []  # sizes of the arrays of JAX that came to the host
@@ -130,19 +130,19 @@ def in_processes(index: int, address: str) -> dict[str, Any]:
     own = slice(0, 17) if index == 0 else slice(17, N)
     first = next(cases())[2] | {"metrics": ("logme", "sfda")}
     models = {name: x[own] for name, x in first["features"].items()}
-    given = first | {"targets": first["targets"][own], "mesh": mesh}
-    found: dict[str, Any] = {"whole": told(jaxte.rank(**given | {"features": models}))}
+    source = first | {"targets": first["targets"][own], "mesh": mesh}
+    actual: dict[str, Any] = {"whole": told(jaxte.rank(**source | {"features": models}))}
     broken = {**models, "spare": models["middle"].copy()}  # as many are left as before
     if index == 1:
         broken["middle"] = np.full_like(models["middle"], np.nan)
-    found["broken"] = told(jaxte.rank(**given | {"features": broken}))
+    actual["broken"] = told(jaxte.rank(**source | {"features": broken}))
     order = np.argsort(first["targets"], kind="stable")[own]  # the first lacks two of the classes
     texts = np.array(["ant", "bee", "cat", "dog"])[first["targets"][order]]
     models = {name: x[order] for name, x in first["features"].items()}
-    found["texts"] = told(jaxte.rank(**given | {"features": models, "targets": texts}))
+    actual["texts"] = told(jaxte.rank(**source | {"features": models, "targets": texts}))
     other = {f"{name}-{index}": x for name, x in models.items()}
-    found["permutations"] = message(**given | {"permutations": 5})
-    return found | {"names": message(**given | {"features": other})}
+    actual["permutations"] = message(**source | {"permutations": 5})
+    return actual | {"names": message(**source | {"features": other})}
 
 
 if __name__ == "__main__":

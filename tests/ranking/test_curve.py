@@ -47,6 +47,19 @@ def test_it_is_drawn(curve: ScoreCurve, tmp_path: Path) -> None:
     assert [panel.get_title() for panel in figure.axes] == ["logme", "ridge_probe"]
 
 
+def test_it_says_who_leads(curve: ScoreCurve) -> None:
+    lines = [line.split() for line in repr(curve).splitlines()]
+    assert lines[0] == ["rows", "logme", "ridge_probe"]
+    assert lines[1:] == [[str(rows), "sighted", "sighted"] for rows in curve.rows]
+
+
+def test_labels_and_weights_of_other_rows_are_named() -> None:
+    with pytest.raises(InputError, match="labels have shape"):
+        jaxte.score_curve(POOL, LABELS[:80], metrics="logme")
+    with pytest.raises(InputError, match=r"weights have shape \(89,\), but there are 90 rows"):
+        jaxte.score_curve(POOL, LABELS, weights=np.ones(89), metrics="logme")
+
+
 @pytest.mark.parametrize("shares", [(), (0,), (1.2,), ("many",)])
 def test_shares_that_cannot_be_are_refused(shares: Any) -> None:
     with pytest.raises(InputError, match="shares are"):

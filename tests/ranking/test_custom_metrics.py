@@ -1,6 +1,6 @@
 """Metrics that are functions or records, and models that bring the outputs of their own heads."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,22 +11,15 @@ import numpy as np
 import pytest
 
 import jaxte
-from jaxte import InputError
+from jaxte import InputError, Ranking
 from jaxte.metrics import REGISTRY, Metric, Pass, get_metric, installed, register, registry
+from jaxte.report import to_json
 from jaxte.runtime import programs
 
 RNG = np.random.default_rng(0)
 Y = np.arange(60) % 3
 Z = RNG.normal(size=(60, 5)) + 2 * np.eye(5)[Y]
 POOL = {f"m{d}": RNG.normal(size=(60, d)) + np.eye(3, d)[Y] for d in (4, 7)}
-
-
-@pytest.fixture(autouse=True)
-def same_registry() -> Iterator[None]:
-    before = dict(registry._METRICS)
-    yield
-    registry._METRICS.clear()
-    registry._METRICS.update(before)
 
 
 def largest(features: Any, labels: Any) -> Any:
@@ -75,6 +68,27 @@ def test_a_registered_name_is_known_everywhere() -> None:
         register(from_numpy, "Peak")
     assert register(from_numpy, "Peak", replace=True).name == "Peak"
     assert "peak" not in REGISTRY
+
+
+def test_names_of_columns_are_refused() -> None:
+    def history(features: Any, labels: Any) -> float:
+        return 0.0
+
+    def n(features: Any, labels: Any) -> float:
+        return float(len(features))
+
+    with pytest.raises(InputError, match="a metric cannot be called 'history'"):
+        jaxte.rank(POOL, Y, metrics=[history, "logme"])
+    odd = replace(get_metric("hscore"), name="odd", terms={"n": 1.0})
+    with pytest.raises(InputError, match="a term of odd cannot be called 'n'"):
+        jaxte.rank(POOL, Y, metrics=odd)
+    ranking = jaxte.rank(POOL, Y, metrics=["logme", n])
+    assert Ranking.from_json(to_json(ranking)) == ranking
+    with pytest.raises(InputError, match="a term of both cannot be called 'n'"):
+        ranking.combine({"logme": 1.0, "n": 1.0}, name="both")
+    for name in ("", "logme", "history", 3):
+        with pytest.raises(InputError, match="a text that is no column yet"):
+            ranking.combine({"logme": 1.0}, name=name)  # type: ignore[arg-type]
 
 
 def test_entry_points_of_other_packages_are_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,8 +294,8 @@ def test_what_needs_all_rows_is_refused_by_name_where_they_are_not() -> None:
 # --- programs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 def test_one_more_metric_compiles_its_own_program_and_nothing_else() -> None:
-    programs.forget()
     jaxte.rank(POOL, Y, metrics=["logme", "sfda"])
     before = len(programs._made)
     jaxte.rank(POOL, Y, metrics=["logme", "sfda", "hscore"])

@@ -1,7 +1,7 @@
 """What one model raises, wherever it is computed, is its status; the others have their scores."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +11,6 @@ import pytest
 import jaxte
 from jaxte.ranking import buckets, pool, streaming
 from jaxte.ranking.plan import ScoringPlan
-from jaxte.runtime import programs
 from jaxte.runtime.programs import Program
 
 Y = np.arange(48) % 4
@@ -41,10 +40,10 @@ def in_memory(
 ) -> jaxte.Ranking:
     run = getattr(pool, step)
 
-    def fail(plan: Any, members: Any, *given: Any, **options: Any) -> Any:
+    def fail(plan: Any, members: Any, *source: Any, **options: Any) -> Any:
         if any(member.name == BAD for member in members):
             raise error
-        return run(plan, members, *given, **options)
+        return run(plan, members, *source, **options)
 
     patch.setattr(pool, step, fail)
     return jaxte.rank(POOL, Y, metrics="face")
@@ -64,17 +63,17 @@ def stacked_late(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranki
 def on_a_mesh(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
     rank = jaxte.rank
     mesh = jax.make_mesh((1,), ("models",))
-    patch.setattr(jaxte, "rank", lambda *given, **options: rank(*given, mesh=mesh, **options))
+    patch.setattr(jaxte, "rank", lambda *source, **options: rank(*source, mesh=mesh, **options))
     return in_memory(error, patch)
 
 
 def streamed(error: BaseException, patch: pytest.MonkeyPatch) -> jaxte.Ranking:
     score = streaming.score
 
-    def fail(stream: Any, *given: Any, **options: Any) -> Any:
+    def fail(stream: Any, *source: Any, **options: Any) -> Any:
         if stream.name == BAD:
             raise error
-        return score(stream, *given, **options)
+        return score(stream, *source, **options)
 
     patch.setattr(streaming, "score", fail)
     return jaxte.rank({name: [x[:30], x[30:]] for name, x in POOL.items()}, Y, metrics="face")
@@ -100,14 +99,14 @@ def test_an_error_of_one_model_is_its_status(
     kind: str, route: str, expected: jaxte.Ranking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, said = ERRORS[kind]
-    found = ROUTES[route](make(), monkeypatch)
-    status = found.status(BAD, "face")
+    result = ROUTES[route](make(), monkeypatch)
+    status = result.status(BAD, "face")
     assert said in status
     assert "\n" not in status
-    assert math.isnan(found.score(BAD, "face"))
+    assert math.isnan(result.score(BAD, "face"))
     for name in POOL:
         if name != BAD:
-            assert found.score(name, "face") == pytest.approx(expected.score(name, "face"))
+            assert result.score(name, "face") == pytest.approx(expected.score(name, "face"))
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -128,19 +127,19 @@ def test_what_fails_together_is_scored_in_halves(
     step = "_finish" if late else "_begin"
     run, sizes = getattr(pool, step), []
 
-    def fail(plan: Any, members: Any, *given: Any) -> Any:
+    def fail(plan: Any, members: Any, *source: Any) -> Any:
         sizes.append(len(members))
         if len(members) > 2:
             raise exhausted()
-        return run(plan, members, *given)
+        return run(plan, members, *source)
 
     monkeypatch.setattr(pool, step, fail)
     monkeypatch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
     with pytest.warns(RuntimeWarning, match="4 models of 48 rows.* in halves.*RESOURCE_EXHAUSTED"):
-        found = jaxte.rank(POOL, Y, metrics="face")
+        result = jaxte.rank(POOL, Y, metrics="face")
     assert sizes == [4, 2, 2]
     for name in POOL:
-        assert found.score(name, "face") == pytest.approx(expected.score(name, "face"))
+        assert result.score(name, "face") == pytest.approx(expected.score(name, "face"))
 
 
 def test_a_metric_that_fails_together_is_scored_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,11 +157,11 @@ def test_a_metric_that_fails_together_is_scored_in_halves(monkeypatch: pytest.Mo
     monkeypatch.setattr(ScoringPlan, "run", fail)
     monkeypatch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
     with pytest.warns(RuntimeWarning, match="in halves"):
-        found = jaxte.rank(POOL, Y, metrics=["face", "gbc"])
+        result = jaxte.rank(POOL, Y, metrics=["face", "gbc"])
     assert taken == [["face", "gbc"], ["gbc"], ["gbc"]]
     for name in POOL:
         for metric in ("face", "gbc"):
-            assert found.score(name, metric) == pytest.approx(expected.score(name, metric))
+            assert result.score(name, metric) == pytest.approx(expected.score(name, metric))
 
 
 def test_slices_of_an_accelerator() -> None:
@@ -180,9 +179,8 @@ def test_slices_of_an_accelerator() -> None:
 
 
 @pytest.fixture
-def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_shape_does_not_compile(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the compiler runs out of memory."""
-    programs.forget()
     lowered = Program.lowered
 
     def fail(self: Program, *like: Any) -> Any:
@@ -191,8 +189,6 @@ def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         return lowered(self, *like)
 
     monkeypatch.setattr(Program, "lowered", fail)
-    yield
-    programs.forget()
 
 
 @pytest.mark.usefixtures("one_shape_does_not_compile")
@@ -200,9 +196,9 @@ def one_shape_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 def test_a_shape_that_does_not_compile(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "platform_of", lambda *_, **__: platform)
     monkeypatch.setattr(buckets, "_COMPILATION", 0)
-    found = jaxte.rank(POOL, Y, metrics="face")
-    assert "RESOURCE_EXHAUSTED" in found.status("m20", "face")
-    assert sorted(found.order("face")) == ["m4", "m40", "m5"]
+    result = jaxte.rank(POOL, Y, metrics="face")
+    assert "RESOURCE_EXHAUSTED" in result.status("m20", "face")
+    assert sorted(result.order("face")) == ["m4", "m40", "m5"]
 
 
 def test_where_no_model_is_left_the_reason_is_given_once() -> None:
@@ -223,7 +219,7 @@ def test_models_side_by_side_stay_below_the_memory_limit(
     monkeypatch.setattr(pool, "cores", lambda: 4)
     monkeypatch.setattr(buckets, "_COMPILATION", 0)
     metrics = (jaxte.metrics.get_metric("face"),)
-    given = [pool.Candidate(name, x, Y, None) for name, x in POOL.items()] * 6
+    source = [pool.Candidate(name, x, Y, None) for name, x in POOL.items()] * 6
     under_way: list[int] = []
     most: list[int] = []
     run = pool._run
@@ -238,8 +234,8 @@ def test_models_side_by_side_stay_below_the_memory_limit(
 
     monkeypatch.setattr(pool, "_run", counted)
     plan = ScoringPlan(metrics, {}, 4)
-    found = list(pool.score(plan, given, memory_limit=limit))  # type: ignore[arg-type]
-    assert len(found) == len(given)
+    result = list(pool.score(plan, source, memory_limit=limit))  # type: ignore[arg-type]
+    assert len(result) == len(source)
     assert math.isnan(limit) or max(most) <= limit
 
 

@@ -174,13 +174,13 @@ def test_files(indices: range, tmp_path: Path) -> None:
         name, content = a_file(np.random.default_rng([1, index]))
         np.save(tmp_path / "labels.npy", Y)
         (tmp_path / name).write_bytes(content)
-        found = read_features(tmp_path)
-        np.testing.assert_array_equal(loaded(found.features["good"]), X)
-        for text in found.problems.values():
+        actual = read_features(tmp_path)
+        np.testing.assert_array_equal(loaded(actual.features["good"]), X)
+        for text in actual.problems.values():
             assert "\n" not in text, index
         sizes = {"bad": len(content)} if name.startswith("bad") else {}
-        for model in {*found.features} - {"good", "other"}:
-            features, labels = loaded(found.features[model]), found.labels[model]
+        for model in {*actual.features} - {"good", "other"}:
+            features, labels = loaded(actual.features[model]), actual.labels[model]
             if features is None:
                 continue
             assert features.ndim == 2, index
@@ -194,7 +194,7 @@ def test_files(indices: range, tmp_path: Path) -> None:
                 assert ranking.status("b", "face") == "ok", index
                 scored += 1
         if "bad" not in name:
-            assert "other" in found.features or "labels.npy" in found.problems["other"], index
+            assert "other" in actual.features or "labels.npy" in actual.problems["other"], index
         (tmp_path / name).unlink()
     assert scored or len(indices) < 1000
 
@@ -225,13 +225,13 @@ def test_stores(indices: range, whole: Path, tmp_path: Path) -> None:
         shutil.copytree(whole, directory / "net")
         file = directory / "net" / names[int(random.integers(len(names)))]
         file.write_bytes(mutated(file.read_bytes(), random))
-        found = read_features(directory)
-        assert "good" in found.features, index
-        for model in {*found.features} - {"good"}:
-            features = loaded(found.features[model])
+        actual = read_features(directory)
+        assert "good" in actual.features, index
+        for model in {*actual.features} - {"good"}:
+            features = loaded(actual.features[model])
             if features is not None:  # then it is what was stored
                 np.testing.assert_array_equal(features, X, err_msg=str(index))
-                np.testing.assert_array_equal(found.labels[model], Y, err_msg=str(index))
+                np.testing.assert_array_equal(actual.labels[model], Y, err_msg=str(index))
         shutil.rmtree(directory / "net")
 
 

@@ -38,25 +38,25 @@ def start(*arguments: str, devices: int) -> subprocess.Popen[str]:
 def results(*workers: subprocess.Popen[str]) -> list[dict[str, Any]]:
     """What each printed last; none outlives the test."""
     try:
-        found = []
+        actual = []
         for worker in workers:
             out, err = worker.communicate(timeout=240)
             assert worker.returncode == 0, err
-            found.append(json.loads(out.splitlines()[-1]))
-        return found
+            actual.append(json.loads(out.splitlines()[-1]))
+        return actual
     finally:
         for worker in workers:
             worker.kill()
 
 
 def assert_equal(
-    found: dict[str, Any], expected: jaxte.Ranking, rtol: float, *metrics: str
+    actual: dict[str, Any], expected: jaxte.Ranking, rtol: float, *metrics: str
 ) -> None:
     """By these metrics, or by all of the expected ranking."""
     for key, (score, status) in mesh_worker.told(expected).items():
         if metrics and key.split()[1] not in metrics:
             continue
-        got, told = found[key]
+        got, told = actual[key]
         assert told == status, key
         np.testing.assert_allclose(got, score, rtol=rtol, err_msg=key)
 
@@ -68,24 +68,24 @@ def on_devices() -> dict[str, Any]:
 
 @cache
 def on_one_device(case: str) -> jaxte.Ranking:
-    return jaxte.rank(**next(given for name, _, given in mesh_worker.cases() if name == case))
+    return jaxte.rank(**next(source for name, _, source in mesh_worker.cases() if name == case))
 
 
 @pytest.mark.parametrize("case", [name for name, _, _ in mesh_worker.cases()])
 def test_devices_agree_with_one(case: str, on_devices: dict[str, Any]) -> None:
-    found = on_devices[case]
-    assert found["devices"] == 4
+    actual = on_devices[case]
+    assert actual["devices"] == 4
     expected = on_one_device("samples" if case in ("models", "both") else case)
-    metrics = next(given["metrics"] for name, _, given in mesh_worker.cases() if name == case)
+    metrics = next(source["metrics"] for name, _, source in mesh_worker.cases() if name == case)
     metrics = (metrics,) if isinstance(metrics, str) else metrics
-    assert_equal(found, expected, 1e-3 if case == "single" else 1e-10, *metrics)
+    assert_equal(actual, expected, 1e-3 if case == "single" else 1e-10, *metrics)
 
 
 def test_a_model_with_holes_does_not_stop_the_others(on_devices: dict[str, Any]) -> None:
-    found = on_devices["broken"]
-    assert found["broad sfda"][1] == found["narrow sfda"][1] == "ok"
-    assert "first in row 7" in found["holed sfda"][1]
-    assert np.isnan(found["holed sfda"][0]).all()
+    actual = on_devices["broken"]
+    assert actual["broad sfda"][1] == actual["narrow sfda"][1] == "ok"
+    assert "first in row 7" in actual["holed sfda"][1]
+    assert np.isnan(actual["holed sfda"][0]).all()
 
 
 def test_perturbed_models_may_be_spread_but_not_their_samples(on_devices: dict[str, Any]) -> None:
@@ -108,8 +108,8 @@ def test_a_mesh_that_will_not_do(on_devices: dict[str, Any]) -> None:
 
 def test_one_device_is_a_mesh_too() -> None:
     arguments = next(mesh_worker.cases())[2] | {"metrics": "logme"}
-    found = jaxte.rank(**arguments, mesh=mesh_worker.mesh_of({"samples": 1}))
-    assert_equal(mesh_worker.told(found), jaxte.rank(**arguments), 1e-10)
+    actual = jaxte.rank(**arguments, mesh=mesh_worker.mesh_of({"samples": 1}))
+    assert_equal(mesh_worker.told(actual), jaxte.rank(**arguments), 1e-10)
 
 
 def test_two_processes_with_rows_of_their_own() -> None:

@@ -106,9 +106,9 @@ def test_options_are_mappings_of_mappings(options: Any) -> None:
     ],
 )
 def test_right_options_pass(options: dict[str, Any]) -> None:
-    found = jaxte.rank({"a": X}, Y, metrics=["face", "face"], options={"face": options})
-    assert found.metrics == ("face",)
-    assert found.status("a", "face") == "ok"
+    result = jaxte.rank({"a": X}, Y, metrics=["face", "face"], options={"face": options})
+    assert result.metrics == ("face",)
+    assert result.status("a", "face") == "ok"
     limited = jaxte.rank({"a": X}, Y, metrics={"face"}, memory_limit=1e9)  # type: ignore[arg-type]
     assert limited.status("a", "face") == "ok"
 

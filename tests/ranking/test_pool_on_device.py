@@ -59,20 +59,20 @@ def test_models_travel_once_in_their_own_type(
     monkeypatch: pytest.MonkeyPatch,
     sent: Iterator[list[np.dtype[Any]]],
 ) -> None:
-    given = models(*types)
-    expected = scores(jaxte.rank(given, Y, metrics=METRICS, precision=precision))
+    source = models(*types)
+    expected = scores(jaxte.rank(source, Y, metrics=METRICS, precision=precision))
     there = next(sent)
     there.clear()
     monkeypatch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
     limit = 3 * 6 * 40 * (24 + 5) * 8  # three models, so slices of one
     for memory_limit in (None, limit):
         there.clear()
-        found = jaxte.rank(
-            given, Y, metrics=METRICS, precision=precision, memory_limit=memory_limit
+        result = jaxte.rank(
+            source, Y, metrics=METRICS, precision=precision, memory_limit=memory_limit
         )
         assert sorted(map(str, there)) == sorted(types[i % len(types)] for i in range(5))
         np.testing.assert_allclose(
-            scores(found), expected, 1e-10 if precision == "float64" else 2e-3
+            scores(result), expected, 1e-10 if precision == "float64" else 2e-3
         )
 
 
@@ -84,49 +84,48 @@ def test_all_that_has_room_is_begun_before_the_first_is_waited_for(
     def watch(name: str) -> None:
         step = getattr(pool, name)
 
-        def watched(*given: Any, **options: Any) -> Any:
+        def watched(*source: Any, **options: Any) -> Any:
             steps.append(name)
-            return step(*given, **options)
+            return step(*source, **options)
 
         monkeypatch.setattr(pool, name, watched)
 
     watch("_begin")
     watch("_finish")
     monkeypatch.setattr(buckets, "_COMPILATION", 0)
-    given = {name: one["features"] for name, one in models(float).items()}
-    jaxte.rank(given, Y, metrics="face")
+    source = {name: one["features"] for name, one in models(float).items()}
+    jaxte.rank(source, Y, metrics="face")
     assert steps == ["_begin"] * 2 + ["_finish"] * 2  # widths of 6, and of 20 to 24
     steps.clear()
     with jax.enable_x64(True):
         one = buckets.bytes_of(buckets.Bucket(40, 24, ()), "gpu")
-    jaxte.rank(given, Y, metrics="face", precision="float64", memory_limit=3 * one)
+    jaxte.rank(source, Y, metrics="face", precision="float64", memory_limit=3 * one)
     assert steps[:4] == ["_begin"] * 3 + ["_finish"]
     assert steps.count("_begin") == 5
     # and one that is larger than all the room there is runs alone
     steps.clear()
-    jaxte.rank(given, Y, metrics="face", precision="float64", memory_limit=40 * 24 * 8)
+    jaxte.rank(source, Y, metrics="face", precision="float64", memory_limit=40 * 24 * 8)
     assert steps == ["_begin", "_finish"] * 5
 
 
+@pytest.mark.usefixtures("nothing_compiled")
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_what_is_compiled_ahead_is_what_runs(accelerator: None, precision: str) -> None:
     """Nothing is compiled twice, for other types or shapes."""
-    given = {name: one["features"] for name, one in models("float16", "float64").items()}
-    jaxte.runtime.programs.forget()
-    before = jaxte.runtime.programs.compiled_programs()
-    jaxte.rank(given, Y, metrics="face", precision=precision)
+    source = {name: one["features"] for name, one in models("float16", "float64").items()}
+    jaxte.rank(source, Y, metrics="face", precision=precision)
     # the features, their moments, and the score, of one bucket
-    assert jaxte.runtime.programs.compiled_programs() - before == 3
+    assert jaxte.runtime.programs.compiled_programs() == 3
     with counted_compilations() as names:
-        jaxte.rank(given, Y, metrics="face", precision=precision)
+        jaxte.rank(source, Y, metrics="face", precision=precision)
     assert names == []
 
 
 def test_features_on_the_device_never_come_back(
     accelerator: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {name: one["features"] for name, one in models("float32").items()}
-    expected = jaxte.rank(given, Y, metrics=["logme", "face"])
+    source = {name: one["features"] for name, one in models("float32").items()}
+    expected = jaxte.rank(source, Y, metrics=["logme", "face"])
     for module in (pool, stacking, devices):
         monkeypatch.setattr(module, "is_placed", lambda x: isinstance(x, jax.Array))
     copied: list[int] = []
@@ -138,10 +137,10 @@ def test_features_on_the_device_never_come_back(
         return plain(array, *rest, **options)
 
     monkeypatch.setattr(np, "asarray", counted)
-    there = {name: jnp.asarray(x) for name, x in given.items()}
-    found = jaxte.rank(there, Y, metrics=["logme", "face"])
+    there = {name: jnp.asarray(x) for name, x in source.items()}
+    result = jaxte.rank(there, Y, metrics=["logme", "face"])
     assert 0 < max(copied) <= len(Y)
-    np.testing.assert_allclose(scores(found), scores(expected), 1e-10)
+    np.testing.assert_allclose(scores(result), scores(expected), 1e-10)
 
 
 # --- how much has room ----------------------------------------------------------------------------
@@ -216,6 +215,6 @@ def test_tensors_on_the_same_gpu_are_not_copied(
     monkeypatch.setattr(jax, "devices", lambda _: gpus)
     monkeypatch.setattr(jnp, "from_dlpack", lambda _: jnp.asarray(X))
     tensor = Tensor(kind)
-    found = as_features(tensor)
+    result = as_features(tensor)
     assert tensor.steps == steps
-    assert isinstance(found, jax.Array) == (steps[-1] != "host")
+    assert isinstance(result, jax.Array) == (steps[-1] != "host")

@@ -105,9 +105,9 @@ def test_order_is_best_first(ranking: jaxte.Ranking) -> None:
 
 def test_better_features_come_first() -> None:
     pool = {f"s{s}": features(12, s) for s in (1.0, 3.0, 0.1)}
-    found = jaxte.rank(pool, Y, metrics=METRICS)
+    result = jaxte.rank(pool, Y, metrics=METRICS)
     for metric in METRICS:
-        assert found.order(metric) == ["s3.0", "s1.0", "s0.1"]
+        assert result.order(metric) == ["s3.0", "s1.0", "s0.1"]
 
 
 def test_failed_models_do_not_stop_the_others(ranking: jaxte.Ranking) -> None:
@@ -115,50 +115,50 @@ def test_failed_models_do_not_stop_the_others(ranking: jaxte.Ranking) -> None:
     broken[11, 2] = np.nan
     pool = {"nan": broken, **POOL, "infinite": np.full((N, 61), np.inf), "flat": np.ones(N)}
     pool |= {"short": features(9)[:-1], "text": np.full((N, 3), "x")}
-    found = jaxte.rank(pool, Y, metrics=METRICS, precision="float64")
+    result = jaxte.rank(pool, Y, metrics=METRICS, precision="float64")
     for metric in METRICS:
-        assert "row 11" in found.status("nan", metric)
-        assert "NaN" in found.status("nan", metric)
-        assert "infinity" in found.status("infinite", metric)
-        assert "[n, d]" in found.status("flat", metric)
-        assert "39" in found.status("short", metric)
-        assert found.status("text", metric) != "ok"
+        assert "row 11" in result.status("nan", metric)
+        assert "NaN" in result.status("nan", metric)
+        assert "infinity" in result.status("infinite", metric)
+        assert "[n, d]" in result.status("flat", metric)
+        assert "39" in result.status("short", metric)
+        assert result.status("text", metric) != "ok"
         for model in ("nan", "infinite", "flat", "short", "text"):
-            assert np.isnan(found.score(model, metric))
-            assert model not in found.order(metric)
+            assert np.isnan(result.score(model, metric))
+            assert model not in result.order(metric)
         for model in POOL:
-            assert found.score(model, metric) == pytest.approx(
+            assert result.score(model, metric) == pytest.approx(
                 ranking.score(model, metric), rel=1e-9
             )
-        assert found.best(metric) == ranking.best(metric)
+        assert result.best(metric) == ranking.best(metric)
 
 
 def test_targets_of_each_model_its_own() -> None:
     few = np.zeros(N, np.int32)
     reordered = np.random.default_rng(0).permutation(N)
     x = features(12)
-    found = jaxte.rank(
+    result = jaxte.rank(
         {"plain": x, "reordered": x[reordered], "one-class": x},
         {"plain": Y, "reordered": Y[reordered], "one-class": few},
         metrics=METRICS,
     )
     for metric in METRICS:
-        assert "two classes" in found.status("one-class", metric)
-        assert found.score("reordered", metric) == pytest.approx(found.score("plain", metric))
+        assert "two classes" in result.status("one-class", metric)
+        assert result.score("reordered", metric) == pytest.approx(result.score("plain", metric))
 
 
 def test_a_model_without_targets_has_a_status() -> None:
-    found = jaxte.rank({"a": features(9), "b": features(9)}, {"a": Y}, metrics=("face",))
-    assert found.status("a", "face") == "ok"
-    assert "targets" in found.status("b", "face")
+    result = jaxte.rank({"a": features(9), "b": features(9)}, {"a": Y}, metrics=("face",))
+    assert result.status("a", "face") == "ok"
+    assert "targets" in result.status("b", "face")
 
 
 def test_regression() -> None:
     x, y = regression(30, 6)
-    found = jaxte.rank({"a": x, "b": x[:, :4]}, y, metrics="logme", precision="float64")
+    result = jaxte.rank({"a": x, "b": x[:, :4]}, y, metrics="logme", precision="float64")
     with jax.enable_x64(True):
-        assert found.score("a", "logme") == pytest.approx(float(logme(x, y)), rel=1e-9)
-    assert found.order("logme") == ["a", "b"]
+        assert result.score("a", "logme") == pytest.approx(float(logme(x, y)), rel=1e-9)
+    assert result.order("logme") == ["a", "b"]
     with pytest.raises(jaxte.InputError, match=r"regression.*sfda.*classes"):
         jaxte.rank({"a": x}, y, metrics=("logme", "sfda"))
     assert jaxte.rank({"a": x}, y, intervals=True).metrics == ("ridge_probe", "logme")
@@ -187,7 +187,7 @@ def test_little_memory_gives_the_same_scores(ranking: jaxte.Ranking) -> None:
 
 def test_options_reach_their_metric() -> None:
     x = features(9)
-    found = jaxte.rank(
+    result = jaxte.rank(
         {"a": x},
         Y,
         metrics=METRICS,
@@ -205,7 +205,7 @@ def test_options_reach_their_metric() -> None:
         "face": face(single, Y, covariance="diagonal"),
     }
     for metric, value in expected.items():
-        assert found.score("a", metric) == pytest.approx(float(value), rel=1e-4)
+        assert result.score("a", metric) == pytest.approx(float(value), rel=1e-4)
 
 
 @pytest.mark.parametrize("how", ["spread", "attract", "pca", "spread_attract"])
@@ -247,9 +247,9 @@ def test_quiet_by_default(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_saturated_metric_is_noted() -> None:
     """With more columns than rows every label fits, so SFDA is 1 for all and orders nothing."""
     pool = {f"m{d}": 5 * features(d, 3.0) for d in (118, 119, 120)}
-    found = jaxte.rank(pool, Y, metrics=METRICS)
-    assert all(found.score(model, "sfda") == 1 for model in pool)
-    assert any("sfda" in note and "tie" in note.lower() for note in found.notes), found.notes
+    result = jaxte.rank(pool, Y, metrics=METRICS)
+    assert all(result.score(model, "sfda") == 1 for model in pool)
+    assert any("sfda" in note and "tie" in note.lower() for note in result.notes), result.notes
     narrow = jaxte.rank({f"m{d}": features(d, 0.5) for d in (5, 7, 9)}, Y, metrics=("sfda",))
     assert not any("tie" in note.lower() for note in narrow.notes), narrow.notes
 
@@ -260,8 +260,8 @@ def compilations(count: int, n: int, metrics: tuple[str, ...]) -> list[str]:
     rng = np.random.default_rng(0)
     pool = {f"m{i}": rng.normal(size=(n, 64 - i)) for i in range(count)}
     with counted_compilations() as names:
-        found = jaxte.rank(pool, labels, metrics=metrics)
-    assert all(found.status(m, k) == "ok" for m in pool for k in metrics)
+        result = jaxte.rank(pool, labels, metrics=metrics)
+    assert all(result.status(m, k) == "ok" for m in pool for k in metrics)
     return names
 
 

@@ -28,10 +28,10 @@ GOOD = ("weak", "middle", "strong")
 def pool() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     noise = 0.4 * rng.normal(size=(N, 6))
-    found = {
+    result = {
         name: noise + s * np.eye(4, 6)[Y] for name, s in zip(GOOD, (0.3, 0.6, 1.0), strict=True)
     }
-    return found | {"bad|name": np.full((N, 6), np.nan)}
+    return result | {"bad|name": np.full((N, 6), np.nan)}
 
 
 @pytest.fixture(scope="module", params=["sum", "minmax", "zscore"])
@@ -68,8 +68,8 @@ def test_scores_are_sums_of_normalized_terms(normalized: tuple[str, jaxte.Rankin
     expected = sum(
         scale(np.array([t[key] for t in terms])) for key in ("variance_collapse", "class_fairness")
     )
-    found = [ranking.score(name, "face") for name in GOOD]
-    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    result = [ranking.score(name, "face") for name in GOOD]
+    np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
     assert np.isnan(ranking.score("bad|name", "face"))
 
 
@@ -77,17 +77,17 @@ def test_scores_are_sums_of_normalized_terms(normalized: tuple[str, jaxte.Rankin
 def test_a_term_that_is_the_same_for_all_adds_nothing(how: str) -> None:
     """Two classes are always fair: the constant term must not become 0/0."""
     y = np.minimum(Y, 1)
-    found = jaxte.rank({n: pool()[n] for n in GOOD}, y, metrics=("face",), normalize=how)
-    assert all(np.isfinite(found.score(n, "face")) for n in GOOD)
-    collapse = [found.terms(n, "face")["variance_collapse"] for n in GOOD]
+    result = jaxte.rank({n: pool()[n] for n in GOOD}, y, metrics=("face",), normalize=how)
+    assert all(np.isfinite(result.score(n, "face")) for n in GOOD)
+    collapse = [result.terms(n, "face")["variance_collapse"] for n in GOOD]
     order = [GOOD[i] for i in np.argsort(collapse)[::-1]]
-    assert found.order("face") == order
+    assert result.order("face") == order
 
 
 def test_normalizing_one_model_is_finite() -> None:
     for how in ("minmax", "zscore"):
-        found = jaxte.rank({"only": pool()["weak"]}, Y, metrics=("face",), normalize=how)
-        assert np.isfinite(found.score("only", "face"))
+        result = jaxte.rank({"only": pool()["weak"]}, Y, metrics=("face",), normalize=how)
+        assert np.isfinite(result.score("only", "face"))
 
 
 def test_unknown_model_or_metric(ranking: jaxte.Ranking) -> None:
@@ -134,11 +134,11 @@ def test_json_round_trip(ranking: jaxte.Ranking, tmp_path: Path) -> None:
 
     data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     records = data["records"] if isinstance(data, dict) else data
-    found = {(r["model"], r["metric"]): r for r in records}
-    assert len(found) == 8
+    result = {(r["model"], r["metric"]): r for r in records}
+    assert len(result) == 8
     for name in GOOD:
-        assert found[name, "logme"]["score"] == ranking.score(name, "logme")
-    assert found["bad|name", "logme"]["score"] is None
+        assert result[name, "logme"]["score"] == ranking.score(name, "logme")
+    assert result["bad|name", "logme"]["score"] is None
 
 
 def test_pandas(ranking: jaxte.Ranking) -> None:
@@ -174,10 +174,10 @@ def test_names_are_escaped_in_html() -> None:
 
 def test_ties_keep_the_given_order_and_share_their_rank() -> None:
     x = pool()["weak"]
-    found = jaxte.rank({"first": x, "second": x.copy()}, Y, metrics=("logme",))
-    assert found.order("logme") == ["first", "second"]
-    assert found.best("logme") == "first"
-    assert [record["rank"] for record in found.to_records()] == [1, 1]
+    result = jaxte.rank({"first": x, "second": x.copy()}, Y, metrics=("logme",))
+    assert result.order("logme") == ["first", "second"]
+    assert result.best("logme") == "first"
+    assert [record["rank"] for record in result.to_records()] == [1, 1]
 
 
 def test_meta_tells_what_was_done(ranking: jaxte.Ranking) -> None:
@@ -236,8 +236,8 @@ def test_what_is_written_is_read_back(
     path = tmp_path / f"ranking.{form}"
     getattr(kept, f"to_{form}")(path)
     text = path.read_bytes().decode()
-    given = {"path": path, "name": str(path), "text": text}[source]
-    again = getattr(jaxte.Ranking, f"from_{form}")(given)
+    argument = {"path": path, "name": str(path), "text": text}[source]
+    again = getattr(jaxte.Ranking, f"from_{form}")(argument)
     assert again == kept
     assert again.to_records() == kept.to_records()
     assert [again.order(metric) for metric in METRICS] == [kept.order(m) for m in METRICS]
@@ -267,9 +267,9 @@ def test_what_is_written_is_read_back(
 def test_a_file_that_is_no_ranking_is_named(form: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "other"
     path.write_text(text)
-    for given in (path, tmp_path / "missing"):
-        with pytest.raises(jaxte.InputError, match=str(given)):
-            getattr(jaxte.Ranking, f"from_{form}")(given)
+    for argument in (path, tmp_path / "missing"):
+        with pytest.raises(jaxte.InputError, match=str(argument)):
+            getattr(jaxte.Ranking, f"from_{form}")(argument)
 
 
 def test_rankings_that_differ_are_not_equal() -> None:
@@ -308,12 +308,12 @@ def test_ranks_notes_and_stars_agree_on_what_a_tie_is(
 ) -> None:
     step = gap * max(1, size)
     for factor, tied in ((0.5, 2), (2.0, 1)):
-        found = scored({"b": size - factor * step, "low": -size, "a": size}, precision)
-        ranks = {record["model"]: record["rank"] for record in found.to_records()}
+        result = scored({"b": size - factor * step, "low": -size, "a": size}, precision)
+        ranks = {record["model"]: record["rank"] for record in result.to_records()}
         assert ranks == {"b": 1 if tied == 2 else 2, "low": 3, "a": 1}
-        assert [found.place(name, "sfda") for name in ("a", "b")] == [ranks["a"], ranks["b"]]
-        assert repr(found).count("*") == (tied == 1)  # of a tie none is marked
-        assert any("2 of 3 models tie" in note and "(b, a)" in note for note in found.notes) == (
+        assert [result.place(name, "sfda") for name in ("a", "b")] == [ranks["a"], ranks["b"]]
+        assert repr(result).count("*") == (tied == 1)  # of a tie none is marked
+        assert any("2 of 3 models tie" in note and "(b, a)" in note for note in result.notes) == (
             tied == 2
         )
 
@@ -321,8 +321,8 @@ def test_ranks_notes_and_stars_agree_on_what_a_tie_is(
 def test_ties_do_not_add_up() -> None:
     """Each model ties with the best of its group, not with the one before it."""
     steps = {f"{i}": 1 - i * 0.7e-9 for i in range(4)}
-    found = scored(steps, "float64")
-    assert [found.place(name, "sfda") for name in steps] == [1, 1, 3, 3]
+    result = scored(steps, "float64")
+    assert [result.place(name, "sfda") for name in steps] == [1, 1, 3, 3]
 
 
 @pytest.mark.parametrize(
@@ -336,9 +336,9 @@ def test_ties_do_not_add_up() -> None:
     ],
 )
 def test_sfda_saturates_only_at_its_ceiling(scores: dict[str, float], ceiling: bool) -> None:
-    found = scored(scores, "float64")
-    assert any("saturates" in note for note in found.notes) == ceiling
-    assert any("ceiling" in note for note in found.notes) == ceiling
+    result = scored(scores, "float64")
+    assert any("saturates" in note for note in result.notes) == ceiling
+    assert any("ceiling" in note for note in result.notes) == ceiling
 
 
 def test_a_metric_without_a_ceiling_does_not_reach_it() -> None:
@@ -353,8 +353,8 @@ def test_names_in_notes_and_reports_come_in_the_order_given() -> None:
     rng = np.random.default_rng(0)
     widths = {"z": 60, "y": 6, "x": 50, "w": 5, "v": 45, "u": 90, "t": 7}
     x = {name: rng.normal(size=(N, d)) for name, d in widths.items()}
-    found = jaxte.rank(x, Y, metrics=("logme", "sfda"))
-    for note in found.notes:
+    result = jaxte.rank(x, Y, metrics=("logme", "sfda"))
+    for note in result.notes:
         listed = [name for name in re.findall(r"\b[t-z]\b", note) if name in widths]
         assert listed == sorted(listed, key=list(widths).index), note
-    assert any("z, x, v, u" in note for note in found.notes)
+    assert any("z, x, v, u" in note for note in result.notes)

@@ -90,6 +90,7 @@ def test_a_model_that_fails_has_its_reason_and_stops_no_other() -> None:
         "fewer": "it gave 239 rows where 240 were asked for",
     }
     assert {"model 2", "tied"} <= set(short.ranking.models)
+    assert short.stages[-1] == (ROWS, 9 - len(short.dropped))
     for name in ("rows and labels", "path", "a number"):
         assert "give an array [b, d]" in short.ranking.status(name, "hscore")
 

@@ -179,12 +179,12 @@ def test_single_precision() -> None:
 def test_moments_are_ranked_too(whole: jaxte.Ranking) -> None:
     counts = np.bincount(Y)
     state = moments.update(moments.init(7, num_classes=4, class_counts=counts), X, Y)
-    found = rank({"m": state, "n": X}, {"n": Y})
+    result = rank({"m": state, "n": X}, {"n": Y})
     for metric in ("logme", "face"):
         expected = whole.score("m", metric)
-        assert found.score("m", metric) == pytest.approx(expected, rel=1e-3)
-        assert found.score("n", metric) == pytest.approx(expected, rel=1e-9)
-    assert "give the samples" in found.status("m", "sfda")
+        assert result.score("m", metric) == pytest.approx(expected, rel=1e-3)
+        assert result.score("n", metric) == pytest.approx(expected, rel=1e-9)
+    assert "give the samples" in result.status("m", "sfda")
 
 
 def test_a_pool_of_streamed_and_other_models() -> None:
@@ -203,11 +203,11 @@ def test_a_pool_of_streamed_and_other_models() -> None:
 
 
 def test_an_iterator_is_enough_for_metrics_that_look_once(whole: jaxte.Ranking) -> None:
-    found = rank({"m": iter(cut(X))}, Y)
-    assert found.score("m", "logme") == pytest.approx(whole.score("m", "logme"), rel=1e-9)
+    result = rank({"m": iter(cut(X))}, Y)
+    assert result.score("m", "logme") == pytest.approx(whole.score("m", "logme"), rel=1e-9)
     for metric in ("sfda", "face"):
-        assert "more than once" in found.status("m", metric)
-        assert "function that returns an iterator" in found.status("m", metric)
+        assert "more than once" in result.status("m", metric)
+        assert "function that returns an iterator" in result.status("m", metric)
     agree(rank({"m": iter(cut(X))}, Y, metrics=("face",)), rank({"m": X}, Y, metrics=("face",)))
     even = np.arange(len(X)) % 3
     pairs = zip(cut(X), cut(even), strict=True)
@@ -221,8 +221,8 @@ def test_an_iterator_is_enough_for_metrics_that_look_once(whole: jaxte.Ranking) 
 def test_an_iterator_with_labels_needs_the_number_of_classes(whole: jaxte.Ranking) -> None:
     with pytest.raises(jaxte.InputError, match=r"num_classes=\.\.\."):
         rank({"m": iter(Loader(X, Y))}, metrics="logme")
-    found = rank({"m": iter(Loader(X, Y))}, metrics="logme", num_classes=4)
-    assert found.score("m", "logme") == pytest.approx(whole.score("m", "logme"), rel=1e-9)
+    result = rank({"m": iter(Loader(X, Y))}, metrics="logme", num_classes=4)
+    assert result.score("m", "logme") == pytest.approx(whole.score("m", "logme"), rel=1e-9)
 
 
 # --- what goes wrong with one model ---------------------------------------------------------------
@@ -284,15 +284,15 @@ def test_failures_stop_no_other_model(whole: jaxte.Ranking, tmp_path: Path) -> N
         "truncated": (truncated(tmp_path / "cut"), r"features-2\.npy is truncated"),
         "dictionary": ({"x": X}, r"features are a dict"),
     }
-    found = rank({m: given for m, (given, _) in pool.items()}, Y, memory_limit=LITTLE)
+    result = rank({m: source for m, (source, _) in pool.items()}, Y, memory_limit=LITTLE)
     for metric in METRICS:
-        assert found.order(metric) == ["good"]
+        assert result.order(metric) == ["good"]
         expected = whole.score("m", metric)
-        assert found.score("good", metric) == pytest.approx(expected, rel=1e-9)
+        assert result.score("good", metric) == pytest.approx(expected, rel=1e-9)
         for model, (_, reason) in pool.items():
             if reason and model != "used up":
-                assert np.isnan(found.score(model, metric))
-                assert re.search(reason, found.status(model, metric)), found.status(model, metric)
+                assert np.isnan(result.score(model, metric))
+                assert re.search(reason, result.status(model, metric)), result.status(model, metric)
 
 
 def test_failures_of_labels_that_come_with_batches() -> None:
@@ -317,10 +317,10 @@ def test_failures_of_labels_that_come_with_batches() -> None:
         "fewer": "40 rows but labels (39,)",
         "alike": "two classes",
     }
-    found = rank(pool, num_classes=4)
-    assert found.order("sfda") == ["good"]
+    result = rank(pool, num_classes=4)
+    assert result.order("sfda") == ["good"]
     for model, reason in reasons.items():
-        assert reason in found.status(model, "logme")
+        assert reason in result.status(model, "logme")
     with pytest.raises(jaxte.InputError, match="labels contain -1, first in row 50"):
         rank({"low": Loader(X, low)})
     x, y = regression(90, 7)
@@ -341,8 +341,8 @@ def test_wrong_weights_and_perturbations() -> None:
             rank({"m": cut(X)}, Y, weights=weights)
     with pytest.raises(jaxte.InputError, match=r"perturb needs all samples.*np\.concatenate"):
         rank({"m": cut(X)}, Y, perturb="spread")
-    found = rank({"m": X}, Y, perturb="spread", memory_limit=LITTLE)  # an array is all there
-    assert found.status("m", "sfda") == "ok"
+    result = rank({"m": X}, Y, perturb="spread", memory_limit=LITTLE)  # an array is all there
+    assert result.status("m", "sfda") == "ok"
 
 
 # --- how it runs ----------------------------------------------------------------------------------

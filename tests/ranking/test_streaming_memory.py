@@ -66,8 +66,8 @@ def test_batch_sizes_and_models_of_one_width_share_what_is_compiled() -> None:
         pool = {
             name: [part for part in np.split(x, ends) if len(part)] for name, x in features.items()
         }
-        found = jaxte.rank(pool, np.arange(300) % 3, precision="float64", memory_limit=1000)
-        assert all(found.status(m, k) == "ok" for m in pool for k in found.metrics)
+        result = jaxte.rank(pool, np.arange(300) % 3, precision="float64", memory_limit=1000)
+        assert all(result.status(m, k) == "ok" for m in pool for k in result.metrics)
 
     ranked((64,), (14,))
     with counted_compilations() as names:
@@ -88,8 +88,8 @@ def test_even_classes_need_no_scatter_of_their_own(
         return made[-1]
 
     monkeypatch.setattr("jaxte.statistics.moments.init", noted)
-    found = jaxte.rank({"m": iter(np.split(x, 5))}, labels, metrics="face")
+    result = jaxte.rank({"m": iter(np.split(x, 5))}, labels, metrics="face")
     (state,) = made
     assert sum(np.shape(leaf) == (16, 16) for leaf in jax.tree.leaves(state)) == matrices
     whole = jaxte.rank({"m": x}, labels, metrics="face")
-    assert found.score("m", "face") == pytest.approx(whole.score("m", "face"), rel=1e-9)
+    assert result.score("m", "face") == pytest.approx(whole.score("m", "face"), rel=1e-9)

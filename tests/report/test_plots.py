@@ -49,6 +49,24 @@ def test_a_ranking_shows_every_model_and_rank(tmp_path: Path) -> None:
     assert (tmp_path / "ranking.svg").read_text("utf-8").startswith("<?xml")
 
 
+def test_names_are_shown_as_they_are_in_one_line() -> None:
+    models = ["cost$1$", "two\nlines", "x" * 30 + "y" * 30, "plain"]
+    eye = np.eye(3, 4)[LABELS]
+    pool = {name: eye * k + np.random.default_rng(k).normal(size=(30, 4)) for k, name in
+            enumerate(models)}  # fmt: skip
+    ranking = jaxte.rank(pool, LABELS, metrics="logme")
+    figure = plots.plot_ranking(ranking)
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_yticklabels()
+    shown = "x" * 22 + "\N{HORIZONTAL ELLIPSIS}" + "y" * 21
+    assert {label.get_text() for label in labels} == {"cost$1$", "two lines", shown, "plain"}
+    assert not any(label.get_parse_math() for label in labels)
+    assert chart.shown_names(["a" * 50 + "1" + "b" * 50, "a" * 50 + "2" + "b" * 50]) == {
+        name: name for name in ("a" * 50 + "1" + "b" * 50, "a" * 50 + "2" + "b" * 50)
+    }
+    assert "two lines" in repr(ranking)
+
+
 def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
     ranking = ranked()
     measured = {"strong": accuracy(0.9), "middle": accuracy(0.8), "weak": accuracy(0.6)}
@@ -57,7 +75,7 @@ def test_agreement_shows_tau_and_error_bars(tmp_path: Path) -> None:
     )
     assert len(figure.axes) == 6
     logme = figure.axes[0]
-    assert logme.get_title("left") == "one: logme, weighted tau 1.00"
+    assert logme.get_title("left") == "one: logme\nweighted tau 1.00"
     assert sorted(text.get_text() for text in logme.texts) == ["middle", "strong", "weak"]
     assert len(logme.containers) == 1  # the error bars
     figure.savefig(tmp_path / "agreement.pdf")

@@ -51,12 +51,12 @@ POOL = [
 
 def scores(interrupt: Callable[[], None] = lambda: None) -> dict[str, Any]:
     plan = ScoringPlan((TOY,), {}, 3)
-    found = {}
+    actual = {}
     for done, (_, name, result) in enumerate(pool.score(plan, POOL, memory_limit=1 << 20)):
-        found[name] = result
+        actual[name] = result
         if done == 1:
             interrupt()
-    return found
+    return actual
 
 
 def at_work() -> list[int]:

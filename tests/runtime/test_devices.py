@@ -124,7 +124,7 @@ def test_arrays_on_an_accelerator_are_computed_with_there(
     array = jax.device_put(X, jax.local_devices(backend="cpu")[0])
     assert not is_placed(array)
     lies = SimpleNamespace(sharding=SimpleNamespace(device_set=[other]))
-    monkeypatch.setattr(devices, "is_placed", lambda given: given is lies)
+    monkeypatch.setattr(devices, "is_placed", lambda source: source is lies)
     assert device_of(X, lies) is other
 
 
@@ -136,10 +136,10 @@ def test_rank_asks_the_device_that_computes(how: str, gpu_first: Any) -> None:
     if how == "mesh":
         options["mesh"] = jax.sharding.Mesh(np.array([cpu]), ("samples",))
     with jax.default_device(cpu):
-        found = jaxte.rank({"m": X, "n": X[:, :4]}, Y, **options)
-    assert found.meta["precision"] == "float64"
-    assert found.meta["device"] == cpu.device_kind
-    assert found.order("logme") == ["m", "n"]
+        result = jaxte.rank({"m": X, "n": X[:, :4]}, Y, **options)
+    assert result.meta["precision"] == "float64"
+    assert result.meta["device"] == cpu.device_kind
+    assert result.order("logme") == ["m", "n"]
 
 
 @pytest.mark.parametrize(("platform", "apart"), [("cpu", True), ("gpu", False)])
@@ -154,9 +154,9 @@ def test_routes_go_by_the_device(
     def watch(name: str) -> None:
         route = getattr(pool, name)
 
-        def taking(*given: Any) -> Any:
+        def taking(*source: Any) -> Any:
             taken.append(name)
-            return route(*given)
+            return route(*source)
 
         monkeypatch.setattr(pool, name, taking)
 
@@ -174,10 +174,10 @@ def test_models_of_an_accelerator_are_stacked_and_score_the_same(
     models = {"m": X, "n": X[:, :4], "o": X[:, :5]}
     expected = jaxte.rank(models, Y)
     monkeypatch.setattr(pool, "platform_of", lambda *_, **__: "gpu")
-    found = jaxte.rank(models, Y)
+    result = jaxte.rank(models, Y)
     for metric in expected.metrics:
         for name in models:
-            assert found.score(name, metric) == pytest.approx(expected.score(name, metric))
+            assert result.score(name, metric) == pytest.approx(expected.score(name, metric))
 
 
 # --- cores ----------------------------------------------------------------------------------------

@@ -77,9 +77,9 @@ def test_what_a_progress_function_raises_is_raised_and_ends_the_work(
             raise error
 
     y = np.arange(50) % 3
-    given = {name: [x] if streamed else x for name, x in kinds.items()}
+    source = {name: [x] if streamed else x for name, x in kinds.items()}
     with pytest.raises(error) as kept:  # with its traceback, as a notebook keeps it
-        jaxte.rank(given, y, metrics="face", progress=stop)
+        jaxte.rank(source, y, metrics="face", progress=stop)
     assert not interrupt_worker.at_work()
     assert not threads._users
     assert len(jaxte.rank(kinds, y, metrics="face").order("face")) == 3

@@ -63,8 +63,8 @@ def test_threads_work_in_the_precision_of_the_caller() -> None:
     x = np.ones(3, np.float32)
     with jax.enable_x64(True), Threads(1) as threads:
         threads.submit("key", in_context(lambda: program(x)))
-        key, found = threads.result()
-    assert (key, found.dtype) == ("key", jnp.float64)
+        key, actual = threads.result()
+    assert (key, actual.dtype) == ("key", jnp.float64)
 
 
 def test_a_failure_is_raised_and_may_be_mended() -> None:
@@ -95,8 +95,8 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
         features[f"m{d}"] = (rng.normal(size=(400, d)) / np.arange(1, d + 1)).astype(np.float32)
         features[f"m{d}"][:, 0] += y
     monkeypatch.setattr(buckets, "_COMPILATION", 0)  # else these are too small to be kept apart
-    given = [pool.Candidate(name, x, y, None) for name, x in features.items()]
-    assert len(pool.buckets(given)) == 4
+    source = [pool.Candidate(name, x, y, None) for name, x in features.items()]
+    assert len(pool.buckets(source)) == 4
     together = jaxte.rank(features, y, metrics="logme")
     for name, x in features.items():
         expected = jaxte.rank({name: x}, y, metrics="logme").score(name, "logme")
@@ -107,8 +107,8 @@ def test_a_pool_of_several_shapes_scores_as_its_models_alone(
 def test_how_it_is_compiled_does_not_change_what_it_gives(options: Mapping[str, Any]) -> None:
     """Options that a release of JAX does not know are left out."""
     x = np.linspace(0.1, 2, 60, dtype=np.float32).reshape(6, 10)
-    given = Program(lambda x: jnp.linalg.cholesky(x @ x.T + jnp.eye(6)), options)(x)
-    np.testing.assert_allclose(given, np.linalg.cholesky(x @ x.T + np.eye(6)), rtol=1e-5)
+    source = Program(lambda x: jnp.linalg.cholesky(x @ x.T + jnp.eye(6)), options)(x)
+    np.testing.assert_allclose(source, np.linalg.cholesky(x @ x.T + np.eye(6)), rtol=1e-5)
 
 
 def test_only_the_last_executables_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +147,9 @@ def test_many_small_pools_in_several_threads_come_to_an_end(x64: None) -> None:
     pools = [{f"{i}": rng.normal(size=(60, 16)) + i * y[:, None] for i in range(4)}] * 24
     expected = jaxte.rank(pools[0], y)
     with ThreadPoolExecutor(4) as executor:
-        for found in executor.map(lambda pool: jaxte.rank(pool, y), pools):
+        for actual in executor.map(lambda pool: jaxte.rank(pool, y), pools):
             for metric in expected.metrics:
-                assert found.order(metric) == expected.order(metric)
+                assert actual.order(metric) == expected.order(metric)
 
 
 def test_an_option_that_is_an_array_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,10 +69,10 @@ def test_gram(route: str, weighted: bool, monkeypatch: pytest.MonkeyPatch, preci
     own, one = (linalg.gram, formula) if weighted else (lambda x, w: linalg.gram(x), formula)
     if not weighted:
         w, dw = np.ones_like(w), np.zeros_like(dw)
-    found = jax.jit(lambda *a: jax.jvp(own, a[:2], a[2:]))(x, w, dx, dw)
+    result = jax.jit(lambda *a: jax.jvp(own, a[:2], a[2:]))(x, w, dx, dw)
     expected = jax.jvp(one, (x, w), (dx, dw))
     tolerance = 1e-13 if precision == "float64" else 1e-5
-    for ours, plain in zip(found, expected, strict=True):
+    for ours, plain in zip(result, expected, strict=True):
         np.testing.assert_allclose(ours, plain, rtol=tolerance, atol=10 * tolerance)
         np.testing.assert_allclose(ours, ours.T, rtol=tolerance, atol=10 * tolerance)
 
@@ -116,8 +116,8 @@ def check_ridge(n: int, d: int, condition: float, known: bool, dtype: Any, error
         jnp.asarray(part, dtype) for part in (r, w, scale, ridge, b)
     )
     solve = jax.jit(lambda *parts: linalg.ridge_solve(*parts))  # anew, as thresholds are set
-    found = np.asarray(solve(rows, weights, factor, constant, rhs, scatter))
-    assert np.abs(found - expected).max() <= 100 * error * np.abs(expected).max()
+    result = np.asarray(solve(rows, weights, factor, constant, rhs, scatter))
+    assert np.abs(result - expected).max() <= 100 * error * np.abs(expected).max()
 
 
 def test_ridge_solve_of_a_scatter_alone(monkeypatch: pytest.MonkeyPatch, x64: None) -> None:
@@ -125,9 +125,9 @@ def test_ridge_solve_of_a_scatter_alone(monkeypatch: pytest.MonkeyPatch, x64: No
         monkeypatch.setattr(linalg, "_STRIPS", strips)
         a, b = symmetric(15), RANDOM.normal(size=(15, 3))
         solve = jax.jit(lambda *parts: linalg.ridge_solve_scatter(*parts))  # anew
-        found = solve(jnp.asarray(a), jnp.asarray(0.7), jnp.asarray(0.1), jnp.asarray(b))
+        result = solve(jnp.asarray(a), jnp.asarray(0.7), jnp.asarray(0.1), jnp.asarray(b))
         expected = np.linalg.solve(0.7 * a + 0.1 * np.eye(15), b)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+        np.testing.assert_allclose(result, expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("strips", [1024, 6])

@@ -58,7 +58,7 @@ def two_pass(kind: str, problem: Problem, weights: Any = None) -> dict[str, Any]
     total = [(w * g).sum() for g in groups]
     means = np.stack([(w * g) @ x / (t or 1) for g, t in zip(groups, total, strict=True)])
     gaps = [(x - m) * np.sqrt(w * g)[:, None] for m, g in zip(means, groups, strict=True)]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "samples": (w > 0).sum(),
         "counts": np.array(total),
         "means": means,
@@ -66,19 +66,19 @@ def two_pass(kind: str, problem: Problem, weights: Any = None) -> dict[str, Any]
         "scatter": sum(gap.T @ gap for gap in gaps),
     }
     if kind == "balanced":
-        found["balance"] = sum(gap.T @ gap / (t or 1) for gap, t in zip(gaps, total, strict=True))
+        result["balance"] = sum(gap.T @ gap / (t or 1) for gap, t in zip(gaps, total, strict=True))
     if kind == "regression":
         y = np.where(w[:, None] > 0, y - OFFSET / 10, 0)
-        found["y_mean"] = w @ y / w.sum()
-        gap = (y - found["y_mean"]) * np.sqrt(w)[:, None]
-        found["y_square"], found["cross"] = (gap**2).sum(axis=0), gaps[0].T @ gap
-    return found
+        result["y_mean"] = w @ y / w.sum()
+        gap = (y - result["y_mean"]) * np.sqrt(w)[:, None]
+        result["y_square"], result["cross"] = (gap**2).sum(axis=0), gaps[0].T @ gap
+    return result
 
 
 def read(state: Moments) -> dict[str, Any]:
     present = np.asarray(state.counts)[:, None] > 0
     origin = np.asarray(state.origin, np.float64) - OFFSET
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "samples": state.samples,
         "counts": state.counts,
         "means": np.where(present, np.asarray(state.means, np.float64) + origin, 0),
@@ -86,20 +86,20 @@ def read(state: Moments) -> dict[str, Any]:
         "scatter": state.scatter,
     }
     if state.balance is not None:
-        found["balance"] = state.balance.scatter
+        result["balance"] = state.balance.scatter
     if state.targets is not None:
         t = state.targets
         origin = np.asarray(t.origin, np.float64) - OFFSET / 10
-        found |= {"y_mean": np.asarray(t.mean, np.float64) + origin, "y_square": t.square}
-        found["cross"] = t.cross
-    return {name: np.asarray(value, np.float64) for name, value in found.items()}
+        result |= {"y_mean": np.asarray(t.mean, np.float64) + origin, "y_square": t.square}
+        result["cross"] = t.cross
+    return {name: np.asarray(value, np.float64) for name, value in result.items()}
 
 
 def assert_close(state: Moments, expected: dict[str, Any], tolerance: float = 1e-12) -> None:
     """Each entry to a share of its natural scale: the spread of the data, never the offset."""
     assert bool(state.valid)
-    found = read(state)
-    assert found.keys() == expected.keys()
+    result = read(state)
+    assert result.keys() == expected.keys()
     scales = {name: np.abs(value).max(initial=0) for name, value in expected.items()}
     spread = np.sqrt(np.trace(expected["scatter"]) / max(expected["counts"].sum(), 1))
     scales["means"] = max(spread, np.abs(np.ptp(expected["means"], axis=0)).max())
@@ -107,7 +107,7 @@ def assert_close(state: Moments, expected: dict[str, Any], tolerance: float = 1e
         scales["cross"] = np.sqrt(scales["scatter"] * scales["y_square"])
         scales["y_mean"] = np.sqrt(scales["y_square"] / expected["counts"].sum())
     for name, value in expected.items():
-        error = np.abs(found[name] - value).max()
+        error = np.abs(result[name] - value).max()
         # one row alone has no spread of its own
         assert error <= tolerance * max(scales[name], 1e-3), (name, error / scales[name])
 
@@ -221,11 +221,11 @@ def test_scan_over_batches_and_vmap_over_models(x64: None) -> None:
         batches = (features.reshape(3, 8, D), labels.reshape(3, 8))
         return jax.lax.scan(step, moments.init(D, num_classes=C), batches)[0]
 
-    found = jax.jit(jax.vmap(one, in_axes=(0, None)))(jnp.asarray(pool), jnp.asarray(y))
-    merged = jax.vmap(moments.merge)(found, found)
+    result = jax.jit(jax.vmap(one, in_axes=(0, None)))(jnp.asarray(pool), jnp.asarray(y))
+    merged = jax.vmap(moments.merge)(result, result)
     for index, features in enumerate(pool):
         expected = two_pass("classes", Problem(features, y))
-        state = jax.tree.map(lambda leaf, i=index: leaf[i], found)
+        state = jax.tree.map(lambda leaf, i=index: leaf[i], result)
         assert_close(state, expected)
         twice = jax.tree.map(lambda leaf, i=index: leaf[i], merged)
         np.testing.assert_allclose(twice.scatter, 2 * expected["scatter"], rtol=1e-10, atol=1e-11)
@@ -249,13 +249,13 @@ def test_inside_jit_faults_poison_the_scores(fault: float, x64: None) -> None:
         bad_y[3] = fault
     else:
         bad_x[3, 1] = fault
-    valid, *found = scores(bad_x, bad_y, w)
+    valid, *result = scores(bad_x, bad_y, w)
     assert not valid
-    assert np.isnan(found).all()
+    assert np.isnan(result).all()
     w[3] = 0
-    valid, *found = scores(bad_x, bad_y, w)
+    valid, *result = scores(bad_x, bad_y, w)
     assert valid
-    assert np.isfinite(found).all()
+    assert np.isfinite(result).all()
 
 
 # --- scores ------------------------------------------------------------------------------------
@@ -298,9 +298,9 @@ def test_moments_score_as_the_samples_do(name: str, kind: str, x64: None) -> Non
         if options.get("variant") == "released" and kind == "far":
             continue  # what it returns at such an offset is rounding, in either way
         assert metric.from_moments is not None
-        found = float(metric.from_moments(state_of(problem), **options))
+        result = float(metric.from_moments(state_of(problem), **options))
         expected = float(metric.function(*problem, **options))
-        assert found == pytest.approx(expected, rel=1e-10), options
+        assert result == pytest.approx(expected, rel=1e-10), options
 
 
 @pytest.mark.parametrize("name", FROM_MOMENTS)
@@ -309,8 +309,8 @@ def test_single_precision_moments(name: str) -> None:
     assert metric.from_moments is not None
     with jax.enable_x64(True):
         expected = float(metric.function(*problem))
-    found = float(metric.from_moments(state_of(problem, jnp.float32)))
-    assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    result = float(metric.from_moments(state_of(problem, jnp.float32)))
+    assert result == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_even_classes_need_no_counts(x64: None) -> None:

@@ -28,8 +28,8 @@ def test_float64_moments_stay_so_whatever_jax_computes_in() -> None:
         assert {part.dtype for part in (state.scatter, state.means, state.counts)} == {
             np.dtype("float64")
         }
-        found = float(jaxte.metrics.logme_from_moments(state))
-        assert found == pytest.approx(expected, rel=1e-12)
+        result = float(jaxte.metrics.logme_from_moments(state))
+        assert result == pytest.approx(expected, rel=1e-12)
     single = moments.update(moments.init(D, num_classes=C), x[:50], y[:50])
     assert single.scatter.dtype == jnp.float32
     assert moments.merge(single, second).scatter.dtype == np.dtype("float64")

@@ -49,8 +49,8 @@ def spectra(x: jax.Array, y: jax.Array, w: jax.Array) -> dict[str, Any]:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_spectra_from_one_reduction(shape: str, case: str, x64: None) -> None:
-    found = spectra(*data(shape, case))
-    for quick, full in zip(found["quick"], found["full"], strict=True):
+    result = spectra(*data(shape, case))
+    for quick, full in zip(result["quick"], result["full"], strict=True):
         assert quick.shape == full.shape
         np.testing.assert_allclose(quick, full, rtol=1e-9, atol=1e-13 * float(full[0]))
         assert int((quick > 0).sum()) == int((full > 0).sum())
@@ -67,8 +67,8 @@ def test_leading_axes(case: str, x64: None) -> None:
     }[case]
     basis = np.linalg.qr(np.random.default_rng(0).normal(size=(d, d)))[0]
     a = (basis * values) @ basis.T
-    found, axes = jax.jit(leading, static_argnums=1)(jnp.asarray(a + a.T) / 2, number)
-    np.testing.assert_allclose(found, values[:number], atol=1e-12)
+    result, axes = jax.jit(leading, static_argnums=1)(jnp.asarray(a + a.T) / 2, number)
+    np.testing.assert_allclose(result, values[:number], atol=1e-12)
     np.testing.assert_allclose(axes.T @ axes, np.eye(number), atol=1e-12)
     kept = int((values[:number] > 0).sum())
     space = basis[:, :kept]
@@ -93,11 +93,11 @@ def test_pseudo_solve(case: str, x64: None, monkeypatch: pytest.MonkeyPatch) -> 
         rows -= rows.mean(axis=1, keepdims=True)
         null = jnp.full(40, 40**-0.5)
     a, b = jnp.asarray(rows.T @ rows), jnp.asarray(rows.T @ random.normal(size=(90, 3)))
-    found = []
+    result = []
     for small in (0, 1000):
         monkeypatch.setattr(pseudo, "_SMALL", small)
-        found.append(pseudo_solve(a, b, jnp.asarray(40.0), null))
-    one, other = found
+        result.append(pseudo_solve(a, b, jnp.asarray(40.0), null))
+    one, other = result
     assert int(one.rank) == int(other.rank) == np.linalg.matrix_rank(rows)
     np.testing.assert_allclose(one.solution, other.solution, rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(one.half.T @ one.half, other.half.T @ other.half, rtol=1e-9)

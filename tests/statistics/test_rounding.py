@@ -38,10 +38,10 @@ def score(route: str, metric: str, x: Array, y: Array, precision: str, **options
     """One score by one route; NaN where it has none."""
     if route in ("memory", "streamed"):
         source = x if route == "memory" else cut(x)
-        found = jaxte.rank(
+        result = jaxte.rank(
             {"m": source}, y, metrics=metric, precision=precision, options={metric: options}
         )
-        return found.score("m", metric)
+        return result.score("m", metric)
     with jax.enable_x64(precision == "float64"):
         x = np.asarray(x, precision)
         if route == "moments":
@@ -88,8 +88,8 @@ def test_a_dead_model_has_what_the_labels_alone_give(route: str, precision: str)
         if route != "moments":
             assert score(route, "sfda", x, y, precision) == pytest.approx(prior, rel=1e-6)
         expected = oracles.logme(np.full((N, 1), np.linalg.norm(x[0])), y)
-        found = score(route, "logme", x, y, precision)
-        assert found == pytest.approx(expected, **tolerance(precision))
+        result = score(route, "logme", x, y, precision)
+        assert result == pytest.approx(expected, **tolerance(precision))
 
 
 @pytest.mark.parametrize("route", ["memory", "streamed"])
@@ -106,13 +106,13 @@ def test_a_dead_model_says_so(streamed: bool) -> None:
     y, rng = labels(), np.random.default_rng(0)
     pool: dict[str, Any] = {"good": rng.normal(size=(N, D)) + 2 * np.eye(C, D)[y]}
     pool["dead"] = cut(DEAD["constant"]) if streamed else DEAD["constant"]
-    found = jaxte.rank(pool, y, metrics=METRICS)
+    result = jaxte.rank(pool, y, metrics=METRICS)
     for metric in METRICS:
-        assert found.best(metric) == "good"
-        (note,) = [n for n in found.notes if n.startswith(metric) and "say nothing" in n]
+        assert result.best(metric) == "good"
+        (note,) = [n for n in result.notes if n.startswith(metric) and "say nothing" in n]
         assert "dead" in note
         assert "good" not in note
-    assert "class means coincide" in found.status("dead", "face")
+    assert "class means coincide" in result.status("dead", "face")
 
 
 @each_route
@@ -141,8 +141,8 @@ def test_classes_in_identical_pairs_share_their_prior(route: str, precision: str
     x, y, prior = paired()
     for seed in range(3):
         order = np.random.default_rng(seed).permutation(N)
-        found = score(route, "sfda", x[order], y[order], precision)
-        assert found == pytest.approx(prior, rel=1e-6)
+        result = score(route, "sfda", x[order], y[order], precision)
+        assert result == pytest.approx(prior, rel=1e-6)
 
 
 def test_identical_pairs_of_more_columns_than_rows() -> None:
@@ -179,11 +179,11 @@ def test_logme_of_few_directions(shape: tuple[int, int], variant: str) -> None:
     expected = oracles.logme(x, y, variant=variant)
     routes = ("memory", "weights") if shape == (200, 100) else ("memory",)
     for route in routes:
-        found = score(route, "logme", x, y, "float64", variant=variant)
-        assert found == pytest.approx(expected, rel=1e-8)
+        result = score(route, "logme", x, y, "float64", variant=variant)
+        assert result == pytest.approx(expected, rel=1e-8)
     if shape[0] > shape[1]:  # from moments: what they do not know is left out
-        found = score("streamed", "logme", x, y, "float64", variant=variant)
-        assert found == pytest.approx(expected, rel=1e-4)
+        result = score("streamed", "logme", x, y, "float64", variant=variant)
+        assert result == pytest.approx(expected, rel=1e-4)
     single = score("memory", "logme", x, y, "float32", variant=variant)
     assert single == pytest.approx(expected, rel=1e-3)
 
@@ -259,8 +259,8 @@ def test_rows_that_sum_to_a_constant(route: str, precision: str) -> None:
     for x in (softmax, layer_norm):
         expected = oracles.sfda(x, y, shrinkage=shrinkage_from_diagonal(x, y))
         for order in (np.arange(N), np.random.default_rng(0).permutation(N)):
-            found = score(route, "sfda", x[order], y[order], precision)
-            assert found == pytest.approx(expected, rel=1e-5 if precision == "float32" else 1e-8)
+            result = score(route, "sfda", x[order], y[order], precision)
+            assert result == pytest.approx(expected, rel=1e-5 if precision == "float32" else 1e-8)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -280,17 +280,17 @@ def test_sfda_of_columns_of_very_different_scale(route: str, precision: str) -> 
     x = rng.normal(size=(N, D)) + 0.5 * rng.normal(size=(C, D))[y]
     for decades in (0, 2, 4, 6):
         scaled = (x * np.logspace(-decades, decades, D)).astype(np.float32)
-        found = score(route, "sfda", scaled, y, precision)
+        result = score(route, "sfda", scaled, y, precision)
         rel = 1e-3 if precision == "float32" else 1e-7
-        assert found == pytest.approx(oracles.sfda(scaled, y), rel=rel)
+        assert result == pytest.approx(oracles.sfda(scaled, y), rel=rel)
 
 
 @pytest.mark.parametrize("route", SFDA_ROUTES)
 def test_no_shrinkage_of_a_singular_scatter_is_nan(route: str, precision: str) -> None:
     y, x = labels(), np.random.default_rng(0).normal(size=(N, D))
     expected = oracles.sfda(x, y, shrinkage=0.0)
-    found = score(route, "sfda", x * np.logspace(0, 5, D), y, precision, shrinkage=0.0)
-    assert found == pytest.approx(expected, rel=1e-3 if precision == "float32" else 1e-8)
+    result = score(route, "sfda", x * np.logspace(0, 5, D), y, precision, shrinkage=0.0)
+    assert result == pytest.approx(expected, rel=1e-3 if precision == "float32" else 1e-8)
     x[:, 3] = x[:, 2] - x[:, 1]
     assert np.isnan(score(route, "sfda", x, y, precision, shrinkage=0.0))
     if route == "memory":
@@ -306,8 +306,8 @@ def test_a_ridge_lost_beside_the_scatter(route: str, precision: str) -> None:
     certain = {"released": 1.0} if route != "memory" else {"released": 1.0, "paper": 0.0}
     for variant, expected in certain.items():
         options = {"variant": variant, "shrink_target": "identity"}
-        found = score(route, "sfda", x, y, precision, **options)
-        assert found == pytest.approx(expected, abs=1e-6)
+        result = score(route, "sfda", x, y, precision, **options)
+        assert result == pytest.approx(expected, abs=1e-6)
 
 
 # --- FaCe -----------------------------------------------------------------------------------------
@@ -319,12 +319,12 @@ def test_full_covariances_at_every_scale(route: str, precision: str) -> None:
     y = (np.arange(30) % 3).astype(np.int32)
     for scale in (1e-4, 1.0, 1e8):
         x = scale * np.random.default_rng(0).normal(size=(30, 24))
-        found = score(route, "face", x, y, precision, covariance="full")
+        result = score(route, "face", x, y, precision, covariance="full")
         if scale == 1e8:  # the classes share no direction, so that no two overlap
             expected = oracles.variance_collapse(oracles.moments(x, y)) + np.log(2)
         else:
             expected = oracles.face(x, y, covariance="full")
-        assert found == pytest.approx(expected, rel=1e-4 if precision == "float32" else 1e-9)
+        assert result == pytest.approx(expected, rel=1e-4 if precision == "float32" else 1e-9)
 
 
 @pytest.mark.parametrize("normalize", ["minmax", "zscore"])
@@ -336,15 +336,15 @@ def test_a_term_that_is_constant_but_for_rounding_is_left_out(
     pool = {f"m{i}": rng.normal(size=(N, D)) + (9 + 0.35 * i) * np.eye(C, D)[y] for i in range(5)}
     options: Any = {"metrics": "face", "precision": precision}
     plain = jaxte.rank(pool, y, **options)
-    found = jaxte.rank(pool, y, normalize=normalize, **options)
+    result = jaxte.rank(pool, y, normalize=normalize, **options)
     fairness = [plain.terms(m, "face")["class_fairness"] for m in pool]
     assert np.ptp(fairness) < 1e-6
-    assert found.order("face") == plain.order("face")
+    assert result.order("face") == plain.order("face")
     collapse = np.array([plain.terms(m, "face")["variance_collapse"] for m in pool])
     low, width = collapse.min(), np.ptp(collapse)
     if normalize == "zscore":
         low, width = collapse.mean(), collapse.std()
-    scores = [found.score(m, "face") for m in pool]
+    scores = [result.score(m, "face") for m in pool]
     np.testing.assert_allclose(scores, (collapse - low) / width, rtol=1e-9, atol=1e-12)
 
 

@@ -63,17 +63,17 @@ def little_memory() -> Iterator[None]:
 
 
 def in_a_directory(path: Path) -> str:
-    found = read_features(path.parent)
-    assert list(found.features) == ["good"]
-    (said,) = found.problems.values()
+    result = read_features(path.parent)
+    assert list(result.features) == ["good"]
+    (said,) = result.problems.values()
     return said
 
 
 def as_a_path(path: Path) -> str:
-    found = jaxte.rank({"bad": path, "good": X}, Y, metrics="face")
-    assert found.status("good", "face") == "ok"
-    assert np.isnan(found.score("bad", "face"))
-    return found.status("bad", "face")
+    result = jaxte.rank({"bad": path, "good": X}, Y, metrics="face")
+    assert result.status("good", "face") == "ok"
+    assert np.isnan(result.score("bad", "face"))
+    return result.status("bad", "face")
 
 
 def as_an_import(path: Path) -> str:
@@ -123,9 +123,9 @@ def test_so_are_shards_and_labels(case: str, place: Callable[..., None], tmp_pat
     if case == "npy, a directory" and place is in_the_shards:
         np.save(tmp_path / "bad" / "labels.npy", Y[:30])  # a directory is no shard
     with little_memory():
-        found = read_features(tmp_path)
-    assert list(found.features) == ["good"]
-    assert "bad" in found.problems
+        result = read_features(tmp_path)
+    assert list(result.features) == ["good"]
+    assert "bad" in result.problems
     ranking = jaxte.rank({"bad": tmp_path / "bad", "good": X}, {"good": Y}, metrics="face")
     assert ranking.status("good", "face") == "ok"
     assert np.isnan(ranking.score("bad", "face"))
@@ -149,10 +149,10 @@ def test_what_is_sound_is_read(content: bytes, tmp_path: Path) -> None:
     np.save(tmp_path / "labels.npy", Y)
     for method in (0, 8, 12, 14):  # stored, deflated, bzip2, LZMA
         (tmp_path / f"b{method}.npz").write_bytes(npz(method, features=content))
-    found = read_features(tmp_path)
-    assert found.problems == {}
-    assert list(found.features) == ["a", "b0", "b12", "b14", "b8"]
-    for features in found.features.values():
+    result = read_features(tmp_path)
+    assert result.problems == {}
+    assert list(result.features) == ["a", "b0", "b12", "b14", "b8"]
+    for features in result.features.values():
         np.testing.assert_array_equal(np.asarray(features), X)
 
 
@@ -196,9 +196,9 @@ def test_directories_that_may_not_be_read_are_named(
         return whole(self)
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["good"]
-    assert "bad cannot be read (Permission denied)" in found.problems["bad"]
+    result = read_features(tmp_path)
+    assert list(result.features) == ["good"]
+    assert "bad cannot be read (Permission denied)" in result.problems["bad"]
     with pytest.raises(InputError, match=r"bad cannot be read \(Permission denied\)"):
         read_features(tmp_path / "bad")
     ranking = jaxte.rank({"bad": tmp_path / "bad", "good": X}, Y, metrics="face")
@@ -210,7 +210,7 @@ def test_texts_are_names_of_classes(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", features=X, labels=names)
     np.save(tmp_path / "b.npy", X)
     np.save(tmp_path / "labels.npy", names.astype("S"))
-    found = read_features(tmp_path)
-    np.testing.assert_array_equal(found.labels["a"], names)
-    np.testing.assert_array_equal(found.labels["b"], names)
-    assert jaxte.rank(found.features, found.labels).meta["class_names"] == ("cat", "dog", "eel")
+    result = read_features(tmp_path)
+    np.testing.assert_array_equal(result.labels["a"], names)
+    np.testing.assert_array_equal(result.labels["b"], names)
+    assert jaxte.rank(result.features, result.labels).meta["class_names"] == ("cat", "dog", "eel")

@@ -36,29 +36,29 @@ def refused(call: Callable[[], object]) -> str:
 
 
 def ranked(features: Any, **options: Any) -> str:
-    found = jaxte.rank({"net": features, "good": X}, {"good": Y}, metrics="face", **options)
-    assert found.status("good", "face") == "ok"
-    return next(s for m in found.models if (s := found.status(m, "face")) != "ok")
+    result = jaxte.rank({"net": features, "good": X}, {"good": Y}, metrics="face", **options)
+    assert result.status("good", "face") == "ok"
+    return next(s for m in result.models if (s := result.status(m, "face")) != "ok")
 
 
 def shared(root: Path) -> str:
     """As the second of two processes reads its rows."""
     np.savez(root.parent / "good.npz", features=X, labels=Y)
-    found = read_features(root.parent)
-    if found.problems:
-        return "".join(found.problems.values())
-    part = processes.share(found, processes.Processes(None, 2, "host:1", 1))
+    result = read_features(root.parent)
+    if result.problems:
+        return "".join(result.problems.values())
+    part = processes.share(result, processes.Processes(None, 2, "host:1", 1))
     (said,) = (str(v) for v in part.features.values() if isinstance(v, InputError))
     return said
 
 
 def in_a_directory(root: Path) -> str:
     np.savez(root.parent / "good.npz", features=X, labels=Y)
-    found = read_features(root.parent)
-    ranking = jaxte.rank(found.features, found.labels, metrics="face")
+    result = read_features(root.parent)
+    ranking = jaxte.rank(result.features, result.labels, metrics="face")
     assert ranking.status("good", "face") == "ok"
     said = [ranking.status(model, "face") for model in ranking.models]
-    return next(s for s in [*found.problems.values(), *said] if s != "ok")
+    return next(s for s in [*result.problems.values(), *said] if s != "ok")
 
 
 READERS: dict[str, Callable[[Path], str]] = {

@@ -54,14 +54,14 @@ class Crash:
         return call
 
     def _write(self, write: Callable[..., None]) -> Callable[..., None]:
-        def call(file: Any, at: int, given: Any) -> None:
-            view = memoryview(given)
+        def call(file: Any, at: int, source: Any) -> None:
+            view = memoryview(source)
             try:
                 self._take()
             except CrashError:
                 write(file, at, view[: len(view) // 2])
                 raise
-            write(file, at, given)
+            write(file, at, source)
 
         return call
 
@@ -157,9 +157,9 @@ def test_a_full_disk_closes_the_writer_and_loses_nothing(
 ) -> None:
     write, left = module._write, [room]
 
-    def full(file: Any, at: int, given: Any) -> None:
-        taken = memoryview(given)[: max(left[0], 0)]
-        left[0] -= len(given)
+    def full(file: Any, at: int, source: Any) -> None:
+        taken = memoryview(source)[: max(left[0], 0)]
+        left[0] -= len(source)
         write(file, at, taken)
         if left[0] < 0:
             raise OSError(28, "No space left on device")

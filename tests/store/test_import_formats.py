@@ -191,14 +191,14 @@ def test_rank_takes_the_paths_of_such_files(tmp_path: Path) -> None:
     torch_save(tmp_path / "b.pt", X)
     parquet_save(tmp_path / "c.parquet", {"x": lists(X), "label": Y})
     (tmp_path / "d.pt").touch()
-    given = {name: tmp_path / name for name in ("a.safetensors", "b.pt", "c.parquet", "d.pt")}
-    found = jaxte.rank(given, Y, metrics="face")
+    source = {name: tmp_path / name for name in ("a.safetensors", "b.pt", "c.parquet", "d.pt")}
+    result = jaxte.rank(source, Y, metrics="face")
     wanted = jaxte.rank({"x": X, "z": Z}, Y, metrics="face")
     names = ("a.safetensors@all", "a.safetensors@some", "b.pt", "c.parquet", "d.pt")
-    assert found.models == names
+    assert result.models == names
     for name, same in zip(names, "xzxx", strict=False):
-        assert found.score(name, "face") == pytest.approx(wanted.score(same, "face"), rel=1e-9)
-    assert "d.pt cannot be read" in found.status("d.pt", "face")
+        assert result.score(name, "face") == pytest.approx(wanted.score(same, "face"), rel=1e-9)
+    assert "d.pt cannot be read" in result.status("d.pt", "face")
     alone = jaxte.rank({"a": tmp_path / "a.safetensors"}, metrics="face")
     assert alone.models == ("a@all", "a@some")
 
@@ -209,12 +209,12 @@ def test_directories_hold_such_files_too(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     parquet_save(tmp_path / "b.parquet", {"x": lists(X), "y": lists(Z), "label": -Y})
     parquet_save(tmp_path / "c.parquet", {"text": ["a"], "label": [1]})
-    found = read_features(tmp_path)
-    assert list(found.features) == ["a", "b@x", "b@y"]
-    np.testing.assert_array_equal(found.features["b@y"], Z)
-    np.testing.assert_array_equal(found.labels["b@x"], -Y)
-    assert isinstance(found.features["a"], np.memmap)
-    assert list(found.problems) == ["broken", "c"]
-    assert "c.parquet has no column of embeddings" in found.problems["c"]
+    result = read_features(tmp_path)
+    assert list(result.features) == ["a", "b@x", "b@y"]
+    np.testing.assert_array_equal(result.features["b@y"], Z)
+    np.testing.assert_array_equal(result.labels["b@x"], -Y)
+    assert isinstance(result.features["a"], np.memmap)
+    assert list(result.problems) == ["broken", "c"]
+    assert "c.parquet has no column of embeddings" in result.problems["c"]
     np.save(tmp_path / "labels.npy", Y)
     np.testing.assert_array_equal(read_features(tmp_path).labels["b@x"], Y)

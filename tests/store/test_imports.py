@@ -104,9 +104,9 @@ def test_labels_may_come_apart(tmp_path: Path) -> None:
 
 
 def test_texts_become_classes(tmp_path: Path) -> None:
-    given = NAMES[::-1][Y]
-    np.savez(tmp_path / "net.npz", features=X, labels=given)
-    parquet_save(tmp_path / "net.parquet", {"x": lists(X), "label": given.tolist()})
+    source = NAMES[::-1][Y]
+    np.savez(tmp_path / "net.npz", features=X, labels=source)
+    parquet_save(tmp_path / "net.parquet", {"x": lists(X), "label": source.tolist()})
     for name in ("net.npz", "net.parquet"):
         store = import_features(tmp_path / name, tmp_path / f"{name}.store")
         np.testing.assert_array_equal(store.labels, 2 - Y)
@@ -169,9 +169,9 @@ LAYERED: dict[str, tuple[Any, list[str]]] = {
 @pytest.mark.parametrize("case", LAYERED)
 @pytest.mark.parametrize("apart", [False, True])
 def test_layers_of_tensors(case: str, apart: bool, tmp_path: Path) -> None:
-    given, names = LAYERED[case]
+    source, names = LAYERED[case]
     path = tmp_path / "bert.pt"
-    torch_save(path, given if apart else {"hidden_states": given, "labels": Y})
+    torch_save(path, source if apart else {"hidden_states": source, "labels": Y})
     store = import_features(path, labels=Y if apart else None)
     assert store.layers == tuple(names)
     for factor, name in enumerate(names, 1):
@@ -205,8 +205,8 @@ UNPLAIN: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", UNPLAIN)
 def test_tensors_that_are_no_features_are_refused(case: str, tmp_path: Path) -> None:
-    given, message = UNPLAIN[case]
-    torch_save(tmp_path / "x.pt", given)
+    source, message = UNPLAIN[case]
+    torch_save(tmp_path / "x.pt", source)
     labels = np.arange(5) % 2 if case == "as many samples as layers" else None
     with pytest.raises(InputError, match=message):
         import_features(tmp_path / "x.pt", labels=labels)

@@ -19,11 +19,11 @@ Y = np.arange(12) % 3
 def test_npz_with_features_and_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", features=X, labels=Y)
     np.savez_compressed(tmp_path / "b.npz", features=X[:7, :2], labels=Y[:7])
-    found = read_features(tmp_path)
-    assert list(found.features) == ["a", "b"]
-    np.testing.assert_array_equal(found.features["b"], X[:7, :2])
-    np.testing.assert_array_equal(found.labels["b"], Y[:7])
-    assert found.problems == {}
+    result = read_features(tmp_path)
+    assert list(result.features) == ["a", "b"]
+    np.testing.assert_array_equal(result.features["b"], X[:7, :2])
+    np.testing.assert_array_equal(result.labels["b"], Y[:7])
+    assert result.problems == {}
 
 
 def test_npy_beside_labels_is_mapped_and_other_files_are_ignored(tmp_path: Path) -> None:
@@ -33,11 +33,11 @@ def test_npy_beside_labels_is_mapped_and_other_files_are_ignored(tmp_path: Path)
     (tmp_path / "probe_accuracy.csv").write_text("model,accuracy\na,0.5\n")
     (tmp_path / ".hidden.npy").write_bytes(b"")
     (tmp_path / "folder.npy").mkdir()
-    found = read_features(str(tmp_path))
-    assert list(found.features) == ["a", "b"]
-    assert isinstance(found.features["a"], np.memmap)
-    np.testing.assert_array_equal(found.features["b"], 2 * X)
-    np.testing.assert_array_equal(found.labels["b"], Y)
+    result = read_features(str(tmp_path))
+    assert list(result.features) == ["a", "b"]
+    assert isinstance(result.features["a"], np.memmap)
+    np.testing.assert_array_equal(result.features["b"], 2 * X)
+    np.testing.assert_array_equal(result.labels["b"], Y)
 
 
 def sfda_family(directory: Path, *stems: str) -> None:
@@ -49,9 +49,9 @@ def sfda_family(directory: Path, *stems: str) -> None:
 
 def test_sfda_family_layout(tmp_path: Path) -> None:
     sfda_family(tmp_path, "resnet50_cifar10", "inception_v3_cifar10", "plain")
-    found = read_features(tmp_path)
-    assert list(found.features) == ["inception_v3", "plain", "resnet50"]
-    np.testing.assert_array_equal(found.labels["inception_v3"], Y)
+    result = read_features(tmp_path)
+    assert list(result.features) == ["inception_v3", "plain", "resnet50"]
+    np.testing.assert_array_equal(result.labels["inception_v3"], Y)
 
 
 def test_sfda_family_layout_with_several_data_sets_needs_a_choice(tmp_path: Path) -> None:
@@ -135,12 +135,12 @@ def test_a_bad_file_is_named_and_stops_nothing(case: str, tmp_path: Path) -> Non
     written(tmp_path / "good.npy", npy=X)
     written(tmp_path / "labels.npy", npy=Y)
     write(tmp_path / name)
-    found = read_features(tmp_path)
-    assert list(found.features) == list(found.labels) == ["good"]
-    assert list(found.problems) == ["bad"]
-    assert found.problems["bad"].startswith(name)
-    assert message in found.problems["bad"]
-    assert "\n" not in found.problems["bad"]
+    result = read_features(tmp_path)
+    assert list(result.features) == list(result.labels) == ["good"]
+    assert list(result.problems) == ["bad"]
+    assert result.problems["bad"].startswith(name)
+    assert message in result.problems["bad"]
+    assert "\n" not in result.problems["bad"]
 
 
 def test_a_model_stored_twice_is_refused(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_a_model_stored_twice_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "a.npz", features=X, labels=Y)
     written(tmp_path / "b.npz", features=X, labels=Y)
     written(tmp_path / "labels.npy", npy=Y)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["b"]
-    assert found.problems == {"a": "stored more than once (a.npy, a.npz): keep one of them"}
+    result = read_features(tmp_path)
+    assert list(result.features) == ["b"]
+    assert result.problems == {"a": "stored more than once (a.npy, a.npz): keep one of them"}
 
 
 def test_missing_labels_are_named(tmp_path: Path) -> None:
@@ -160,9 +160,9 @@ def test_missing_labels_are_named(tmp_path: Path) -> None:
         read_features(tmp_path)
     written(tmp_path / "c_cifar10_feature.npy", npy=X)
     written(tmp_path / "d.npz", features=X, labels=Y)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["d"]
-    assert found.problems["c"].startswith("no c_cifar10_label.npy beside c_cifar10_feature.npy")
+    result = read_features(tmp_path)
+    assert list(result.features) == ["d"]
+    assert result.problems["c"].startswith("no c_cifar10_label.npy beside c_cifar10_feature.npy")
 
 
 def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -187,13 +187,13 @@ def test_directories_of_shards_stay_unread(tmp_path: Path) -> None:
         written(tmp_path / ".hidden" / f"{index}.npy", npy=X[rows])
     written(tmp_path / "labels.npy", npy=Y)
     written(tmp_path / "d.npy", npy=X)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["a", "b", "c", "d"]
-    assert found.problems == {}
-    for name, features in found.features.items():
+    result = read_features(tmp_path)
+    assert list(result.features) == ["a", "b", "c", "d"]
+    assert result.problems == {}
+    for name, features in result.features.items():
         array = features.load() if isinstance(features, Shards) else features
         np.testing.assert_array_equal(array, X)
-        np.testing.assert_array_equal(found.labels[name], -Y if name == "b" else Y)
+        np.testing.assert_array_equal(result.labels[name], -Y if name == "b" else Y)
 
 
 def test_shards_come_in_natural_order(tmp_path: Path) -> None:
@@ -226,6 +226,6 @@ def test_bad_shards_are_named(case: str, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     for name, arrays in files.items():
         written(tmp_path / "bad" / name, **arrays)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["good"]
-    assert message in found.problems["bad"]
+    result = read_features(tmp_path)
+    assert list(result.features) == ["good"]
+    assert message in result.problems["bad"]

@@ -16,12 +16,12 @@ from .data import SIZES, WHAT, X, Y, Z, begun, go_on, stored
 LITTLE, MUCH = 1000, 1 << 30  # bytes of memory: everything is streamed, or nothing
 
 
-def agree(found: jaxte.Ranking, wanted: jaxte.Ranking) -> None:
-    assert found.models == wanted.models
+def agree(result: jaxte.Ranking, wanted: jaxte.Ranking) -> None:
+    assert result.models == wanted.models
     for model in wanted.models:
         for metric in wanted.metrics:
-            assert found.status(model, metric) == "ok"
-            assert found.score(model, metric) == pytest.approx(
+            assert result.status(model, metric) == "ok"
+            assert result.score(model, metric) == pytest.approx(
                 wanted.score(model, metric), rel=1e-9
             )
 
@@ -36,17 +36,17 @@ def test_every_metric_scores_a_store_as_its_arrays(tmp_path: Path, streamed: lis
     assert streamed == ["net@blocks/1", "net@head"]
 
 
-@pytest.mark.parametrize("given", ["store", "path", "text", "memory", "partial"])
-def test_every_form_of_a_store(given: str, tmp_path: Path, streamed: list[str]) -> None:
+@pytest.mark.parametrize("source", ["store", "path", "text", "memory", "partial"])
+def test_every_form_of_a_store(source: str, tmp_path: Path, streamed: list[str]) -> None:
     net: Any
-    if given == "memory":
+    if source == "memory":
         writer = MemoryWriter(**WHAT)
         go_on(writer)
         net = writer.finish()
-    elif given == "partial":
+    elif source == "partial":
         net = FeatureStore.open(begun(tmp_path, len(SIZES)), partial=True)
     else:
-        net = {"store": stored(tmp_path), "path": tmp_path, "text": str(tmp_path)}[given]
+        net = {"store": stored(tmp_path), "path": tmp_path, "text": str(tmp_path)}[source]
     wanted = jaxte.rank({"net@blocks/1": X, "net@head": Z}, Y, metrics="face")
     for targets in (None, Y, {"net": Y}):
         for limit in (MUCH, LITTLE):
@@ -57,15 +57,15 @@ def test_every_form_of_a_store(given: str, tmp_path: Path, streamed: list[str]) 
 def test_one_layer_keeps_the_name_and_other_targets_win(tmp_path: Path) -> None:
     store = stored(tmp_path)
     other = np.roll(Y, 1)
-    found = jaxte.rank(
+    result = jaxte.rank(
         {"head": store["head"], "net": store, "array": X},
         {"net": other, "net@head": Y, "array": Y},
         metrics="face",
     )
-    assert found.models == ("head", "net@blocks/1", "net@head", "array")
+    assert result.models == ("head", "net@blocks/1", "net@head", "array")
     wanted = jaxte.rank({"right": Z, "wrong": X}, {"right": Y, "wrong": other}, metrics="face")
     for name, same in (("head", "right"), ("net@head", "right"), ("net@blocks/1", "wrong")):
-        assert found.score(name, "face") == pytest.approx(wanted.score(same, "face"), rel=1e-9)
+        assert result.score(name, "face") == pytest.approx(wanted.score(same, "face"), rel=1e-9)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -92,22 +92,22 @@ def test_a_damaged_store_stops_no_other(tmp_path: Path) -> None:
     stored(tmp_path)
     file = tmp_path / "labels" / "labels-000003.npy"
     file.write_bytes(file.read_bytes()[:-1])
-    found = jaxte.rank({"net": tmp_path, "array": X}, Y, metrics="face")
-    assert "labels-000003.npy is truncated" in found.status("net", "face")
-    assert found.status("array", "face") == "ok"
+    result = jaxte.rank({"net": tmp_path, "array": X}, Y, metrics="face")
+    assert "labels-000003.npy is truncated" in result.status("net", "face")
+    assert result.status("array", "face") == "ok"
 
 
 def test_names_that_meet_are_refused(tmp_path: Path) -> None:
     store = stored(tmp_path)
-    given: list[dict[str, Any]] = [{"net": store, "net@head": X}, {"net@head": X, "net": store}]
-    for one in given:
+    source: list[dict[str, Any]] = [{"net": store, "net@head": X}, {"net@head": X, "net": store}]
+    for one in source:
         with pytest.raises(InputError, match="two models are called net@head"):
             jaxte.rank(one, Y)
 
 
 def test_a_perturbation_needs_a_store_in_memory(tmp_path: Path) -> None:
     store = stored(tmp_path)["head"]
-    given: dict[str, Any] = {"metrics": "face", "perturb": "spread"}
-    agree(jaxte.rank({"net": store}, **given), jaxte.rank({"net": Z}, Y, **given))
+    source: dict[str, Any] = {"metrics": "face", "perturb": "spread"}
+    agree(jaxte.rank({"net": store}, **source), jaxte.rank({"net": Z}, Y, **source))
     with pytest.raises(InputError, match="perturb needs all samples"):
-        jaxte.rank({"net": store}, memory_limit=LITTLE, **given)
+        jaxte.rank({"net": store}, memory_limit=LITTLE, **source)

@@ -46,11 +46,11 @@ def scores(result: Result) -> dict[str, float]:
 
 def test_a_directory_that_is_a_store(tmp_path: Path) -> None:
     stored(tmp_path)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["net@blocks/1", "net@head"]
-    np.testing.assert_array_equal(loaded(found.features["net@head"]), Z)
-    np.testing.assert_array_equal(found.labels["net@head"], Y)
-    assert found.problems == {}
+    actual = read_features(tmp_path)
+    assert list(actual.features) == ["net@blocks/1", "net@head"]
+    np.testing.assert_array_equal(loaded(actual.features["net@head"]), Z)
+    np.testing.assert_array_equal(actual.labels["net@head"], Y)
+    assert actual.problems == {}
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -59,10 +59,10 @@ def test_directories_of_stores(nested: bool, tmp_path: Path) -> None:
         stored(tmp_path / (f"{model}/toy" if nested else f"dir-{model}"), **named(model, "toy"))
     np.save(tmp_path / "extra.npy", X)
     np.save(tmp_path / "labels.npy", Y)
-    found = read_features(tmp_path)
+    actual = read_features(tmp_path)
     layers = ["cnn@blocks/1", "cnn@head", "vit@blocks/1", "vit@head"]
-    assert list(found.features) == [*layers[:2], "extra", *layers[2:]]
-    assert found.problems == {}
+    assert list(actual.features) == [*layers[:2], "extra", *layers[2:]]
+    assert actual.problems == {}
     chosen = read_features(tmp_path, dataset="toy")
     assert list(chosen.features) == layers
 
@@ -70,9 +70,9 @@ def test_directories_of_stores(nested: bool, tmp_path: Path) -> None:
 def test_names_of_directories_serve_where_manifests_have_none(tmp_path: Path) -> None:
     stored(tmp_path / "vit" / "digits", **named(None, None))
     stored(tmp_path / "cnn" / "digits", **named(None, None))
-    for given in (None, "digits"):
-        found = read_features(tmp_path, dataset=given)
-        assert {name.partition("@")[0] for name in found.features} == {"vit", "cnn"}
+    for argument in (None, "digits"):
+        actual = read_features(tmp_path, dataset=argument)
+        assert {name.partition("@")[0] for name in actual.features} == {"vit", "cnn"}
 
 
 def test_a_choice_among_data_sets_of_stores(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_choice_among_data_sets_of_stores(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"food, pets, tfds:digits/train\[:500\].*--dataset"):
         read_features(tmp_path)
     for name in ("tfds:digits/train[:500]", "tfds", "food"):
-        found = read_features(tmp_path, dataset=name)
-        assert len(found.features) == 4
-        assert found.problems == {}
+        actual = read_features(tmp_path, dataset=name)
+        assert len(actual.features) == 4
+        assert actual.problems == {}
     assert list(read_features(tmp_path, dataset="pets").features) == ["cnn"]
     with pytest.raises(InputError, match=r"no store or probe of that data set: there is food, "):
         read_features(tmp_path, dataset="cars")
@@ -95,8 +95,10 @@ def test_a_choice_among_data_sets_of_stores(tmp_path: Path) -> None:
 def test_one_model_in_several_stores_is_called_by_its_directories(tmp_path: Path) -> None:
     for pool in ("mean", "cls"):
         stored(tmp_path / f"vit-{pool}", **named("vit", "toy"), settings={"pool": pool})
-    found = read_features(tmp_path)
-    assert [name.partition("@")[0] for name in found.features] == ["vit-cls"] * 2 + ["vit-mean"] * 2
+    actual = read_features(tmp_path)
+    assert [name.partition("@")[0] for name in actual.features] == ["vit-cls"] * 2 + [
+        "vit-mean"
+    ] * 2
 
 
 def test_stores_that_cannot_be_used_stop_no_other(tmp_path: Path) -> None:
@@ -106,12 +108,12 @@ def test_stores_that_cannot_be_used_stop_no_other(tmp_path: Path) -> None:
     (tmp_path / "damaged" / "labels" / "labels-000000.npy").unlink()
     stored(tmp_path / "tampered", **named("tampered", "toy"))
     (tmp_path / "tampered" / "manifest.json").write_text("{")
-    found = read_features(tmp_path)
-    assert list(found.features) == ["good@blocks/1", "good@head"]
-    assert sorted(found.problems) == ["damaged", "tampered", "unfinished"]
-    assert "labels-000000.npy is missing" in found.problems["damaged"]
-    assert "is unfinished: 21 rows in 4 batches" in found.problems["unfinished"]
-    assert "manifest.json cannot be read" in found.problems["tampered"]
+    actual = read_features(tmp_path)
+    assert list(actual.features) == ["good@blocks/1", "good@head"]
+    assert sorted(actual.problems) == ["damaged", "tampered", "unfinished"]
+    assert "labels-000000.npy is missing" in actual.problems["damaged"]
+    assert "is unfinished: 21 rows in 4 batches" in actual.problems["unfinished"]
+    assert "manifest.json cannot be read" in actual.problems["tampered"]
 
 
 # --- TE-Bench -------------------------------------------------------------------------------------
@@ -128,9 +130,9 @@ def probe(folder: Path, target: str, x: np.ndarray) -> None:
 def test_te_bench_probes_are_no_shards(tmp_path: Path) -> None:
     for model, factor in (("resnet50", 1), ("vit", 2)):
         probe(tmp_path / model, "dtd", factor * X)
-    found = read_features(tmp_path)
-    assert list(found.features) == ["resnet50", "vit"]
-    np.testing.assert_array_equal(loaded(found.features["vit"]), 2 * X)
+    actual = read_features(tmp_path)
+    assert list(actual.features) == ["resnet50", "vit"]
+    np.testing.assert_array_equal(loaded(actual.features["vit"]), 2 * X)
     probe(tmp_path / "vit", "pets", 3 * X)
     with pytest.raises(InputError, match="several data sets"):
         read_features(tmp_path)
@@ -153,10 +155,10 @@ def test_the_command_ranks_stores(tmp_path: Path) -> None:
     assert refused.exit_code == 2
     assert "several data sets (other, toy): choose one (--dataset)" in refused.stderr
     options = ("--metrics", "face", "--format", "csv")
-    found = scores(run("rank", tmp_path, "--dataset", "toy", *options))
+    actual = scores(run("rank", tmp_path, "--dataset", "toy", *options))
     wanted = jaxte.rank({"net@blocks/1": X, "net@head": Z}, Y, metrics="face")
-    assert found == {m: pytest.approx(wanted.score(m, "face"), rel=1e-9) for m in wanted.models}
-    assert scores(run("rank", tmp_path / "net" / "toy", *options)) == found
+    assert actual == {m: pytest.approx(wanted.score(m, "face"), rel=1e-9) for m in wanted.models}
+    assert scores(run("rank", tmp_path / "net" / "toy", *options)) == actual
 
 
 @pytest.mark.parametrize("count", [2, 7])

@@ -58,10 +58,10 @@ def test_types_of_features_come_back(dtype: str, where: str, tmp_path: Path) -> 
             writer.append(features, labels, logits, examples=examples, digest=digest)
         store = writer.finish()
     kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    for found, given in ((store["blocks/1"], X), (store["head"], Z), (store.logits, LOGITS)):
-        array = np.asarray(found)
+    for result, argument in ((store["blocks/1"], X), (store["head"], Z), (store.logits, LOGITS)):
+        array = np.asarray(result)
         assert array.dtype == kind
-        np.testing.assert_array_equal(array, given.astype(kind))
+        np.testing.assert_array_equal(array, argument.astype(kind))
     np.testing.assert_array_equal(store.labels, Y)
     (_, _), *_ = store["head"].source().read(7)
     np.testing.assert_array_equal(store["head"].source().load(), Z.astype(kind))
@@ -177,9 +177,9 @@ def test_a_store_of_something_else_is_refused(case: str, state: str, tmp_path: P
 
 
 def test_equal_settings_in_other_terms_are_equal(tmp_path: Path) -> None:
-    given: dict[str, Any]
-    given = {"model": {"mean": (0.5, 0.25), 3: np.float32(0.5)}, "settings": {"sizes": [1]}}
-    Writer(tmp_path, data={}, layers=["a"], **given).close()
+    argument: dict[str, Any]
+    argument = {"model": {"mean": (0.5, 0.25), 3: np.float32(0.5)}, "settings": {"sizes": [1]}}
+    Writer(tmp_path, data={}, layers=["a"], **argument).close()
     again: dict[str, Any]
     again = {"model": {"mean": [0.5, 0.25], "3": 0.5}, "settings": {"sizes": np.array([1])}}
     with Writer(tmp_path, data={}, layers=("a",), **again) as writer:

@@ -77,9 +77,9 @@ def test_results_that_ship(file: str) -> None:
     """Every line names a model and a target of the pool and has five seeds of each stage."""
     targets = {spec.name: spec for spec in TARGETS}
     names = {spec.name for spec in (*MODELS, *MORE_MODELS)}
-    found = benchmark.results(PACKAGE / "benchmark" / file)
-    assert found
-    for result in found:
+    actual = benchmark.results(PACKAGE / "benchmark" / file)
+    assert actual
+    for result in actual:
         assert result.model in names
         spec = targets[result.target]
         for values in (result.finetune, result.probe):
@@ -149,9 +149,9 @@ def test_rate_is_walked_to_until_it_lies_inside(best: int, inside: bool) -> None
 
     problem = Problem(1, True, np.zeros(1), np.ones(1))
     numbers = Part(np.zeros((400, 3), np.float32), np.linspace(0.9, 1.1, 400)[:, None])
-    found = choose_rate(PROBE, numbers, problem, train)
-    assert found["lr"] == rate_at(best)
-    assert found["inside"] is inside
+    actual = choose_rate(PROBE, numbers, problem, train)
+    assert actual["lr"] == rate_at(best)
+    assert actual["inside"] is inside
     neighbours = {rate_at(step) for step in (best - 1, best + 1) if -10 <= step <= 0}
     assert neighbours <= tried
     assert len(tried) < 9 or not inside
@@ -164,10 +164,10 @@ def test_rate_that_diverges_is_not_chosen() -> None:
         del data, seed
         return lambda images: np.full((len(images), OUTPUTS), np.nan if lr > 0.005 else 0.0)
 
-    found = choose_rate(PROBE, Part(np.zeros((40, 3)), np.arange(40) % 2), CLASSES, train)
-    assert found["lr"] <= 0.003
-    assert found["validation"]["0.01"] is None
-    json.dumps(found, allow_nan=False)
+    actual = choose_rate(PROBE, Part(np.zeros((40, 3)), np.arange(40) % 2), CLASSES, train)
+    assert actual["lr"] <= 0.003
+    assert actual["validation"]["0.01"] is None
+    json.dumps(actual, allow_nan=False)
 
 
 def test_rate_is_judged_on_enough_images() -> None:
@@ -182,8 +182,8 @@ def test_folds_are_even_by_class_and_cover_each_image_once() -> None:
     labels = np.repeat(np.arange(3), (30, 20, 3))
     for part in (Part(images, labels), Part(images, labels[:, None].astype(float))):
         folds = split_folds(part, 5)
-        held = np.concatenate([held.images[:, 0] for held, _ in folds])
-        assert sorted(held) == list(range(53))
+        tested = np.concatenate([part.images[:, 0] for part, _ in folds])
+        assert sorted(tested) == list(range(53))
         for held_part, kept in folds:
             assert not set(held_part.images[:, 0]) & set(kept.images[:, 0])
             assert len(held_part.labels) + len(kept.labels) == 53
@@ -276,13 +276,13 @@ def test_build_measures_and_goes_on_where_it_was_stopped(small: Path) -> None:
     building.build(small, **arguments, progress=said.append)
     assert file.read_text().startswith(first)
     assert sum(" on " in line for line in said) == 1
-    found = {result.target: result for result in benchmark.results(file)}
-    assert set(found) == {"classes", "numbers"}
-    assert np.mean(found["classes"].finetune) > 0.9
-    assert np.mean(found["classes"].probe) > 0.9
-    assert len(found["classes"].finetune_shifted) == 2
-    assert np.mean(found["numbers"].finetune) > 0.5  # a constant has 0
-    assert found["numbers"].finetune_shifted == ()
+    actual = {result.target: result for result in benchmark.results(file)}
+    assert set(actual) == {"classes", "numbers"}
+    assert np.mean(actual["classes"].finetune) > 0.9
+    assert np.mean(actual["classes"].probe) > 0.9
+    assert len(actual["classes"].finetune_shifted) == 2
+    assert np.mean(actual["numbers"].finetune) > 0.5  # a constant has 0
+    assert actual["numbers"].finetune_shifted == ()
     building.build(small, **arguments, progress=said.append)
     assert sum(" on " in line for line in said) == 1
 

@@ -50,9 +50,9 @@ def test_everything_is_there(built: tuple[Path, list[str]]) -> None:
     out, said = built
     assert zoo.names(root=out) == ("both", "fresh", "rows")
     assert zoo.targets(root=out) == ("drawings",)
-    found = zoo.accuracies("drawings", root=out)
-    assert list(found) == ["both", "fresh", "rows"]
-    assert all(a.seeds == (0, 1) for a in found.values())
+    result = zoo.accuracies("drawings", root=out)
+    assert list(result) == ["both", "fresh", "rows"]
+    assert all(a.seeds == (0, 1) for a in result.values())
     features = zoo.extract_all(root=out)["drawings"]["rows"]
     assert features.shape == (200, 16)
     assert len(said) == 1 + 3 + 6

@@ -173,9 +173,9 @@ def test_targets_are_no_sources() -> None:
 def test_accuracies() -> None:
     """Every model on every target, three seeds or more, means and deviations of those values."""
     for target in zoo.targets():
-        found = zoo.accuracies(target)
-        assert tuple(found) == NAMES
-        for accuracy in found.values():
+        result = zoo.accuracies(target)
+        assert tuple(result) == NAMES
+        for accuracy in result.values():
             for kind in ("finetune", "probe"):
                 values = getattr(accuracy, kind)
                 assert len(values) == len(accuracy.seeds) >= 3
@@ -204,9 +204,9 @@ def test_there_is_something_to_rank() -> None:
     """On every target fine-tuned accuracy differs by far more than its noise, and by target."""
     orders = []
     for target in zoo.targets():
-        found = zoo.accuracies(target)
-        means = {name: accuracy.finetune_mean for name, accuracy in found.items()}
-        noise = np.mean([accuracy.finetune_std for accuracy in found.values()])
+        result = zoo.accuracies(target)
+        means = {name: accuracy.finetune_mean for name, accuracy in result.items()}
+        noise = np.mean([accuracy.finetune_std for accuracy in result.values()])
         assert np.std(list(means.values())) > 2 * noise
         orders.append(sorted(means, key=means.__getitem__))
     assert orders[0] != orders[1] != orders[2]
@@ -216,11 +216,11 @@ def test_extract_all_is_the_same_as_one_by_one() -> None:
     """Threads and shared compilations change nothing; progress is told once per model."""
     wanted = ["vgg-shuffled", "mlp-mnist", "vgg-cifar"]
     lines: list[tuple[int, int, str]] = []
-    found = zoo.extract_all(
+    result = zoo.extract_all(
         ["digits", "drawings"], wanted, progress=lambda *line: lines.append(line)
     )
-    assert list(found) == ["digits", "drawings"]
-    for target, by_model in found.items():
+    assert list(result) == ["digits", "drawings"]
+    for target, by_model in result.items():
         assert list(by_model) == wanted
         for name, features in by_model.items():
             one = zoo.load(name).features(zoo.load_target(target).train_images)

@@ -119,9 +119,9 @@ def test_turned() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     part = Part(images, np.arange(3))
     both = turned(Source(part, part, ("x",)))
-    for found in both[:2]:
-        assert found.images.shape == (12, 32, 32, 3)
-        for image, label, i in zip(found.images, found.labels, range(12), strict=True):
+    for actual in both[:2]:
+        assert actual.images.shape == (12, 32, 32, 3)
+        for image, label, i in zip(actual.images, actual.labels, range(12), strict=True):
             np.testing.assert_array_equal(np.rot90(image, -label), images[i % 3])
     assert both.class_names == ("0", "90", "180", "270")
 

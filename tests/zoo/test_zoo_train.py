@@ -117,8 +117,8 @@ def test_the_rate_is_chosen_without_the_test_part() -> None:
         # rates 1 and 2 tie in accuracy; 2 has the lower loss
         return Outcome({1.0: 0.7, 2.0: 0.7, 4.0: 0.6}[lr] + seed / 100, 1 / lr)
 
-    found = measure(run, train_part, test_part, lrs=(1.0, 2.0, 4.0), validation=0.2, seeds=2)
-    assert found == {
+    actual = measure(run, train_part, test_part, lrs=(1.0, 2.0, 4.0), validation=0.2, seeds=2)
+    assert actual == {
         "lr": 2.0, "validation": {"1.0": 0.7, "2.0": 0.7, "4.0": 0.6}, "test": [0.7, 0.71]
     }  # fmt: skip
     assert calls == [

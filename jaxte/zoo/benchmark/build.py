@@ -25,7 +25,7 @@ from jaxte.errors import InputError
 from jaxte.intake.lines import append_line, digest_arrays, key_of, read_lines
 from jaxte.zoo.artefacts import digest, read_card, read_json, versions, write_json
 from jaxte.zoo.benchmark import records
-from jaxte.zoo.benchmark.cuts import TARGETS, Cut, TargetSpec, cut_target
+from jaxte.zoo.benchmark.cuts import TARGETS, Cut, PoolTarget, cut_target
 from jaxte.zoo.catalog import check_names, require
 from jaxte.zoo.sources import Part
 from jaxte.zoo.specs import MODELS, MORE_MODELS
@@ -46,7 +46,7 @@ def _arrays(cut: Cut) -> dict[str, np.ndarray]:
     }
 
 
-def _build_target(spec: TargetSpec, out: Path, data_dir: Path | None, say: Say) -> None:
+def _build_target(spec: PoolTarget, out: Path, data_dir: Path | None, say: Say) -> None:
     path, card_path = (out / "targets" / f"{spec.name}.{kind}" for kind in ("npz", "json"))
     if read_card(card_path, path, asdict(spec)) is not None:
         return

