@@ -16,6 +16,8 @@ from benchmarks import (
     coverage,
     device,
     disk,
+    encoders,
+    ensembles,
     extraction,
     golden,
     grid,
@@ -26,6 +28,7 @@ from benchmarks import (
     pool,
     problems,
     proof,
+    race,
     rivals,
     shortlist,
     store,
@@ -56,14 +59,18 @@ _QUICK: dict[str, Any] = {
 }
 
 
-_WHOLE = {
-    "proof": proof.run,
-    "headline": headline.run,
-    "coverage": coverage.run,
-    "shortlist": shortlist.run,
-    "golden": golden.run,
-    "account": account.run,
-    "device": device.run,
+# Commands of their own: they have their own options, and write their own results.
+_WHOLE: dict[str, tuple[Any, str]] = {
+    "proof": (proof, "which score picks the model that fine-tunes best"),
+    "encoders": (encoders, "measure and score the pool of ImageNet encoders for proof"),
+    "headline": (headline, "what was claimed of SFDA, perturbation and FaCe"),
+    "race": (race, "races against what full fine-tuning reached"),
+    "ensembles": (ensembles, "whether chosen ensembles beat those of the best members"),
+    "coverage": (coverage, "whether intervals and chances mean what they say"),
+    "shortlist": (shortlist, "whether the best of a large hub is kept"),
+    "golden": (golden, "every metric against values of released code"),
+    "account": (account, "least arithmetic, bytes and time of every metric"),
+    "device": (device, "all that is to be known of a card, in minutes"),
 }
 
 
@@ -75,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             store.render(Path(options.folder))
             return 0
         if options.command in _WHOLE:
-            return _WHOLE[options.command](options)
+            return int(_WHOLE[options.command][0].run(options) or 0)
         settings = Settings(
             patience=options.patience,
             seed=options.seed,
@@ -83,8 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             clones=clones.parse(options.clone),
             rivals=options.rivals,
             threads=options.threads,
-            memory_cases=0 if options.no_memory else (1 if options.quick else None),
+            memory_cases=1 if options.quick else None,
         )
+        if getattr(options, "no_memory", False):
+            settings.memory_cases = 0
         return _measure(options, settings)
     except (clones.MissingError, child.FailedError, store.UnusableError) as error:
         say(f"error: {error}")
@@ -217,6 +226,34 @@ _RUNS: dict[str, Callable[[argparse.Namespace, Settings], dict[str, Any]]] = {
 }
 
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "no-memory": {"action": "store_true", "help": "leave out the memory of metrics"},
+    "n": {"type": int, "nargs": "+", "help": "samples"},
+    "d": {"type": int, "nargs": "+", "help": "widths"},
+    "classes": {"type": int, "nargs": "+"},
+    "models": {"type": int, "nargs": "+", "help": "sizes of the pool"},
+    "metrics": {"nargs": "+", "choices": MEASURED},
+    "dtypes": {"nargs": "+", "choices": ("float32", "float64")},
+    "precision": {"default": "auto", "help": "of rank in pool (auto)"},
+    "axes": {"nargs": "+", "choices": growth.AXES},
+    "modes": {"nargs": "+", "choices": growth.MODES},
+    "batch": {"type": int, "help": "rows of a batch"},
+    "gigabytes": {"type": float, "nargs": "+", "help": "files of memory (1 and 8)"},
+    "limit": {"type": float, "default": 256.0, "help": "MiB, rank's memory_limit (256)"},
+    "folder": {"metavar": "DIR", "help": "where these files are made (temporary)"},
+    "largest": {"type": float, "default": 2.0, "help": "GiB of an array (2)"},
+}
+_READS = {
+    "metrics": ("n", "d", "classes", "dtypes", "metrics", "no-memory"),
+    "together": ("n", "d", "classes", "dtypes"),
+    "pool": ("models", "n", "d", "classes", "precision"),
+    "grid": ("n", "d"),
+    "growth": ("axes", "modes", "metrics", "n", "d", "classes", "models", "batch", "largest"),
+    "extraction": ("n", "classes", "batch"),
+    "memory": ("gigabytes", "d", "classes", "metrics", "limit", "folder"),
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -243,37 +280,11 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--clone", nargs="+", default=[], metavar="NAME=PATH", help=_clone_help())
         sub.add_argument("--rivals", nargs="*", metavar="NAME", help="only rivals named so")
         sub.add_argument("--threads", type=int, help=_THREADS)
-        sub.add_argument("--no-memory", action="store_true", help="leave out memory in metrics")
-        sub.add_argument("--n", type=int, nargs="+", help="samples")
-        sub.add_argument("--d", type=int, nargs="+", help="widths")
-        sub.add_argument("--classes", type=int, nargs="+")
-        sub.add_argument("--models", type=int, nargs="+", help="sizes of the pool")
-        sub.add_argument("--metrics", nargs="+", choices=MEASURED)
-        sub.add_argument("--dtypes", nargs="+", choices=("float32", "float64"))
-        sub.add_argument("--precision", default="auto", help="of rank in pool (auto)")
-        sub.add_argument("--axes", nargs="+", choices=growth.AXES)
-        sub.add_argument("--modes", nargs="+", choices=growth.MODES)
-        sub.add_argument("--batch", type=int, help="rows of a streamed batch")
-        sub.add_argument("--gigabytes", type=float, nargs="+", help="files of memory (1 and 8)")
-        sub.add_argument(
-            "--limit", type=float, default=256.0, help="MiB, rank's memory_limit (256)"
-        )
-        sub.add_argument("--folder", metavar="DIR", help="where these files are made (temporary)")
-        sub.add_argument("--largest", type=float, default=2.0, help="GiB of an array (2)")
-    sub = commands.add_parser("proof", help="which score picks the model that fine-tunes best")
-    proof.add_arguments(sub)
-    sub = commands.add_parser("headline", help="what was claimed of SFDA, perturbation and FaCe")
-    headline.add_arguments(sub)
-    sub = commands.add_parser("coverage", help="whether intervals and chances mean what they say")
-    coverage.add_arguments(sub)
-    sub = commands.add_parser("shortlist", help="whether the best of a large hub is kept")
-    shortlist.add_arguments(sub)
-    sub = commands.add_parser("golden", help="every metric against values of released code")
-    golden.add_arguments(sub)
-    sub = commands.add_parser("account", help="least arithmetic, bytes and time of every metric")
-    account.add_arguments(sub)
-    sub = commands.add_parser("device", help="all that is to be known of a card, in minutes")
-    device.add_arguments(sub)
+        own = [one for part in (COMMANDS if name == "all" else (name,)) for one in _READS[part]]
+        for option in dict.fromkeys(own):
+            sub.add_argument(f"--{option}", **_OPTIONS[option])
+    for name, (module, text) in _WHOLE.items():
+        module.add_arguments(commands.add_parser(name, help=text))
     sub = commands.add_parser("report", help="Markdown and pictures again, from the JSON")
     sub.add_argument("folder", metavar="DIR")
     return parser

@@ -3,7 +3,7 @@
 Of `jaxte zoo build --pool benchmark --stages targets --out DIR` the targets, of `jaxte zoo convert`
 the encoders::
 
-    python -m benchmarks.encoders --built DIR --encoders DIR --finetune emoji-9 cats-dogs
+    python -m benchmarks encoders --built DIR --encoders DIR --finetune emoji-9 cats-dogs
 
 measures a linear probe of every encoder on every target, fine-tunes all parameters on those that
 are named, and then scores them all. What is there already is left as it is, so that a run that was
@@ -13,7 +13,6 @@ stopped goes on. ``python -m benchmarks proof --pool encoders`` compares.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -122,21 +121,19 @@ def layers_of(encoder: Encoder, images: np.ndarray, labels: np.ndarray) -> dict[
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and score what is missing; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.encoders")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``python -m benchmarks encoders``."""
     parser.add_argument("--built", type=Path, required=True, help="with the folder targets")
     parser.add_argument("--encoders", type=Path, required=True, help="as convert wrote them")
     parser.add_argument("--size", type=int, default=64, help="pixels; no more than trained at")
     parser.add_argument("--finetune", nargs="*", default=(), metavar="TARGET")
     parser.add_argument("--results", type=Path, default=proof.POOLS["encoders"].accuracies)
     parser.add_argument("--scores", type=Path, default=proof.POOLS["encoders"].scores)
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and score what is missing."""
     built, root, size = options.built, options.encoders, options.size
     measure_all(built, root, options.results, size, options.finetune)
     score_all(built, root, options.scores, size)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.ensembles --out DIR
+    python -m benchmarks ensembles --out DIR
 
 Every ensemble of two and of three models is judged by the test accuracy of one head on its stacked
 features: ridge regression of the classes, its penalty from leave-one-out errors on the train part.
@@ -110,13 +110,15 @@ def compare(name: str, train: Features, test: Features, labels: Sequence[Any]) -
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ensembles")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``python -m benchmarks ensembles``."""
     parser.add_argument("--out", metavar="DIR", help="also write the table, as Markdown")
     parser.add_argument("--targets", nargs="*", help="of the zoo; all by default")
     parser.add_argument("--models", nargs="*", help="of the zoo; all by default")
-    options = parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare, and print each line when it is done."""
     from jaxte import zoo
 
     lines = [
@@ -138,7 +140,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Path(options.out).mkdir(parents=True, exist_ok=True)
         (Path(options.out) / "ensembles.md").write_text("\n".join(lines) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

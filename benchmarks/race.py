@@ -1,4 +1,4 @@
-"""Races on the zoo's targets against what full fine-tuning reached: ``python -m benchmarks.race``.
+"""Races on the zoo's targets against what full fine-tuning reached: ``python -m benchmarks race``.
 
 ``run`` goes through targets, seeds, priors and budgets, one line of a file for each race; stopped,
 also by a kill, it goes on with the next. Trials are kept beside it, so that a larger budget goes
@@ -94,7 +94,7 @@ def judged(result: Any, truth: Truth) -> dict[str, Any]:
     }
 
 
-def run(options: argparse.Namespace) -> None:
+def race_all(options: argparse.Namespace) -> None:
     """Make the races that are missing, small budgets first."""
     file = options.out / "races.jsonl"
     table = truths(options.pool, options.results)
@@ -230,10 +230,12 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Do what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.race", description=__doc__)
-    parser.add_argument("command", choices=tuple(COMMANDS))
+STEPS = {"run": race_all, "show": show, "calibrate": calibrate, "limit": limit}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``python -m benchmarks race``."""
+    parser.add_argument("step", choices=tuple(STEPS))
     parser.add_argument("--out", type=Path, default=Path("races"), help="directory of results")
     parser.add_argument("--pool", type=Path, help="directory of the benchmark pool")
     parser.add_argument("--results", type=Path, help="its accuracies.jsonl; by default as shipped")
@@ -241,11 +243,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1))
     parser.add_argument("--priors", nargs="+", choices=PRIORS, default=PRIORS)
-    options = parser.parse_args(arguments)
-    COMMANDS[options.command](options)
 
 
-COMMANDS = {"run": run, "show": show, "calibrate": calibrate, "limit": limit}
-
-if __name__ == "__main__":
-    main()
+def run(options: argparse.Namespace) -> int:
+    """Do the step that is asked for."""
+    STEPS[options.step](options)
+    return 0

@@ -32,7 +32,7 @@ _SPREADS = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4)  # z
 _TRENDS = (0.05, 0.3, 0.6, 1.0)  # what trainability makes of the first rung
 WALKS = (0.1, 0.2, 0.4)  # what the random walk makes of the first rung
 # The same of frozen features: of 0.2 to 1.5 one by which the best of 30 models are likeliest, on 13
-# targets (`python -m benchmarks.race calibrate`). Trials cannot tell it: what they and the features
+# targets (`python -m benchmarks race calibrate`). Trials cannot tell it: what they and the features
 # agree on need not be what fine-tuning makes of them.
 FROZEN_WALKS = (1.2,)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from benchmarks import cli, proof
 from benchmarks import encoders as own
-from benchmarks import proof
 from jaxte.zoo import benchmark, encoders
 from jaxte.zoo.encoders.catalog import build
 from jaxte.zoo.encoders.specs import SPECS
@@ -65,17 +65,18 @@ def test_the_head_is_put_on_what_the_encoder_makes_of_images(folder: Path) -> No
 
 
 def test_what_is_measured_is_kept_and_compared(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results, scores = folder / "encoders.jsonl", folder / "encoders.csv"
     paths = {"--built": folder, "--encoders": folder, "--results": results, "--scores": scores}
-    arguments = [str(one) for option in paths.items() for one in option]
-    assert own.main(arguments) == 0
+    arguments = ["encoders", *(str(one) for option in paths.items() for one in option)]
+    monkeypatch.setattr(own, "METRICS", ("ridge_probe", "sfda", "leep"))
+    assert cli.main(arguments) == 0
     assert [one.finetune for one in benchmark.results(results)] == [(), ()]
     scored = scores.stat().st_mtime_ns
-    assert own.main([*arguments, "--finetune", "light"]) == 0
+    assert cli.main([*arguments, "--finetune", "light"]) == 0
     written = results.stat().st_mtime_ns
-    assert own.main(arguments) == 0  # with and without: neither measures again
+    assert cli.main(arguments) == 0  # with and without: neither measures again
     assert (results.stat().st_mtime_ns, scores.stat().st_mtime_ns) == (written, scored)
     measured = benchmark.results(results)
     assert [(one.model, len(one.finetune)) for one in measured] == [(name, 2) for name in NAMES]

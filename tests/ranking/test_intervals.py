@@ -75,10 +75,16 @@ def test_a_row_that_counts_more_does_not_judge_itself() -> None:
 
 def inflation_of(metric: str, x: np.ndarray, targets: np.ndarray, **options: Any) -> np.ndarray:
     one = REGISTRY[metric]
-    assert one.inflation is not None
-    with jax.enable_x64(True):
+    inflation_by, chosen = one.inflation, one.all_options(options)
+    assert inflation_by is not None
+
+    @jax.jit  # an operation at a time compiles hundreds of programs
+    def inflation(x: Any, targets: Any) -> Any:
         statistics = Statistics(Sample(x, targets), num_classes=3 if targets.ndim == 1 else None)
-        return np.asarray(one.inflation(statistics, **one.all_options(options)))
+        return inflation_by(statistics, **chosen)
+
+    with jax.enable_x64(True):
+        return np.asarray(inflation(x, targets))
 
 
 @pytest.mark.parametrize("columns", [6, 200])
