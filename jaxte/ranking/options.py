@@ -16,7 +16,6 @@ from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import plain
 from jaxte.metrics.registry import is_same, spelling
 from jaxte.perturb import PERTURBATIONS, get_perturbation
-from jaxte.ranking.records import check_terms
 from jaxte.ranking.verdict import HISTORY, decisive
 from jaxte.runtime.mesh import Layout, layout_of
 
@@ -177,7 +176,6 @@ def _metrics(metrics: Any) -> tuple[Metric, ...]:
         listed = sorted(listed, key=str)  # for a fixed order
     chosen: dict[str, Metric] = {}
     for metric in map(get_metric, listed):
-        check_terms(metric.terms, metric.name)
         if metric.name == HISTORY:
             raise InputError(f"a metric cannot be called {HISTORY!r}, as the column of history= is")
         other = chosen.setdefault(metric.name, metric)

@@ -14,22 +14,24 @@ from jaxte.ranking.chance import CHANCE, Chance
 from jaxte.ranking.intervals import INTERVAL, Interval
 from jaxte.report.provenance import PROVENANCE
 
-__all__ = ["check_terms", "parts_of", "reading"]
+__all__ = ["column_of", "parts_of", "reading"]
 
-# The other columns are terms.
+# The other columns are terms; one that is called as one of these has a word before its name.
+_TERM = "term "
 _COLUMNS = (
     "dataset", "model", "metric", "score", "rank", "status", "accuracy",
     *CHANCE, *INTERVAL, *PROVENANCE,
 )  # fmt: skip
 
 
-def check_terms(names: Iterable[str], whose: str) -> None:
-    """Refuse terms, which are columns of their own, by the names of the other columns."""
-    if taken := [name for name in names if name in _COLUMNS]:
-        raise InputError(
-            f"a term of {whose} cannot be called {taken[0]!r}, as a column of all rankings is: "
-            "give another name"
-        )
+def column_of(term: str) -> str:
+    """Under which name a term stands in records: its own, unless another column has it."""
+    return f"{_TERM}{term}" if term in _COLUMNS else term
+
+
+def _term_of(column: str) -> str:
+    own = column.removeprefix(_TERM)
+    return own if own in _COLUMNS else column
 
 
 @contextmanager
@@ -65,7 +67,7 @@ def parts_of(records: Iterable[Mapping[str, Any]]) -> tuple[dict[tuple[str, str]
             raise ValueError(f"{key[0]} has two records of {key[1]}")
         scores[key] = _number(record.get("score"))
         statuses[key] = str(record["status"])
-        own = {term: _number(value) for term, value in record.items() if term not in _COLUMNS}
+        own = {_term_of(c): _number(value) for c, value in record.items() if c not in _COLUMNS}
         if own:
             terms[key] = own
         if record.get("p_value") is not None:

@@ -21,7 +21,7 @@ from jaxte.metrics.options import percent
 from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
 from jaxte.ranking.intervals import Interval
-from jaxte.ranking.records import check_terms, parts_of, reading
+from jaxte.ranking.records import column_of, parts_of, reading
 from jaxte.ranking.verdict import HISTORY, NO_GAIN, PROBE, decisive, recommended, tie_groups
 from jaxte.report.provenance import meta_of
 
@@ -189,8 +189,7 @@ class Ranking:
         if not isinstance(weights, Mapping) or not weights:
             raise InputError("weights is no mapping of metrics to their weights")
         if not isinstance(name, str) or not name or name in (*self.metrics, HISTORY):
-            raise InputError(f"name is {short(name)}: give a text that is no column yet")
-        check_terms(weights, name)
+            raise InputError(f"name is {short(name)}: give one that no column has already")
         statuses = {k: {m: self.status(m, k) for m in self.models} for k in weights}
         first = {k: {m: s for m, s in own.items() if s != "ok"} for k, own in statuses.items()}
         reasons = {
@@ -231,7 +230,7 @@ class Ranking:
                         "score": self.score(model, metric) if ok else None,
                         "rank": places[metric].get(model),
                         "status": self.status(model, metric),
-                        **self.terms(model, metric),
+                        **{column_of(k): v for k, v in self.terms(model, metric).items()},
                         **(chance._asdict() if (chance := self.chance(model, metric)) else {}),
                         **(own._asdict() if (own := self.interval(model, metric)) else {}),
                     }
