@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from numbers import Number
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxte.errors import InputError
+from jaxte.intake.arrays import of_torch
 from jaxte.intake.checks import short
 
 __all__ = [
@@ -84,12 +86,21 @@ def num_parameters(parameters: Any) -> int:
     Returns:
         How many numbers there are.
 
+    Raises:
+        InputError: for what holds something else than arrays, as a module.
+
     Example:
         >>> import jax.numpy as jnp, jaxte
         >>> jaxte.baselines.num_parameters({"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)})
         16
     """
-    return sum(math.prod(np.shape(leaf)) for leaf in jax.tree.leaves(parameters))
+    leaves = jax.tree.leaves(parameters)
+    if odd := [leaf for leaf in leaves if not (hasattr(leaf, "shape") or isinstance(leaf, Number))]:
+        raise InputError(
+            f"{short(odd[0])} is no array: give the parameters of the model alone, as "
+            "nnx.state(model) or dict(model.named_parameters())"
+        )
+    return sum(math.prod(np.shape(leaf)) for leaf in leaves)
 
 
 def feature_width(features: Any) -> int:
@@ -197,7 +208,7 @@ def weight_matrices(parameters: Any) -> Iterator[np.ndarray]:
         last = [name for name in names if name in (*_OUT_LAST, "weight")][-1:]
         if not last or np.ndim(leaf) < 2:
             continue
-        weight = np.asarray(leaf, np.float64)
+        weight = np.asarray(of_torch(leaf) if hasattr(leaf, "detach") else leaf, np.float64)
         if last[0] == "weight" or any(name in _SPLIT_HEADS for name in names):
             weight = weight.reshape(len(weight), -1)
         else:

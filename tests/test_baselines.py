@@ -27,6 +27,8 @@ def tree() -> dict[str, Any]:
 def test_sizes() -> None:
     assert baselines.num_parameters(tree()) == 600 + 20 + 864 + 1200 + 576 + 1500
     assert baselines.feature_width(np.ones((3, 8))) == 8
+    with pytest.raises(InputError, match="is no array: give the parameters of the model alone"):
+        baselines.num_parameters({"model": object()})
     with pytest.raises(InputError, match=r"\[n, d\]"):
         baselines.feature_width(np.ones(3))
 
@@ -90,6 +92,10 @@ def test_weights_of_torch_have_their_outputs_first() -> None:
     state = {"features.0.weight": kernel.transpose(3, 2, 0, 1), "features.1.weight": np.ones(40)}
     ours, theirs = (baselines.weight_spectrum(part) for part in ({"kernel": kernel}, state))
     assert ours == pytest.approx(theirs, rel=1e-9)
+    torch = pytest.importorskip("torch")
+    named = {k: torch.nn.Parameter(torch.tensor(v)) for k, v in state.items()}
+    assert baselines.weight_spectrum(named) == theirs
+    assert baselines.num_parameters(named) == kernel.size + 40
 
 
 def test_what_has_no_weights_or_too_few() -> None:

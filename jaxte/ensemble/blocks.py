@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from jaxte.errors import InputError, said
 from jaxte.intake import checks, join_layers
+from jaxte.ranking.options import check_names
 
 __all__ = ["Blocks", "blocks_of"]
 
@@ -55,10 +56,9 @@ def blocks_of(
     regression: bool,
 ) -> Blocks:
     """Clean what a user gave; raise `InputError` for what cannot be selected from."""
-    checks.check_whole("size", size)
-    if not isinstance(features, Mapping) or len(features) < size:
-        count = len(features) if isinstance(features, Mapping) else "no"
-        raise InputError(f"there are {count} models by name: an ensemble of {size} needs as many")
+    check_names(features)
+    if len(features) < size:
+        raise InputError(f"there are {len(features)} models: an ensemble of {size} needs as many")
     blocks = []
     for name, values in features.items():
         try:

@@ -57,7 +57,8 @@ def complementary(
         features: model name -> features [n, d] of the same samples.
         labels: [n] classes.
         size: how many models.
-        ratio: r in [0, 1]; 1 is the order by SFDA.
+        ratio: r in [0, 1]; 1 is the order by SFDA of features scaled to a total variance of 1,
+            in which models are compared here.
         num_classes: C, if not all classes occur.
         weights: [n] sample weights >= 0.
         precision: "auto" (float64 where it is fast), "float32" or "float64".
@@ -80,6 +81,7 @@ def complementary(
         True
     """
     checks.check_share("ratio", ratio)
+    size = checks.check_whole("size", size)
     blocks = blocks_of(features, labels, size, num_classes, weights, regression=False)
     assert blocks.num_classes is not None
     width = int(blocks.widths.max())

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from jaxte.ensemble.blocks import blocks_of
 from jaxte.ensemble.result import Ensemble
 from jaxte.errors import InputError
+from jaxte.intake.checks import check_whole
 from jaxte.metrics import Metric, get_metric
 from jaxte.metrics.metric import SOURCE_OUTPUTS
 from jaxte.metrics.options import split_options
@@ -74,7 +75,7 @@ def greedy(
         >>> "b" in jaxte.ensemble.greedy({"a": a, "a2": 2 * a, "b": b}, y, size=2).members
         True
     """
-    record = get_metric(metric)
+    record, size = get_metric(metric), check_whole("size", size)
     for name in options or {}:
         if name not in record.parameters:
             raise InputError(f"{record.name} has no option {name!r}")

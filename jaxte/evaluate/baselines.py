@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any
@@ -28,7 +29,8 @@ def static_ranking(
 
     Returns:
         Model -> 1 if it is the best on every other data set, 0 if the last; ties share the mean
-        of their places. Data sets with fewer than two models say nothing.
+        of their places. Accuracies that are no numbers are left out; data sets with fewer than
+        two models say nothing.
 
     References:
         Singh, Hess, Vanschoren, arXiv 2510.06448, ICLR 2026.
@@ -42,11 +44,15 @@ def static_ranking(
     """
     places: dict[str, list[float]] = {}
     for other, models in accuracies.items():
-        if other == dataset or len(models) < 2:
+        if other == dataset:
             continue
-        means = np.array([np.mean(np.asarray(values)) for values in models.values()])
+        own = {name: float(np.mean(np.asarray(v))) for name, v in models.items() if np.size(v)}
+        own = {name: mean for name, mean in own.items() if math.isfinite(mean)}
+        if len(own) < 2:
+            continue
+        means = np.array(list(own.values()))
         below = (means[:, None] > means).sum(axis=1) - (means[:, None] < means).sum(axis=1)
-        for name, value in zip(models, below / (len(means) - 1), strict=True):
+        for name, value in zip(own, below / (len(means) - 1), strict=True):
             places.setdefault(name, []).append((1 + value) / 2)
     # rounded, so that equal means are ties whatever the order of their terms
     return {name: round(float(np.mean(values)), 12) for name, values in places.items()}

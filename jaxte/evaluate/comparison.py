@@ -39,7 +39,8 @@ def evaluate(
     * chance: the value that one random order in twenty reaches (models are exchanged, the same way
       on all data sets, so that scores that are alike on all of them are compared with such), and
       the p-value;
-    * the static ranking (`static_ranking`), and the difference to it with its interval;
+    * the static ranking (`static_ranking`), and the difference to it, on the models that both
+      order, with its interval;
     * the noise ceiling (`noise_ceiling`), where the accuracies of several seeds are known.
 
     A score that is missing, NaN or infinite has failed: the metric is measured on the other models.
@@ -70,7 +71,7 @@ def evaluate(
         >>> round(result.value("score", "weighted_tau", "pets"), 3)
         0.545
     """
-    check_whole("draws", draws)
+    draws, seed = check_whole("draws", draws), check_whole("seed", seed, least=0)
     measured = read_accuracies(accuracies)
     pools = paired(read_scores(scores), measured, dataset)
     counts = pools.keep().sum(axis=2)
@@ -108,6 +109,7 @@ def _records(
     ceiling = _ceilings(pools)
     records = []
     static = pools.metrics.index(STATIC) if STATIC in pools.metrics else None
+    above = None if static is None else _above(pools, keep, static)
     for k, metric in enumerate(pools.metrics):
         for name in MEASURES:
             own, others = values[name][k], without[name][k]
@@ -138,12 +140,21 @@ def _records(
                 "models": int(counts[k, at].max()),
                 "datasets": len(at),
             }
-            if static is not None and k != static:
-                difference = own[at] - values[name][static][at]
+            if above is not None and k != static:
+                difference = above[name][k, at]
                 record["minus_static"] = _mean(difference)
                 record |= _bootstrap("minus_static_", difference, samples)
             records.append(record)
     return records
+
+
+def _above(pools: Pools, keep: np.ndarray, static: int) -> _Values:
+    """[metrics, data sets] each metric less the static ranking, on the models that both have."""
+    both = keep & keep[static]
+    own = _measure(pools.scores, _accuracies(pools), both)
+    scores = np.broadcast_to(pools.scores[static], pools.scores.shape)
+    others = _measure(scores, _accuracies(pools), both)
+    return {name: own[name] - others[name] for name in MEASURES}
 
 
 def _mean(values: np.ndarray, axis: int | None = None) -> Any:

@@ -12,10 +12,11 @@ from jaxte.errors import InputError
 from jaxte.evaluate.baselines import static_ranking
 from jaxte.evaluate.reading import Entry
 
-__all__ = ["LEAST", "STATIC", "Pools", "paired"]
+__all__ = ["LEAST", "MEAN", "STATIC", "Pools", "paired"]
 
 LEAST = 3  # models; fewer have no order worth a measure
 STATIC = "static ranking"
+MEAN = "mean"  # the data set of a record that is a mean over data sets
 
 
 class Pools(NamedTuple):
@@ -46,16 +47,22 @@ def paired(scores: Sequence[Entry], truth: Sequence[Entry], dataset: str | None)
         InputError: if a table without data sets cannot be told which it is of, or nothing matches.
     """
     scores, truth = _named(scores, truth, dataset)
-    accuracies: dict[str, dict[str, list[float]]] = {}
+    by_seed: dict[str, dict[str, dict[str, float]]] = {}
     for entry in truth:
-        of_model = accuracies.setdefault(str(entry.dataset), {}).setdefault(entry.model, [])
-        of_model.append(entry.value)
+        of_model = by_seed.setdefault(str(entry.dataset), {}).setdefault(entry.model, {})
+        of_model[entry.seed or ""] = entry.value
+    by_seed = {
+        name: {model: own for model, own in table.items() if np.isfinite([*own.values()]).all()}
+        for name, table in by_seed.items()
+    }
     accuracies = {
-        name: {model: values for model, values in table.items() if np.isfinite(values).all()}
-        for name, table in accuracies.items()
+        name: {model: [*own.values()] for model, own in table.items()}
+        for name, table in by_seed.items()
     }
     scored = list(dict.fromkeys(str(entry.dataset) for entry in scores))
     datasets = [name for name in scored if name in accuracies]
+    if MEAN in datasets:
+        raise InputError(f"a data set is called {MEAN!r}, as what stands for all: rename it")
     if not datasets:
         raise InputError(
             f"the data sets of the scores ({_some(scored)}) are none of those of the accuracies "
@@ -77,7 +84,7 @@ def paired(scores: Sequence[Entry], truth: Sequence[Entry], dataset: str | None)
                 means[d, m] = np.mean(values)
                 spreads[d, m] = np.std(values, ddof=1) if len(values) > 1 else 0.0
                 table[-1, d, m] = static.get(model, math.nan)
-    notes = _notes(scores, accuracies, datasets, models)
+    notes = _notes(scores, accuracies, datasets, models, chosen=dataset is not None)
     if len(accuracies) < 2:
         notes.append(f"{STATIC}: none, because it takes accuracies on other data sets")
     if STATIC in metrics or not np.isfinite(table[-1]).any():
@@ -85,7 +92,7 @@ def paired(scores: Sequence[Entry], truth: Sequence[Entry], dataset: str | None)
     else:
         metrics.append(STATIC)
     seeds = tuple(
-        _seeds(accuracies[name], models, row) for name, row in zip(datasets, means, strict=True)
+        _seeds(by_seed[name], models, row) for name, row in zip(datasets, means, strict=True)
     )
     notes += _few(metrics, datasets, np.isfinite(table) & np.isfinite(means))
     return Pools(
@@ -119,9 +126,9 @@ def _named(
             )
         name = dataset or (other[0] if other else "data")
         tables.append([e if e.dataset is not None else e._replace(dataset=name) for e in entries])
-    if dataset is not None:
-        tables = [[entry for entry in entries if entry.dataset == dataset] for entries in tables]
-        if not all(tables):
+    if dataset is not None:  # accuracies on others serve the static ranking
+        tables[0] = [entry for entry in tables[0] if entry.dataset == dataset]
+        if not tables[0] or all(entry.dataset != dataset for entry in tables[1]):
             raise InputError(
                 f"no data set {dataset!r}: there are {_some(dict.fromkeys([*known[0], *known[1]]))}"
             )
@@ -129,12 +136,17 @@ def _named(
 
 
 def _seeds(
-    accuracies: dict[str, list[float]], models: Sequence[str], means: np.ndarray
+    accuracies: dict[str, dict[str, float]], models: Sequence[str], means: np.ndarray
 ) -> np.ndarray | None:
-    """[models, seeds] of all models that are evaluated, as many seeds as each has."""
-    values = [accuracies[m] for m, mean in zip(models, means, strict=True) if np.isfinite(mean)]
-    count = min(map(len, values), default=0)
-    return np.array([v[:count] for v in values]) if count > 1 and len(values) >= LEAST else None
+    """[models, seeds] of all models that are evaluated, by the seeds that all of them have."""
+    own = [accuracies[m] for m, mean in zip(models, means, strict=True) if np.isfinite(mean)]
+    if len(own) < LEAST:
+        return None
+    shared = [seed for seed in own[0] if all(seed in values for values in own)]
+    if len(shared) > 1:
+        return np.array([[values[seed] for seed in shared] for values in own])
+    count = min(map(len, own))  # of seeds that are called otherwise, as many as each has
+    return np.array([[*values.values()][:count] for values in own]) if count > 1 else None
 
 
 def _notes(
@@ -142,12 +154,14 @@ def _notes(
     accuracies: dict[str, dict[str, list[float]]],
     datasets: Sequence[str],
     models: Sequence[str],
+    *,
+    chosen: bool,
 ) -> list[str]:
-    """What is in one of the tables alone."""
+    """What is in one of the tables alone; ``chosen``: but for data sets that nobody asks for."""
     notes = []
     if lost := [d for d in dict.fromkeys(str(e.dataset) for e in scores) if d not in accuracies]:
         notes.append(f"no accuracies on {_some(lost)}: the scores there are left out")
-    if lost := [d for d in accuracies if d not in datasets]:
+    if not chosen and (lost := [d for d in accuracies if d not in datasets]):
         notes.append(f"no scores on {_some(lost)}: accuracies there serve the {STATIC} alone")
     failed: dict[str, list[str]] = {}
     by_key: dict[tuple[str, str], dict[str, Entry]] = {}

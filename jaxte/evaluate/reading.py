@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.intake import disk
@@ -207,7 +209,7 @@ def _leaves(models: Mapping[Any, Any], value: str) -> Iterator[dict[str, Any]]:
     """A record a model, or, where a model has a list of accuracies, one for each seed."""
     for model, cell in models.items():
         cell = getattr(cell, "finetune", cell)  # the seeds of a zoo accuracy
-        if value == "accuracy" and hasattr(cell, "__len__") and not isinstance(cell, str):
+        if value == "accuracy" and np.ndim(cell) > 0:
             yield from ({"model": model, "seed": s, value: one} for s, one in enumerate(cell))
         else:
             yield {"model": model, value: cell}

@@ -13,7 +13,7 @@ import numpy as np
 from jaxte import report
 from jaxte.errors import InputError
 from jaxte.evaluate.measures import MEASURES
-from jaxte.evaluate.pools import STATIC
+from jaxte.evaluate.pools import MEAN, STATIC
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["MEAN", "Evaluation"]
 
 _ENDS = ("low", "high")
-MEAN = "mean"  # the data set of a record that is a mean over data sets
 _SHOWN = ("top1_regret", "rel_at_1", "recall_at_3", "kendall_tau", "pearson", "gap_fidelity")
 
 

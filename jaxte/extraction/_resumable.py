@@ -175,6 +175,8 @@ def of_pair(batches: Any) -> Any:
     if not isinstance(batches, tuple) or len(batches) != 2:
         return batches
     inputs, labels = batches
+    if labels is None:
+        raise InputError("these inputs have no labels: give (inputs, labels), one label each")
     kinds = set(map(_kind, inputs)) if isinstance(inputs, list) else set()
     rows = getattr(labels, "shape", None) or ((len(labels),) if isinstance(labels, list) else ())
     listed = len(kinds) == 1 and None not in kinds

@@ -150,8 +150,7 @@ def check_num_classes(num_classes: Any) -> int | None:
         return None
     if is_traced(num_classes):
         raise InputError("num_classes must be a positive Python integer (static under jit)")
-    check_whole("num_classes", num_classes)
-    return int(num_classes)
+    return check_whole("num_classes", num_classes)
 
 
 def check_labels(
@@ -242,12 +241,13 @@ def check_share(name: str, value: ArrayLike) -> None:
         raise InputError(f"{name} is {short(value)}, outside [0, 1]")
 
 
-def check_whole(name: str, value: Any, *, least: int = 1) -> None:
-    """Raise `InputError` unless an option is a whole number from 1 or 0 on, of 31 bits."""
+def check_whole(name: str, value: Any, *, least: int = 1) -> int:
+    """An option as the whole number, from 1 or 0 on and of 31 bits, that it has to be."""
     known = number("" if is_traced(value) else value)
     if not (least <= known < 1 << 31 and known.is_integer()):
         must = "it must be a positive whole number" if least else "give a whole number from 0 on,"
         raise InputError(f"{name} is {short(value)}: {must} below 2^31")
+    return int(known)
 
 
 def check_flag(name: str, value: Any) -> None:

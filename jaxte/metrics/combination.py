@@ -28,6 +28,7 @@ def combine(
     normalise: str = "minmax",
     mean: str = "sum",
     valid: ArrayLike | None = None,
+    rounding: float = 0.0,
 ) -> Any:
     r"""One score for each model of a pool, from several terms on scales of their own.
 
@@ -52,6 +53,8 @@ def combine(
         mean: "sum", or "geometric" of terms in [0, 1]: exp(sum w ln(z + 1e-6) / sum w) - 1e-6,
             which is low where any term is.
         valid: [m], which models count; by default those whose terms are all finite.
+        rounding: up to which models differ in a term by rounding alone; a share of 1e-9 (float64)
+            or 1e-6 of the term is so in any case.
 
     Returns:
         [m], NaN for models that do not count; of JAX if any term is, also under jit.
@@ -84,12 +87,14 @@ def combine(
     if valid is not None:
         counts = counts & xp.asarray(valid).astype(bool)
     table = xp.where(counts[None], table, 0)
-    tolerance = tolerance_of(str(table.dtype))
+    tolerances = rounding, tolerance_of(str(table.dtype))
     table = table.astype(np.float64) if xp is np else table
-    scaled = xp.stack([_normalised(xp, one, counts, normalise, tolerance) for one in table])
+    scaled = xp.stack([_normalised(xp, one, counts, normalise, tolerances) for one in table])
     weight = xp.asarray(factors, table.dtype)[:, None]
     if mean == "geometric":
         logs = (weight * xp.log(scaled + _GEOMETRIC)).sum(axis=0)
+        if not checks.is_traced(weight) and not weight.sum() > 0:
+            raise InputError("a geometric mean needs weights whose sum is positive")
         score = xp.exp(logs / weight.sum()) - _GEOMETRIC
     else:
         score = (weight * scaled).sum(axis=0)
@@ -112,6 +117,8 @@ def of_one_model(
 
 def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
     """Values and weights of the terms, in one order."""
+    if getattr(terms, "ndim", None) == 2:
+        terms = list(terms)
     if not isinstance(terms, Mapping | Sequence) or isinstance(terms, str):
         raise InputError(f"terms are {checks.short(terms)}: give name -> scores of the models")
     names = list(terms) if isinstance(terms, Mapping) else list(range(len(terms)))
@@ -119,7 +126,7 @@ def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
         raise InputError("there are no terms: give at least one")
     values = [terms[name] for name in names]
     shapes = {np.shape(one) for one in values}
-    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1 or (0,) in shapes:
         shown = ", ".join(map(str, sorted(shapes)))
         raise InputError(f"terms have shapes {shown}: each needs one number for every model")
     for name, one in zip(names, values, strict=True):
@@ -129,6 +136,8 @@ def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
             )
     if weights is None:
         return values, [1.0] * len(names)
+    if not isinstance(weights, Mapping) and np.ndim(weights) != 1:
+        raise InputError(f"weights are {checks.short(weights)}: give one for each term")
     known = list(weights) if isinstance(weights, Mapping) else list(range(len(weights)))
     if set(known) != set(names):
         raise InputError(
@@ -143,14 +152,17 @@ def _aligned(terms: Any, weights: Any) -> tuple[list[Any], list[Any]]:
     return values, [weights[name] for name in names]
 
 
-def _normalised(xp: Any, values: Any, counts: Any, how: str, tolerance: float) -> Any:
-    """One term on its new scale, 0 where it is the same for all models but for the tolerance."""
+def _normalised(
+    xp: Any, values: Any, counts: Any, how: str, tolerances: tuple[float, float]
+) -> Any:
+    """One term on its new scale, 0 where it is the same for all models but for rounding."""
     if how == "sum":
         return values
     number = xp.maximum(counts.sum(), 1).astype(values.dtype)
     low = xp.where(counts, values, xp.inf).min()
     high = xp.where(counts, values, -xp.inf).max()
-    tied = high - low <= tolerance * xp.maximum(1, xp.maximum(abs(low), abs(high)))
+    least, share = tolerances
+    tied = high - low <= xp.maximum(least, share * xp.maximum(abs(low), abs(high)))
     tied = tied | ~(high > low)
     if how == "rank":
         below = counts[None] & (values[None] < values[:, None])

@@ -19,7 +19,7 @@ from jaxte.errors import InputError
 from jaxte.intake import checks
 from jaxte.intake.checks import short
 from jaxte.intake.outputs import SourceOutputs, check_outputs, outputs_of
-from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine
+from jaxte.metrics.combination import MEANS, NORMALISATIONS, combine, tolerance_of
 from jaxte.metrics.options import Options, check_flags, jitted, plain, split_options
 from jaxte.metrics.passes import Completed, Pass, PassRequest
 from jaxte.runtime.programs import all_digits
@@ -326,7 +326,9 @@ class Metric:
         score, weights = outputs["score"], dict(self.terms)
         terms = {name: outputs[name] for name in weights}
         xp = np if isinstance(score, np.ndarray) else jnp
-        return combine(terms, weights, normalise=how, mean=mean, valid=xp.isfinite(score))
+        rounding = tolerance_of(str(score.dtype))
+        valid = xp.isfinite(score)
+        return combine(terms, weights, normalise=how, mean=mean, valid=valid, rounding=rounding)
 
     def outputs_from_moments(self, state: Moments, **options: Any) -> Outputs:
         """All outputs of samples that are known by their moments only.

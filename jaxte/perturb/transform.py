@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from jaxte.errors import InputError
+from jaxte.intake.checks import is_traced, short
 from jaxte.perturb.ped import ped
 from jaxte.perturb.spread_attract import spread_attract
 from jaxte.perturb.steps import attract, pca, spread
@@ -76,6 +78,11 @@ def with_perturbation(
         ()
     """
     change = get_perturbation(perturb) if isinstance(perturb, str) else perturb
+    if not callable(change):
+        raise InputError(f"perturb is {short(perturb)}: give a perturbation, or the name of one")
+    if unknown := [name for name in options if not _takes(change, name)]:
+        known = ", ".join(inspect.signature(change).parameters)
+        raise InputError(f"the perturbation has no option {unknown[0]!r}: it has {known}")
 
     @functools.wraps(metric)
     def perturbed(
@@ -91,9 +98,25 @@ def with_perturbation(
         moved, num_features = moved_features(
             change, features, labels, num_features=num_features, **shared, **options
         )
-        return metric(moved, labels, num_features=num_features, **shared, **metric_options)
+        if num_features is not None and not _takes(metric, "num_features"):
+            moved = moved if is_traced(num_features) else moved[:, : int(np.asarray(num_features))]
+        shared["num_features"] = num_features
+        return metric(moved, labels, **_taken(metric, shared), **metric_options)
 
     return perturbed
+
+
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(one.kind == one.VAR_KEYWORD for one in parameters.values())
+
+
+def _taken(function: Callable[..., Any], shared: dict[str, Any]) -> dict[str, Any]:
+    """Of the keywords that all share those that a function does not leave out."""
+    if shared.get("weights") is not None and not _takes(function, "weights"):
+        name = getattr(function, "__name__", "the function")
+        raise InputError(f"{name} takes no weights, but rows have some: add the keyword weights")
+    return {name: value for name, value in shared.items() if _takes(function, name)}
 
 
 def moved_features(
@@ -105,12 +128,11 @@ def moved_features(
     **options: Any,
 ) -> tuple[Any, ArrayLike | None]:
     """Perturbed features, and their true width if they are padded."""
+    options = _taken(change, {"num_features": num_features, **options})
     if "return_num_features" in inspect.signature(change).parameters:
-        moved, width = change(
-            features, labels, num_features=num_features, return_num_features=True, **options
-        )
+        moved, width = change(features, labels, return_num_features=True, **options)
         return moved, width
-    moved = change(features, labels, num_features=num_features, **options)
+    moved = change(features, labels, **options)
     if num_features is None:
         return moved, None
     return moved, jnp.minimum(jnp.asarray(num_features), moved.shape[1])

@@ -132,9 +132,15 @@ def _numbers(trials: Sequence[Observation]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([t.model for t in trials]), np.array([t.rung for t in trials])
 
 
+def _least(means: np.ndarray, trials: Sequence[Observation]) -> float:
+    """How far models lie apart at least, whatever the unit of the scores and where they begin."""
+    among_examples = max(float(np.std(trial.scores)) for trial in trials)
+    return max(2e-3 * among_examples, 1e-12 * float(abs(means).max()), 1e-100)
+
+
 def _grid(means: np.ndarray, trials: Sequence[Observation], walks: Sequence[float]) -> list[_Sizes]:
     """Sizes to average over."""
-    unit = max(float(np.std(means[_numbers(trials)[1] == 0])), 1e-6 + 1e-3 * abs(means).max())
+    unit = max(float(np.std(means[_numbers(trials)[1] == 0])), _least(means, trials))
     most = max(trial.doublings for trial in trials)
     trends, walks = (_TRENDS, walks) if most else ((0.0,), (0.0,))
     return [
@@ -175,7 +181,7 @@ def observed(
         [0.0, 0.0, 1.0]
     """
     deviations, y = _errors(trials, examples)
-    noise = deviations @ deviations.T + 1e-9 * np.eye(len(y)) * max(y.var(), 1e-6)
+    noise = deviations @ deviations.T + 1e-9 * np.eye(len(y)) * max(y.var(), _least(y, trials) ** 2)
     models = _numbers(trials)[0]
     priors = []
     for sizes in _grid(y, trials, walks):

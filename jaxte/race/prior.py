@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxte.errors import InputError
 from jaxte.evaluate import accuracy_table
+from jaxte.intake.checks import short
 from jaxte.race.posterior import Prior
 
 __all__ = ["LAYERS_TRUST", "prior_of"]
@@ -42,6 +43,8 @@ def prior_of(
     elsewhere = _history(models, history)
     if callable(prior):
         prior = prior()
+    elif prior is not None:
+        _check_names(models, prior)
     means, precisions = np.zeros(len(models)), np.ones(len(models))  # standard normal
     if prior is not None and any(isinstance(one, tuple | list) for one in prior.values()):
         if history is not None:
@@ -57,6 +60,16 @@ def prior_of(
             means = (means * precisions + mean / sd**2) / (precisions + gained)
             precisions = precisions + gained
     return Prior(means, 1 / np.sqrt(precisions), True)
+
+
+def _check_names(models: Sequence[str], prior: Any) -> None:
+    if not isinstance(prior, Mapping):
+        raise InputError(f"prior is {short(prior)}: give model -> score, or model -> (mean, sd)")
+    if unknown := [name for name in map(str, prior) if name not in models]:
+        raise InputError(
+            f"prior names {', '.join(unknown[:8])}, which are none of the models "
+            f"({', '.join(models[:8])}): use the same names"
+        )
 
 
 def _absolute(models: Sequence[str], prior: Mapping[str, Any]) -> Prior:

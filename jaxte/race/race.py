@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from jaxte._progress import Progress, reporter
 from jaxte.errors import InputError
-from jaxte.intake.checks import choose
+from jaxte.intake.checks import check_whole, choose, number, short
 from jaxte.race.engine import Course, Rung, Track, compete
 from jaxte.race.memo import Memo
 from jaxte.race.prior import LAYERS_TRUST, prior_of
@@ -111,7 +112,12 @@ def race(
         ('neighbours', True, 1.0)
     """
     begun = time.perf_counter()
-    _check(budget, confidence, trial, data, prior)
+    budget, confidence = _share("budget", budget), _share("confidence", confidence, below=1.0)
+    seed = check_whole("seed", seed, least=0)
+    if isinstance(prior, str):
+        choose("prior", prior, (LAYERS,))
+    if (trial is None) == (data is None):
+        raise InputError("give data to fine-tune on, or trial=, a function that does: one of them")
     directory = None if resume is None else Path(resume)
     contest: _Contest
     if trial is None:
@@ -133,8 +139,8 @@ def race(
         else:
             believed = prior_of(contest.names, prior, history)
         track = Track(
-            contest.names, contest.rungs, contest.costs, contest.examples, believed, float(budget),
-            float(confidence), seed,
+            contest.names, contest.rungs, contest.costs, contest.examples, believed, budget,
+            confidence, seed,
         )  # fmt: skip
         with reporter(progress, "race", unit="‰ of the budget") as report:
 
@@ -160,23 +166,23 @@ def race(
     return _result(track, course, meta, contest)
 
 
-def _check(budget: float, confidence: float, trial: Any, data: Any, prior: Any) -> None:
-    if isinstance(prior, str):
-        choose("prior", prior, (LAYERS,))
-    for name, value, most in (("budget", budget, math.inf), ("confidence", confidence, 1.0)):
-        if not isinstance(value, int | float) or not 0 < value < most:
-            below = "" if most == math.inf else f" and below {most:g}"
-            raise InputError(f"{name} is {value}: give a share above 0{below}, as 0.05 or 0.9")
-    if (trial is None) == (data is None):
-        raise InputError("give data to fine-tune on, or trial=, a function that does: one of them")
+def _share(name: str, value: Any, below: float = math.inf) -> float:
+    share = number(value)
+    if not 0 < share < below:
+        limit = "" if below == math.inf else f" and below {below:g}"
+        raise InputError(f"{name} is {short(value)}: give a share above 0{limit}, as 0.05 or 0.9")
+    return share
 
 
 def _named(models: Mapping[str, Any] | Sequence[Any], names_only: bool) -> dict[str, Any]:
     """Models by name."""
+    if not isinstance(models, Mapping | Iterable):
+        raise InputError(f"models are {short(models)}: give a mapping name -> model, or a list")
+    models = [models] if isinstance(models, str) else models
     if isinstance(models, Mapping):
         named = {str(name): model for name, model in models.items()}
-    elif names_only or isinstance(models, str):
-        named = {str(name): None for name in ([models] if isinstance(models, str) else models)}
+    elif names_only:
+        named = {str(name): None for name in models}
     else:
         named = {}
         for model in models:
@@ -216,10 +222,12 @@ class _Contest:
         return {}
 
     def _cost(self, costs: Mapping[str, float] | None, name: str, default: float) -> float:
-        value = default if costs is None else costs.get(name)
-        if value is None or not math.isfinite(value) or value <= 0:
+        if not isinstance(costs, Mapping | None):
+            raise InputError(f"costs is {short(costs)}: give model -> cost of its full fine-tuning")
+        value = default if costs is None else number(costs.get(name))
+        if not 0 < value < math.inf:
             raise InputError(f"costs has no positive number for {name}")
-        return float(value)
+        return value
 
 
 class _Own(_Contest):
@@ -230,9 +238,10 @@ class _Own(_Contest):
         costs: Mapping[str, float] | None, rungs: Sequence[float], seed: int,
         directory: Path | None,
     ) -> None:  # fmt: skip
-        shares = [float(rung) for rung in rungs]
-        if not shares or shares[0] <= 0 or any(np.diff(shares) <= 0) or shares[-1] > 1:
-            raise InputError(f"rungs are {tuple(rungs)}: give rising shares above 0 and up to 1")
+        shares = [number(rung) for rung in rungs] if isinstance(rungs, Iterable) else []
+        rising = all(one < other for one, other in itertools.pairwise([0.0, *shares]))
+        if not shares or not rising or shares[-1] > 1:
+            raise InputError(f"rungs are {short(rungs)}: give rising shares above 0 and up to 1")
         self.names = tuple(models)
         self.costs = np.array([self._cost(costs, name, 1.0) for name in self.names])
         self.memo = Memo(

@@ -135,7 +135,7 @@ def growing_rows(
     Raises:
         InputError: for shares that cannot be.
     """
-    checks.check_whole("seed", seed, least=0)
+    seed = checks.check_whole("seed", seed, least=0)
     listed = shares if isinstance(shares, Sequence | np.ndarray) and np.ndim(shares) == 1 else []
     if not len(listed) or not all(0 < number(share) <= 1 for share in listed):
         raise InputError(f"shares are {short(shares)}: give numbers above 0 and up to 1")

@@ -17,6 +17,7 @@ from jaxte._optional import require
 from jaxte.errors import InputError
 from jaxte.intake.checks import short
 from jaxte.metrics import combine
+from jaxte.metrics.combination import tolerance_of
 from jaxte.metrics.options import percent
 from jaxte.metrics.registry import spelling
 from jaxte.ranking.chance import Chance
@@ -203,8 +204,11 @@ class Ranking:
             metric: np.array([terms[m][metric] for m in left], self._precision)
             for metric in weights
         }
-        made = combine(table, weights, normalise=normalise, mean=mean).tolist() if left else []
-        scores = dict.fromkeys(self.models, math.nan) | dict(zip(left, made, strict=True))
+        rounding = tolerance_of(self._precision)
+        scores = dict.fromkeys(self.models, math.nan)
+        if left:
+            made = combine(table, weights, normalise=normalise, mean=mean, rounding=rounding)
+            scores |= dict(zip(left, made.tolist(), strict=True))
         return replace(
             self,
             metrics=(*self.metrics, name),

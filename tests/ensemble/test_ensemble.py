@@ -1,6 +1,7 @@
 """Ensembles: the steps of the selection, by other ways to the same numbers."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -150,6 +151,10 @@ def test_bad_pools() -> None:
             select(models, y, size=5)
         with pytest.raises(InputError, match="size"):
             select(models, y, size=0)
+        with pytest.raises(InputError, match="two models are called 1"):
+            select({1: models["one"], "1": models["other"]}, y)  # type: ignore[dict-item]
+        whole: Any = 2.0
+        assert len(select(models, y, size=whole).members) == 2
         with pytest.raises(InputError, match="short has 7 rows"):
             select({**models, "short": models["one"][:7]}, y)
         with pytest.raises(InputError, match="bad: features contain NaN"):

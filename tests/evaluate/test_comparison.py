@@ -201,6 +201,47 @@ def test_what_is_missing_is_said_and_never_dropped() -> None:
         actual.record("good", "pearson", "cars")
 
 
+def test_the_static_ranking_is_compared_on_the_same_models() -> None:
+    truth = {"x": dict(zip("abcde", (5, 4, 3, 2, 1), strict=True)),
+             "z": dict(zip("abcde", (5, 4, 3, 1, 2), strict=True))}  # fmt: skip
+    nan = float("nan")
+    failing = dict(zip("abcde", (3, 2, 1, nan, nan), strict=True))
+    result = evaluate({d: {"some": failing, "all": own} for d, own in truth.items()}, truth)
+    assert result.value(STATIC) < 1
+    assert result.record("some", "weighted_tau")["minus_static"] == pytest.approx(0)
+    above = result.value("all") - result.value(STATIC)
+    assert result.record("all", "weighted_tau")["minus_static"] == pytest.approx(above)
+
+
+def test_a_chosen_data_set_keeps_the_static_ranking() -> None:
+    whole, one = compare(SCORES, MEANS), compare(SCORES, MEANS, dataset="pets")
+    assert one.evaluated() == ["pets"]
+    assert one.value(STATIC) == whole.value(STATIC, "weighted_tau", "pets")
+    assert not any("no scores on" in note or "static" in note for note in one.notes)
+    pets = [r for r in TIDY if r["dataset"] == "pets"]
+    unnamed = compare([{**r, "dataset": None} for r in pets], MEANS, dataset="pets")
+    assert unnamed.value(STATIC) == one.value(STATIC)
+    with pytest.raises(InputError, match="no data set 'birds'"):
+        compare(SCORES, MEANS, dataset="birds")
+
+
+def test_seeds_are_paired_by_name() -> None:
+    rows = [
+        {"model": m, "dataset": d, "seed": str(s), "accuracy": value}
+        for d in DATASETS
+        for m, own in SEEDS[d].items()
+        for s, value in enumerate(own)
+    ]
+    backwards = [r for r in reversed(rows) if r["model"] in MODELS[::2]]
+    mixed = [*(r for r in rows if r["model"] not in MODELS[::2]), *backwards]
+    named = [r | {"seed": f"{r['model']}-{r['seed']}"} for r in rows]  # each model its own
+    expected, *others = (
+        compare(SCORES, one).record("good", "weighted_tau")["ceiling"]
+        for one in (rows, mixed, named)
+    )
+    assert others == pytest.approx([expected, expected])
+
+
 def test_one_data_set_has_its_interval_over_models() -> None:
     actual = compare(SCORES["pets"]["blind"], MEANS["pets"])
     assert actual.metrics == ("score",)
@@ -232,6 +273,7 @@ def test_one_data_set_has_its_interval_over_models() -> None:
         (SCORES, {"pets": {"m0": "high"}}, "accuracy of m0, pets is 'high'"),
         ({"pets": {"m0": 1, "m1": 2}}, MEANS, "no data set has 3 models"),
         ("nowhere.csv", MEANS, "nowhere.csv does not exist"),
+        ({"mean": SCORES["pets"]}, {"mean": MEANS["pets"]}, "a data set is called 'mean'"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(scores: Any, accuracies: Any, said: str) -> None:

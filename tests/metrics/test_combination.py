@@ -48,6 +48,14 @@ def test_a_term_that_is_the_same_for_all_says_nothing() -> None:
         assert combine([A[:1]], normalise=normalise) == [0]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_small_terms_are_no_rounding(dtype: str) -> None:
+    small = np.array([1e-7, 2e-7, 5e-7] if dtype == "float32" else [1e-10, 2e-10, 5e-10], dtype)
+    np.testing.assert_allclose(combine({"a": small}), [0, 0.25, 1], rtol=1e-5)
+    np.testing.assert_allclose(combine(np.stack([small, small])), [0, 0.5, 2], rtol=1e-5)
+    np.testing.assert_array_equal(combine({"a": small}, rounding=1e-6), 0)
+
+
 def test_geometric_mean() -> None:
     a, b = SCALES["minmax"](A), SCALES["minmax"](B)
     result = combine([A, B], mean="geometric")
@@ -57,6 +65,12 @@ def test_geometric_mean() -> None:
 
 
 def test_terms_that_do_not_go_together() -> None:
+    with pytest.raises(InputError, match="weights are 5"):
+        combine([A, B], 5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="whose sum is positive"):
+        combine([A, B], [0, 0], mean="geometric")
+    with pytest.raises(InputError, match="each needs one number"):
+        combine([np.zeros(0)])
     with pytest.raises(InputError, match="shapes"):
         combine([A, B[:3]])
     with pytest.raises(InputError, match="weights are for a"):
@@ -131,7 +145,7 @@ def test_a_column_of_ones_own() -> None:
     assert "both" in repr(joined)
     for weights, name, message in (
         ({"sfda": 1.0}, "x", "no metric 'sfda'"),
-        ({"logme": 1.0}, "hscore", "already"),
+        ({"logme": 1.0}, "hscore", "no column has already"),
         ({}, "x", "no mapping"),
     ):
         with pytest.raises(InputError, match=message):

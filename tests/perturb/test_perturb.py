@@ -260,6 +260,26 @@ def test_a_wrapped_metric_gets_moved_features_and_their_width(name: str) -> None
     assert seen == {"variant": "any", **known}
 
 
+def test_a_metric_or_perturbation_may_leave_out_what_it_has_no_use_for() -> None:
+    def total_variance(features: Any, labels: Any) -> Any:
+        return jnp.cov(features.T).trace()
+
+    def doubled(features: Any, labels: Any) -> Any:
+        return 2 * features
+
+    twice = perturb.with_perturbation(total_variance, doubled)
+    assert float(twice(X, Y)) == pytest.approx(4 * float(total_variance(X, Y)), rel=1e-5)
+    narrow = perturb.with_perturbation(total_variance, "pca", num_components=2)
+    moved = np.asarray(perturb.pca(X, Y, num_components=2))
+    assert float(narrow(X, Y)) == pytest.approx(np.cov(moved.T).trace(), rel=1e-5)
+    with pytest.raises(InputError, match="doubled takes no weights"):
+        twice(X, Y, weights=np.ones(30))
+    with pytest.raises(InputError, match="no option 'zz'"):
+        perturb.with_perturbation(total_variance, "pca", zz=3)
+    with pytest.raises(InputError, match="perturb is None"):
+        perturb.with_perturbation(total_variance, None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", ["1", float("nan"), [1.0], 10**400, None], ids=str)
 def test_strengths_are_finite_numbers(value: Any) -> None:
     x, y = blobs(12, 5, classes=3)

@@ -43,6 +43,45 @@ def test_paired_examples_tell_apart_what_means_alone_do_not() -> None:
     assert race.sd["m0"] < 0.012
 
 
+@pytest.mark.parametrize(("times", "plus"), [(1, 1000), (1e-9, 0), (1e6, -1e9)])
+def test_chances_depend_neither_on_the_unit_nor_on_the_zero(times: float, plus: float) -> None:
+    pool, plain = Pool(5, 1), run(Pool(5, 1))
+
+    def trial(*arguments: Any) -> Any:
+        return times * np.asarray(pool.trial(*arguments)) + plus
+
+    moved = jaxte.race(pool.names, trial=trial, budget=0.3, rungs=RUNGS)
+    assert list(moved.p_best) == list(plain.p_best)
+    np.testing.assert_allclose([*moved.p_best.values()], [*plain.p_best.values()], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 1.5}, "seed is 1.5"),
+        ({"rungs": ["a"]}, "rungs are"),
+        ({"rungs": 0.5}, "rungs are 0.5"),
+        ({"rungs": [math.nan, 1]}, "rungs are"),
+        ({"costs": 5}, "costs is 5"),
+        ({"costs": {"m0": "x", "m1": 1}}, "costs has no positive number for m0"),
+        ({"budget": "all"}, "budget is 'all'"),
+        ({"confidence": 1.0}, "confidence is 1.0"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(Pool(2, 0), **options)
+    for models, said in ((None, "models are None"), ("ab", "a race of 1 models")):
+        with pytest.raises(InputError, match=said):
+            jaxte.race(models, trial=lambda *_: [1.0])  # type: ignore[arg-type]
+
+
+def test_shares_of_numpy_are_numbers() -> None:
+    assert run(Pool(2, 0), budget=np.float32(0.5)).cost <= 0.5
+
+
 @pytest.mark.parametrize("budget", [0.07, 0.1, 0.25, 0.6, 1.0])
 def test_budget_is_never_exceeded(budget: float) -> None:
     pool = Pool(6, 3)

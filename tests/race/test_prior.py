@@ -41,6 +41,14 @@ def test_a_model_without_score_stays_open() -> None:
     assert prior_of(NAMES, {"a": 1, "b": 1}, None).sd.tolist() == [1, 1, 1]
 
 
+def test_names_of_no_model_are_refused() -> None:
+    for prior in ({"a": 1, "b": 2, "C": 3}, {"a": (1, 1), "b": (2, 1), "c": (3, 1), "d": (1, 1)}):
+        with pytest.raises(InputError, match=r"prior names (C|d), which are none of the models"):
+            prior_of(NAMES, prior, None)
+    with pytest.raises(InputError, match="prior is 5"):
+        jaxte.race(list(NAMES), trial=lambda *_: [1.0], prior=5)  # type: ignore[arg-type]
+
+
 def test_means_are_taken_as_they_are() -> None:
     prior = prior_of(NAMES, {"a": (0.7, 0.1), "b": (0.8, 0.1), "c": (0.9, 0.2)}, None)
     assert not prior.standard
