@@ -103,11 +103,11 @@ class Evaluation:
 
     def to_csv(self, path: str | Path | None = None) -> str:
         """`to_records` as CSV, the text and, if a path is given, the file."""
-        return _written(report.csv_text(self._records), path)
+        return report.written(report.csv_text(self._records), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Metrics, data sets, models, notes, meta and records as JSON; NaN becomes null."""
-        return _written(report.json_text(self.content()), path)
+        return report.written(report.json_text(self.content()), path)
 
     def content(self) -> dict[str, Any]:
         """What `to_json` writes."""
@@ -257,9 +257,3 @@ def _range(low: float, high: float) -> str:
 
 def _present(models: Sequence[str], values: np.ndarray) -> dict[str, float]:
     return {m: float(v) for m, v in zip(models, values, strict=True) if math.isfinite(v)}
-
-
-def _written(text: str, path: str | Path | None) -> str:
-    if path is not None:
-        Path(path).write_text(text, encoding="utf-8", newline="")
-    return text

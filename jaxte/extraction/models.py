@@ -261,7 +261,7 @@ def _takes_nothing(function: Any) -> bool:
 def _names(layers: str | int | Sequence[str | int]) -> tuple[str, ...]:
     """As names; a number means a hidden state."""
     names = (layers,) if isinstance(layers, str | int) else tuple(layers)
-    if not names:
+    if not names or "" in names:
         raise InputError("layers are empty: name at least one, or leave them out")
     if ALL in names and len(names) > 1:
         raise InputError(f"layers are {list(names)}: 'all' stands alone, or name the layers")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxte.errors import InputError
@@ -189,7 +188,7 @@ class Race:
         """The result as JSON text, written to a file too where there is a path."""
         from jaxte import report
 
-        text = report.json_text(
+        content = report.json_text(
             {
                 "best": self.best,
                 "apart": self.apart(),
@@ -202,9 +201,7 @@ class Race:
                 "records": self.to_records(),
             }
         )
-        if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
-        return text
+        return report.written(content, path)
 
     def table(self) -> Table:
         """The table that the race is shown as."""

@@ -246,11 +246,11 @@ class Ranking:
         frames = require("pandas", "to_pandas", "pandas").DataFrame
         return cast("pd.DataFrame", frames.from_records(self.to_records()))
 
-    def to_csv(self, path: str | Path) -> None:
-        """Write `to_records` as CSV."""
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """`to_records` as CSV, the text and, if a path is given, the file."""
         from jaxte import report
 
-        Path(path).write_text(report.to_csv(self), encoding="utf-8", newline="")
+        return report.written(report.to_csv(self), path)
 
     @classmethod
     def from_csv(cls, source: str | Path) -> Ranking:
@@ -275,11 +275,11 @@ class Ranking:
                     break
         return ranking
 
-    def to_json(self, path: str | Path) -> None:
-        """Write models, metrics, notes, meta and `to_records` as JSON."""
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Models, metrics, notes, meta and `to_records` as JSON, likewise."""
         from jaxte import report
 
-        Path(path).write_text(report.to_json(self), encoding="utf-8", newline="")
+        return report.written(report.to_json(self), path)
 
     @classmethod
     def from_json(cls, source: str | Path) -> Ranking:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
-import json
 import math
 import textwrap
 from itertools import accumulate, chain, pairwise, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxte.metrics.options import percent
-from jaxte.report.provenance import PROVENANCE, columns_of, sentence
+from jaxte.report.provenance import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -322,79 +319,3 @@ def to_html(source: Ranking | Table) -> str:
     if content.provenance:
         parts.append(f'<p style="opacity:0.55">{html.escape(content.provenance)}</p>')
     return "".join(parts)
-
-
-def csv_text(records: Sequence[Mapping[str, Any]], *, last: Sequence[str] = ()) -> str:
-    """Records as CSV: a column for every key that occurs, an empty field where there is none."""
-    occurring = dict.fromkeys(key for record in records for key in record)
-    fields = [*(key for key in occurring if key not in last), *(k for k in last if k in occurring)]
-    rows = [{key: _plain(value) for key, value in record.items()} for record in records]
-    # before Python 3.13 the module leaves a lone "\r" unquoted, which ends the line for a reader
-    lone = any("\r" in text for row in rows for text in row.values() if isinstance(text, str))
-    stream = io.StringIO()
-    writer = csv.DictWriter(
-        stream, fields, lineterminator="\n",
-        quoting=csv.QUOTE_ALL if lone else csv.QUOTE_MINIMAL,
-    )  # fmt: skip
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def json_text(content: Any) -> str:
-    """Strict JSON: what is not finite becomes null, arrays become lists."""
-    return json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """The value in types of Python; NaN and infinity as None."""
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if hasattr(value, "items"):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return str(value)
-
-
-def to_csv(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:
-    """One line per model and metric: `model,metric,score,rank,status`, its terms, and its source.
-
-    The last columns say where the score comes from: data set, rows, width (of layers of which the
-    best or the mean counts as JSON, layer -> width), options, version, date; and with a history
-    the chance to lead the recommended order.
-    """
-    return csv_text(
-        [
-            {**record, **columns_of(ranking.meta, record["model"], record["metric"])}
-            for record in _records(ranking, problems)
-        ],
-        last=PROVENANCE,
-    )
-
-
-def to_json(ranking: Ranking, *, problems: Mapping[str, str] | None = None) -> str:
-    """An object with `models`, `metrics`, `notes`, `meta` and the `records` of the CSV form."""
-    return json_text(
-        {
-            "models": (*ranking.models, *(problems or {})),
-            "metrics": ranking.metrics,
-            "notes": ranking.notes,
-            "meta": ranking.meta,
-            "records": _records(ranking, problems),
-        }
-    )
-
-
-def _records(ranking: Ranking, problems: Mapping[str, str] | None) -> list[dict[str, Any]]:
-    """The ranking's records, and the like for models that never reached it."""
-    lost = [
-        {"model": model, "metric": metric, "score": math.nan, "rank": None, "status": reason}
-        for model, reason in (problems or {}).items()
-        for metric in ranking.metrics
-    ]
-    return [*ranking.to_records(), *lost]

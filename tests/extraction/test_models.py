@@ -252,3 +252,9 @@ def test_fingerprints_are_the_same_in_every_process() -> None:
 def test_models_of_other_levels_are_refused() -> None:
     with pytest.raises(InputError, match="has level 'pixel'"):
         replace(model(), level="pixel")
+
+
+@pytest.mark.parametrize("layers", ["", [], ["features", ""]])
+def test_layers_have_names(layers: Any) -> None:
+    with pytest.raises(InputError, match="layers are empty"):
+        as_model(project, variables=W, layers=layers)

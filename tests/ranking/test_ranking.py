@@ -114,7 +114,7 @@ def test_records(ranking: jaxte.Ranking) -> None:
 
 def test_csv_round_trip(ranking: jaxte.Ranking, tmp_path: Path) -> None:
     path = tmp_path / "out.csv"
-    ranking.to_csv(path)
+    assert ranking.to_csv(path) == ranking.to_csv()
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
@@ -127,7 +127,7 @@ def test_csv_round_trip(ranking: jaxte.Ranking, tmp_path: Path) -> None:
 
 def test_json_round_trip(ranking: jaxte.Ranking, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
-    ranking.to_json(path)
+    assert ranking.to_json(path) == ranking.to_json()
 
     def refuse(token: str) -> None:
         raise AssertionError(f"{token} is no JSON")
