@@ -63,6 +63,8 @@ def extract(
 
         if store and out is None and not check:
             raise InputError("say where to store the features: --out DIR (or --no-store)")
+        if not store and out is not None:
+            raise InputError("--no-store keeps nothing, --out says where: leave out one of them")
         on_error = "skip" if skip_damaged else "raise"
         how = _extraction.Options(shared, store, traceback=trace, on_error=on_error)
         how.check()

@@ -54,6 +54,8 @@ class Columns:
         if len(named) > 1:
             raise InputError(f"{where}: choose one of {' and '.join(named)} for the examples")
         for column in (*named.values(), *self.label):
+            if self.label.count(column) > 1:
+                raise InputError(f"{where}: {column!r} is named twice as a label: name it once")
             if column not in kinds:
                 raise InputError(f"{where} has no column {column!r}: there are {listed}")
         label = self.label or _label([name for name in kinds if name not in named.values()], kinds)

@@ -83,6 +83,8 @@ def arrays(
         inputs = list(inputs) if inputs.dtype == np.object_ else inputs
     if not isinstance(labels, np.ndarray | Sequence):
         labels = np.asarray(as_array(labels, spec.where))
+    if getattr(labels, "ndim", 1) == 0:
+        raise InputError(f"{name} has a single label: one for each example is needed")
     if len(inputs) != len(labels):
         raise InputError(
             f"{name} has {len(inputs)} examples but {len(labels)} labels: one each is needed"
@@ -143,9 +145,14 @@ def npz(file: str, request: Request) -> Records:
         raise InputError(
             f"{path} cannot be read ({error}): write plain arrays with numpy.savez"
         ) from error
+    if odd := {np.shape(one) for one in labels} - {np.shape(inputs)[:1]} if len(labels) > 1 else ():
+        raise InputError(f"{path}: labels have shape {min(odd)}, for {len(inputs)} rows of inputs")
     values = labels[0] if len(labels) == 1 else np.stack(labels, axis=1)
     facts = {"source": "npz", "name": path.name, "columns": chosen.card()}
     return arrays(inputs, values, request.labels, request.name, facts)
+
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 def folder(where: str, request: Request) -> Records:
@@ -163,6 +170,9 @@ def folder(where: str, request: Request) -> Records:
     for path, of_class in by_class.items():
         if not of_class:
             raise InputError(f"{path} holds no images: remove the folder, or fill it")
+    if len(folders) > 1 and {path.name.lower() for path in folders} <= _SPLITS:
+        shown = ", ".join(path.name for path in folders)
+        raise InputError(f"{root} holds parts of a data set ({shown}): name one, {folders[0]}")
     files = [file for of_class in by_class.values() for file in of_class]
     if not request.skip:
         check_files(files)

@@ -75,5 +75,5 @@ COLLAPSE = Pass(
     _projected,
     instead=known_trace,
     lacking="all classes weigh the same in it, and in these moments they do not: make them with "
-    "moments.init(..., class_counts=[...]), the samples of each class",
+    "moments.init(..., class_counts=[...]), the weight of each class in the samples they are of",
 )

@@ -68,7 +68,8 @@ def ridge_probe(
 
     Returns:
         Scalar: nats per sample in (-inf, 0], accuracy in [0, 1], or for regression R2 in
-        (-inf, 1], the mean over targets. NaN when fewer than two classes occur.
+        (-inf, 1], the mean over targets that vary. NaN when fewer than two classes occur, or no
+        target varies.
 
     Raises:
         InputError: outside jit, for input that cannot be scored.
@@ -97,7 +98,7 @@ def _check(*, measure: str) -> None:
 
 def _log_penalty(statistics: Statistics) -> Array:
     """Log of the penalty of largest evidence over the scatter's trace; without a derivative."""
-    best = partial(_best, statistics.present, statistics.total)
+    best = partial(_best, statistics.varying, statistics.total)
     if statistics.route != "sure" and statistics.sample is not None:
         return lax.stop_gradient(best(statistics.ridge.form))
     rows = None
@@ -253,7 +254,7 @@ def _fit(statistics: Statistics, _: tuple[Completed, ...], **__: Any) -> Fit:
         predictions, y_mean = _from_products_of_rows(statistics, u)
         return Fit(None, predictions, jnp.where(present, y_mean, 0), n, state.deviations, whole)
     normal = normal_equations(statistics.moments, present, statistics.unit)
-    system = System(normal.scatter, normal.cross, normal.square, present, n)
+    system = System(normal.scatter, normal.cross, normal.square, statistics.varying, n)
     lower = system.factor(system.penalty(_stationary(u, system)))
     inverse = solve_triangular(lower, jnp.eye(len(lower), dtype=lower.dtype), lower=True)
     y_mean = jnp.where(present, normal.y_mean, 0)
@@ -266,7 +267,7 @@ def _from_products_of_rows(statistics: Statistics, u: Array) -> tuple[Array, Arr
     root = safe_root(rows.weights)[:, None]
     x = root * statistics.centred
     y, y_mean = centre(statistics.columns, rows)
-    system = System(gram(x.T), root * y, None, statistics.present, rows.total)
+    system = System(gram(x.T), root * y, None, statistics.varying, rows.total)
     t = system.penalty(_stationary(u, system))
     # the constant direction is taken out, or it would hide how little of a row is left
     constant = root / jnp.sqrt(rows.total)
@@ -333,8 +334,9 @@ def _score(statistics: Statistics, completed: tuple[Completed, ...], *, measure:
     lost = statistics.may_be_unsure & statistics.valid & jnp.isnan(jnp.sum(fit.along))
     if statistics.measured.moments.targets is not None:
         errors, trivial = sums
-        shares = jnp.where(statistics.present, 1 - errors / divisors(trivial), 0)
-        r2 = shares.sum() / jnp.maximum(statistics.present.sum(), 1)
+        varies = statistics.varying
+        shares = jnp.where(varies, 1 - errors / jnp.where(varies, trivial, 1), 0)
+        r2 = shares.sum() / varies.sum()  # NaN where no target varies
         gain = -fit.n / 2 * jnp.log1p(-jnp.clip(r2, 0, 1 - jnp.finfo(r2.dtype).eps))
         return {"score": jnp.where(statistics.valid, r2, jnp.nan), "unsure": lost, "gain": gain}
     right, likelihoods = sums

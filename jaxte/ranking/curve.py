@@ -107,7 +107,7 @@ def score_curve(
     if unable := [metric.name for metric in asked.metrics if not metric.takes_weights]:
         raise InputError(f"{', '.join(unable)} takes no weights, by which rows are left out")
     if weights is not None:
-        weights = np.asarray(checks.check_weights(weights, len(np.asarray(targets))), float)
+        weights = np.asarray(checks.check_weights(weights, len(np.atleast_1d(targets))), float)
     labels = as_labels(targets, weights=weights)
     own = np.ones(len(labels.values)) if weights is None else weights
     order, sizes = growing_rows(labels, shares, seed=seed, rows=np.flatnonzero(own > 0))

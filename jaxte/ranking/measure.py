@@ -39,6 +39,7 @@ from jaxte.ranking.verdict import past_places
 from jaxte.report.provenance import made_now
 from jaxte.runtime.devices import device_of
 from jaxte.runtime.precision import precision_context
+from jaxte.statistics import Moments
 from jaxte.store.reader import model_and_layer
 
 __all__ = ["measure"]
@@ -111,11 +112,22 @@ def measure(
         "devices": 1 if mesh is None else mesh.size,
         "jax": jax.__version__,
     }
+    notes += _of_other_rows(resolved, meta["n"])
     layered = [one.name for one in resolved.candidates if one.joined is not None]
     if layers in FOLDS:
         outcomes, on_layers = fold(outcomes, scored, layers)
         notes += on_layers
     return Measured(names, asked.metrics, outcomes, meta, past, layered, weights is not None, notes)
+
+
+def _of_other_rows(resolved: Resolved, rows: Mapping[str, int]) -> list[str]:
+    """A note on moments of more or fewer rows than others: of arrays these are refused."""
+    if len(set(rows.values())) < 2 or not any(
+        isinstance(s.source, Moments) for s in resolved.streams
+    ):
+        return []
+    shown = shortlist([f"{name} {number}" for name, number in rows.items()])
+    return [f"These moments are of different numbers of rows ({shown}), so that scores differ."]
 
 
 def _unknown_of_streams(resolved: Resolved, asked: RankOptions, outcomes: Outcomes) -> list[str]:

@@ -79,7 +79,7 @@ def on_targets(labels: Iterable[Labels]) -> list[str]:
         values = own.values
         if own.classes is not None or values.ndim > 1 or not np.all(values == np.round(values)):
             continue
-        if len(kinds := np.unique(values)) <= min(_CLASSES, len(values) // 4):
+        if 1 < len(kinds := np.unique(values)) <= min(_CLASSES, len(values) // 4):
             return [
                 f"The targets are {values.dtype} with {len(kinds)} whole values, {kinds[0]:g} to "
                 f"{kinds[-1]:g}: they count as numbers to predict. Integers or texts are classes."

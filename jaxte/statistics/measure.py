@@ -113,11 +113,16 @@ class Moments(NamedTuple):
     @property
     def class_balanced_scatter(self) -> Array | None:
         """Within-class scatter [d, d] in which every class weighs the same, if it is known."""
-        if self.balance is not None:
+        traced = checks.is_traced(self.counts)
+        if self.balance is not None and (traced or self._are_counts(self.balance.counts)):
             return self.balance.scatter
-        if checks.is_traced(self.counts) or not even(self.counts):
+        if traced or not even(self.counts):
             return None
         return self.scatter / self.counts.max()
+
+    def _are_counts(self, known: Array) -> bool:
+        """Whether the classes came to weigh what was said beforehand."""
+        return bool(np.allclose(np.asarray(known), np.asarray(self.counts), rtol=1e-4, atol=0))
 
     @property
     def rounding(self) -> Array:

@@ -64,16 +64,20 @@ def init(
             "give num_classes, for integer labels, or num_targets, for float targets [n, k]"
         )
     sizes = {"num_features": num_features, "num_classes": num_classes, "num_targets": num_targets}
-    for name, value in sizes.items():
-        if value is not None and int(value) < 1:
-            raise InputError(f"{name} is {value}: it must be a positive integer")
+    d, c, k = (
+        None if value is None else checks.check_whole(name, value) for name, value in sizes.items()
+    )
+    assert d is not None
+    c = 1 if c is None else c
     dtype = jnp.result_type(float if dtype is None else dtype)
-    d, c = int(num_features), int(num_classes or 1)
-    k = None if num_targets is None else int(num_targets)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(f"dtype is {dtype}: moments need a float type")
     if class_counts is not None:
         if num_classes is None or np.shape(class_counts) != (c,):
             raise InputError(f"class_counts need one number for each of the {c} classes")
         class_counts = jnp.asarray(class_counts, dtype)
+        if not checks.is_traced(class_counts) and not (class_counts >= 0).all():
+            raise InputError("class_counts are no numbers >= 0: give the weight of each class")
     return _empty(d, c, k, class_counts, dtype)
 
 

@@ -19,6 +19,7 @@ from jaxte.errors import InputError
 from jaxte.statistics.linalg import (
     gram,
     matmul,
+    noise,
     ridge_solve,
     ridge_solve_scatter,
     unit_of,
@@ -237,6 +238,15 @@ class Statistics:
             return state.counts > 0
         targets = state.targets
         return targets.square + state.total * (targets.origin + targets.mean) ** 2 > 0
+
+    @property
+    def varying(self) -> Array:
+        """Which target columns [k] tell rows apart: classes that occur, targets that vary."""
+        state = self.measured.moments
+        if state.targets is None:
+            return state.counts > 0
+        mean = state.targets.origin + state.targets.mean
+        return state.targets.square > noise(jnp.abs(mean) * jnp.sqrt(state.total)) ** 2
 
     @property
     def valid(self) -> Array:

@@ -154,6 +154,7 @@ def test_without_a_store_there_are_scores(run: Run, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         ((*BASE, "zoo:mlp-mnist"), "say where to store the features: --out DIR (or --no-store)"),
+        ((*BASE, "zoo:mlp-mnist", "--no-store", "--out", "s"), "--no-store keeps nothing"),
         ((*BASE, "zoo:nothing", "--out", "s"), "zoo:nothing: no zoo model named 'nothing'"),
         ((*BASE, "mlp-mnist", "--out", "s"), "'mlp-mnist' is no model: the forms are zoo:NAME"),
         ((*BASE, "python:nowhere:f", "--out", "s"), "there is no module nowhere"),

@@ -59,6 +59,12 @@ def test_folders_within_a_class_belong_to_it(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(png(np.full((2, 2), len(name), np.uint8)))
     result = data.load(f"folder:{tmp_path}")
     assert [(int(image[0, 0, 0]), label) for image, label in result] == [(11, 0), (12, 0), (9, 1)]
+    for part in ("train", "val"):
+        (tmp_path / "parts" / part / "cat").mkdir(parents=True)
+        (tmp_path / "parts" / part / "cat" / "x.png").write_bytes(png(np.zeros((2, 2), np.uint8)))
+    with pytest.raises(InputError, match=r"holds parts of a data set \(train, val\): name one"):
+        data.load(f"folder:{tmp_path / 'parts'}")
+    assert len(data.load(f"folder:{tmp_path / 'parts' / 'val'}")) == 1
 
 
 def test_card_follows_the_content_not_the_place(tmp_path: Path) -> None:

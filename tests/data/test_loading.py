@@ -91,6 +91,14 @@ def test_npz_files_that_cannot_be_used(tmp_path: Path) -> None:
     np.savez(path, images=np.zeros(3), labels=np.zeros(4, int))
     with pytest.raises(InputError, match="has 3 examples but 4 labels"):
         data.load(f"npz:{path}")
+    np.savez(path, images=np.zeros((3, 2)), labels=np.int64(3))
+    with pytest.raises(InputError, match="has a single label"):
+        data.load(f"npz:{path}")
+    np.savez(path, images=np.zeros((3, 2)), a=np.zeros(3, int), b=np.zeros(2, int))
+    with pytest.raises(InputError, match=r"labels have shape \(2,\), for 3 rows"):
+        data.load(f"npz:{path}?label=a,b")
+    with pytest.raises(InputError, match="'a' is named twice"):
+        data.load(f"npz:{path}?label=a,a")
     path.write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match="cannot be read"):
         data.load(f"npz:{path}")

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import Array, blobs
+from helpers import Array, blobs, regression
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
@@ -74,6 +74,15 @@ def test_regression(n: int, d: int) -> None:
     trivial = (y - y.mean(0)) * n / (n - 1)
     r2 = 1 - (errors**2).sum(0) / (trivial**2).sum(0)
     assert float(ridge_probe(x, y)) == pytest.approx(r2.mean(), abs=1e-8)
+
+
+def test_targets_that_do_not_vary_say_nothing() -> None:
+    x, y = regression(60, 5)
+    y = y.reshape(60, -1)[:, :1]
+    for odd in (3.0, 1e6, 0.0):
+        both = float(ridge_probe(x, np.append(y, np.full((60, 1), odd), axis=1)))
+        assert both == pytest.approx(float(ridge_probe(x, y)), rel=1e-9)
+    assert np.isnan(float(ridge_probe(x, np.full((60, 2), 3.0))))
 
 
 def test_noise_scores_as_the_class_frequencies_alone_however_wide() -> None:

@@ -11,6 +11,7 @@ from helpers import Problem, blobs, regression
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jaxte
 from jaxte import InputError, moments
 from jaxte.metrics import REGISTRY, face, face_from_moments, logme_from_moments
 from jaxte.moments import Moments
@@ -342,6 +343,9 @@ def test_what_face_cannot_be_made_of(x64: None) -> None:
         ({"num_targets": 0}, "num_targets is 0"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"num_classes": 3, "num_features": 0}, "num_features is 0"),
+        ({"num_classes": 3, "num_features": 2.5}, "num_features is 2.5"),
+        ({"num_classes": 3, "dtype": int}, "moments need a float type"),
+        ({"num_classes": 3, "class_counts": [1, -1, 1]}, "no numbers >= 0"),
         ({"num_classes": 3, "class_counts": [1, 2]}, "each of the 3 classes"),
         ({"num_targets": 3, "class_counts": [1, 2, 3]}, "class_counts"),
     ],
@@ -350,6 +354,22 @@ def test_what_init_refuses(arguments: dict[str, Any], message: str) -> None:
     arguments = {"num_features": D} | arguments
     with pytest.raises(InputError, match=message):
         moments.init(arguments.pop("num_features"), **arguments)
+
+
+def test_class_counts_of_other_samples_are_not_used(x64: None) -> None:
+    x, y = DATA["balanced"]
+    counts = np.bincount(y, minlength=C)
+    for known in (counts + 1, counts / counts.sum()):
+        state = moments.update(moments.init(D, num_classes=C, class_counts=known), x, y)
+        half = moments.update(moments.init(D, num_classes=C, class_counts=counts), x[1:], y[1:])
+        for one in (half, state):
+            if len(set(np.asarray(one.counts).tolist())) == 1:
+                continue  # even classes need none
+            with pytest.raises(InputError, match="the weight of each class in the samples"):
+                face_from_moments(one)
+    shorter = moments.update(moments.init(D, num_classes=C), x[:12], y[:12])
+    ranking = jaxte.rank({"shorter": shorter, "state": state}, metrics="hscore", intervals=False)
+    assert any("different numbers of rows (shorter 12" in note for note in ranking.notes)
 
 
 def test_what_update_refuses() -> None:
