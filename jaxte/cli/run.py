@@ -93,8 +93,8 @@ def run(
     With --part 1/4 ... 4/4 four jobs, on one machine or on many that share OUT, extract a part of
     the models each and rank none; the same call without it ranks, once they are all there.
 
-    A table of models.toml: source = "hf:...", and if wanted name, layers, pool, level, prepare,
-    compute_dtype, max_length, batch_size; --example prints one.
+    A table of models.toml: source = "hf:...", and if wanted name, layers, pool, level, layout,
+    prepare, compute_dtype, max_length, batch_size; --example prints one.
 
     A model that fails is named and does not stop the others. The exit code is 1 if some failed,
     2 if none is left or the call cannot be.
