@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             store.render(Path(options.folder))
             return 0
         if options.command in _WHOLE:
-            return int(_WHOLE[options.command][0].run(options) or 0)
+            return int(_WHOLE[options.command][0].run(options))
         settings = Settings(
             patience=options.patience,
             seed=options.seed,

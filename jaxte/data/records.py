@@ -145,7 +145,8 @@ def npz(file: str, request: Request) -> Records:
         raise InputError(
             f"{path} cannot be read ({error}): write plain arrays with numpy.savez"
         ) from error
-    if odd := {np.shape(one) for one in labels} - {np.shape(inputs)[:1]} if len(labels) > 1 else ():
+    several = labels if len(labels) > 1 else []
+    if odd := {np.shape(one) for one in several} - {np.shape(inputs)[:1]}:
         raise InputError(f"{path}: labels have shape {min(odd)}, for {len(inputs)} rows of inputs")
     values = labels[0] if len(labels) == 1 else np.stack(labels, axis=1)
     facts = {"source": "npz", "name": path.name, "columns": chosen.card()}

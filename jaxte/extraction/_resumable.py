@@ -16,6 +16,7 @@ from jaxte.extraction._all_layers import all_named
 from jaxte.extraction._batches import Batch, Prepare, checked, digest, read
 from jaxte.extraction._model import Model
 from jaxte.extraction._outputs import ALL
+from jaxte.intake.checks import check_whole
 
 if TYPE_CHECKING:
     from jaxte.data import Dataset
@@ -51,7 +52,7 @@ class ResumableBatches:
         self._weighted = weighted
         self._skip, self.skipped = skip, dict[int, str]()
         self._batches, self._prepare = batches, prepare
-        self._size, self._workers = size, workers
+        self._size, self._workers = check_whole("batch_size", size), workers
         self._iterator: Iterator[Batch] | None = None
 
     @property

@@ -21,7 +21,7 @@ from jaxte.extraction._write_queue import WriteQueue
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.plan import describe_data, describe_model, describe_settings
 from jaxte.extraction.targets import Pixels, Targets, level_of
-from jaxte.intake.checks import check_whole, choose
+from jaxte.intake.checks import choose
 from jaxte.runtime.devices import platform_of
 from jaxte.runtime.mesh import Layout, layout_of
 from jaxte.store import FeatureStore, MemoryWriter, Writer, is_store
@@ -175,7 +175,6 @@ def extraction(
 ) -> Extraction:
     """`extract` of a `Model`, with what became of it."""
     started = time.perf_counter()
-    batch_size = check_whole("batch_size", batch_size)
     pixels = pixels or Pixels()
     layout = None if mesh is None else _layout(mesh)
     choose("on_error", on_error, ("raise", "skip"))

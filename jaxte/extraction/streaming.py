@@ -25,7 +25,7 @@ from jaxte.extraction._resumable import ResumableBatches, as_dataset, left_out, 
 from jaxte.extraction.models import Model, as_model, log
 from jaxte.extraction.targets import Pixels, Targets, level_of
 from jaxte.intake import checks
-from jaxte.intake.checks import check_whole, choose
+from jaxte.intake.checks import choose
 from jaxte.ranking.blocks import LabelCounts, checked
 from jaxte.runtime.precision import precision_context
 from jaxte.statistics import moments
@@ -189,7 +189,6 @@ def streamed(
     if num_classes is None and class_counts is not None:
         num_classes = np.size(class_counts)
     targets = Targets(model.level, dataset, num_classes, pixels or Pixels())
-    batch_size = check_whole("batch_size", batch_size)
     x64 = jnp.result_type(float) == jnp.float64  # of the caller, and so of the model
     reader = ResumableBatches(batches, model.prepare, batch_size, workers, weighted=True)
     model, source = reader.all_named(model), reader.remaining(())

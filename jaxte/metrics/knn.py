@@ -13,7 +13,7 @@ from jaxte.intake import checks
 from jaxte.metrics.metric import Completed, Metric, Outputs
 from jaxte.metrics.registry import register
 from jaxte.statistics import Statistics
-from jaxte.statistics.linalg import matmul, noise
+from jaxte.statistics.linalg import matmul, noise, rounding_square
 from jaxte.statistics.pairs import Block, Pairs, nearest, unit_rows
 from jaxte.statistics.rows import centre
 
@@ -136,7 +136,7 @@ def _score(
         return matmul(taken, y) / taken.sum(axis=1)[:, None]
 
     if statistics.num_classes is None:
-        rounding = noise(jnp.abs(mean_target) * jnp.sqrt(rows.total)) ** 2
+        rounding = rounding_square(mean_target, rows.total)
         outputs = _of_regression(pairs.map(mean), columns, rows.weights, rounding)
         return {"score": jnp.where(statistics.valid, outputs[measure], jnp.nan), **outputs}
     right = _right(statistics, pairs.map(votes), k)

@@ -188,20 +188,18 @@ class Race:
         """The result as JSON text, written to a file too where there is a path."""
         from jaxte import report
 
-        content = report.json_text(
-            {
-                "best": self.best,
-                "apart": self.apart(),
-                "cost": self.cost,
-                "budget": self.budget,
-                "confidence": self.confidence,
-                "sentence": self.sentence(),
-                "notes": self.notes,
-                "meta": self.meta,
-                "records": self.to_records(),
-            }
-        )
-        return report.written(content, path)
+        content = {
+            "best": self.best,
+            "apart": self.apart(),
+            "cost": self.cost,
+            "budget": self.budget,
+            "confidence": self.confidence,
+            "sentence": self.sentence(),
+            "notes": self.notes,
+            "meta": self.meta,
+            "records": self.to_records(),
+        }
+        return report.written(report.json_text(content), path)
 
     def table(self) -> Table:
         """The table that the race is shown as."""

@@ -40,6 +40,14 @@ def noise(size: Array, terms: ArrayLike = 1) -> Array:
     return _ROUNDING * eps * jnp.sqrt(jnp.asarray(terms, size.dtype)) * size
 
 
+def rounding_square(mean: Array, total: Array) -> Array:
+    """Sum of squared deviations [k] that rounding leaves of columns of this mean that are constant.
+
+    ``total``: of the weights.
+    """
+    return noise(jnp.abs(mean) * jnp.sqrt(total)) ** 2
+
+
 def safe_root(square: Array) -> Array:
     """Square root with derivative 0 at 0."""
     positive = square > 0

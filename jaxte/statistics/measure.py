@@ -17,7 +17,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxte.intake import checks
-from jaxte.statistics.linalg import gram, matmul, noise
+from jaxte.statistics.linalg import gram, matmul, noise, rounding_square
 from jaxte.statistics.rows import Rows, centre, class_sums, target_columns, weighted_sum
 
 
@@ -270,7 +270,7 @@ def centred(row: Rows) -> tuple[Array, Array]:
     """Rows minus their mean, and that mean; columns that vary only by rounding become 0."""
     x, mean = centre(row.features, row)
     square = weighted_sum(x**2, row.weights)
-    constant = square <= noise(jnp.abs(mean) * jnp.sqrt(row.total)) ** 2
+    constant = square <= rounding_square(mean, row.total)
     return x - lax.stop_gradient(jnp.where(constant[None], x, 0)), mean
 
 

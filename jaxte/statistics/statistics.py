@@ -19,9 +19,9 @@ from jaxte.errors import InputError
 from jaxte.statistics.linalg import (
     gram,
     matmul,
-    noise,
     ridge_solve,
     ridge_solve_scatter,
+    rounding_square,
     unit_of,
 )
 from jaxte.statistics.measure import Moments, measure
@@ -244,9 +244,9 @@ class Statistics:
         """Which target columns [k] tell rows apart: classes that occur, targets that vary."""
         state = self.measured.moments
         if state.targets is None:
-            return state.counts > 0
+            return self.present
         mean = state.targets.origin + state.targets.mean
-        return state.targets.square > noise(jnp.abs(mean) * jnp.sqrt(state.total)) ** 2
+        return state.targets.square > rounding_square(mean, state.total)
 
     @property
     def valid(self) -> Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxte.statistics.linalg import gram, matmul, noise
+from jaxte.statistics.linalg import gram, matmul, rounding_square
 from jaxte.statistics.measure import Moments, divisors
 from jaxte.statistics.pseudo import pseudo_solve
 from jaxte.statistics.rows import weighted_sum
@@ -62,7 +62,7 @@ def whitened_targets(state: Moments) -> tuple[Array, Array]:
     """Scatter of the targets [k, k] of a regression, and R [k, k] with R R' its inverse."""
     assert state.targets is not None
     scatter, far = state.targets.scatter, state.targets.origin + state.targets.mean
-    varies = jnp.diagonal(scatter) > noise(jnp.abs(far) * jnp.sqrt(state.total)) ** 2
+    varies = jnp.diagonal(scatter) > rounding_square(far, state.total)
     scatter = jnp.where(varies[:, None] & varies[None], scatter, 0)
     values, axes, scale = scaled_eigh(lax.stop_gradient(scatter), state.samples)
     return scatter, scale[:, None] * axes * jnp.sqrt(inverse_or_0(values))[None]

@@ -82,6 +82,15 @@ def test_a_history_survives_the_way_to_a_file_and_back(tmp_path: Any) -> None:
     assert jaxte.Ranking.from_json(tmp_path / "ranking.json").order() == ranking.order()
 
 
+def test_moments_of_other_numbers_of_rows_have_a_note() -> None:
+    x, empty = pool()["a"], jaxte.moments.init(10, num_classes=4)
+    models = {
+        name: jaxte.moments.update(empty, x[:n], Y[:n]) for name, n in (("a", 60), ("b", 120))
+    }
+    ranking = jaxte.rank(models, metrics="hscore", intervals=False)
+    assert any("different numbers of rows (a 60, b 120)" in note for note in ranking.notes)
+
+
 def test_a_history_of_other_models_is_an_error() -> None:
     with pytest.raises(InputError, match="none of these models"):
         jaxte.rank(pool(), Y, history={"t1": {"x": 0.5, "y": 0.6}}, **METRICS)

@@ -11,7 +11,6 @@ from helpers import Problem, blobs, regression
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jaxte
 from jaxte import InputError, moments
 from jaxte.metrics import REGISTRY, face, face_from_moments, logme_from_moments
 from jaxte.moments import Moments
@@ -359,17 +358,11 @@ def test_what_init_refuses(arguments: dict[str, Any], message: str) -> None:
 def test_class_counts_of_other_samples_are_not_used(x64: None) -> None:
     x, y = DATA["balanced"]
     counts = np.bincount(y, minlength=C)
-    for known in (counts + 1, counts / counts.sum()):
-        state = moments.update(moments.init(D, num_classes=C, class_counts=known), x, y)
-        half = moments.update(moments.init(D, num_classes=C, class_counts=counts), x[1:], y[1:])
-        for one in (half, state):
-            if len(set(np.asarray(one.counts).tolist())) == 1:
-                continue  # even classes need none
-            with pytest.raises(InputError, match="the weight of each class in the samples"):
-                face_from_moments(one)
-    shorter = moments.update(moments.init(D, num_classes=C), x[:12], y[:12])
-    ranking = jaxte.rank({"shorter": shorter, "state": state}, metrics="hscore", intervals=False)
-    assert any("different numbers of rows (shorter 12" in note for note in ranking.notes)
+    cases = [(counts + 1, 0), (counts / counts.sum(), 0), (counts, 1)]  # and a row that is left out
+    for known, first in cases:
+        empty = moments.init(D, num_classes=C, class_counts=known)
+        with pytest.raises(InputError, match="the weight of each class in the samples"):
+            face_from_moments(moments.update(empty, x[first:], y[first:]))
 
 
 def test_what_update_refuses() -> None:
